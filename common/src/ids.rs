@@ -186,7 +186,11 @@ impl Serial {
 
     /// Takes a number in range.
     pub const fn new(number: u64) -> Option<Self> {
-        if number == 0 || number > limits::SERIAL_MAX { None } else { Some(Self(number)) }
+        if number == 0 || number > limits::SERIAL_MAX {
+            None
+        } else {
+            Some(Self(number))
+        }
     }
 
     /// The number.
@@ -218,7 +222,10 @@ impl FromStr for Serial {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        parse_decimal(text).ok().and_then(Self::new).ok_or(IdError::Serial)
+        parse_decimal(text)
+            .ok()
+            .and_then(Self::new)
+            .ok_or(IdError::Serial)
     }
 }
 
@@ -273,12 +280,16 @@ fn is_name(text: &str) -> bool {
     let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.len() <= limits::NAME_BYTES_MAX
         && text.bytes().next().is_some_and(alphanumeric)
-        && text.bytes().all(|c| alphanumeric(c) || c == b'.' || c == b'-')
+        && text
+            .bytes()
+            .all(|c| alphanumeric(c) || c == b'.' || c == b'-')
 }
 
 fn is_marking(text: &str) -> bool {
     (1..=limits::MARKING_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'-')
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'-')
 }
 
 macro_rules! name_id {
@@ -355,7 +366,11 @@ mod tests {
         assert_eq!(id.to_string(), text);
         assert!(text.to_uppercase().parse::<ChannelId>().is_err());
         assert!("01".parse::<ChannelId>().is_err());
-        assert!("é123456789abcdef0123456789abcde".parse::<ChannelId>().is_err());
+        assert!(
+            "é123456789abcdef0123456789abcde"
+                .parse::<ChannelId>()
+                .is_err()
+        );
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Label {
         if categories.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(LabelError::Order);
         }
-        Ok(Self { classification, categories })
+        Ok(Self {
+            classification,
+            categories,
+        })
     }
 
     /// As [`FromStr`], for what a person types: any white space, categories in any order.
@@ -74,7 +77,9 @@ impl Label {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.classification)?;
-        self.categories.iter().try_for_each(|category| write!(f, " {category}"))
+        self.categories
+            .iter()
+            .try_for_each(|category| write!(f, " {category}"))
     }
 }
 
@@ -84,7 +89,9 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, LabelError> {
         let mut words = text.split(' ');
         let classification = words.next().unwrap_or_default().parse()?;
-        let categories = words.map(str::parse).collect::<Result<Vec<CategoryId>, _>>()?;
+        let categories = words
+            .map(str::parse)
+            .collect::<Result<Vec<CategoryId>, _>>()?;
         if categories.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(LabelError::Order);
         }
@@ -100,7 +107,9 @@ impl Serialize for Label {
 
 impl<'de> Deserialize<'de> for Label {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -125,7 +134,10 @@ mod tests {
 
     #[test]
     fn what_a_person_types_is_put_in_order() {
-        assert_eq!(Label::parse_relaxed("EU  B\tA").unwrap().to_string(), "EU A B");
+        assert_eq!(
+            Label::parse_relaxed("EU  B\tA").unwrap().to_string(),
+            "EU A B"
+        );
         assert!(Label::parse_relaxed("EU A A").is_err());
         assert!(Label::parse_relaxed("").is_err());
     }

@@ -30,8 +30,12 @@ pub enum Precedence {
 
 impl Precedence {
     /// All of them, most urgent first.
-    pub const ALL: [Precedence; 4] =
-        [Precedence::Flash, Precedence::Immediate, Precedence::Priority, Precedence::Routine];
+    pub const ALL: [Precedence; 4] = [
+        Precedence::Flash,
+        Precedence::Immediate,
+        Precedence::Priority,
+        Precedence::Routine,
+    ];
 
     /// 0 for FLASH to 3 for ROUTINE: the digit in an outbox file name.
     pub const fn index(self) -> u8 {
@@ -77,7 +81,10 @@ impl FromStr for Precedence {
     type Err = PrecedenceError;
 
     fn from_str(text: &str) -> Result<Self, PrecedenceError> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(PrecedenceError)
+        Self::ALL
+            .into_iter()
+            .find(|one| one.as_str() == text)
+            .ok_or(PrecedenceError)
     }
 }
 
@@ -91,7 +98,10 @@ mod tests {
         for one in Precedence::ALL {
             assert_eq!(one.as_str().parse(), Ok(one));
             assert_eq!(Precedence::from_index(one.index()), Some(one));
-            assert_eq!(Precedence::parse_relaxed(&one.as_str().to_lowercase()), Ok(one));
+            assert_eq!(
+                Precedence::parse_relaxed(&one.as_str().to_lowercase()),
+                Ok(one)
+            );
         }
         assert_eq!(Precedence::from_index(4), None);
         assert!("flash".parse::<Precedence>().is_err());
