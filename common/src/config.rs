@@ -1,1 +1,573 @@
-//! To be written.
+//! The two configuration files.
+//!
+//! Unknown keys are refused. Every key but `state` and the ends of the link has a default; the commented files in
+//! `config/` name each with its meaning, unit, default and range, and a test parses them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::ids::{MailboxId, PersonId};
+use crate::limits;
+use crate::units::{ByteSize, Percent, Rate, Span};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// It is not TOML, or a key is unknown, missing or of the wrong kind. The text names line and key.
+    #[error("the configuration cannot be read: {0}")]
+    Syntax(String),
+    /// A value is outside its range.
+    #[error("{key} is out of range: {rule}")]
+    Range {
+        /// The key, with its table.
+        key: &'static str,
+        /// What would be right.
+        rule: String,
+    },
+    /// A key is missing that this kind of link needs.
+    #[error("{key} is missing: {rule}")]
+    Missing {
+        /// The key, with its table.
+        key: &'static str,
+        /// What it is for.
+        rule: &'static str,
+    },
+}
+
+/// What carries datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// UDP, usually through a data diode.
+    Udp,
+    /// A serial line with one wire.
+    Serial,
+}
+
+/// Whether a link is filled with noise while there is nothing to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(from = "bool")]
+pub enum Cover {
+    /// Constant rate: an observer cannot tell when a cable goes.
+    Constant,
+    /// Silence between cables and beacons.
+    None,
+}
+
+impl From<bool> for Cover {
+    fn from(cover: bool) -> Self {
+        if cover { Cover::Constant } else { Cover::None }
+    }
+}
+
+/// `[link]` of a sender.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SenderLink {
+    /// UDP or serial.
+    pub kind: LinkKind,
+    /// Where datagrams go (UDP).
+    pub to: Option<SocketAddr>,
+    /// The source address of datagrams (UDP); by default the system's choice.
+    pub bind: Option<SocketAddr>,
+    /// The device (serial).
+    pub device: Option<PathBuf>,
+    /// Bits a second on the line (serial).
+    #[serde(default = "baud")]
+    pub baud: u32,
+    /// Bytes of every datagram.
+    pub datagram_bytes: Option<u16>,
+    /// Rate of the link, IP packets with their headers.
+    #[serde(default = "rate")]
+    pub rate: Rate,
+    /// Constant rate with noise, or silence.
+    #[serde(default = "no_cover")]
+    pub cover: Cover,
+    /// Send buffer to ask of the kernel.
+    #[serde(default = "send_buffer")]
+    pub socket_buffer: ByteSize,
+}
+
+/// `[link]` of a receiver.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiverLink {
+    /// UDP or serial.
+    pub kind: LinkKind,
+    /// Where datagrams arrive (UDP).
+    pub listen: Option<SocketAddr>,
+    /// The device (serial).
+    pub device: Option<PathBuf>,
+    /// Bits a second on the line (serial).
+    #[serde(default = "baud")]
+    pub baud: u32,
+    /// Bytes of every datagram.
+    pub datagram_bytes: Option<u16>,
+    /// Receive buffer to ask of the kernel.
+    #[serde(default = "receive_buffer")]
+    pub socket_buffer: ByteSize,
+}
+
+fn baud() -> u32 {
+    115_200
+}
+
+fn rate() -> Rate {
+    Rate::BitsPerSecond(100_000_000)
+}
+
+fn no_cover() -> Cover {
+    Cover::None
+}
+
+fn send_buffer() -> ByteSize {
+    ByteSize(4 << 20)
+}
+
+fn receive_buffer() -> ByteSize {
+    ByteSize(256 << 20)
+}
+
+/// `[fec]`: how a link's losses are survived.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fec {
+    /// Repair symbols sent in each pass, for each source symbol.
+    pub repair: Percent,
+    /// How often the source symbols are sent.
+    pub passes: u8,
+    /// The burst that interleaving must survive, in time on the link.
+    pub interleave: Span,
+}
+
+impl Default for Fec {
+    fn default() -> Self {
+        Self {
+            repair: Percent::from_ppm(250_000),
+            passes: 2,
+            interleave: Span(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// `[limits]` of a sender: what gate takes in at all.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intake {
+    /// Bytes of one submission's parts together.
+    pub submission_bytes_max: ByteSize,
+    /// Submissions that may wait for approval at a time.
+    pub pending_max: u32,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            submission_bytes_max: ByteSize(4 << 30),
+            pending_max: 10_000,
+        }
+    }
+}
+
+/// `[retain]`: how long sealed containers stay for a resend.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retain {
+    /// Time since the last pass.
+    pub time: Span,
+    /// Bytes of retained containers together; the oldest go first.
+    pub bytes: ByteSize,
+}
+
+impl Default for Retain {
+    fn default() -> Self {
+        Self {
+            time: Span(Duration::from_secs(14 * 86_400)),
+            bytes: ByteSize(64 << 30),
+        }
+    }
+}
+
+/// `[alarm]`: whom to tell.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alarm {
+    /// A program and its arguments, run for each new alarm with the alarm's line behind them.
+    pub command: Vec<String>,
+    /// Share of a bundle's slots below which the sender warns.
+    pub slots_low: Percent,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            slots_low: Percent::from_ppm(200_000),
+        }
+    }
+}
+
+/// `[memory]` of a receiver.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// Bytes of blocks that are being collected; more go to disk.
+    pub assembly: ByteSize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            assembly: ByteSize(48 << 20),
+        }
+    }
+}
+
+/// `[spool]` of a receiver.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Bytes of partial and complete containers on disk together.
+    pub bytes_max: ByteSize,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            bytes_max: ByteSize(64 << 30),
+        }
+    }
+}
+
+/// `[release]` of a receiver.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Release {
+    /// An alarm when a released cable has not been fetched for so long.
+    pub pickup_alarm: Span,
+    /// An alarm when the link has been silent for so long.
+    pub silence_alarm: Span,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self {
+            pickup_alarm: Span(Duration::from_secs(86_400)),
+            silence_alarm: Span(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// error, warn, info, debug or trace.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// `sender.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SenderConfig {
+    /// Everything that this host writes is below it.
+    pub state: PathBuf,
+    /// Which person of the trust list a local user is.
+    #[serde(default)]
+    pub persons: BTreeMap<String, PersonId>,
+    /// The link.
+    pub link: SenderLink,
+    /// Repair, passes, interleaving.
+    #[serde(default)]
+    pub fec: Fec,
+    /// What gate takes in.
+    #[serde(default)]
+    pub limits: Intake,
+    /// How long containers stay.
+    #[serde(default)]
+    pub retain: Retain,
+    /// Whom to tell.
+    #[serde(default)]
+    pub alarm: Alarm,
+    /// How much to log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `receiver.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiverConfig {
+    /// Everything that this host writes is below it.
+    pub state: PathBuf,
+    /// The Unix group that may fetch a mailbox's cables.
+    #[serde(default)]
+    pub mailboxes: BTreeMap<MailboxId, String>,
+    /// The link.
+    pub link: ReceiverLink,
+    /// Bounds of memory.
+    #[serde(default)]
+    pub memory: Memory,
+    /// Bounds of disk.
+    #[serde(default)]
+    pub spool: Spool,
+    /// When to warn.
+    #[serde(default)]
+    pub release: Release,
+    /// Whom to tell.
+    #[serde(default)]
+    pub alarm: Alarm,
+    /// How much to log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string().trim().to_owned()))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value < min || value > max {
+        return Err(ConfigError::Range {
+            key,
+            rule: format!("from {min} to {max}"),
+        });
+    }
+    Ok(())
+}
+
+fn check_datagram_bytes(kind: LinkKind, bytes: Option<u16>) -> Result<u16, ConfigError> {
+    let key = "link.datagram_bytes";
+    let bytes = bytes.unwrap_or(match kind {
+        LinkKind::Udp => limits::DATAGRAM_BYTES_UDP,
+        LinkKind::Serial => limits::DATAGRAM_BYTES_SERIAL,
+    });
+    within(
+        key,
+        bytes,
+        limits::DATAGRAM_BYTES_MIN,
+        limits::DATAGRAM_BYTES_MAX,
+    )?;
+    if !bytes.is_multiple_of(2) {
+        return Err(ConfigError::Range {
+            key,
+            rule: "an even number".to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+fn check_ends(
+    kind: LinkKind,
+    address: (&'static str, Option<SocketAddr>),
+    device: &Option<PathBuf>,
+) -> Result<(), ConfigError> {
+    match kind {
+        LinkKind::Udp if address.1.is_none() => Err(ConfigError::Missing {
+            key: address.0,
+            rule: "a UDP link needs an address and port, such as \"192.0.2.2:7000\"",
+        }),
+        LinkKind::Serial if device.is_none() => Err(ConfigError::Missing {
+            key: "link.device",
+            rule: "a serial link needs a device, such as \"/dev/ttyS0\"",
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_log(log: &Log) -> Result<(), ConfigError> {
+    if ["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()) {
+        return Ok(());
+    }
+    let rule = "one of error, warn, info, debug, trace".to_owned();
+    Err(ConfigError::Range {
+        key: "log.level",
+        rule,
+    })
+}
+
+impl SenderConfig {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the line and key, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = parse(text)?;
+        check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
+        check_ends(
+            config.link.kind,
+            ("link.to", config.link.to),
+            &config.link.device,
+        )?;
+        if let Rate::BitsPerSecond(bits) = config.link.rate {
+            within("link.rate (bit/s)", bits, 300, 400_000_000_000)?;
+        }
+        within("link.baud", config.link.baud, 300, 4_000_000)?;
+        within("fec.passes", config.fec.passes, 1, 16)?;
+        within(
+            "fec.repair (parts per million)",
+            config.fec.repair.ppm(),
+            0,
+            3_000_000,
+        )?;
+        within(
+            "fec.interleave (us)",
+            config.fec.interleave.as_us(),
+            0,
+            10_000_000,
+        )?;
+        within(
+            "limits.pending_max",
+            config.limits.pending_max,
+            1,
+            1_000_000,
+        )?;
+        let submission = config.limits.submission_bytes_max.0;
+        within(
+            "limits.submission_bytes_max (B)",
+            submission,
+            1,
+            limits::PACKAGE_BYTES_MAX / 2,
+        )?;
+        within(
+            "alarm.slots_low (parts per million)",
+            config.alarm.slots_low.ppm(),
+            0,
+            1_000_000,
+        )?;
+        check_log(&config.log)?;
+        Ok(config)
+    }
+
+    /// Bytes of every datagram: as given, or the default of the link's kind.
+    pub fn datagram_bytes(&self) -> u16 {
+        // `parse` has checked the range; the default of the kind stands where none was given.
+        check_datagram_bytes(self.link.kind, self.link.datagram_bytes)
+            .unwrap_or(limits::DATAGRAM_BYTES_UDP)
+    }
+}
+
+impl ReceiverConfig {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the line and key, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = parse(text)?;
+        check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
+        check_ends(
+            config.link.kind,
+            ("link.listen", config.link.listen),
+            &config.link.device,
+        )?;
+        within("link.baud", config.link.baud, 300, 4_000_000)?;
+        // Two of the largest blocks: one being finished while the next begins.
+        let least = 2 * limits::BLOCK_BYTES_MAX;
+        within(
+            "memory.assembly (B)",
+            config.memory.assembly.0,
+            least,
+            1 << 40,
+        )?;
+        within(
+            "spool.bytes_max (B)",
+            config.spool.bytes_max.0,
+            1 << 20,
+            1 << 50,
+        )?;
+        check_log(&config.log)?;
+        Ok(config)
+    }
+
+    /// Bytes of every datagram: as given, or the default of the link's kind.
+    pub fn datagram_bytes(&self) -> u16 {
+        check_datagram_bytes(self.link.kind, self.link.datagram_bytes)
+            .unwrap_or(limits::DATAGRAM_BYTES_UDP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SENDER: &str = r#"
+state = "/var/lib/valise-sender"
+[persons]
+unixuser = "a.person"
+[link]
+kind = "udp"
+to = "192.0.2.2:7000"
+datagram_bytes = 1472
+rate = "100 Mbit/s"
+cover = false
+[fec]
+repair = "25 %"
+passes = 2
+interleave = "20 ms"
+"#;
+
+    #[test]
+    fn the_fixed_names_are_enough() {
+        let config = SenderConfig::parse(SENDER).unwrap();
+        assert_eq!(config.link.rate, Rate::BitsPerSecond(100_000_000));
+        assert_eq!(config.datagram_bytes(), 1472);
+        assert_eq!(config.link.cover, Cover::None);
+        let receiver = "state = \"s\"\n[link]\nkind = \"udp\"\nlisten = \"192.0.2.2:7000\"\n";
+        assert_eq!(
+            ReceiverConfig::parse(receiver).unwrap().datagram_bytes(),
+            1472
+        );
+        let serial = "state = \"s\"\n[link]\nkind = \"serial\"\ndevice = \"/dev/ttyS0\"\n";
+        assert_eq!(ReceiverConfig::parse(serial).unwrap().datagram_bytes(), 584);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_name() {
+        let error = SenderConfig::parse(&SENDER.replace("cover", "covert")).unwrap_err();
+        assert!(error.to_string().contains("covert"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_key() {
+        for (from, to, key) in [
+            (
+                "datagram_bytes = 1472",
+                "datagram_bytes = 1471",
+                "datagram_bytes",
+            ),
+            (
+                "datagram_bytes = 1472",
+                "datagram_bytes = 64",
+                "datagram_bytes",
+            ),
+            ("passes = 2", "passes = 0", "passes"),
+            ("100 Mbit/s", "1 bit/s", "rate"),
+            ("to = \"192.0.2.2:7000\"", "", "link.to"),
+            ("25 %", "400 %", "repair"),
+            ("kind = \"udp\"", "kind = \"serial\"", "link.device"),
+        ] {
+            let error = SenderConfig::parse(&SENDER.replace(from, to)).unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+}
