@@ -1,1 +1,4 @@
-//! stub
+//! What tries Valise as a whole: a lossy wire, a harness that commissions both hosts on one machine
+//! and runs the real programs, and what the benchmarks and end-to-end tests share.
+
+pub mod wire;

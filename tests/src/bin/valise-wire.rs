@@ -1,0 +1,77 @@
+//! A lossy one-way line between two UDP ports, for tests and demonstrations.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use valise_tests::wire::relay::Relay;
+use valise_tests::wire::{LineConditions, Share, Wire, parse_duration};
+
+/// Carries UDP datagrams one way and treats them as a bad line would, reproducibly.
+///
+/// Example: valise-wire --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --loss 5% --burst 20ms
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+struct Options {
+    /// Where datagrams come in; port 0 lets the kernel choose, and the first line of output says.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Where they go.
+    #[arg(long)]
+    to: SocketAddr,
+    /// The share that is lost.
+    #[arg(long, default_value = "0%")]
+    loss: Share,
+    /// The mean length of a burst of loss; without it losses are independent.
+    #[arg(long, default_value = "0ms", value_parser = parse_duration)]
+    burst: Duration,
+    /// The share that is overtaken by later datagrams.
+    #[arg(long, default_value = "0%")]
+    reorder: Share,
+    /// The longest that a datagram is held back.
+    #[arg(long, default_value = "2ms", value_parser = parse_duration)]
+    reorder_hold: Duration,
+    /// The share that arrives twice.
+    #[arg(long, default_value = "0%")]
+    duplicate: Share,
+    /// The share that arrives with flipped bits.
+    #[arg(long, default_value = "0%")]
+    corrupt: Share,
+    /// What all chance follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A file that holds the statistics as JSON, renewed while the line runs (and on SIGUSR1).
+    #[arg(long)]
+    statistics: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("valise-wire: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run(options: Options) -> std::io::Result<()> {
+    let conditions = LineConditions {
+        loss: options.loss,
+        burst: options.burst,
+        reorder: options.reorder,
+        reorder_hold: options.reorder_hold,
+        duplicate: options.duplicate,
+        corrupt: options.corrupt,
+    };
+    let relay = Relay::open(options.listen, options.to, options.statistics)?;
+    println!("{}", relay.listening()?);
+    std::io::stdout().flush()?;
+    let statistics = relay.run(Wire::new(conditions, options.seed))?;
+    println!("{}", serde_json::to_string(&statistics)?);
+    Ok(())
+}

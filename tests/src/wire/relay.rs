@@ -1,0 +1,335 @@
+//! The wire between two UDP ports: reads as fast as the kernel gives, asks the model, sends on.
+//!
+//! Whole batches cross the kernel at once in both directions (UDP_GRO in, UDP_SEGMENT out), but the
+//! model judges datagrams one by one: a packet filter would see a batch as one packet and lose it
+//! whole.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
+
+use super::{Wire, WireStatistics};
+
+/// The receive buffer that is asked for; the kernel may grant less.
+const SOCKET_BUFFER_BYTES: usize = 64 << 20;
+/// The most that one receive call can return, a batch included.
+const BATCH_BYTES: usize = 65_536;
+/// Stay below the largest UDP payload (65,507) with one batch.
+const SEND_BATCH_BYTES_MAX: usize = 65_000;
+/// The kernel's limit of segments in one UDP_SEGMENT call.
+const SEGMENTS_MAX: usize = 64;
+/// Datagrams of one batch are taken to have entered the line over at most this time.
+const SPREAD_MAX: Duration = Duration::from_millis(5);
+/// How often the statistics file is renewed while datagrams flow.
+const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
+/// After so many receive calls the signals and the statistics get their turn.
+const RECEIVES_MAX: usize = 64;
+
+/// A relay that has its ports and has not begun.
+#[derive(Debug)]
+pub struct Relay {
+    input: UdpSocket,
+    output: UdpSocket,
+    to: SockaddrStorage,
+    signals: SignalFd,
+    statistics_file: Option<PathBuf>,
+}
+
+/// The datagrams of one length that leave in one call.
+struct Batch {
+    bytes: Vec<u8>,
+    segment_bytes: usize,
+    segment_count: usize,
+    segmentation: bool,
+}
+
+impl Relay {
+    /// Opens the ports: `listen` in, whatever the kernel chooses out to `to`.
+    ///
+    /// SIGTERM and SIGINT are blocked for the calling thread and end [`run`](Self::run).
+    ///
+    /// # Errors
+    /// When a port is taken or an address is not of this host.
+    pub fn open(
+        listen: SocketAddr,
+        to: SocketAddr,
+        statistics_file: Option<PathBuf>,
+    ) -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let input = UdpSocket::bind(listen)?;
+        input.set_nonblocking(true)?;
+        if setsockopt(&input, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
+            setsockopt(&input, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES)?;
+        }
+        setsockopt(&input, sockopt::RxqOvfl, &1)?;
+        // Without UDP_GRO the kernel hands over single datagrams, which is slower and also right.
+        let _ = setsockopt(&input, sockopt::UdpGroSegment, &true);
+        let any: SocketAddr = if to.is_ipv4() {
+            SocketAddr::from(([0, 0, 0, 0], 0))
+        } else {
+            SocketAddr::from(([0u16; 8], 0))
+        };
+        let output = UdpSocket::bind(any)?;
+        Ok(Self {
+            input,
+            output,
+            to: SockaddrStorage::from(to),
+            signals,
+            statistics_file,
+        })
+    }
+
+    /// The address that datagrams are taken on.
+    ///
+    /// # Errors
+    /// When the socket has none, which does not happen to a bound one.
+    pub fn listening(&self) -> io::Result<SocketAddr> {
+        self.input.local_addr()
+    }
+
+    /// Carries datagrams until a signal asks for the end, and says what happened to them.
+    ///
+    /// # Errors
+    /// When a socket fails in another way than by a full buffer or an absent receiver.
+    pub fn run(self, mut wire: Wire) -> io::Result<WireStatistics> {
+        let start = Instant::now();
+        let mut inbound = vec![0; BATCH_BYTES];
+        let mut batch = Batch {
+            bytes: Vec::with_capacity(BATCH_BYTES),
+            segment_bytes: 0,
+            segment_count: 0,
+            segmentation: true,
+        };
+        let mut last = Duration::ZERO;
+        let mut overrun = 0;
+        let mut written_at = Duration::ZERO;
+        let mut written = WireStatistics::default();
+        loop {
+            self.await_input(&wire, start)?;
+            for _ in 0..RECEIVES_MAX {
+                let Some((length, segment_bytes)) = self.receive(&mut inbound, &mut overrun)?
+                else {
+                    break;
+                };
+                let now = start.elapsed();
+                let datagrams = inbound[..length].chunks(segment_bytes.max(1));
+                let count = u32::try_from(datagrams.len()).unwrap_or(u32::MAX).max(1);
+                let spread = now.saturating_sub(last).min(SPREAD_MAX);
+                let mut entered = now.saturating_sub(spread);
+                for datagram in datagrams {
+                    entered += spread / count;
+                    wire.handle_datagram(entered, datagram);
+                }
+                if length == 0 {
+                    wire.handle_datagram(now, &[]);
+                }
+                last = now;
+                self.deliver(&mut wire, now, &mut batch)?;
+            }
+            let now = start.elapsed();
+            self.deliver(&mut wire, now, &mut batch)?;
+            let signal = self.signals.read_signal()?;
+            let statistics = WireStatistics {
+                overrun,
+                ..wire.statistics()
+            };
+            let changed = statistics != written;
+            if signal.is_some() || changed && now - written_at >= STATISTICS_INTERVAL {
+                self.write_statistics(&statistics)?;
+                (written, written_at) = (statistics, now);
+            }
+            let usr1 = u32::try_from(libc_number(Signal::SIGUSR1)).unwrap_or(0);
+            if signal.is_some_and(|signal| signal.ssi_signo != usr1) {
+                return Ok(statistics);
+            }
+        }
+    }
+
+    /// Waits for a datagram, a signal, or the time of a held datagram.
+    fn await_input(&self, wire: &Wire, start: Instant) -> io::Result<()> {
+        let timeout = match wire.next_wakeup() {
+            None => PollTimeout::from(250u16),
+            Some(due) => {
+                let wait = due.saturating_sub(start.elapsed());
+                // Rounded up, or the loop would spin through the last fraction of a millisecond.
+                PollTimeout::try_from(wait + Duration::from_micros(999))
+                    .unwrap_or(PollTimeout::from(250u16))
+            }
+        };
+        let mut fds = [
+            PollFd::new(self.input.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One receive call: the length of what came, and the length of each datagram in it.
+    fn receive(&self, buffer: &mut [u8], overrun: &mut u64) -> io::Result<Option<(usize, usize)>> {
+        let mut iov = [IoSliceMut::new(buffer)];
+        let mut control = nix::cmsg_space!(i32, u32);
+        let message = match recvmsg::<SockaddrStorage>(
+            self.input.as_raw_fd(),
+            &mut iov,
+            Some(&mut control),
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut segment_bytes = message.bytes;
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::UdpGroSegments(bytes) => {
+                    segment_bytes = usize::try_from(bytes).unwrap_or(segment_bytes);
+                }
+                // The kernel's count is of the socket's whole life.
+                ControlMessageOwned::RxqOvfl(total) => *overrun = u64::from(total),
+                _ => {}
+            }
+        }
+        Ok(Some((message.bytes, segment_bytes)))
+    }
+
+    fn deliver(&self, wire: &mut Wire, now: Duration, batch: &mut Batch) -> io::Result<()> {
+        while let Some(datagram) = wire.poll_datagram(now) {
+            if !batch.takes(datagram.len()) {
+                self.send(batch)?;
+            }
+            batch.push(&datagram);
+            wire.recycle(datagram);
+        }
+        self.send(batch)
+    }
+
+    fn send(&self, batch: &mut Batch) -> io::Result<()> {
+        if batch.segment_count > 1 && batch.segmentation {
+            let segment_bytes = u16::try_from(batch.segment_bytes).unwrap_or(u16::MAX);
+            match self.send_one(
+                &batch.bytes,
+                &[ControlMessage::UdpGsoSegments(&segment_bytes)],
+            ) {
+                // A kernel or a device without segmentation offload: from here on one by one.
+                Err(Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => {
+                    batch.segmentation = false;
+                }
+                other => {
+                    other?;
+                    batch.clear();
+                    return Ok(());
+                }
+            }
+        }
+        if batch.segment_count > 0 {
+            for datagram in batch.bytes.chunks(batch.segment_bytes.max(1)) {
+                self.send_one(datagram, &[])?;
+            }
+            if batch.segment_bytes == 0 {
+                self.send_one(&[], &[])?;
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    fn send_one(&self, bytes: &[u8], control: &[ControlMessage<'_>]) -> Result<(), Errno> {
+        let iov = [IoSlice::new(bytes)];
+        loop {
+            match sendmsg(
+                self.output.as_raw_fd(),
+                &iov,
+                control,
+                MsgFlags::empty(),
+                Some(&self.to),
+            ) {
+                // Nobody listens there yet: on a line without a return path that is no error.
+                Ok(_) | Err(Errno::ECONNREFUSED) => return Ok(()),
+                Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write_statistics(&self, statistics: &WireStatistics) -> io::Result<()> {
+        let Some(path) = &self.statistics_file else {
+            return Ok(());
+        };
+        let temporary = path.with_extension("new");
+        std::fs::write(&temporary, serde_json::to_vec(statistics)?)?;
+        std::fs::rename(temporary, path)
+    }
+}
+
+impl Batch {
+    fn takes(&self, datagram_bytes: usize) -> bool {
+        self.segment_count == 0
+            || datagram_bytes == self.segment_bytes
+                && datagram_bytes > 0
+                && self.segment_count < SEGMENTS_MAX
+                && self.bytes.len() + datagram_bytes <= SEND_BATCH_BYTES_MAX
+    }
+
+    fn push(&mut self, datagram: &[u8]) {
+        self.segment_bytes = datagram.len();
+        self.segment_count += 1;
+        self.bytes.extend_from_slice(datagram);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.segment_count = 0;
+    }
+}
+
+fn libc_number(signal: Signal) -> i32 {
+    #[allow(clippy::as_conversions)] // An enum without another way to its number.
+    {
+        signal as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_datagrams_of_one_length_up_to_the_kernels_limits() {
+        let mut batch = Batch {
+            bytes: Vec::new(),
+            segment_bytes: 0,
+            segment_count: 0,
+            segmentation: true,
+        };
+        assert!(batch.takes(1472));
+        batch.push(&[0; 1472]);
+        assert!(!batch.takes(100));
+        let mut count = 1;
+        while batch.takes(1472) {
+            batch.push(&[0; 1472]);
+            count += 1;
+        }
+        assert_eq!(count, 65_000 / 1472);
+        batch.clear();
+        batch.push(&[]);
+        assert!(!batch.takes(0));
+    }
+}
