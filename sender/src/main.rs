@@ -1,2 +1,7 @@
-//! The program.
-fn main() {}
+//! `valise-sender`: takes, seals and transmits approved cables over a one-way link.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    valise_sender::cli::main()
+}

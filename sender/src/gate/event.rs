@@ -1,0 +1,423 @@
+//! What `gate` writes into its audit log, and reads back from it at start-up.
+//!
+//! The log is the commit point of every cable's history, so an event carries all that the register is rolled forward
+//! from. It carries no content, no subject, no file name and no key.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use valise_common::ids::{
+    BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
+};
+use valise_common::label::Label;
+use valise_common::precedence::Precedence;
+use valise_common::units::UtcTime;
+
+/// One act of `gate`. It has happened when its line is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The process began to take requests.
+    Start {
+        /// True while the trust list allows software keys.
+        software_keys: bool,
+    },
+    /// The process ended as it was told to.
+    Stop,
+    /// A submission became durable.
+    Submitted {
+        /// The cable.
+        id: MessageId,
+        /// Digest of the request, so that a repeated one gets the same answer.
+        request: MessageId,
+        /// Who drafted it.
+        drafter: PersonId,
+        /// Its label.
+        label: Label,
+        /// Its precedence.
+        precedence: Precedence,
+        /// Its mailboxes.
+        to: Vec<MailboxId>,
+        /// Its last moment.
+        not_after: UtcTime,
+        /// Bytes of its parts.
+        body_bytes: u64,
+        /// Distinct officers that its label asks for.
+        needed: u8,
+    },
+    /// An officer's approval was verified and stored.
+    Approved {
+        /// The cable.
+        id: MessageId,
+        /// The officer.
+        by: PersonId,
+    },
+    /// A request was refused. The reason is a word without content.
+    Refused {
+        /// What was asked.
+        request: String,
+        /// Which cable, where that is known.
+        id: Option<MessageId>,
+        /// Who asked: a person, or the number of an unmapped user.
+        by: String,
+        /// Why, as a fixed word.
+        reason: String,
+    },
+    /// An officer ended a submission.
+    Rejected {
+        /// The cable.
+        id: MessageId,
+        /// The officer.
+        by: PersonId,
+        /// The officer's words.
+        reason: String,
+    },
+    /// The drafter ended a submission.
+    Withdrawn {
+        /// The cable.
+        id: MessageId,
+        /// The drafter.
+        by: PersonId,
+    },
+    /// A submission reached its last moment before it was sealed.
+    Expired {
+        /// The cable.
+        id: MessageId,
+    },
+    /// A quorum is complete and a serial is issued: step ① of sealing.
+    Sealing {
+        /// The cable.
+        id: MessageId,
+        /// Its serial, for ever.
+        serial: Serial,
+        /// The bundle whose slot seals it.
+        bundle: BundleId,
+    },
+    /// The container is durable: step ③ of sealing.
+    Sealed {
+        /// The cable.
+        id: MessageId,
+        /// Its serial.
+        serial: Serial,
+        /// BLAKE3 of the whole container.
+        container: ContainerHash,
+        /// Length of the container.
+        container_bytes: u64,
+        /// Passes that `transmit` is to make.
+        passes: u8,
+    },
+    /// `transmit` has made every pass that was asked for.
+    Transmitted {
+        /// The cable's serial.
+        serial: Serial,
+        /// Passes made so far.
+        passes: u8,
+    },
+    /// A retained container was queued again.
+    Resent {
+        /// The cable's serial.
+        serial: Serial,
+        /// Passes that `transmit` is to make in all.
+        passes: u8,
+        /// Who asked.
+        by: String,
+    },
+    /// A sealed cable was not sent, or not with all its passes, and never will be.
+    GivenUp {
+        /// The cable's serial.
+        serial: Serial,
+        /// Why, as a fixed word.
+        reason: String,
+    },
+    /// A container that was sent is no longer kept.
+    Retired {
+        /// The cable's serial.
+        serial: Serial,
+    },
+    /// A trust list took effect.
+    TrustImported {
+        /// Its version.
+        version: u32,
+        /// Its channel.
+        channel: ChannelId,
+        /// BLAKE3 of its bytes.
+        hash: ContainerHash,
+    },
+    /// A bundle took effect.
+    BundleImported {
+        /// Its number.
+        bundle: BundleId,
+        /// Its channel.
+        channel: ChannelId,
+        /// Its first serial.
+        first_serial: Serial,
+        /// Its slots.
+        count: u32,
+        /// The bundle whose unused slots it makes void.
+        replaces: Option<BundleId>,
+        /// SHA-256 of the bundle, as its signed statement says.
+        sha256: ContainerHash,
+    },
+    /// Something needs a person.
+    Alarm {
+        /// What, as a fixed word.
+        alarm: String,
+    },
+    /// A line of a newer program; it changes nothing here.
+    #[serde(other)]
+    Other,
+}
+
+impl Event {
+    /// The event's word and its fields, in the order of the log.
+    pub fn line(&self) -> (&'static str, Vec<(&'static str, Value)>) {
+        match self {
+            Event::Start { software_keys } => {
+                ("start", vec![("software_keys", json!(software_keys))])
+            }
+            Event::Stop => ("stop", vec![]),
+            Event::Submitted {
+                id,
+                request,
+                drafter,
+                label,
+                precedence,
+                to,
+                not_after,
+                body_bytes,
+                needed,
+            } => (
+                "submitted",
+                vec![
+                    ("id", json!(id)),
+                    ("request", json!(request)),
+                    ("drafter", json!(drafter)),
+                    ("label", json!(label)),
+                    ("precedence", json!(precedence)),
+                    ("to", json!(to)),
+                    ("not_after", json!(not_after)),
+                    ("body_bytes", json!(body_bytes)),
+                    ("needed", json!(needed)),
+                ],
+            ),
+            Event::Approved { id, by } => ("approved", vec![("id", json!(id)), ("by", json!(by))]),
+            Event::Refused {
+                request,
+                id,
+                by,
+                reason,
+            } => (
+                "refused",
+                vec![
+                    ("request", json!(request)),
+                    ("id", json!(id)),
+                    ("by", json!(by)),
+                    ("reason", json!(reason)),
+                ],
+            ),
+            Event::Rejected { id, by, reason } => (
+                "rejected",
+                vec![
+                    ("id", json!(id)),
+                    ("by", json!(by)),
+                    ("reason", json!(reason)),
+                ],
+            ),
+            Event::Withdrawn { id, by } => {
+                ("withdrawn", vec![("id", json!(id)), ("by", json!(by))])
+            }
+            Event::Expired { id } => ("expired", vec![("id", json!(id))]),
+            Event::Sealing { id, serial, bundle } => (
+                "sealing",
+                vec![
+                    ("id", json!(id)),
+                    ("serial", json!(serial)),
+                    ("bundle", json!(bundle)),
+                ],
+            ),
+            Event::Sealed {
+                id,
+                serial,
+                container,
+                container_bytes,
+                passes,
+            } => (
+                "sealed",
+                vec![
+                    ("id", json!(id)),
+                    ("serial", json!(serial)),
+                    ("container", json!(container)),
+                    ("container_bytes", json!(container_bytes)),
+                    ("passes", json!(passes)),
+                ],
+            ),
+            Event::Transmitted { serial, passes } => (
+                "transmitted",
+                vec![("serial", json!(serial)), ("passes", json!(passes))],
+            ),
+            Event::Resent { serial, passes, by } => (
+                "resent",
+                vec![
+                    ("serial", json!(serial)),
+                    ("passes", json!(passes)),
+                    ("by", json!(by)),
+                ],
+            ),
+            Event::GivenUp { serial, reason } => (
+                "given-up",
+                vec![("serial", json!(serial)), ("reason", json!(reason))],
+            ),
+            Event::Retired { serial } => ("retired", vec![("serial", json!(serial))]),
+            Event::TrustImported {
+                version,
+                channel,
+                hash,
+            } => (
+                "trust-imported",
+                vec![
+                    ("version", json!(version)),
+                    ("channel", json!(channel)),
+                    ("hash", json!(hash)),
+                ],
+            ),
+            Event::BundleImported {
+                bundle,
+                channel,
+                first_serial,
+                count,
+                replaces,
+                sha256,
+            } => (
+                "bundle-imported",
+                vec![
+                    ("bundle", json!(bundle)),
+                    ("channel", json!(channel)),
+                    ("first_serial", json!(first_serial)),
+                    ("count", json!(count)),
+                    ("replaces", json!(replaces)),
+                    ("sha256", json!(sha256)),
+                ],
+            ),
+            Event::Alarm { alarm } => ("alarm", vec![("alarm", json!(alarm))]),
+            Event::Other => ("other", vec![]),
+        }
+    }
+
+    /// Reads one line of the log.
+    ///
+    /// # Errors
+    /// If a line of a known event lacks a field or holds a wrong one.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use serde_json::Map;
+
+    use super::*;
+
+    fn line_of(event: &Event) -> String {
+        let (word, fields) = event.line();
+        let mut line = Map::new();
+        line.insert("seq".into(), json!(7));
+        line.insert("event".into(), json!(word));
+        for (name, value) in fields {
+            line.insert(name.into(), value);
+        }
+        line.insert("mac".into(), json!("00"));
+        Value::Object(line).to_string()
+    }
+
+    #[test]
+    fn every_event_reads_back_as_it_was_written() {
+        let id: MessageId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let channel = ChannelId::from_bytes([9; 16]);
+        let serial = Serial::new(41).unwrap();
+        let hash = ContainerHash::from_bytes([3; 32]);
+        let by: PersonId = "b.officer".parse().unwrap();
+        let events = [
+            Event::Start {
+                software_keys: true,
+            },
+            Event::Stop,
+            Event::Submitted {
+                id,
+                request: id,
+                drafter: by.clone(),
+                label: "EU-RESTRICTED LIMITE".parse().unwrap(),
+                precedence: Precedence::Flash,
+                to: vec!["paris-desk".parse().unwrap()],
+                not_after: UtcTime::from_s(1_800_000_000),
+                body_bytes: 4096,
+                needed: 2,
+            },
+            Event::Approved { id, by: by.clone() },
+            Event::Refused {
+                request: "approve".into(),
+                id: None,
+                by: "uid 7".into(),
+                reason: "unknown-key".into(),
+            },
+            Event::Rejected {
+                id,
+                by: by.clone(),
+                reason: "not now".into(),
+            },
+            Event::Withdrawn { id, by },
+            Event::Expired { id },
+            Event::Sealing {
+                id,
+                serial,
+                bundle: BundleId(1),
+            },
+            Event::Sealed {
+                id,
+                serial,
+                container: hash,
+                container_bytes: 6000,
+                passes: 2,
+            },
+            Event::Transmitted { serial, passes: 2 },
+            Event::Resent {
+                serial,
+                passes: 4,
+                by: "a.person".into(),
+            },
+            Event::GivenUp {
+                serial,
+                reason: "expired".into(),
+            },
+            Event::Retired { serial },
+            Event::TrustImported {
+                version: 7,
+                channel,
+                hash,
+            },
+            Event::BundleImported {
+                bundle: BundleId(2),
+                channel,
+                first_serial: serial,
+                count: 10,
+                replaces: Some(BundleId(1)),
+                sha256: hash,
+            },
+            Event::Alarm {
+                alarm: "slots-low".into(),
+            },
+        ];
+        for event in events {
+            assert_eq!(Event::parse(&line_of(&event)).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_word_of_a_newer_program_changes_nothing() {
+        assert_eq!(
+            Event::parse(r#"{"event":"checkpointed","n":1}"#).unwrap(),
+            Event::Other
+        );
+        assert!(Event::parse(r#"{"event":"expired"}"#).is_err());
+    }
+}

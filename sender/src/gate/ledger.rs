@@ -1,0 +1,515 @@
+//! What the audit log adds up to: every cable, every bundle, the serials issued. Pure: the same events give the same
+//! ledger, in the running process and at start-up.
+
+use std::collections::BTreeMap;
+
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, PersonId, Serial};
+use valise_common::label::Label;
+use valise_common::precedence::Precedence;
+use valise_common::units::UtcTime;
+
+use super::event::Event;
+
+/// How far a cable is, as the log alone tells it. Queued and transmitting are told by the files beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Submitted; zero or more approvals, no serial.
+    Open,
+    /// A serial is issued; its container is not durable yet.
+    Sealing,
+    /// The container is durable; it may still have to be moved into the outbox.
+    Sealed,
+    /// Every pass has been made.
+    Transmitted,
+    /// An officer ended it.
+    Rejected,
+    /// Its drafter ended it.
+    Withdrawn,
+    /// Its last moment passed before it was sent in full.
+    Expired,
+    /// Sent, and no longer kept.
+    Retired,
+}
+
+impl Phase {
+    /// All phases with the words that the register keeps.
+    pub const ALL: [(Phase, &'static str); 8] = [
+        (Phase::Open, "open"),
+        (Phase::Sealing, "sealing"),
+        (Phase::Sealed, "sealed"),
+        (Phase::Transmitted, "transmitted"),
+        (Phase::Rejected, "rejected"),
+        (Phase::Withdrawn, "withdrawn"),
+        (Phase::Expired, "expired"),
+        (Phase::Retired, "retired"),
+    ];
+
+    /// The register's word.
+    pub fn word(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(phase, _)| *phase == self)
+            .map_or("", |(_, word)| word)
+    }
+
+    /// The phase of a register's word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, known)| *known == word)
+            .map(|(phase, _)| *phase)
+    }
+
+    /// True when nothing will ever happen to the cable again.
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Phase::Rejected | Phase::Withdrawn | Phase::Expired | Phase::Retired
+        )
+    }
+
+    /// True while the cable has, or is about to have, a container in the outbox.
+    pub fn is_sealed(self) -> bool {
+        matches!(self, Phase::Sealing | Phase::Sealed | Phase::Transmitted)
+    }
+}
+
+/// A sealed cable's place on the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// Its serial.
+    pub serial: Serial,
+    /// The bundle whose slot seals it.
+    pub bundle: BundleId,
+    /// Its container's hash and length, once durable.
+    pub container: Option<(ContainerHash, u64)>,
+    /// Passes wanted in all.
+    pub passes: u8,
+}
+
+/// One cable, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cable {
+    /// Its message-id.
+    pub id: MessageId,
+    /// Digest of the request that submitted it.
+    pub request: MessageId,
+    /// How far it is.
+    pub phase: Phase,
+    /// Who drafted it.
+    pub drafter: PersonId,
+    /// Its label.
+    pub label: Label,
+    /// Its precedence.
+    pub precedence: Precedence,
+    /// Its last moment.
+    pub not_after: UtcTime,
+    /// Bytes of its parts.
+    pub body_bytes: u64,
+    /// Officers that its label asks for.
+    pub needed: u8,
+    /// Officers that have approved, in the order of their approvals.
+    pub approvals: Vec<PersonId>,
+    /// Serial and container, once issued.
+    pub issued: Option<Issued>,
+    /// Why it ended, where it did not end by arriving.
+    pub reason: Option<String>,
+    /// When it was submitted.
+    pub submitted: UtcTime,
+    /// When its phase last changed.
+    pub changed: UtcTime,
+}
+
+impl Cable {
+    /// The serial, once issued.
+    pub fn serial(&self) -> Option<Serial> {
+        self.issued.as_ref().map(|issued| issued.serial)
+    }
+}
+
+/// A bundle that this host holds or held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldBundle {
+    /// Its first serial.
+    pub first: Serial,
+    /// Its slots.
+    pub count: u32,
+    /// True once a later bundle replaced it: its unused slots are void.
+    pub void: bool,
+    /// SHA-256 of the whole bundle.
+    pub sha256: ContainerHash,
+}
+
+impl HeldBundle {
+    /// Its last serial.
+    pub fn last(&self) -> Serial {
+        self.first
+            .plus(u64::from(self.count.saturating_sub(1)))
+            .unwrap_or(self.first)
+    }
+}
+
+/// Everything that the log adds up to. Ended cables may be dropped from it; the register keeps them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// Every cable that has not ended, and the latest of those that have.
+    pub cables: BTreeMap<MessageId, Cable>,
+    /// Cables by serial, as far as `cables` holds them.
+    pub serials: BTreeMap<Serial, MessageId>,
+    /// Every bundle ever imported.
+    pub bundles: BTreeMap<BundleId, HeldBundle>,
+    /// The highest serial issued, 0 if none.
+    pub issued: u64,
+    /// The channel, fixed by the first import.
+    pub channel: Option<ChannelId>,
+    /// The trust list in force: version and hash.
+    pub trust: Option<(u32, ContainerHash)>,
+}
+
+impl Ledger {
+    /// Adds one event. Tells which cable changed.
+    pub fn apply(&mut self, time: UtcTime, event: &Event) -> Option<MessageId> {
+        match event {
+            Event::Submitted {
+                id,
+                request,
+                drafter,
+                label,
+                precedence,
+                to: _,
+                not_after,
+                body_bytes,
+                needed,
+            } => {
+                let cable = Cable {
+                    id: *id,
+                    request: *request,
+                    phase: Phase::Open,
+                    drafter: drafter.clone(),
+                    label: label.clone(),
+                    precedence: *precedence,
+                    not_after: *not_after,
+                    body_bytes: *body_bytes,
+                    needed: *needed,
+                    approvals: Vec::new(),
+                    issued: None,
+                    reason: None,
+                    submitted: time,
+                    changed: time,
+                };
+                self.cables.insert(*id, cable);
+                Some(*id)
+            }
+            Event::Approved { id, by } => {
+                let cable = self.cables.get_mut(id)?;
+                if !cable.approvals.contains(by) {
+                    cable.approvals.push(by.clone());
+                }
+                Some(*id)
+            }
+            Event::Rejected { id, reason, .. } => {
+                self.end(time, id, Phase::Rejected, Some(reason.clone()))
+            }
+            Event::Withdrawn { id, .. } => self.end(time, id, Phase::Withdrawn, None),
+            Event::Expired { id } => self.end(
+                time,
+                id,
+                Phase::Expired,
+                Some("not-after passed before sealing".into()),
+            ),
+            Event::Sealing { id, serial, bundle } => {
+                self.issued = self.issued.max(serial.get());
+                self.serials.insert(*serial, *id);
+                let cable = self.cables.get_mut(id)?;
+                cable.phase = Phase::Sealing;
+                cable.changed = time;
+                cable.issued = Some(Issued {
+                    serial: *serial,
+                    bundle: *bundle,
+                    container: None,
+                    passes: 0,
+                });
+                Some(*id)
+            }
+            Event::Sealed {
+                id,
+                container,
+                container_bytes,
+                passes,
+                ..
+            } => {
+                let cable = self.cables.get_mut(id)?;
+                let issued = cable.issued.as_mut()?;
+                issued.container = Some((*container, *container_bytes));
+                issued.passes = *passes;
+                cable.phase = Phase::Sealed;
+                cable.changed = time;
+                Some(*id)
+            }
+            Event::Transmitted { serial, .. } => self.of_serial(*serial, |cable| {
+                cable.phase = Phase::Transmitted;
+                cable.changed = time;
+            }),
+            Event::Resent { serial, passes, .. } => self.of_serial(*serial, |cable| {
+                if let Some(issued) = cable.issued.as_mut() {
+                    issued.passes = *passes;
+                }
+                cable.phase = Phase::Sealed;
+                cable.changed = time;
+            }),
+            Event::GivenUp { serial, reason } => self.of_serial(*serial, |cable| {
+                cable.phase = Phase::Expired;
+                cable.reason = Some(reason.clone());
+                cable.changed = time;
+            }),
+            Event::Retired { serial } => self.of_serial(*serial, |cable| {
+                cable.phase = Phase::Retired;
+                cable.changed = time;
+            }),
+            Event::TrustImported {
+                version,
+                channel,
+                hash,
+            } => {
+                self.channel.get_or_insert(*channel);
+                self.trust = Some((*version, *hash));
+                None
+            }
+            Event::BundleImported {
+                bundle,
+                channel,
+                first_serial,
+                count,
+                replaces,
+                sha256,
+            } => {
+                self.channel.get_or_insert(*channel);
+                if let Some(old) = replaces.and_then(|id| self.bundles.get_mut(&id)) {
+                    old.void = true;
+                }
+                let held = HeldBundle {
+                    first: *first_serial,
+                    count: *count,
+                    void: false,
+                    sha256: *sha256,
+                };
+                self.bundles.insert(*bundle, held);
+                None
+            }
+            Event::Start { .. }
+            | Event::Stop
+            | Event::Refused { .. }
+            | Event::Alarm { .. }
+            | Event::Other => None,
+        }
+    }
+
+    fn end(
+        &mut self,
+        time: UtcTime,
+        id: &MessageId,
+        phase: Phase,
+        reason: Option<String>,
+    ) -> Option<MessageId> {
+        let cable = self.cables.get_mut(id)?;
+        cable.phase = phase;
+        cable.reason = reason;
+        cable.changed = time;
+        Some(*id)
+    }
+
+    fn of_serial(&mut self, serial: Serial, change: impl FnOnce(&mut Cable)) -> Option<MessageId> {
+        let id = *self.serials.get(&serial)?;
+        change(self.cables.get_mut(&id)?);
+        Some(id)
+    }
+
+    /// The cable of a serial.
+    pub fn by_serial(&self, serial: Serial) -> Option<&Cable> {
+        self.cables.get(self.serials.get(&serial)?)
+    }
+
+    /// The next serial to issue and its bundle, if a slot is left.
+    pub fn next_serial(&self) -> Option<(Serial, BundleId)> {
+        self.bundles
+            .iter()
+            .filter(|(_, held)| !held.void)
+            .find_map(|(id, held)| {
+                let serial = Serial::new(held.first.get().max(self.issued.saturating_add(1)))?;
+                (serial <= held.last()).then_some((serial, *id))
+            })
+    }
+
+    /// Slots that are left, in all bundles, and the slots of those bundles in all.
+    pub fn slots_left(&self) -> (u64, u64) {
+        let mut slots = (0, 0);
+        for held in self.bundles.values().filter(|held| !held.void) {
+            let first = held.first.get().max(self.issued.saturating_add(1));
+            let left = (held.last().get() + 1).saturating_sub(first);
+            if left > 0 {
+                slots.0 += left;
+                slots.1 += u64::from(held.count);
+            }
+        }
+        slots
+    }
+
+    /// Drops ended cables, oldest change first, until at most `ended_max` are left.
+    pub fn forget_ended(&mut self, ended_max: usize) {
+        let mut ended: Vec<_> = self
+            .cables
+            .values()
+            .filter(|cable| cable.phase.is_final())
+            .map(|cable| (cable.changed, cable.id))
+            .collect();
+        if ended.len() <= ended_max {
+            return;
+        }
+        ended.sort_unstable();
+        let surplus = ended.len() - ended_max;
+        for (_, id) in ended.into_iter().take(surplus) {
+            if let Some(serial) = self.cables.remove(&id).and_then(|cable| cable.serial()) {
+                self.serials.remove(&serial);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    fn at(s: u64) -> UtcTime {
+        UtcTime::from_s(s)
+    }
+
+    fn submitted(byte: u8) -> Event {
+        Event::Submitted {
+            id: MessageId::from_bytes([byte; 16]),
+            request: MessageId::from_bytes([byte; 16]),
+            drafter: "a.person".parse().unwrap(),
+            label: "EU-RESTRICTED".parse().unwrap(),
+            precedence: Precedence::Routine,
+            to: vec!["paris-desk".parse().unwrap()],
+            not_after: at(1_000),
+            body_bytes: 1,
+            needed: 2,
+        }
+    }
+
+    fn bundle(id: u32, first: u64, count: u32, replaces: Option<u32>) -> Event {
+        Event::BundleImported {
+            bundle: BundleId(id),
+            channel: ChannelId::from_bytes([1; 16]),
+            first_serial: Serial::new(first).unwrap(),
+            count,
+            replaces: replaces.map(BundleId),
+            sha256: ContainerHash::from_bytes([0; 32]),
+        }
+    }
+
+    fn sealing(byte: u8, serial: u64) -> Event {
+        Event::Sealing {
+            id: MessageId::from_bytes([byte; 16]),
+            serial: Serial::new(serial).unwrap(),
+            bundle: BundleId(1),
+        }
+    }
+
+    #[test]
+    fn a_cable_goes_its_way_through_the_phases() {
+        let mut ledger = Ledger::default();
+        let id = MessageId::from_bytes([5; 16]);
+        let serial = Serial::new(3).unwrap();
+        let hash = ContainerHash::from_bytes([8; 32]);
+        ledger.apply(at(0), &bundle(1, 3, 2, None));
+        assert_eq!(ledger.next_serial(), Some((serial, BundleId(1))));
+        assert_eq!(ledger.apply(at(1), &submitted(5)), Some(id));
+        for by in ["b.officer", "b.officer", "c.officer"] {
+            ledger.apply(
+                at(2),
+                &Event::Approved {
+                    id,
+                    by: by.parse().unwrap(),
+                },
+            );
+        }
+        assert_eq!(ledger.cables[&id].approvals.len(), 2);
+        ledger.apply(at(3), &sealing(5, 3));
+        assert_eq!(ledger.issued, 3);
+        let sealed = Event::Sealed {
+            id,
+            serial,
+            container: hash,
+            container_bytes: 9,
+            passes: 2,
+        };
+        ledger.apply(at(4), &sealed);
+        assert_eq!(ledger.by_serial(serial).unwrap().phase, Phase::Sealed);
+        ledger.apply(at(5), &Event::Transmitted { serial, passes: 2 });
+        ledger.apply(
+            at(6),
+            &Event::Resent {
+                serial,
+                passes: 4,
+                by: "uid 0".into(),
+            },
+        );
+        let issued = ledger.cables[&id].issued.clone().unwrap();
+        assert_eq!((issued.container, issued.passes), (Some((hash, 9)), 4));
+        ledger.apply(at(7), &Event::Retired { serial });
+        assert!(ledger.cables[&id].phase.is_final());
+        ledger.forget_ended(0);
+        assert!(ledger.cables.is_empty() && ledger.serials.is_empty());
+        assert_eq!(ledger.issued, 3);
+    }
+
+    #[test]
+    fn serials_go_on_in_the_next_bundle_and_void_slots_are_skipped() {
+        let mut ledger = Ledger::default();
+        ledger.apply(at(0), &bundle(1, 1, 2, None));
+        ledger.apply(at(0), &bundle(2, 3, 2, None));
+        assert_eq!(ledger.slots_left(), (4, 4));
+        ledger.apply(at(1), &submitted(1));
+        ledger.apply(at(1), &sealing(1, 1));
+        ledger.apply(at(2), &bundle(3, 5, 2, Some(1)));
+        assert_eq!(
+            ledger.next_serial(),
+            Some((Serial::new(3).unwrap(), BundleId(2)))
+        );
+        assert_eq!(ledger.slots_left(), (4, 4));
+        ledger.apply(at(3), &sealing(1, 6));
+        assert_eq!(ledger.next_serial(), None);
+    }
+
+    #[test]
+    fn the_oldest_ended_cables_are_forgotten_first() {
+        let mut ledger = Ledger::default();
+        for byte in 1..=3 {
+            ledger.apply(at(0), &submitted(byte));
+            let id = MessageId::from_bytes([byte; 16]);
+            ledger.apply(at(u64::from(byte)), &Event::Expired { id });
+        }
+        ledger.apply(at(9), &submitted(9));
+        ledger.forget_ended(1);
+        let left: Vec<u8> = ledger.cables.keys().map(|id| id.as_bytes()[0]).collect();
+        assert_eq!(left, [3, 9]);
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_cable_changes_nothing() {
+        let mut ledger = Ledger::default();
+        let serial = Serial::new(7).unwrap();
+        assert_eq!(ledger.apply(at(1), &Event::Retired { serial }), None);
+        assert_eq!(ledger, Ledger::default());
+    }
+
+    #[test]
+    fn every_phase_has_its_word() {
+        for (phase, word) in Phase::ALL {
+            assert_eq!(Phase::of_word(word), Some(phase));
+            assert_eq!(phase.word(), word);
+        }
+    }
+}
