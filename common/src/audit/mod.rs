@@ -1,1 +1,1 @@
-//! To be written.
+//! The audit log: a chain of lines that nobody can change afterwards without it showing.

@@ -1,1 +1,17 @@
-//! To be written.
+//! Forward error correction: how a container becomes symbols, and symbols a container again.
+//!
+//! Nothing comes back over the link, so a container is sent with more symbols than it needs: any k distinct symbols of a
+//! source block rebuild it. [`Geometry`] says how a container is cut, [`plan`] chooses it and what each pass sends,
+//! [`interleave`] spreads the symbols over time, [`BlockCodec`] makes repair symbols and rebuilds blocks.
+
+mod block;
+mod buffer;
+mod codec;
+mod geometry;
+pub mod interleave;
+pub mod plan;
+
+pub use block::BlockCodec;
+pub use buffer::{BlockBuffer, Insert, NotEnough};
+pub use codec::Codec;
+pub use geometry::{BlockShape, Geometry, GeometryError};

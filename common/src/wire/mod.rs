@@ -1,1 +1,15 @@
-//! To be written.
+//! What travels on the link: datagrams of one size, each fresh noise to an observer, and the frames of a serial line.
+
+mod beacon;
+mod datagram;
+mod drop_reason;
+mod frame;
+mod inner;
+
+pub use beacon::{Beacon, BeaconEntry, EntryState};
+pub use datagram::{
+    CLEAR_BYTES, ClearHeader, DatagramBytes, LinkKey, PAYLOAD_OFFSET, SessionKey, open, peek, seal,
+};
+pub use drop_reason::{Counters, DropReason};
+pub use frame::{FrameDecoder, frame_bytes_max, frame_encode};
+pub use inner::{INNER_BYTES, InnerHeader, SetId, SymbolHeader};

@@ -1,0 +1,272 @@
+//! How a container is cut into source blocks and symbols.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Codec;
+use crate::limits;
+
+/// Why a container cannot be cut so. Each variant is a rule of the datagram format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum GeometryError {
+    /// No container has this length.
+    #[error("{container_bytes} bytes is not the length of a container")]
+    ContainerLength {
+        /// The length.
+        container_bytes: u64,
+    },
+    /// Symbols must have an even length that a datagram can hold.
+    #[error("a symbol of {symbol_bytes} bytes does not fit a datagram, or is odd")]
+    SymbolLength {
+        /// The length.
+        symbol_bytes: u16,
+    },
+    /// A block would have no source symbol.
+    #[error("a block needs at least one source symbol")]
+    NoSource,
+    /// The code does not reach so far.
+    #[error("{k_max} source and {m} repair symbols are too many for the codec")]
+    CodecLimit {
+        /// Source symbols of the largest block.
+        k_max: u16,
+        /// Repair symbols of each block.
+        m: u16,
+    },
+    /// A block with its repair symbols would need too much memory.
+    #[error("a block of {block_bytes} bytes is larger than 16 MiB")]
+    BlockBytes {
+        /// Bytes of the block with its repair symbols.
+        block_bytes: u64,
+    },
+    /// The source block number has 32 bits.
+    #[error("{block_count} source blocks are more than 2^32")]
+    BlockCount {
+        /// Blocks.
+        block_count: u64,
+    },
+}
+
+/// How one container is cut, fixed for the container's life: repair symbols of one m are garbage under another.
+///
+/// # Shape
+/// A value exists only if every rule of the datagram format holds, so nothing that uses one checks again.
+///
+/// # Source
+/// RFC 5052 §9.1 for the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
+pub struct Geometry {
+    container_bytes: u64,
+    codec: Codec,
+    k_max: u16,
+    m: u16,
+    symbol_bytes: u16,
+    symbol_count: u64,
+    block_count: u64,
+    large_count: u64,
+    small_k: u16,
+}
+
+/// One source block of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockShape {
+    /// Its number, from 0.
+    pub number: u32,
+    /// Source symbols, at least 1.
+    pub k: u16,
+    /// Repair symbols that the code makes: the same for every block of a container.
+    pub m: u16,
+    /// Number, in the container, of its first source symbol.
+    pub first_symbol: u64,
+}
+
+impl BlockShape {
+    /// Source and repair symbols together: symbol indexes are below this.
+    pub fn symbol_count(&self) -> u32 {
+        u32::from(self.k) + u32::from(self.m)
+    }
+}
+
+/// What is stored and sent of a geometry; the rest follows from it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    container_bytes: u64,
+    codec: Codec,
+    k_max: u16,
+    m: u16,
+    symbol_bytes: u16,
+}
+
+impl TryFrom<Fields> for Geometry {
+    type Error = GeometryError;
+
+    fn try_from(fields: Fields) -> Result<Self, GeometryError> {
+        let Fields { container_bytes, codec, k_max, m, symbol_bytes } = fields;
+        Self::new(container_bytes, codec, k_max, m, symbol_bytes)
+    }
+}
+
+impl From<Geometry> for Fields {
+    fn from(geometry: Geometry) -> Self {
+        let Geometry { container_bytes, codec, k_max, m, symbol_bytes, .. } = geometry;
+        Self { container_bytes, codec, k_max, m, symbol_bytes }
+    }
+}
+
+impl Geometry {
+    /// Cuts a container, if every rule of the format allows it.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    ///
+    /// # Bounds
+    /// Constant time, no allocation: what the link claims is checked with it before anything is kept.
+    pub fn new(
+        container_bytes: u64,
+        codec: Codec,
+        k_max: u16,
+        m: u16,
+        symbol_bytes: u16,
+    ) -> Result<Self, GeometryError> {
+        if !is_container_length(container_bytes) {
+            return Err(GeometryError::ContainerLength { container_bytes });
+        }
+        let symbols_allowed = limits::DATAGRAM_BYTES_MIN - limits::DATAGRAM_OVERHEAD_BYTES
+            ..=limits::DATAGRAM_BYTES_MAX - limits::DATAGRAM_OVERHEAD_BYTES;
+        if symbol_bytes % 2 != 0 || !symbols_allowed.contains(&symbol_bytes) {
+            return Err(GeometryError::SymbolLength { symbol_bytes });
+        }
+        if k_max == 0 {
+            return Err(GeometryError::NoSource);
+        }
+        let (k, repair) = (u32::from(k_max), u32::from(m));
+        let within_codec = match codec {
+            Codec::Rs8 => k + repair <= limits::CODEC1_SYMBOLS_MAX,
+            Codec::Rs16 => {
+                k <= limits::CODEC2_SYMBOLS_MAX && repair <= limits::CODEC2_SYMBOLS_MAX
+            }
+        };
+        if !within_codec {
+            return Err(GeometryError::CodecLimit { k_max, m });
+        }
+        let block_bytes = u64::from(k + repair) * u64::from(symbol_bytes);
+        if block_bytes > limits::BLOCK_BYTES_MAX {
+            return Err(GeometryError::BlockBytes { block_bytes });
+        }
+        let symbol_count = container_bytes.div_ceil(u64::from(symbol_bytes));
+        let block_count = symbol_count.div_ceil(u64::from(k_max));
+        if block_count > 1 << 32 {
+            return Err(GeometryError::BlockCount { block_count });
+        }
+        // ⌊Kt/Z⌋ ≤ ⌈Kt/Z⌉ ≤ k_max, because Z = ⌈Kt/k_max⌉: the conversion cannot fail.
+        let small_k = u16::try_from(symbol_count / block_count)
+            .map_err(|_| GeometryError::CodecLimit { k_max, m })?;
+        Ok(Self {
+            container_bytes,
+            codec,
+            k_max,
+            m,
+            symbol_bytes,
+            symbol_count,
+            block_count,
+            large_count: symbol_count % block_count,
+            small_k,
+        })
+    }
+
+    /// Bytes of the container.
+    pub fn container_bytes(&self) -> u64 {
+        self.container_bytes
+    }
+
+    /// The code.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The largest number of source symbols that a block may have: with the container's length, it fixes the partition.
+    pub fn k_max(&self) -> u16 {
+        self.k_max
+    }
+
+    /// Repair symbols that the code makes for each block.
+    pub fn m(&self) -> u16 {
+        self.m
+    }
+
+    /// Bytes of a symbol; even.
+    pub fn symbol_bytes(&self) -> u16 {
+        self.symbol_bytes
+    }
+
+    /// Source symbols of the whole container (Kt), the last one zero-padded.
+    pub fn symbol_count(&self) -> u64 {
+        self.symbol_count
+    }
+
+    /// Source blocks (Z), 1 to 2^32.
+    pub fn block_count(&self) -> u64 {
+        self.block_count
+    }
+
+    /// The shape of a block, if there is one with this number.
+    pub fn block(&self, number: u32) -> Option<BlockShape> {
+        let before = u64::from(number);
+        if before >= self.block_count {
+            return None;
+        }
+        let large_before = before.min(self.large_count);
+        let k = if before < self.large_count { self.small_k + 1 } else { self.small_k };
+        let first_symbol = before * u64::from(self.small_k) + large_before;
+        Some(BlockShape { number, k, m: self.m, first_symbol })
+    }
+
+    /// All blocks in order.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockShape> + use<> {
+        let geometry = *self;
+        (0..=u32::MAX).map_while(move |number| geometry.block(number))
+    }
+
+    /// Where a block's source lies in the container. The last block's range ends with the container, so it may be shorter
+    /// than k symbols: the rest is zero.
+    pub fn block_range(&self, shape: &BlockShape) -> Range<u64> {
+        let symbol_bytes = u64::from(self.symbol_bytes);
+        let start = shape.first_symbol * symbol_bytes;
+        let end = start + u64::from(shape.k) * symbol_bytes;
+        start..end.min(self.container_bytes)
+    }
+
+    /// Bytes of a block's k source symbols, padding included: the length of the buffer that holds them.
+    pub fn source_bytes(&self, shape: &BlockShape) -> usize {
+        usize::from(shape.k) * usize::from(self.symbol_bytes)
+    }
+
+    /// Bytes of a block's m repair symbols: the length of the buffer that holds them.
+    pub fn repair_bytes(&self, shape: &BlockShape) -> usize {
+        usize::from(shape.m) * usize::from(self.symbol_bytes)
+    }
+}
+
+/// Whether a container of this length exists: 1264 + P + 16·⌈P/65536⌉ for some 1 ≤ P ≤ 2^40.
+fn is_container_length(container_bytes: u64) -> bool {
+    let prefix = u64::try_from(limits::CONTAINER_PREFIX_BYTES).unwrap_or(u64::MAX);
+    let segment = u64::try_from(limits::SEGMENT_BYTES).unwrap_or(u64::MAX);
+    let tag = u64::try_from(limits::TAG_BYTES).unwrap_or(u64::MAX);
+    let Some(body) = container_bytes.checked_sub(prefix) else {
+        return false;
+    };
+    let segments = body.div_ceil(segment + tag);
+    let Some(padded) = body.checked_sub(segments * tag) else {
+        return false;
+    };
+    (1..=limits::PACKAGE_BYTES_MAX).contains(&padded) && padded.div_ceil(segment) == segments
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+}
