@@ -1,1 +1,11 @@
-//! The audit log: a chain of lines that nobody can change afterwards without it showing.
+//! The audit log's form: a chain of lines that nobody can change afterwards without it showing.
+//!
+//! Each line names the hash of the line before, and carries a MAC under a key that is replaced by its own derivation after
+//! every line. Who takes the machine later finds only the next key, and can rewrite nothing that was before. Where the lines
+//! are kept is [`crate::os::audit_log`]'s business.
+
+mod chain;
+mod checkpoint;
+
+pub use chain::{AuditError, AuditRecord, Chain, ChainState, Fields, Summary, Verifier, verify};
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier};

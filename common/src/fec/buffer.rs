@@ -42,6 +42,7 @@ pub struct BlockBuffer {
 
 /// What a slot of a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(dead_code, reason = "bodies follow")]
 pub(super) enum Slot {
     Empty,
     Source,
@@ -99,13 +100,15 @@ impl BlockBuffer {
 
     /// Every symbol held with its index, for a store that keeps partial blocks.
     pub fn symbols(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        self.slots.iter().zip(self.bytes.chunks_exact(self.symbol_bytes)).enumerate().filter_map(
-            |(slot, (held, symbol))| match held {
+        self.slots
+            .iter()
+            .zip(self.bytes.chunks_exact(self.symbol_bytes))
+            .enumerate()
+            .filter_map(|(slot, (held, symbol))| match held {
                 Slot::Empty => None,
                 Slot::Source => Some((u16::try_from(slot).ok()?, symbol)),
                 Slot::Repair(number) => Some((self.shape.k.checked_add(*number)?, symbol)),
-            },
-        )
+            })
     }
 
     /// Memory that the buffer holds.

@@ -104,15 +104,34 @@ impl TryFrom<Fields> for Geometry {
     type Error = GeometryError;
 
     fn try_from(fields: Fields) -> Result<Self, GeometryError> {
-        let Fields { container_bytes, codec, k_max, m, symbol_bytes } = fields;
+        let Fields {
+            container_bytes,
+            codec,
+            k_max,
+            m,
+            symbol_bytes,
+        } = fields;
         Self::new(container_bytes, codec, k_max, m, symbol_bytes)
     }
 }
 
 impl From<Geometry> for Fields {
     fn from(geometry: Geometry) -> Self {
-        let Geometry { container_bytes, codec, k_max, m, symbol_bytes, .. } = geometry;
-        Self { container_bytes, codec, k_max, m, symbol_bytes }
+        let Geometry {
+            container_bytes,
+            codec,
+            k_max,
+            m,
+            symbol_bytes,
+            ..
+        } = geometry;
+        Self {
+            container_bytes,
+            codec,
+            k_max,
+            m,
+            symbol_bytes,
+        }
     }
 }
 
@@ -145,9 +164,7 @@ impl Geometry {
         let (k, repair) = (u32::from(k_max), u32::from(m));
         let within_codec = match codec {
             Codec::Rs8 => k + repair <= limits::CODEC1_SYMBOLS_MAX,
-            Codec::Rs16 => {
-                k <= limits::CODEC2_SYMBOLS_MAX && repair <= limits::CODEC2_SYMBOLS_MAX
-            }
+            Codec::Rs16 => k <= limits::CODEC2_SYMBOLS_MAX && repair <= limits::CODEC2_SYMBOLS_MAX,
         };
         if !within_codec {
             return Err(GeometryError::CodecLimit { k_max, m });
@@ -219,9 +236,18 @@ impl Geometry {
             return None;
         }
         let large_before = before.min(self.large_count);
-        let k = if before < self.large_count { self.small_k + 1 } else { self.small_k };
+        let k = if before < self.large_count {
+            self.small_k + 1
+        } else {
+            self.small_k
+        };
         let first_symbol = before * u64::from(self.small_k) + large_before;
-        Some(BlockShape { number, k, m: self.m, first_symbol })
+        Some(BlockShape {
+            number,
+            k,
+            m: self.m,
+            first_symbol,
+        })
     }
 
     /// All blocks in order.
@@ -263,10 +289,4 @@ fn is_container_length(container_bytes: u64) -> bool {
         return false;
     };
     (1..=limits::PACKAGE_BYTES_MAX).contains(&padded) && padded.div_ceil(segment) == segments
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::as_conversions)]
-    use super::*;
 }

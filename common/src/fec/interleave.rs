@@ -37,7 +37,12 @@ impl Interleaver {
     /// Interleaves blocks of which a pass sends these numbers of symbols.
     pub fn new(counts: &[u32]) -> Self {
         let _: Option<BlockShape> = None;
-        Self { lanes: counts.iter().map(|&count| Lane { count, sent: 0 }).collect() }
+        Self {
+            lanes: counts
+                .iter()
+                .map(|&count| Lane { count, sent: 0 })
+                .collect(),
+        }
     }
 
     /// Begins `position` turns further on: where an interrupted group goes on.

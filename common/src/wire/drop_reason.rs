@@ -123,7 +123,9 @@ impl Counters {
 
     /// All of them together.
     pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        self.0
+            .iter()
+            .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Adds another thread's counters.
@@ -135,7 +137,10 @@ impl Counters {
 
     /// The reasons that occurred.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL.iter().map(|&reason| (reason, self.of(reason))).filter(|(_, n)| *n > 0)
+        DropReason::ALL
+            .iter()
+            .map(|&reason| (reason, self.of(reason)))
+            .filter(|(_, n)| *n > 0)
     }
 }
 
@@ -184,7 +189,9 @@ mod tests {
     fn every_reason_has_its_own_place_and_name() {
         for (place, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), place);
-            let same = DropReason::ALL.iter().filter(|other| other.name() == reason.name());
+            let same = DropReason::ALL
+                .iter()
+                .filter(|other| other.name() == reason.name());
             assert_eq!(same.count(), 1);
         }
     }

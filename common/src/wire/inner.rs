@@ -99,12 +99,17 @@ impl SymbolHeader {
     /// # Errors
     /// [`DropReason::ContainerLength`] or [`DropReason::Geometry`].
     pub fn geometry(&self, symbol_bytes: u16) -> Result<Geometry, DropReason> {
-        Geometry::new(self.container_bytes, self.codec, self.k_max, self.m, symbol_bytes).map_err(
-            |error| match error {
-                GeometryError::ContainerLength { .. } => DropReason::ContainerLength,
-                _ => DropReason::Geometry,
-            },
+        Geometry::new(
+            self.container_bytes,
+            self.codec,
+            self.k_max,
+            self.m,
+            symbol_bytes,
         )
+        .map_err(|error| match error {
+            GeometryError::ContainerLength { .. } => DropReason::ContainerLength,
+            _ => DropReason::Geometry,
+        })
     }
 
     /// Every check of the format: the set that the symbol belongs to, and its block. After this the index is below k + m.
@@ -117,6 +122,13 @@ impl SymbolHeader {
         if u32::from(self.index) >= block.symbol_count() {
             return Err(DropReason::SymbolIndex);
         }
-        Ok((SetId { serial: self.serial, container: self.container, geometry }, block))
+        Ok((
+            SetId {
+                serial: self.serial,
+                container: self.container,
+                geometry,
+            },
+            block,
+        ))
     }
 }
