@@ -1,1 +1,3 @@
-//! To be written.
+//! Contact with the world.
+
+pub mod register;

@@ -1,1 +1,4 @@
-//! To be written.
+//! The loop of `release`: opens, verifies and publishes what `receive` left in the inbox.
+
+pub mod event;
+pub mod serial_set;

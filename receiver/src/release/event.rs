@@ -1,0 +1,395 @@
+//! What happens on the isolated side, as lines of the audit log. An event has happened when its line is durable; the
+//! register is rolled forward from these lines, so that writing and reading them stand side by side here.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use valise_common::ids::{
+    BundleId, ContainerHash, ContainerId, LinkKeyId, MailboxId, MessageId, Serial,
+};
+use valise_common::units::UtcTime;
+
+/// One event of `release`. No content, no subject, no file name and no key is in any of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The process began to work.
+    Started {
+        /// The program's version.
+        version: String,
+        /// Whether the trust list lets software keys approve.
+        software_keys: bool,
+    },
+    /// The process ended in order.
+    Stopped,
+    /// A newer trust list decides from here on.
+    TrustImported {
+        /// Its version.
+        version: u32,
+        /// Its SHA-256, in hexadecimal.
+        sha256: String,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// A bundle was made for the courier.
+    BundleCreated {
+        /// Its number.
+        bundle: BundleId,
+        /// First serial.
+        first: Serial,
+        /// Number of slots.
+        count: u32,
+        /// The link key that it brings.
+        link_key: LinkKeyId,
+        /// The bundle whose unused slots became void.
+        replaces: Option<BundleId>,
+        /// SHA-256 of `channel.bundle`, in hexadecimal.
+        sha256: String,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// The unused slots of a bundle were destroyed.
+    BundleVoided {
+        /// The bundle.
+        bundle: BundleId,
+        /// The operator's words.
+        reason: String,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// An old link key was ended before its time.
+    LinkKeyRetired {
+        /// The key.
+        link_key: LinkKeyId,
+        /// The bundle that brought it; key ids come round again.
+        bundle: BundleId,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// "Now" was set back to the clock. The line carries the clock's time, so that the last audit time follows.
+    ClockAccepted {
+        /// What "now" was before.
+        before: UtcTime,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// Every folder of a cable is staged and durable; from here on its message-id is seen, for ever.
+    Publishing {
+        /// The serial.
+        serial: Serial,
+        /// The whole hash of the container.
+        container: ContainerHash,
+        /// The cable.
+        message_id: MessageId,
+        /// Who gets it.
+        to: Vec<MailboxId>,
+        /// The trust list that decided.
+        trust_version: u32,
+    },
+    /// Every folder of a cable was made visible.
+    Released {
+        /// The serial.
+        serial: Serial,
+        /// The cable.
+        message_id: MessageId,
+    },
+    /// A container opened, but its cable may not be released. It claims its serial; its slot is kept.
+    Quarantined {
+        /// The serial.
+        serial: Serial,
+        /// The whole hash of the container.
+        container: ContainerHash,
+        /// The cable, when its manifest could be read.
+        message_id: Option<MessageId>,
+        /// The reason in one word.
+        code: String,
+        /// The reason in a sentence.
+        reason: String,
+    },
+    /// A quarantined cable was verified again and is still held.
+    Rechecked {
+        /// The serial.
+        serial: Serial,
+        /// The reason in one word.
+        code: String,
+        /// The reason in a sentence.
+        reason: String,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// A quarantined cable was destroyed.
+    Discarded {
+        /// The serial.
+        serial: Serial,
+        /// The operator's words.
+        reason: String,
+        /// The user that asked for it.
+        uid: u32,
+    },
+    /// A container did not open and was deleted; slot and serial stay open.
+    Unopened {
+        /// The serial that its name claimed.
+        serial: Serial,
+        /// Its name on the link.
+        container: ContainerId,
+        /// Why, in one word.
+        code: String,
+    },
+    /// A second container for a claimed serial was deleted; nothing changed.
+    SecondContainer {
+        /// The claimed serial.
+        serial: Serial,
+        /// The other container's name on the link.
+        container: ContainerId,
+    },
+    /// Serials are missing that were not known to be.
+    Gap {
+        /// First missing serial.
+        first: Serial,
+        /// Last missing serial.
+        last: Serial,
+    },
+    /// The sender says that these serials will not be sent.
+    NotSent {
+        /// First serial.
+        first: Serial,
+        /// Last serial.
+        last: Serial,
+    },
+    /// An operator's request was refused.
+    RequestRefused {
+        /// What was asked for.
+        request: String,
+        /// Why not.
+        reason: String,
+        /// The user that asked.
+        uid: u32,
+    },
+    /// Something that an operator must look at.
+    Alarm {
+        /// What, in one word.
+        code: String,
+        /// What, in a sentence.
+        text: String,
+    },
+}
+
+impl Event {
+    /// The event's name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Started { .. } => "started",
+            Event::Stopped => "stopped",
+            Event::TrustImported { .. } => "trust-imported",
+            Event::BundleCreated { .. } => "bundle-created",
+            Event::BundleVoided { .. } => "bundle-voided",
+            Event::LinkKeyRetired { .. } => "link-key-retired",
+            Event::ClockAccepted { .. } => "clock-accepted",
+            Event::Publishing { .. } => "publishing",
+            Event::Released { .. } => "released",
+            Event::Quarantined { .. } => "quarantined",
+            Event::Rechecked { .. } => "rechecked",
+            Event::Discarded { .. } => "discarded",
+            Event::Unopened { .. } => "unopened",
+            Event::SecondContainer { .. } => "second-container",
+            Event::Gap { .. } => "gap",
+            Event::NotSent { .. } => "not-sent",
+            Event::RequestRefused { .. } => "request-refused",
+            Event::Alarm { .. } => "alarm",
+        }
+    }
+
+    /// The event's fields in the order of the log.
+    pub fn fields(&self) -> Vec<(&'static str, Value)> {
+        match self {
+            Event::Started { version, software_keys } => {
+                vec![("version", json!(version)), ("software_keys", json!(software_keys))]
+            }
+            Event::Stopped => Vec::new(),
+            Event::TrustImported { version, sha256, uid } => {
+                vec![("version", json!(version)), ("sha256", json!(sha256)), ("uid", json!(uid))]
+            }
+            Event::BundleCreated { bundle, first, count, link_key, replaces, sha256, uid } => vec![
+                ("bundle", json!(bundle)),
+                ("first", json!(first)),
+                ("count", json!(count)),
+                ("link_key", json!(link_key)),
+                ("replaces", json!(replaces)),
+                ("sha256", json!(sha256)),
+                ("uid", json!(uid)),
+            ],
+            Event::BundleVoided { bundle, reason, uid } => {
+                vec![("bundle", json!(bundle)), ("reason", json!(reason)), ("uid", json!(uid))]
+            }
+            Event::LinkKeyRetired { link_key, bundle, uid } => {
+                vec![("link_key", json!(link_key)), ("bundle", json!(bundle)), ("uid", json!(uid))]
+            }
+            Event::ClockAccepted { before, uid } => {
+                vec![("before", json!(before)), ("uid", json!(uid))]
+            }
+            Event::Publishing { serial, container, message_id, to, trust_version } => vec![
+                ("serial", json!(serial)),
+                ("container", json!(container)),
+                ("message_id", json!(message_id)),
+                ("to", json!(to)),
+                ("trust_version", json!(trust_version)),
+            ],
+            Event::Released { serial, message_id } => {
+                vec![("serial", json!(serial)), ("message_id", json!(message_id))]
+            }
+            Event::Quarantined { serial, container, message_id, code, reason } => vec![
+                ("serial", json!(serial)),
+                ("container", json!(container)),
+                ("message_id", json!(message_id)),
+                ("code", json!(code)),
+                ("reason", json!(reason)),
+            ],
+            Event::Rechecked { serial, code, reason, uid } => vec![
+                ("serial", json!(serial)),
+                ("code", json!(code)),
+                ("reason", json!(reason)),
+                ("uid", json!(uid)),
+            ],
+            Event::Discarded { serial, reason, uid } => {
+                vec![("serial", json!(serial)), ("reason", json!(reason)), ("uid", json!(uid))]
+            }
+            Event::Unopened { serial, container, code } => vec![
+                ("serial", json!(serial)),
+                ("container", json!(container)),
+                ("code", json!(code)),
+            ],
+            Event::SecondContainer { serial, container } => {
+                vec![("serial", json!(serial)), ("container", json!(container))]
+            }
+            Event::Gap { first, last } | Event::NotSent { first, last } => {
+                vec![("first", json!(first)), ("last", json!(last))]
+            }
+            Event::RequestRefused { request, reason, uid } => {
+                vec![("request", json!(request)), ("reason", json!(reason)), ("uid", json!(uid))]
+            }
+            Event::Alarm { code, text } => vec![("code", json!(code)), ("text", json!(text))],
+        }
+    }
+}
+
+/// One line of the log, read back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Recorded {
+    /// The line's number.
+    pub seq: u64,
+    /// When it was written.
+    pub time: UtcTime,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The number of a line whose event this program does not index.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+/// What one line means to the register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// An event that is indexed.
+    Known(Box<Recorded>),
+    /// Another event; only its number counts.
+    Other(u64),
+}
+
+impl Line {
+    /// Reads one line of the log.
+    ///
+    /// # Errors
+    /// `None` when it is no line of an audit log.
+    pub fn parse(line: &str) -> Option<Line> {
+        match serde_json::from_str::<Recorded>(line) {
+            Ok(recorded) => Some(Line::Known(Box::new(recorded))),
+            Err(_) => serde_json::from_str::<Numbered>(line).ok().map(|n| Line::Other(n.seq)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use super::*;
+
+    fn samples() -> Vec<Event> {
+        let serial = Serial::new(4).unwrap();
+        let hash = ContainerHash::from_bytes([7; 32]);
+        let message_id = MessageId::from_bytes([9; 16]);
+        let uid = 1000;
+        let text = "no \"content\"".to_owned();
+        vec![
+            Event::Started { version: "1".to_owned(), software_keys: true },
+            Event::Stopped,
+            Event::TrustImported { version: 7, sha256: "ab".to_owned(), uid },
+            Event::BundleCreated {
+                bundle: BundleId(2),
+                first: serial,
+                count: 3,
+                link_key: LinkKeyId(1),
+                replaces: Some(BundleId(1)),
+                sha256: "cd".to_owned(),
+                uid,
+            },
+            Event::BundleVoided { bundle: BundleId(2), reason: text.clone(), uid },
+            Event::LinkKeyRetired { link_key: LinkKeyId(1), bundle: BundleId(1), uid },
+            Event::ClockAccepted { before: "2036-01-01T00:00:00Z".parse().unwrap(), uid },
+            Event::Publishing {
+                serial,
+                container: hash,
+                message_id,
+                to: vec!["paris-desk".parse().unwrap()],
+                trust_version: 7,
+            },
+            Event::Released { serial, message_id },
+            Event::Quarantined {
+                serial,
+                container: hash,
+                message_id: None,
+                code: "expired".to_owned(),
+                reason: text.clone(),
+            },
+            Event::Rechecked { serial, code: "expired".to_owned(), reason: text.clone(), uid },
+            Event::Discarded { serial, reason: text.clone(), uid },
+            Event::Unopened { serial, container: hash.id(), code: "sealed-key".to_owned() },
+            Event::SecondContainer { serial, container: hash.id() },
+            Event::Gap { first: serial, last: serial },
+            Event::NotSent { first: serial, last: serial },
+            Event::RequestRefused { request: "x".to_owned(), reason: text.clone(), uid },
+            Event::Alarm { code: "x".to_owned(), text },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for event in samples() {
+            let mut line = serde_json::Map::new();
+            line.insert("seq".to_owned(), json!(3));
+            line.insert("time".to_owned(), json!("2026-11-22T21:53:18Z"));
+            line.insert("event".to_owned(), json!(event.name()));
+            for (key, value) in event.fields() {
+                assert!(line.insert(key.to_owned(), value).is_none(), "{key} stands twice");
+            }
+            line.insert("prev".to_owned(), json!("00"));
+            let text = serde_json::to_string(&line).unwrap();
+            let Some(Line::Known(recorded)) = Line::parse(&text) else {
+                panic!("{text} was not read back");
+            };
+            assert_eq!(recorded.event, event);
+            assert_eq!(recorded.seq, 3);
+        }
+    }
+
+    #[test]
+    fn an_unknown_event_keeps_its_number_and_garbage_is_none() {
+        let line = r#"{"seq":9,"time":"2026-11-22T21:53:18Z","event":"from-the-future","x":1}"#;
+        assert_eq!(Line::parse(line), Some(Line::Other(9)));
+        assert_eq!(Line::parse("{"), None);
+        assert_eq!(Line::parse("[]"), None);
+    }
+}
