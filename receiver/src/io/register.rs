@@ -37,13 +37,17 @@ CREATE TABLE trust (version INTEGER NOT NULL, sha256 TEXT NOT NULL);
 #[derive(Debug, Error)]
 pub enum RegisterError {
     /// SQLite reports an error.
-    #[error("the register fails: {0}; stop the daemon and remove register.db*, it is built anew from the audit log")]
+    #[error(
+        "the register fails: {0}; stop the daemon and remove register.db*, it is built anew from the audit log"
+    )]
     Sqlite(#[from] rusqlite::Error),
     /// The file cannot be reached.
     #[error("the register cannot be opened: {0}")]
     Io(#[from] io::Error),
     /// A field holds what this program never writes.
-    #[error("the register holds a bad {0}; stop the daemon and remove register.db*, it is built anew from the audit log")]
+    #[error(
+        "the register holds a bad {0}; stop the daemon and remove register.db*, it is built anew from the audit log"
+    )]
     Field(&'static str),
 }
 
@@ -71,9 +75,14 @@ impl Claim {
     }
 
     fn parse(text: &str) -> Option<Claim> {
-        [Claim::Publishing, Claim::Released, Claim::Quarantined, Claim::Discarded]
-            .into_iter()
-            .find(|claim| claim.as_str() == text)
+        [
+            Claim::Publishing,
+            Claim::Released,
+            Claim::Quarantined,
+            Claim::Discarded,
+        ]
+        .into_iter()
+        .find(|claim| claim.as_str() == text)
     }
 }
 
@@ -181,7 +190,12 @@ impl Register {
 
     fn open_as_is(path: &Path) -> Result<Register, RegisterError> {
         // SQLite would create the file with the process's umask; its side files copy the mode.
-        match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(path)
+        {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {}
         }
@@ -244,7 +258,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn applied_seq(&self) -> Result<i64, RegisterError> {
-        Ok(self.db.query_row("SELECT applied_seq FROM meta", [], |row| row.get(0))?)
+        Ok(self
+            .db
+            .query_row("SELECT applied_seq FROM meta", [], |row| row.get(0))?)
     }
 
     /// Takes lines of the log in, all or none.
@@ -281,8 +297,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn cable(&self, serial: Serial) -> Result<Option<CableRow>, RegisterError> {
-        let mut select =
-            self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM cables WHERE serial = ?1"))?;
+        let mut select = self
+            .db
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM cables WHERE serial = ?1"))?;
         let found = select.query_row(params![number(serial)], |row| Ok(cable_of(row)));
         found.optional()?.transpose()
     }
@@ -304,7 +321,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn claimed(&self) -> Result<SerialSet, RegisterError> {
-        let mut select = self.db.prepare_cached("SELECT serial FROM cables ORDER BY serial")?;
+        let mut select = self
+            .db
+            .prepare_cached("SELECT serial FROM cables ORDER BY serial")?;
         let mut set = SerialSet::new();
         for serial in select.query_map([], |row| row.get::<_, i64>(0))? {
             set.insert(serial_of(serial?)?);
@@ -317,7 +336,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn seen(&self, message_id: &MessageId) -> Result<Option<Serial>, RegisterError> {
-        let mut select = self.db.prepare_cached("SELECT serial FROM seen WHERE message_id = ?1")?;
+        let mut select = self
+            .db
+            .prepare_cached("SELECT serial FROM seen WHERE message_id = ?1")?;
         let found = select.query_row(params![message_id.to_string()], |row| row.get::<_, i64>(0));
         found.optional()?.map(serial_of).transpose()
     }
@@ -342,14 +363,20 @@ impl Register {
         rows.map(|row| {
             let (bundle, first, count, link_key, void) = row?;
             let first = serial_of(first)?;
-            let last = u64::from(count).checked_sub(1).and_then(|count| first.plus(count));
+            let last = u64::from(count)
+                .checked_sub(1)
+                .and_then(|count| first.plus(count));
             Ok(BundleRow {
                 bundle: BundleId(bundle),
                 first,
                 last: last.ok_or(RegisterError::Field("slot count"))?,
                 count,
                 link_key: LinkKeyId(link_key),
-                state: if void { BundleState::Void } else { BundleState::Live },
+                state: if void {
+                    BundleState::Void
+                } else {
+                    BundleState::Live
+                },
             })
         })
         .collect()
@@ -360,7 +387,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn retired(&self) -> Result<Vec<BundleId>, RegisterError> {
-        let mut select = self.db.prepare_cached("SELECT bundle FROM bundles WHERE retired != 0")?;
+        let mut select = self
+            .db
+            .prepare_cached("SELECT bundle FROM bundles WHERE retired != 0")?;
         let rows = select.query_map([], |row| row.get::<_, u32>(0))?;
         rows.map(|row| Ok(BundleId(row?))).collect()
     }
@@ -370,8 +399,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn ranges(&self, kind: RangeKind) -> Result<SerialSet, RegisterError> {
-        let mut select =
-            self.db.prepare_cached("SELECT first, last FROM ranges WHERE kind = ?1")?;
+        let mut select = self
+            .db
+            .prepare_cached("SELECT first, last FROM ranges WHERE kind = ?1")?;
         let rows = select.query_map(params![kind.as_str()], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
         })?;
@@ -406,7 +436,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The same file below its folder's real path: SQLite refuses a link anywhere in a path, where only a link in the
 /// state folder itself would be a danger.
 fn resolved(path: &Path) -> Result<PathBuf, io::Error> {
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, "the register's path has no folder");
+    let none = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the register's path has no folder",
+        )
+    };
     let folder = path.parent().ok_or_else(none)?.canonicalize()?;
     Ok(folder.join(path.file_name().ok_or_else(none)?))
 }
@@ -420,19 +455,26 @@ fn number(serial: Serial) -> i64 {
 }
 
 fn serial_of(number: i64) -> Result<Serial, RegisterError> {
-    u64::try_from(number).ok().and_then(Serial::new).ok_or(RegisterError::Field("serial"))
+    u64::try_from(number)
+        .ok()
+        .and_then(Serial::new)
+        .ok_or(RegisterError::Field("serial"))
 }
 
 fn cable_of(row: &Row<'_>) -> Result<CableRow, RegisterError> {
     let text = |index: usize| row.get::<_, String>(index);
     let time = |index: usize| -> Result<UtcTime, RegisterError> {
-        text(index)?.parse().map_err(|_| RegisterError::Field("time"))
+        text(index)?
+            .parse()
+            .map_err(|_| RegisterError::Field("time"))
     };
     let message_id = row.get::<_, Option<String>>(3)?;
     Ok(CableRow {
         serial: serial_of(row.get(0)?)?,
         claim: Claim::parse(&text(1)?).ok_or(RegisterError::Field("state"))?,
-        container: text(2)?.parse().map_err(|_| RegisterError::Field("container"))?,
+        container: text(2)?
+            .parse()
+            .map_err(|_| RegisterError::Field("container"))?,
         message_id: message_id
             .map(|id| id.parse().map_err(|_| RegisterError::Field("message-id")))
             .transpose()?,
@@ -447,7 +489,13 @@ fn cable_of(row: &Row<'_>) -> Result<CableRow, RegisterError> {
 fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> {
     let time = recorded.time.to_string();
     match &recorded.event {
-        Event::Publishing { serial, container, message_id, to, .. } => {
+        Event::Publishing {
+            serial,
+            container,
+            message_id,
+            to,
+            ..
+        } => {
             let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
             db.prepare_cached(
                 "INSERT INTO cables VALUES (?1, 'publishing', ?2, ?3, NULL, NULL, ?4, ?5, ?5)
@@ -470,7 +518,13 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             )?
             .execute(params![number(*serial), time])?;
         }
-        Event::Quarantined { serial, container, message_id, code, reason } => {
+        Event::Quarantined {
+            serial,
+            container,
+            message_id,
+            code,
+            reason,
+        } => {
             db.prepare_cached(
                 "INSERT OR IGNORE INTO cables VALUES
                  (?1, 'quarantined', ?2, ?3, ?4, ?5, NULL, ?6, ?6)",
@@ -484,7 +538,12 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
                 time
             ])?;
         }
-        Event::Rechecked { serial, code, reason, .. } => {
+        Event::Rechecked {
+            serial,
+            code,
+            reason,
+            ..
+        } => {
             db.prepare_cached(
                 "UPDATE cables SET code = ?2, reason = ?3, updated_at = ?4 WHERE serial = ?1",
             )?
@@ -497,25 +556,46 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             )?
             .execute(params![number(*serial), reason, time])?;
         }
-        Event::BundleCreated { bundle, first, count, link_key, replaces, .. } => {
+        Event::BundleCreated {
+            bundle,
+            first,
+            count,
+            link_key,
+            replaces,
+            ..
+        } => {
             db.execute(
                 "INSERT OR REPLACE INTO bundles VALUES (?1, ?2, ?3, ?4, 0, 0)",
                 params![bundle.0, number(*first), count, link_key.0],
             )?;
             if let Some(old) = replaces {
-                db.execute("UPDATE bundles SET void = 1 WHERE bundle = ?1", params![old.0])?;
+                db.execute(
+                    "UPDATE bundles SET void = 1 WHERE bundle = ?1",
+                    params![old.0],
+                )?;
             }
         }
         Event::BundleVoided { bundle, .. } => {
-            db.execute("UPDATE bundles SET void = 1 WHERE bundle = ?1", params![bundle.0])?;
+            db.execute(
+                "UPDATE bundles SET void = 1 WHERE bundle = ?1",
+                params![bundle.0],
+            )?;
         }
         Event::LinkKeyRetired { bundle, .. } => {
-            db.execute("UPDATE bundles SET retired = 1 WHERE bundle = ?1", params![bundle.0])?;
+            db.execute(
+                "UPDATE bundles SET retired = 1 WHERE bundle = ?1",
+                params![bundle.0],
+            )?;
         }
         Event::Gap { first, last } => range(db, RangeKind::Gap, *first, *last)?,
         Event::NotSent { first, last } => range(db, RangeKind::NotSent, *first, *last)?,
-        Event::TrustImported { version, sha256, .. } => {
-            db.execute("INSERT INTO trust VALUES (?1, ?2)", params![version, sha256])?;
+        Event::TrustImported {
+            version, sha256, ..
+        } => {
+            db.execute(
+                "INSERT INTO trust VALUES (?1, ?2)",
+                params![version, sha256],
+            )?;
         }
         Event::Started { .. }
         | Event::Stopped
@@ -534,11 +614,8 @@ fn range(
     first: Serial,
     last: Serial,
 ) -> Result<(), RegisterError> {
-    db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3)")?.execute(params![
-        kind.as_str(),
-        number(first),
-        number(last)
-    ])?;
+    db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3)")?
+        .execute(params![kind.as_str(), number(first), number(last)])?;
     Ok(())
 }
 
@@ -576,14 +653,22 @@ mod tests {
             let mut register = Register::open(&path).unwrap();
             assert_eq!(register.applied_seq().unwrap(), -1);
             assert_eq!(register.seen(&id).unwrap(), None);
-            let released = Event::Released { serial: serial(4), message_id: id };
-            register.apply(&[line(0, publishing(4, 5)), line(1, released)]).unwrap();
+            let released = Event::Released {
+                serial: serial(4),
+                message_id: id,
+            };
+            register
+                .apply(&[line(0, publishing(4, 5)), line(1, released)])
+                .unwrap();
         }
         let register = Register::open(&path).unwrap();
         assert_eq!(register.applied_seq().unwrap(), 1);
         assert_eq!(register.seen(&id).unwrap(), Some(serial(4)));
         let row = register.cable(serial(4)).unwrap().unwrap();
-        assert_eq!((row.claim, row.mailboxes.as_deref()), (Claim::Released, Some("a b")));
+        assert_eq!(
+            (row.claim, row.mailboxes.as_deref()),
+            (Claim::Released, Some("a b"))
+        );
         assert_eq!(register.claimed().unwrap().to_string(), "4");
         let reader = Register::open_to_read(&path).unwrap();
         assert_eq!(reader.cables(None).unwrap().len(), 1);
@@ -601,14 +686,26 @@ mod tests {
             code: "expired".to_owned(),
             reason: "it expired".to_owned(),
         };
-        let gone = Event::Discarded { serial: serial(2), reason: "asked".to_owned(), uid: 1 };
+        let gone = Event::Discarded {
+            serial: serial(2),
+            reason: "asked".to_owned(),
+            uid: 1,
+        };
         register
-            .apply(&[line(0, held(1)), line(1, held(2)), line(2, publishing(1, 9)), line(3, gone)])
+            .apply(&[
+                line(0, held(1)),
+                line(1, held(2)),
+                line(2, publishing(1, 9)),
+                line(3, gone),
+            ])
             .unwrap();
         let row = register.cable(serial(1)).unwrap().unwrap();
         assert_eq!((row.claim, row.code), (Claim::Publishing, None));
         let row = register.cable(serial(2)).unwrap().unwrap();
-        assert_eq!((row.claim, row.reason.as_deref()), (Claim::Discarded, Some("asked")));
+        assert_eq!(
+            (row.claim, row.reason.as_deref()),
+            (Claim::Discarded, Some("asked"))
+        );
         assert_eq!(row.code.as_deref(), Some("expired"));
     }
 
@@ -625,7 +722,11 @@ mod tests {
             sha256: String::new(),
             uid: 0,
         };
-        let retired = Event::LinkKeyRetired { link_key: LinkKeyId(1), bundle: BundleId(1), uid: 0 };
+        let retired = Event::LinkKeyRetired {
+            link_key: LinkKeyId(1),
+            bundle: BundleId(1),
+            uid: 0,
+        };
         register
             .apply(&[
                 line(0, bundle(1, 1, None)),
@@ -635,7 +736,10 @@ mod tests {
             .unwrap();
         let bundles = register.bundles().unwrap();
         assert_eq!(bundles[0].state, BundleState::Void);
-        assert_eq!((bundles[1].state, bundles[1].last), (BundleState::Live, serial(20)));
+        assert_eq!(
+            (bundles[1].state, bundles[1].last),
+            (BundleState::Live, serial(20))
+        );
         assert!(bundles[0].holds(serial(10)) && !bundles[0].holds(serial(11)));
         assert_eq!(register.retired().unwrap(), [BundleId(1)]);
     }

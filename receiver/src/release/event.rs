@@ -201,14 +201,36 @@ impl Event {
     /// The event's fields in the order of the log.
     pub fn fields(&self) -> Vec<(&'static str, Value)> {
         match self {
-            Event::Started { version, software_keys } => {
-                vec![("version", json!(version)), ("software_keys", json!(software_keys))]
+            Event::Started {
+                version,
+                software_keys,
+            } => {
+                vec![
+                    ("version", json!(version)),
+                    ("software_keys", json!(software_keys)),
+                ]
             }
             Event::Stopped => Vec::new(),
-            Event::TrustImported { version, sha256, uid } => {
-                vec![("version", json!(version)), ("sha256", json!(sha256)), ("uid", json!(uid))]
+            Event::TrustImported {
+                version,
+                sha256,
+                uid,
+            } => {
+                vec![
+                    ("version", json!(version)),
+                    ("sha256", json!(sha256)),
+                    ("uid", json!(uid)),
+                ]
             }
-            Event::BundleCreated { bundle, first, count, link_key, replaces, sha256, uid } => vec![
+            Event::BundleCreated {
+                bundle,
+                first,
+                count,
+                link_key,
+                replaces,
+                sha256,
+                uid,
+            } => vec![
                 ("bundle", json!(bundle)),
                 ("first", json!(first)),
                 ("count", json!(count)),
@@ -217,16 +239,38 @@ impl Event {
                 ("sha256", json!(sha256)),
                 ("uid", json!(uid)),
             ],
-            Event::BundleVoided { bundle, reason, uid } => {
-                vec![("bundle", json!(bundle)), ("reason", json!(reason)), ("uid", json!(uid))]
+            Event::BundleVoided {
+                bundle,
+                reason,
+                uid,
+            } => {
+                vec![
+                    ("bundle", json!(bundle)),
+                    ("reason", json!(reason)),
+                    ("uid", json!(uid)),
+                ]
             }
-            Event::LinkKeyRetired { link_key, bundle, uid } => {
-                vec![("link_key", json!(link_key)), ("bundle", json!(bundle)), ("uid", json!(uid))]
+            Event::LinkKeyRetired {
+                link_key,
+                bundle,
+                uid,
+            } => {
+                vec![
+                    ("link_key", json!(link_key)),
+                    ("bundle", json!(bundle)),
+                    ("uid", json!(uid)),
+                ]
             }
             Event::ClockAccepted { before, uid } => {
                 vec![("before", json!(before)), ("uid", json!(uid))]
             }
-            Event::Publishing { serial, container, message_id, to, trust_version } => vec![
+            Event::Publishing {
+                serial,
+                container,
+                message_id,
+                to,
+                trust_version,
+            } => vec![
                 ("serial", json!(serial)),
                 ("container", json!(container)),
                 ("message_id", json!(message_id)),
@@ -236,23 +280,46 @@ impl Event {
             Event::Released { serial, message_id } => {
                 vec![("serial", json!(serial)), ("message_id", json!(message_id))]
             }
-            Event::Quarantined { serial, container, message_id, code, reason } => vec![
+            Event::Quarantined {
+                serial,
+                container,
+                message_id,
+                code,
+                reason,
+            } => vec![
                 ("serial", json!(serial)),
                 ("container", json!(container)),
                 ("message_id", json!(message_id)),
                 ("code", json!(code)),
                 ("reason", json!(reason)),
             ],
-            Event::Rechecked { serial, code, reason, uid } => vec![
+            Event::Rechecked {
+                serial,
+                code,
+                reason,
+                uid,
+            } => vec![
                 ("serial", json!(serial)),
                 ("code", json!(code)),
                 ("reason", json!(reason)),
                 ("uid", json!(uid)),
             ],
-            Event::Discarded { serial, reason, uid } => {
-                vec![("serial", json!(serial)), ("reason", json!(reason)), ("uid", json!(uid))]
+            Event::Discarded {
+                serial,
+                reason,
+                uid,
+            } => {
+                vec![
+                    ("serial", json!(serial)),
+                    ("reason", json!(reason)),
+                    ("uid", json!(uid)),
+                ]
             }
-            Event::Unopened { serial, container, code } => vec![
+            Event::Unopened {
+                serial,
+                container,
+                code,
+            } => vec![
                 ("serial", json!(serial)),
                 ("container", json!(container)),
                 ("code", json!(code)),
@@ -263,8 +330,16 @@ impl Event {
             Event::Gap { first, last } | Event::NotSent { first, last } => {
                 vec![("first", json!(first)), ("last", json!(last))]
             }
-            Event::RequestRefused { request, reason, uid } => {
-                vec![("request", json!(request)), ("reason", json!(reason)), ("uid", json!(uid))]
+            Event::RequestRefused {
+                request,
+                reason,
+                uid,
+            } => {
+                vec![
+                    ("request", json!(request)),
+                    ("reason", json!(reason)),
+                    ("uid", json!(uid)),
+                ]
             }
             Event::Alarm { code, text } => vec![("code", json!(code)), ("text", json!(text))],
         }
@@ -306,7 +381,9 @@ impl Line {
     pub fn parse(line: &str) -> Option<Line> {
         match serde_json::from_str::<Recorded>(line) {
             Ok(recorded) => Some(Line::Known(Box::new(recorded))),
-            Err(_) => serde_json::from_str::<Numbered>(line).ok().map(|n| Line::Other(n.seq)),
+            Err(_) => serde_json::from_str::<Numbered>(line)
+                .ok()
+                .map(|n| Line::Other(n.seq)),
         }
     }
 }
@@ -324,9 +401,16 @@ mod tests {
         let uid = 1000;
         let text = "no \"content\"".to_owned();
         vec![
-            Event::Started { version: "1".to_owned(), software_keys: true },
+            Event::Started {
+                version: "1".to_owned(),
+                software_keys: true,
+            },
             Event::Stopped,
-            Event::TrustImported { version: 7, sha256: "ab".to_owned(), uid },
+            Event::TrustImported {
+                version: 7,
+                sha256: "ab".to_owned(),
+                uid,
+            },
             Event::BundleCreated {
                 bundle: BundleId(2),
                 first: serial,
@@ -336,9 +420,20 @@ mod tests {
                 sha256: "cd".to_owned(),
                 uid,
             },
-            Event::BundleVoided { bundle: BundleId(2), reason: text.clone(), uid },
-            Event::LinkKeyRetired { link_key: LinkKeyId(1), bundle: BundleId(1), uid },
-            Event::ClockAccepted { before: "2036-01-01T00:00:00Z".parse().unwrap(), uid },
+            Event::BundleVoided {
+                bundle: BundleId(2),
+                reason: text.clone(),
+                uid,
+            },
+            Event::LinkKeyRetired {
+                link_key: LinkKeyId(1),
+                bundle: BundleId(1),
+                uid,
+            },
+            Event::ClockAccepted {
+                before: "2036-01-01T00:00:00Z".parse().unwrap(),
+                uid,
+            },
             Event::Publishing {
                 serial,
                 container: hash,
@@ -354,14 +449,43 @@ mod tests {
                 code: "expired".to_owned(),
                 reason: text.clone(),
             },
-            Event::Rechecked { serial, code: "expired".to_owned(), reason: text.clone(), uid },
-            Event::Discarded { serial, reason: text.clone(), uid },
-            Event::Unopened { serial, container: hash.id(), code: "sealed-key".to_owned() },
-            Event::SecondContainer { serial, container: hash.id() },
-            Event::Gap { first: serial, last: serial },
-            Event::NotSent { first: serial, last: serial },
-            Event::RequestRefused { request: "x".to_owned(), reason: text.clone(), uid },
-            Event::Alarm { code: "x".to_owned(), text },
+            Event::Rechecked {
+                serial,
+                code: "expired".to_owned(),
+                reason: text.clone(),
+                uid,
+            },
+            Event::Discarded {
+                serial,
+                reason: text.clone(),
+                uid,
+            },
+            Event::Unopened {
+                serial,
+                container: hash.id(),
+                code: "sealed-key".to_owned(),
+            },
+            Event::SecondContainer {
+                serial,
+                container: hash.id(),
+            },
+            Event::Gap {
+                first: serial,
+                last: serial,
+            },
+            Event::NotSent {
+                first: serial,
+                last: serial,
+            },
+            Event::RequestRefused {
+                request: "x".to_owned(),
+                reason: text.clone(),
+                uid,
+            },
+            Event::Alarm {
+                code: "x".to_owned(),
+                text,
+            },
         ]
     }
 
@@ -373,7 +497,10 @@ mod tests {
             line.insert("time".to_owned(), json!("2026-11-22T21:53:18Z"));
             line.insert("event".to_owned(), json!(event.name()));
             for (key, value) in event.fields() {
-                assert!(line.insert(key.to_owned(), value).is_none(), "{key} stands twice");
+                assert!(
+                    line.insert(key.to_owned(), value).is_none(),
+                    "{key} stands twice"
+                );
             }
             line.insert("prev".to_owned(), json!("00"));
             let text = serde_json::to_string(&line).unwrap();

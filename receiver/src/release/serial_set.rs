@@ -24,7 +24,10 @@ impl SerialSet {
     /// Whether `serial` is a member.
     pub fn contains(&self, serial: Serial) -> bool {
         let serial = serial.get();
-        self.runs.range(..=serial).next_back().is_some_and(|(_, last)| *last >= serial)
+        self.runs
+            .range(..=serial)
+            .next_back()
+            .is_some_and(|(_, last)| *last >= serial)
     }
 
     /// Adds one serial.
@@ -44,8 +47,11 @@ impl SerialSet {
             first = *run_first;
             last = last.max(*run_last);
         }
-        while let Some((run_first, run_last)) =
-            self.runs.range(first..=last.saturating_add(1)).next().map(|(f, l)| (*f, *l))
+        while let Some((run_first, run_last)) = self
+            .runs
+            .range(first..=last.saturating_add(1))
+            .next()
+            .map(|(f, l)| (*f, *l))
         {
             self.runs.remove(&run_first);
             last = last.max(run_last);
@@ -56,7 +62,11 @@ impl SerialSet {
     /// Takes one serial out.
     pub fn remove(&mut self, serial: Serial) {
         let serial = serial.get();
-        let Some((first, last)) = self.runs.range(..=serial).next_back().map(|(f, l)| (*f, *l))
+        let Some((first, last)) = self
+            .runs
+            .range(..=serial)
+            .next_back()
+            .map(|(f, l)| (*f, *l))
         else {
             return;
         };
@@ -74,7 +84,9 @@ impl SerialSet {
 
     /// The runs in ascending order, as first and last serial.
     pub fn ranges(&self) -> impl Iterator<Item = (Serial, Serial)> + '_ {
-        self.runs.iter().filter_map(|(first, last)| Some((Serial::new(*first)?, Serial::new(*last)?)))
+        self.runs
+            .iter()
+            .filter_map(|(first, last)| Some((Serial::new(*first)?, Serial::new(*last)?)))
     }
 
     /// The members that `other` lacks.
@@ -116,7 +128,10 @@ impl SerialSet {
 
     /// The greatest member.
     pub fn last(&self) -> Option<Serial> {
-        self.runs.values().next_back().and_then(|last| Serial::new(*last))
+        self.runs
+            .values()
+            .next_back()
+            .and_then(|last| Serial::new(*last))
     }
 
     /// Whether there is no member.
@@ -126,7 +141,9 @@ impl SerialSet {
 
     /// Every member in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Serial> + '_ {
-        self.runs.iter().flat_map(|(first, last)| (*first..=*last).filter_map(Serial::new))
+        self.runs
+            .iter()
+            .flat_map(|(first, last)| (*first..=*last).filter_map(Serial::new))
     }
 }
 
@@ -176,7 +193,9 @@ mod tests {
     fn agrees_with_a_plain_set_whatever_is_done_to_it() {
         let mut state = 7u64;
         let mut next = |bound: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) % bound + 1
         };
         for _ in 0..200 {
@@ -196,9 +215,15 @@ mod tests {
                     plain_other.extend(first..=first + length);
                 }
             }
-            assert_eq!(ours.iter().map(Serial::get).collect::<Vec<_>>(), Vec::from_iter(plain.clone()));
+            assert_eq!(
+                ours.iter().map(Serial::get).collect::<Vec<_>>(),
+                Vec::from_iter(plain.clone())
+            );
             let rest: Vec<u64> = ours.without(&ours_other).iter().map(Serial::get).collect();
-            assert_eq!(rest, plain.difference(&plain_other).copied().collect::<Vec<_>>());
+            assert_eq!(
+                rest,
+                plain.difference(&plain_other).copied().collect::<Vec<_>>()
+            );
             for value in 1..=70 {
                 assert_eq!(ours.contains(serial(value)), plain.contains(&value));
             }
