@@ -158,6 +158,11 @@ hex_id!(
     32
 );
 hex_id!(
+    /// A SHA-256, as `sha256sum` prints it.
+    Sha256Digest,
+    32
+);
+hex_id!(
     /// Random at each start of transmit; selects the key of one session on the link.
     SessionId,
     8
