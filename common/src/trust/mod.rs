@@ -1,1 +1,180 @@
-//! To be written.
+//! The trust list: who may draft and approve, what classifications ask for, and which mailbox may have what.
+//!
+//! A list takes effect only when [`verify_administrators`] accepted the signatures over its exact bytes.
+
+mod administrators;
+mod check;
+mod error;
+mod explain;
+mod file;
+
+pub use administrators::{check_administrators, verify_administrators};
+pub use error::{AdministratorError, Fault, TrustError};
+pub use explain::difference;
+
+use std::collections::BTreeMap;
+
+use crate::ids::{CategoryId, ChannelId, ClassificationId, MailboxId, PersonId};
+use crate::manifest::{FreeText, MediaType};
+use crate::sshsig::PublicKey;
+use crate::units::UtcTime;
+
+/// Days of the longest validity that a classification may grant: a century.
+pub const VALIDITY_DAYS_MAX: u32 = 36_525;
+
+/// A trust list that is fit for use. Only [`TrustList::parse`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustList {
+    version: u32,
+    channel: ChannelId,
+    issued: UtcTime,
+    allow_software_keys: bool,
+    persons: Vec<Person>,
+    classifications: Vec<Classification>,
+    categories: Vec<CategoryId>,
+    mailboxes: Vec<Mailbox>,
+    by_key: BTreeMap<PublicKey, PersonId>,
+}
+
+/// What a person may do with a cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Writes cables.
+    Drafter,
+    /// Approves cables of others.
+    Officer,
+}
+
+/// A person of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The id that manifests name.
+    pub id: PersonId,
+    /// Drafter, officer or both; at least one.
+    pub roles: Vec<Role>,
+    /// The keys that sign for this person; an officer has at least one.
+    pub keys: Vec<PublicKey>,
+    /// From when, this second included.
+    pub valid_from: UtcTime,
+    /// Until when, this second excluded.
+    pub valid_until: UtcTime,
+    /// From when on this person counts for nothing, if so.
+    pub revoked: Option<UtcTime>,
+}
+
+/// A classification, and what a cable of it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classification {
+    /// The id that labels name.
+    pub id: ClassificationId,
+    /// The marking as it stands on paper.
+    pub marking: FreeText,
+    /// Distinct persons that must approve: 2 to 16.
+    pub officers: usize,
+    /// Whether their tokens must have checked PIN or biometrics.
+    pub user_verification: bool,
+    /// What parts may be.
+    pub media_types: Vec<MediaType>,
+    /// Bytes of the largest body.
+    pub cable_bytes_max: u64,
+    /// Days between `created` and the latest `not-after`.
+    pub validity_days_max: u32,
+}
+
+/// A mailbox, and what it may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// The id that manifests name.
+    pub id: MailboxId,
+    /// The highest classification it takes.
+    pub classification_max: ClassificationId,
+    /// The categories it is cleared for, in byte order.
+    pub categories: Vec<CategoryId>,
+}
+
+impl Person {
+    /// Whether the person has this role.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether `time` lies in the person's validity. Says nothing of revocation.
+    pub fn is_valid_at(&self, time: UtcTime) -> bool {
+        self.valid_from <= time && time < self.valid_until
+    }
+
+    /// Whether the person counts for nothing at `now`, whatever the date of what was signed.
+    pub fn is_revoked(&self, now: UtcTime) -> bool {
+        self.revoked.is_some_and(|revoked| revoked <= now)
+    }
+}
+
+impl TrustList {
+    /// Only ever rises.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The channel that the list is for.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
+    /// When it was issued: "now" is never earlier.
+    pub fn issued(&self) -> UtcTime {
+        self.issued
+    }
+
+    /// Whether `ssh-ed25519` keys may approve: for harnesses only.
+    pub fn allow_software_keys(&self) -> bool {
+        self.allow_software_keys
+    }
+
+    /// All persons, in the order of the file.
+    pub fn persons(&self) -> &[Person] {
+        &self.persons
+    }
+
+    /// All classifications, ascending.
+    pub fn classifications(&self) -> &[Classification] {
+        &self.classifications
+    }
+
+    /// All categories, in the order of the file.
+    pub fn categories(&self) -> &[CategoryId] {
+        &self.categories
+    }
+
+    /// All mailboxes, in the order of the file.
+    pub fn mailboxes(&self) -> &[Mailbox] {
+        &self.mailboxes
+    }
+
+    /// The person of this id.
+    pub fn person(&self, id: &PersonId) -> Option<&Person> {
+        self.persons.iter().find(|person| person.id == *id)
+    }
+
+    /// The person that this key signs for. Keys are compared byte for byte.
+    pub fn person_of_key(&self, key: &PublicKey) -> Option<&Person> {
+        self.by_key.get(key).and_then(|id| self.person(id))
+    }
+
+    /// The classification of this id, and its rank: 0 is the lowest.
+    pub fn classification(&self, id: &ClassificationId) -> Option<(usize, &Classification)> {
+        self.classifications
+            .iter()
+            .enumerate()
+            .find(|(_, classification)| classification.id == *id)
+    }
+
+    /// Whether labels may name this category.
+    pub fn knows_category(&self, id: &CategoryId) -> bool {
+        self.categories.contains(id)
+    }
+
+    /// The mailbox of this id.
+    pub fn mailbox(&self, id: &MailboxId) -> Option<&Mailbox> {
+        self.mailboxes.iter().find(|mailbox| mailbox.id == *id)
+    }
+}

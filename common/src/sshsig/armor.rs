@@ -1,0 +1,46 @@
+//! The text form of a signature: base64 in lines of 70 between two marker lines.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::SshsigError;
+use crate::limits;
+
+const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+const END: &str = "-----END SSH SIGNATURE-----";
+/// What `ssh-keygen` writes; a reader takes lines of any length.
+const LINE_CHARS: usize = 70;
+
+/// Writes what `ssh-keygen -Y sign` would have written.
+pub(super) fn encode(raw: &[u8]) -> String {
+    let text = STANDARD.encode(raw);
+    let mut armor = String::from(BEGIN);
+    for (index, letter) in text.chars().enumerate() {
+        if index % LINE_CHARS == 0 {
+            armor.push('\n');
+        }
+        armor.push(letter);
+    }
+    armor.push('\n');
+    armor.push_str(END);
+    armor.push('\n');
+    armor
+}
+
+/// Reads the text form. Line ends may be those of another system; nothing may stand before or behind the markers.
+pub(super) fn decode(armor: &str) -> Result<Vec<u8>, SshsigError> {
+    // Base64 makes four of three; the rest is markers and line ends.
+    if armor.len() > limits::SIGNATURE_BYTES_MAX * 2 {
+        return Err(SshsigError::TooLarge { bytes: armor.len() });
+    }
+    let body = armor
+        .trim_end()
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.strip_suffix(END))
+        .ok_or(SshsigError::Armor)?;
+    if !body.starts_with(['\n', '\r']) || !body.ends_with('\n') {
+        return Err(SshsigError::Armor);
+    }
+    let text: String = body.lines().map(str::trim_end).collect();
+    STANDARD.decode(text).map_err(|_| SshsigError::Armor)
+}

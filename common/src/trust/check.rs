@@ -1,0 +1,1 @@
+//! File → list: every check that needs more than one value.
