@@ -1,1 +1,7 @@
-//! To be written.
+//! The way of a cable on the sender, one file an arrow, in pipeline order. Pure: no clock, file, socket or entropy.
+
+/// Sealed → the order in which containers' passes leave.
+pub mod queue;
+
+/// Datagrams → when they may leave.
+pub mod pace;

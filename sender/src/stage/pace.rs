@@ -1,0 +1,279 @@
+//! When the next datagrams may leave, and how many: the link keeps its rate, never more.
+//!
+//! Two token buckets. The long one holds the configured rate; it lets a sender that was kept from the processor for some
+//! milliseconds make up its arrears. The peak one bounds how fast: arrears leave at 5/4 of the rate, because a diode's own
+//! buffers are small and a receiver that is flooded for a moment loses what it cannot take.
+
+use valise_common::units::{Mono, Rate};
+
+/// Arrears that may be made up, in time on the link. Any second stays within one per cent of the rate.
+const ARREARS_US: u64 = 10_000;
+/// What may leave back to back, in time on the link.
+const PEAK_US: u64 = 4_000;
+/// A batch is about so much time on the link: what a FLASH waits for at most.
+const BATCH_US: u64 = 1_000;
+/// Tokens are counted in bits times microseconds a second, so that no division rounds.
+const TOKENS_PER_BIT: u128 = 1_000_000;
+
+/// Token-bucket pacing of one link.
+#[derive(Debug)]
+pub struct Pace {
+    wire_bits: u64,
+    batch_count: u32,
+    lead_count: u32,
+    buckets: Option<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    long: Bucket,
+    peak: Bucket,
+}
+
+impl Pace {
+    /// A pace of full buckets.
+    ///
+    /// # Shape
+    /// `wire_bytes`: an IP packet with its headers. `batch_count_max`: datagrams that the link takes in one call.
+    pub fn new(rate: Rate, wire_bytes: u32, batch_count_max: u32, now: Mono) -> Self {
+        let wire_bits = u64::from(wire_bytes) * 8;
+        assert!(
+            wire_bits > 0 && batch_count_max > 0,
+            "a link sends something"
+        );
+        let Rate::BitsPerSecond(rate) = rate else {
+            // There is no millisecond of an unlimited link; a quarter of a batch is one buffer of segments.
+            let lead_count = batch_count_max.div_ceil(4);
+            return Self {
+                wire_bits,
+                batch_count: batch_count_max,
+                lead_count,
+                buckets: None,
+            };
+        };
+        let per_ms =
+            u128::from(rate) * u128::from(BATCH_US) / (u128::from(wire_bits) * TOKENS_PER_BIT);
+        let per_ms = u32::try_from(per_ms).unwrap_or(u32::MAX).max(1);
+        let batch_count = per_ms.min(batch_count_max);
+        let two_batches = u128::from(2 * batch_count) * u128::from(wire_bits) * TOKENS_PER_BIT;
+        let depth = |us: u64| two_batches.max(u128::from(rate) * u128::from(us));
+        let peak_rate = u128::from(rate) + u128::from(rate / 4);
+        let buckets = Buckets {
+            long: Bucket::full(u128::from(rate), depth(ARREARS_US), now),
+            peak: Bucket::full(peak_rate, depth(PEAK_US), now),
+        };
+        Self {
+            wire_bits,
+            batch_count,
+            lead_count: per_ms,
+            buckets: Some(buckets),
+        }
+    }
+
+    /// How many datagrams may leave now: a whole batch, or none yet.
+    pub fn allowance(&mut self, now: Mono) -> u32 {
+        let cost = self.cost(self.batch_count);
+        let Some(buckets) = &mut self.buckets else {
+            return self.batch_count;
+        };
+        buckets.long.fill(now);
+        buckets.peak.fill(now);
+        if buckets.long.tokens >= cost && buckets.peak.tokens >= cost {
+            self.batch_count
+        } else {
+            0
+        }
+    }
+
+    /// Takes the tokens of datagrams that leave, at most the allowance.
+    pub fn spend(&mut self, count: u32) {
+        let cost = self.cost(count);
+        if let Some(buckets) = &mut self.buckets {
+            assert!(count <= self.batch_count, "no more leaves than was allowed");
+            buckets.long.tokens -= cost;
+            buckets.peak.tokens -= cost;
+        }
+    }
+
+    /// When a whole batch may leave; in the past if it may already.
+    pub fn ready_at(&self) -> Option<Mono> {
+        let cost = self.cost(self.batch_count);
+        let buckets = self.buckets.as_ref()?;
+        Some(buckets.long.ready_at(cost).max(buckets.peak.ready_at(cost)))
+    }
+
+    /// Datagrams of a whole batch: about a millisecond of the link.
+    pub fn batch_count(&self) -> u32 {
+        self.batch_count
+    }
+
+    /// Datagrams of about a millisecond, at least one: the cover before the first symbol and behind the last.
+    pub fn lead_count(&self) -> u32 {
+        self.lead_count
+    }
+
+    /// Time on the link of so many datagrams, rounded up; nothing is known of an unlimited link.
+    pub fn time_us(&self, count: u32) -> Option<u64> {
+        let rate = self.buckets.as_ref()?.long.rate;
+        u64::try_from(self.cost(count).div_ceil(rate)).ok()
+    }
+
+    fn cost(&self, count: u32) -> u128 {
+        u128::from(count) * u128::from(self.wire_bits) * TOKENS_PER_BIT
+    }
+}
+
+/// How many datagrams a span of time on the link holds, rounded up.
+pub fn datagrams_in(rate_bits: u64, wire_bytes: u32, span_us: u64) -> u64 {
+    let bits = u128::from(rate_bits) * u128::from(span_us);
+    let each = u128::from(wire_bytes) * 8 * TOKENS_PER_BIT;
+    u64::try_from(bits.div_ceil(each)).unwrap_or(u64::MAX)
+}
+
+#[derive(Debug)]
+struct Bucket {
+    rate: u128,
+    depth: u128,
+    tokens: u128,
+    filled_at: Mono,
+}
+
+impl Bucket {
+    fn full(rate: u128, depth: u128, now: Mono) -> Self {
+        Self {
+            rate,
+            depth,
+            tokens: depth,
+            filled_at: now,
+        }
+    }
+
+    fn fill(&mut self, now: Mono) {
+        let gained = u128::from(now.since_us(self.filled_at)) * self.rate;
+        self.tokens = self.depth.min(self.tokens.saturating_add(gained));
+        self.filled_at = self.filled_at.max(now);
+    }
+
+    fn ready_at(&self, cost: u128) -> Mono {
+        let missing = cost.saturating_sub(self.tokens);
+        let wait_us = u64::try_from(missing.div_ceil(self.rate)).unwrap_or(u64::MAX);
+        self.filled_at.plus_us(wait_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    const WIRE_BYTES: u32 = 1_500;
+
+    fn bits_sent(rate: u64, span_us: u64, mut late_us: impl FnMut() -> u64) -> u64 {
+        let mut now = Mono(7);
+        let mut pace = Pace::new(Rate::BitsPerSecond(rate), WIRE_BYTES, 176, now);
+        // The buckets are full at first; the measure begins when they have been drawn down.
+        let mut start = None;
+        let mut sent = 0;
+        while start.is_none_or(|start| now.since_us(start) < span_us) {
+            if start.is_none() && now.0 > 200_000 {
+                start = Some(now);
+                sent = 0;
+            }
+            let count = pace.allowance(now);
+            if count > 0 {
+                pace.spend(count);
+                sent += u64::from(count) * u64::from(WIRE_BYTES) * 8;
+            } else {
+                now = pace.ready_at().unwrap().max(now).plus_us(late_us());
+            }
+        }
+        sent * 1_000_000 / now.since_us(start.unwrap())
+    }
+
+    #[test]
+    fn the_rate_is_kept_within_two_per_cent() {
+        for rate in [
+            2_000_000,
+            10_000_000,
+            100_000_000,
+            1_000_000_000,
+            10_000_000_000_u64,
+        ] {
+            let exact = bits_sent(rate, 2_000_000, || 0);
+            assert!(exact.abs_diff(rate) * 100 <= rate, "{rate}: {exact}");
+        }
+    }
+
+    #[test]
+    fn a_sender_woken_late_makes_up_its_arrears() {
+        for rate in [10_000_000, 100_000_000, 1_000_000_000_u64] {
+            let mut state = 1_u64;
+            let late = bits_sent(rate, 2_000_000, || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 33) % 1_500
+            });
+            assert!(late.abs_diff(rate) * 50 <= rate, "{rate}: {late}");
+        }
+    }
+
+    #[test]
+    fn no_second_exceeds_the_rate_by_more_than_one_per_cent_even_behind_a_stall() {
+        let rate = 100_000_000_u64;
+        let mut pace = Pace::new(Rate::BitsPerSecond(rate), WIRE_BYTES, 44, Mono(0));
+        let mut now = Mono(5_000_000);
+        let mut sent = 0;
+        while now.0 < 6_000_000 {
+            match pace.allowance(now) {
+                0 => now = pace.ready_at().unwrap().max(now),
+                count => {
+                    pace.spend(count);
+                    sent += u64::from(count) * u64::from(WIRE_BYTES) * 8;
+                }
+            }
+        }
+        assert!(sent <= rate + rate / 100 + 12_000 * 8, "{sent}");
+    }
+
+    #[test]
+    fn what_leaves_back_to_back_is_four_milliseconds_at_most() {
+        let mut pace = Pace::new(Rate::BitsPerSecond(100_000_000), WIRE_BYTES, 44, Mono(0));
+        let mut count = 0;
+        while pace.allowance(Mono(1_000_000)) > 0 {
+            pace.spend(pace.batch_count());
+            count += pace.batch_count();
+        }
+        assert!(count <= 34, "{count} datagrams of 120 us each");
+    }
+
+    #[test]
+    fn a_batch_is_a_millisecond_and_at_least_one_datagram() {
+        let batch =
+            |rate| Pace::new(Rate::BitsPerSecond(rate), WIRE_BYTES, 176, Mono(0)).batch_count();
+        assert_eq!(batch(100_000_000), 8);
+        assert_eq!(batch(9_600), 1);
+        assert_eq!(batch(100_000_000_000), 176);
+    }
+
+    #[test]
+    fn an_unlimited_link_always_takes_a_batch() {
+        let mut pace = Pace::new(Rate::Unlimited, WIRE_BYTES, 176, Mono(0));
+        for _ in 0..1_000 {
+            assert_eq!(pace.allowance(Mono(0)), 176);
+            pace.spend(176);
+        }
+        assert_eq!((pace.ready_at(), pace.time_us(50)), (None, None));
+    }
+
+    #[test]
+    fn a_slow_link_still_ends_its_wait() {
+        let mut pace = Pace::new(Rate::BitsPerSecond(300), WIRE_BYTES, 44, Mono(0));
+        pace.spend(1);
+        pace.spend(1);
+        assert_eq!(pace.allowance(Mono(0)), 0);
+        let ready = pace.ready_at().unwrap();
+        assert_eq!(ready, Mono(40_000_000));
+        assert_eq!(pace.allowance(ready), 1);
+    }
+}
