@@ -102,7 +102,10 @@ mod tests {
     fn hexadecimal_round_trips_and_nothing_else_is_read() {
         let secret = Secret::<3>::new([0, 0x9f, 0xff]);
         assert_eq!(secret.to_hex().as_str(), "009fff");
-        assert_eq!(Secret::<3>::from_hex("009fff").unwrap().expose(), secret.expose());
+        assert_eq!(
+            Secret::<3>::from_hex("009fff").unwrap().expose(),
+            secret.expose()
+        );
         for bad in ["009FFF", "009ff", "009fff0", "00 fff", "00é ff"] {
             assert!(Secret::<3>::from_hex(bad).is_none(), "{bad}");
         }
@@ -110,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_failed_fill_yields_its_error() {
-        assert_eq!(Secret::<2>::try_fill(|_| Err("no entropy")).err(), Some("no entropy"));
+        assert_eq!(
+            Secret::<2>::try_fill(|_| Err("no entropy")).err(),
+            Some("no entropy")
+        );
         let secret = Secret::<2>::try_fill(|bytes| {
             bytes[1] = 5;
             Ok::<(), ()>(())

@@ -1,2 +1,14 @@
-//! To be written.
+//! The operating system, behind calls that cannot be used wrongly: durable files, locks, the one clock, the one source
+//! of entropy, signals, directory watches, requests, the sandbox and the service manager.
+
 pub mod audit_log;
+pub mod clock;
+pub mod durable;
+pub mod entropy;
+pub mod layout;
+pub mod lock;
+pub mod request;
+pub mod sandbox;
+pub mod service;
+pub mod signals;
+pub mod watch;

@@ -1,0 +1,526 @@
+//! Durable files: what is written here is whole or absent after a crash at any system call.
+//!
+//! The order is always: write to `tmp/` on the same file system (`O_EXCL|O_NOFOLLOW`, 0600), check every write, `fsync`
+//! the file, rename, `fsync` the directory, and only then answer or act. An error of `fsync` is never retried: the kernel
+//! may have dropped the pages and would report success the second time. Whoever gets one ends the process.
+
+mod batch;
+mod read;
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
+use nix::sys::statvfs::statvfs;
+
+pub use batch::SyncBatch;
+pub use read::{read_bounded, read_secret_file};
+
+use super::entropy;
+
+/// Whether a replacement must survive a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// It must: the file and its directory are synced.
+    Yes,
+    /// It is a view, rebuilt at start-up: renamed over, not synced.
+    No,
+}
+
+/// Who may read a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone (0600): keys, and whatever is in plaintext.
+    Owner,
+    /// The directory's group too (0640): spools between the two roles of a host, and views.
+    Group,
+    /// Everybody who reaches the directory (0644): answers to requests, statements for signing.
+    Everyone,
+}
+
+/// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped before it is finished.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    // Empty once the file is finished and no longer ours to delete.
+    path: PathBuf,
+    written_bytes: u64,
+}
+
+/// A file under `tmp/` whose bytes have been handed over for good; only its name is still to be made.
+///
+/// Dropping it leaves the file: start-up decides what becomes of it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a finished file stays invisible until it is published"]
+pub struct FinishedFile {
+    path: PathBuf,
+}
+
+impl StagedFile {
+    /// Creates a file of a random name in `tmp`.
+    ///
+    /// # Errors
+    /// Any error of creating it.
+    pub fn create(tmp: &Path) -> io::Result<Self> {
+        let random = entropy::bytes::<8>().map_err(io::Error::other)?;
+        Self::create_named(
+            tmp,
+            OsStr::new(&format!("{:016x}", u64::from_be_bytes(random))),
+        )
+    }
+
+    /// Creates a file of a given name in `tmp`, so that start-up can find it again.
+    ///
+    /// # Errors
+    /// Any error of creating it; a file or link of that name is one.
+    pub fn create_named(tmp: &Path, name: &OsStr) -> io::Result<Self> {
+        let path = tmp.join(name);
+        let file = create_new(&path).map_err(|error| told("create", &path, error))?;
+        Ok(Self {
+            file,
+            path,
+            written_bytes: 0,
+        })
+    }
+
+    /// How many bytes have been written.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Where the file stands now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file, for what [`Write`] does not offer (reading back, access rights).
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Sets who may read the file; a new one is its owner's alone.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn set_access(&self, access: Access) -> io::Result<()> {
+        let mode = match access {
+            Access::Owner => 0o600,
+            Access::Group => 0o640,
+            Access::Everyone => 0o644,
+        };
+        self.file.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// Reserves room on the disk, so that a full one shows before anything is accepted.
+    ///
+    /// # Errors
+    /// If there is not so much room. A file system that cannot reserve is no error.
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let length = i64::try_from(bytes).map_err(io::Error::other)?;
+        if length == 0 {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+            Err(errno) => Err(told("reserve", &self.path, errno.into())),
+        }
+    }
+
+    /// Syncs the bytes to the disk.
+    ///
+    /// # Errors
+    /// A failed sync; the process must end.
+    pub fn finish(mut self) -> io::Result<FinishedFile> {
+        self.file
+            .sync_all()
+            .map_err(|error| told("sync", &self.path, error))?;
+        Ok(FinishedFile {
+            path: std::mem::take(&mut self.path),
+        })
+    }
+
+    /// Leaves the sync to a batch, whose commit must have succeeded before the file is published.
+    ///
+    /// # Errors
+    /// If the batch cannot take the file over.
+    pub fn finish_in(mut self, batch: &mut SyncBatch) -> io::Result<FinishedFile> {
+        batch.add_file(self.file.try_clone()?)?;
+        Ok(FinishedFile {
+            path: std::mem::take(&mut self.path),
+        })
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self
+            .file
+            .write(bytes)
+            .map_err(|error| told("write", &self.path, error))?;
+        self.written_bytes += u64::try_from(count).map_err(io::Error::other)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // Start-up empties tmp/ too, so a failure here loses nothing.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl FinishedFile {
+    /// Takes up a finished file that start-up found in `tmp`.
+    pub fn found(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where the file stands now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name, durably. A file that has this name already is an error, never overwritten.
+    ///
+    /// # Errors
+    /// If the name is taken, or the rename or the sync of the directory fails.
+    pub fn publish(self, dest: &Path) -> io::Result<()> {
+        rename_new(&self.path, dest)?;
+        sync_dir(parent_of(dest)?)
+    }
+
+    /// Like [`FinishedFile::publish`], with the directory left to a batch.
+    ///
+    /// # Errors
+    /// If the name is taken or the rename fails.
+    pub fn publish_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
+        rename_new(&self.path, dest)?;
+        batch.add_dir(parent_of(dest)?);
+        Ok(())
+    }
+
+    /// Gives the file its name in place of an older file of that name; the directory is left to a batch.
+    ///
+    /// # Errors
+    /// If the rename fails.
+    pub fn replace_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
+        fs::rename(&self.path, dest).map_err(|error| told("rename", dest, error))?;
+        batch.add_dir(parent_of(dest)?);
+        Ok(())
+    }
+}
+
+/// Writes a new file durably: staged in `tmp`, synced, renamed, its directory synced.
+///
+/// # Errors
+/// If the name is taken, or any step fails; nothing is left behind then.
+pub fn write_new(tmp: &Path, dest: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let mut staged = StagedFile::create(tmp)?;
+    staged.set_access(access)?;
+    staged.write_all(bytes)?;
+    let finished = staged.finish()?;
+    let staged_path = finished.path().to_path_buf();
+    finished.publish(dest).inspect_err(|_| {
+        // The name was taken, or the process ends: either way nobody will look for the staged copy.
+        let _ = fs::remove_file(&staged_path);
+    })
+}
+
+/// Writes a file in place of an older one of its name.
+///
+/// # Errors
+/// If any step fails; the older file stands then.
+pub fn replace(
+    tmp: &Path,
+    dest: &Path,
+    bytes: &[u8],
+    access: Access,
+    sync: Sync,
+) -> io::Result<()> {
+    let mut staged = StagedFile::create(tmp)?;
+    staged.set_access(access)?;
+    staged.write_all(bytes)?;
+    match sync {
+        Sync::Yes => staged
+            .file
+            .sync_all()
+            .map_err(|error| told("sync", &staged.path, error))?,
+        Sync::No => {}
+    }
+    fs::rename(&staged.path, dest).map_err(|error| told("rename to", dest, error))?;
+    staged.path = PathBuf::new();
+    match sync {
+        Sync::Yes => sync_dir(parent_of(dest)?),
+        Sync::No => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// A failed sync; the process must end.
+pub fn sync_dir(directory: &Path) -> io::Result<()> {
+    open_dir(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|error| told("sync", directory, error))
+}
+
+/// Renames within one file system, never over something that has the new name.
+///
+/// # Errors
+/// If the name is taken or the rename fails. Nothing is synced.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)
+        .map_err(|errno| told("rename to", to, errno.into()))
+}
+
+/// Makes a directory of exactly the given mode, or accepts one that stands there; a symbolic link is refused.
+///
+/// # Errors
+/// If it cannot be made, or something else has its name.
+pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode & 0o700).create(path) {
+        // The umask may have taken rights away, and mkdir ignores the set-group-id bit.
+        Ok(()) => open_dir(path)
+            .and_then(|opened| opened.set_permissions(Permissions::from_mode(mode)))
+            .map_err(|error| told("set the mode of", path, error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_dir(path)
+            .map(drop)
+            .map_err(|error| told("use", path, error)),
+        Err(error) => Err(told("make", path, error)),
+    }
+}
+
+/// Overwrites a range with zeros: the erasure of a key in its file. It is durable once the batch has committed.
+///
+/// What a flash disk or a copying file system still holds underneath is out of reach from here.
+///
+/// # Errors
+/// If a write fails or comes out short.
+pub fn erase_range(
+    file: &File,
+    offset: u64,
+    length: usize,
+    batch: &mut SyncBatch,
+) -> io::Result<()> {
+    file.write_all_at(&vec![0; length], offset)?;
+    batch.add_file(file.try_clone()?)
+}
+
+/// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already is no error.
+///
+/// # Errors
+/// If something stays. Nothing is synced.
+pub fn remove_any(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(told("delete", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes what a crash left in `tmp`, except names that `keep` holds on to.
+///
+/// # Errors
+/// If something cannot be deleted.
+pub fn clear_tmp(tmp: &Path, mut keep: impl FnMut(&OsStr) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(tmp).map_err(|error| told("read", tmp, error))? {
+        let entry = entry?;
+        if !keep(&entry.file_name()) {
+            remove_any(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes that this user may still write on the file system of `path`.
+///
+/// # Errors
+/// If the file system does not tell.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let told_by = statvfs(path)?;
+    Ok(told_by
+        .blocks_available()
+        .saturating_mul(told_by.fragment_size()))
+}
+
+/// Opens a directory itself, not through a symbolic link.
+fn open_dir(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(path)
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(path)
+}
+
+fn parent_of(path: &Path) -> io::Result<&Path> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(parent) => Ok(parent),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a file needs a directory",
+        )),
+    }
+}
+
+/// Adds what was tried and where to an error of the system, and keeps its kind.
+fn told(what: &str, path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot {what} {}: {error}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (tmp, out) = (folder.path().join("tmp"), folder.path().join("out"));
+        make_dir(&tmp, 0o700).unwrap();
+        make_dir(&out, 0o2750).unwrap();
+        (folder, tmp, out)
+    }
+
+    fn entries(path: &Path) -> usize {
+        fs::read_dir(path).unwrap().count()
+    }
+
+    #[test]
+    fn a_new_file_appears_whole_with_the_rights_asked_for() {
+        let (_folder, tmp, out) = folder();
+        write_new(&tmp, &out.join("a"), b"secret", Access::Owner).unwrap();
+        write_new(&tmp, &out.join("b"), b"shared", Access::Group).unwrap();
+        assert_eq!(fs::read(out.join("a")).unwrap(), b"secret");
+        assert_eq!(fs::metadata(out.join("a")).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(out.join("b")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(fs::metadata(&out).unwrap().mode() & 0o7777, 0o2750);
+        assert_eq!(entries(&tmp), 0);
+    }
+
+    #[test]
+    fn a_taken_name_is_never_overwritten() {
+        let (_folder, tmp, out) = folder();
+        let dest = out.join("a");
+        write_new(&tmp, &dest, b"first", Access::Owner).unwrap();
+        let error = write_new(&tmp, &dest, b"second", Access::Owner).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&dest).unwrap(), b"first");
+        assert_eq!(entries(&tmp), 0);
+        // Not even a dangling link is written through.
+        symlink(out.join("elsewhere"), out.join("link")).unwrap();
+        assert!(write_new(&tmp, &out.join("link"), b"third", Access::Owner).is_err());
+        assert!(!out.join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_replacement_takes_the_place_of_a_link_not_of_its_target() {
+        let (_folder, tmp, out) = folder();
+        fs::write(out.join("target"), b"target").unwrap();
+        symlink(out.join("target"), out.join("view.json")).unwrap();
+        for sync in [Sync::No, Sync::Yes] {
+            replace(&tmp, &out.join("view.json"), b"{}", Access::Group, sync).unwrap();
+        }
+        assert_eq!(fs::read(out.join("target")).unwrap(), b"target");
+        assert!(
+            fs::symlink_metadata(out.join("view.json"))
+                .unwrap()
+                .is_file()
+        );
+        assert_eq!(fs::read(out.join("view.json")).unwrap(), b"{}");
+        assert_eq!(entries(&tmp), 0);
+    }
+
+    #[test]
+    fn a_dropped_file_is_gone_and_a_finished_one_stays() {
+        let (_folder, tmp, out) = folder();
+        let mut staged = StagedFile::create(&tmp).unwrap();
+        staged.write_all(b"half").unwrap();
+        assert_eq!((staged.written_bytes(), entries(&tmp)), (4, 1));
+        drop(staged);
+        assert_eq!(entries(&tmp), 0);
+        let mut staged = StagedFile::create_named(&tmp, OsStr::new("seal-7")).unwrap();
+        staged.reserve(10_000).unwrap();
+        staged.write_all(b"whole").unwrap();
+        drop(staged.finish().unwrap());
+        assert!(StagedFile::create_named(&tmp, OsStr::new("seal-7")).is_err());
+        FinishedFile::found(tmp.join("seal-7"))
+            .publish(&out.join("7"))
+            .unwrap();
+        assert_eq!(fs::read(out.join("7")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn clearing_deletes_links_and_folders_but_follows_nothing() {
+        let (_folder, tmp, out) = folder();
+        fs::write(out.join("kept"), b"kept").unwrap();
+        symlink(&out, tmp.join("link")).unwrap();
+        fs::create_dir_all(tmp.join("request/deep")).unwrap();
+        fs::write(tmp.join("seal-7"), b"x").unwrap();
+        clear_tmp(&tmp, |name| name == "seal-7").unwrap();
+        assert_eq!(entries(&tmp), 1);
+        assert!(out.join("kept").exists());
+        remove_any(&tmp.join("absent")).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_a_link_is_refused() {
+        let (folder, _tmp, out) = folder();
+        let link = folder.path().join("link");
+        symlink(&out, &link).unwrap();
+        assert!(make_dir(&link, 0o700).is_err());
+        assert!(sync_dir(&link).is_err());
+    }
+
+    #[test]
+    fn an_erased_range_is_zero_and_its_neighbours_are_not() {
+        let (folder, tmp, out) = folder();
+        let path = out.join("slots");
+        write_new(&tmp, &path, &[7; 30], Access::Owner).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        erase_range(&file, 10, 10, &mut batch).unwrap();
+        batch.commit().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes, [[7; 10], [0; 10], [7; 10]].concat());
+    }
+
+    #[test]
+    fn there_is_room_somewhere() {
+        let (folder, tmp, _out) = folder();
+        let free = free_bytes(folder.path()).unwrap();
+        assert!(free > 0);
+        let staged = StagedFile::create(&tmp).unwrap();
+        assert!(staged.reserve(free.saturating_mul(4)).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! One daemon a role and host, and how others tell that it runs.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+/// A lock that its holder keeps for the whole life of the process; the kernel frees it when the process ends.
+///
+/// It is an open-file-description lock on the whole file, not `flock`: whoever asks whether a daemon runs can do so
+/// without taking the lock for an instant, and so cannot make a daemon fail that starts at that very moment.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
+}
+
+impl HostLock {
+    /// Takes the lock, or tells that another process holds it.
+    ///
+    /// # Errors
+    /// Any error of opening or locking the file; a symbolic link is refused.
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            // Readable for all: commands of other users ask whether the daemon runs.
+            .mode(0o644)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)?)) {
+            Ok(_) => Ok(Some(Self { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Tells whether some process holds the lock, without taking it.
+    ///
+    /// # Errors
+    /// Any error of opening or asking; an absent file is a free lock.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let file = match OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(path)
+        {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut lock = whole_file(libc::F_WRLCK)?;
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+}
+
+fn whole_file(lock_type: i32) -> io::Result<libc::flock> {
+    let short = |value: i32| i16::try_from(value).map_err(io::Error::other);
+    Ok(libc::flock {
+        l_type: short(lock_type)?,
+        l_whence: short(libc::SEEK_SET)?,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    #[test]
+    fn only_one_holder_at_a_time_and_asking_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gate.lock");
+        assert!(!HostLock::is_held(&path).unwrap());
+        let first = HostLock::try_take(&path).unwrap().unwrap();
+        assert!(HostLock::is_held(&path).unwrap());
+        assert!(HostLock::try_take(&path).unwrap().is_none());
+        drop(first);
+        assert!(!HostLock::is_held(&path).unwrap());
+        assert!(HostLock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_planted_symbolic_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gate.lock");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        assert!(HostLock::try_take(&path).is_err());
+        assert!(HostLock::is_held(&path).is_err());
+        assert!(!folder.path().join("elsewhere").exists());
+    }
+}
