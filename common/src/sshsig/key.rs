@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use ed25519_dalek::VerifyingKey;
+use sha2::{Digest, Sha256};
 use ssh_key::public::KeyData;
 
 use super::SshsigError;
@@ -109,6 +110,14 @@ impl PublicKey {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(&self.blob);
         format!("{} {text}", self.kind.as_str())
+    }
+
+    /// The fingerprint as `ssh-keygen -l` prints it.
+    pub fn fingerprint(&self) -> String {
+        use base64::Engine as _;
+        let hash = Sha256::digest(&self.blob);
+        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(hash);
+        format!("SHA256:{text}")
     }
 
     /// Whether both keys have the same private half, even if one of them calls it a security key or names another

@@ -1,15 +1,91 @@
-//! The file: TOML to a trust list.
+//! The file: TOML as it stands, before anything is judged. Every value keeps its place, for the line of an error.
 
-use super::{TrustError, TrustList};
+use serde::Deserialize;
+use toml::Spanned;
 
-impl TrustList {
-    /// Reads a trust list and checks it in full. It is in force only when [`super::verify_administrators`] accepted
-    /// the signatures over the same bytes.
-    ///
-    /// # Errors
-    /// [`TrustError`], with the line.
-    pub fn parse(bytes: &[u8]) -> Result<Self, TrustError> {
-        let _ = bytes;
-        todo!()
+use crate::ids::{CategoryId, ChannelId, ClassificationId, MailboxId, PersonId};
+use crate::manifest::MediaType;
+use crate::units::UtcTime;
+
+use super::{Role, TrustError};
+use crate::limits;
+
+/// A trust list as its author wrote it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ListEntry {
+    pub(super) version: Spanned<u32>,
+    pub(super) channel: ChannelId,
+    pub(super) issued: UtcTime,
+    pub(super) allow_software_keys: bool,
+    #[serde(default)]
+    pub(super) person: Vec<Spanned<PersonEntry>>,
+    #[serde(default)]
+    pub(super) classification: Vec<Spanned<ClassificationEntry>>,
+    #[serde(default)]
+    pub(super) category: Vec<Spanned<CategoryEntry>>,
+    #[serde(default)]
+    pub(super) mailbox: Vec<Spanned<MailboxEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct PersonEntry {
+    pub(super) id: Spanned<PersonId>,
+    pub(super) roles: Spanned<Vec<Role>>,
+    pub(super) keys: Spanned<Vec<Spanned<String>>>,
+    pub(super) valid_from: Spanned<UtcTime>,
+    pub(super) valid_until: UtcTime,
+    #[serde(default)]
+    pub(super) revoked: Option<UtcTime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ClassificationEntry {
+    pub(super) id: Spanned<ClassificationId>,
+    pub(super) marking: Spanned<String>,
+    pub(super) officers: Spanned<u64>,
+    pub(super) user_verification: bool,
+    pub(super) media_types: Spanned<Vec<MediaType>>,
+    pub(super) cable_bytes_max: Spanned<u64>,
+    pub(super) validity_days_max: Spanned<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CategoryEntry {
+    pub(super) id: Spanned<CategoryId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MailboxEntry {
+    pub(super) id: Spanned<MailboxId>,
+    pub(super) classification_max: Spanned<ClassificationId>,
+    pub(super) categories: Vec<Spanned<CategoryId>>,
+}
+
+impl ListEntry {
+    /// Reads the TOML. Unknown and missing keys, and values that are not in their grammar, end here.
+    pub(super) fn read(text: &str) -> Result<Self, TrustError> {
+        toml::from_str(text).map_err(|error| TrustError::Syntax {
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })
     }
+}
+
+/// The text of a list, if it can be one.
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, TrustError> {
+    if bytes.len() > limits::TRUST_LIST_BYTES_MAX {
+        return Err(TrustError::TooLarge { bytes: bytes.len() });
+    }
+    std::str::from_utf8(bytes).map_err(|_| TrustError::NotUtf8)
+}
+
+/// The line, from 1, on which the byte at `offset` stands.
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    before.filter(|byte| **byte == b'\n').count() + 1
 }

@@ -13,6 +13,9 @@ pub use error::{AdministratorError, Fault, TrustError};
 pub use explain::difference;
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
 
 use crate::ids::{CategoryId, ChannelId, ClassificationId, MailboxId, PersonId};
 use crate::manifest::{FreeText, MediaType};
@@ -37,12 +40,22 @@ pub struct TrustList {
 }
 
 /// What a person may do with a cable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Writes cables.
     Drafter,
     /// Approves cables of others.
     Officer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::Drafter => "drafter",
+            Role::Officer => "officer",
+        })
+    }
 }
 
 /// A person of the list.
