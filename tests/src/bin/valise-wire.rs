@@ -4,11 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
+use valise_common::units::{Percent, Span};
 use valise_tests::wire::relay::Relay;
-use valise_tests::wire::{LineConditions, Share, Wire, parse_duration};
+use valise_tests::wire::{LineConditions, Wire};
 
 /// Carries UDP datagrams one way and treats them as a bad line would, reproducibly.
 ///
@@ -24,22 +24,22 @@ struct Options {
     to: SocketAddr,
     /// The share that is lost.
     #[arg(long, default_value = "0%")]
-    loss: Share,
+    loss: Percent,
     /// The mean length of a burst of loss; without it losses are independent.
-    #[arg(long, default_value = "0ms", value_parser = parse_duration)]
-    burst: Duration,
+    #[arg(long, default_value = "0ms")]
+    burst: Span,
     /// The share that is overtaken by later datagrams.
     #[arg(long, default_value = "0%")]
-    reorder: Share,
+    reorder: Percent,
     /// The longest that a datagram is held back.
-    #[arg(long, default_value = "2ms", value_parser = parse_duration)]
-    reorder_hold: Duration,
+    #[arg(long, default_value = "2ms")]
+    reorder_hold: Span,
     /// The share that arrives twice.
     #[arg(long, default_value = "0%")]
-    duplicate: Share,
+    duplicate: Percent,
     /// The share that arrives with flipped bits.
     #[arg(long, default_value = "0%")]
-    corrupt: Share,
+    corrupt: Percent,
     /// What all chance follows from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -62,9 +62,9 @@ fn main() -> ExitCode {
 fn run(options: Options) -> std::io::Result<()> {
     let conditions = LineConditions {
         loss: options.loss,
-        burst: options.burst,
+        burst: options.burst.0,
         reorder: options.reorder,
-        reorder_hold: options.reorder_hold,
+        reorder_hold: options.reorder_hold.0,
         duplicate: options.duplicate,
         corrupt: options.corrupt,
     };

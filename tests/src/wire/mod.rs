@@ -7,10 +7,8 @@
 mod model;
 mod prng;
 pub mod relay;
-mod share;
 mod statistics;
 
 pub use model::{LineConditions, Wire};
 pub use prng::Prng;
-pub use share::{Share, ShareError, parse_duration};
 pub use statistics::WireStatistics;

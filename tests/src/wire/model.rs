@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::{Prng, Share, WireStatistics};
+use valise_common::units::Percent;
+
+use super::{Prng, WireStatistics};
 
 /// Datagrams held back for reordering are at most so many; beyond it nothing more is held.
 const HELD_MAX: usize = 16_384;
@@ -15,28 +17,28 @@ const SPARE_MAX: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LineConditions {
     /// The share that is lost in the long run.
-    pub loss: Share,
+    pub loss: Percent,
     /// The mean length of a burst of loss, in time on the line; zero makes losses independent.
     pub burst: Duration,
     /// The share that is held back, for a uniform time up to `reorder_hold`.
-    pub reorder: Share,
+    pub reorder: Percent,
     /// The longest that a reordered datagram or a second copy is held back.
     pub reorder_hold: Duration,
     /// The share that arrives twice.
-    pub duplicate: Share,
+    pub duplicate: Percent,
     /// The share that arrives with one to eight flipped bits.
-    pub corrupt: Share,
+    pub corrupt: Percent,
 }
 
 impl LineConditions {
     /// A line that does nothing to datagrams.
     pub const CLEAN: Self = Self {
-        loss: Share::NONE,
+        loss: Percent::from_ppm(0),
         burst: Duration::ZERO,
-        reorder: Share::NONE,
+        reorder: Percent::from_ppm(0),
         reorder_hold: Duration::from_millis(2),
-        duplicate: Share::NONE,
-        corrupt: Share::NONE,
+        duplicate: Percent::from_ppm(0),
+        corrupt: Percent::from_ppm(0),
     };
 }
 
@@ -159,9 +161,9 @@ impl Wire {
     }
 
     fn is_lost(&mut self, now: Duration) -> bool {
-        let loss = self.conditions.loss.fraction();
+        let loss = fraction(self.conditions.loss);
         let burst_s = self.conditions.burst.as_secs_f64();
-        if self.conditions.loss.is_none() {
+        if loss <= 0.0 {
             return false;
         }
         let remembered = match self.sampled_at.replace(now) {
@@ -181,8 +183,8 @@ impl Wire {
         self.bad
     }
 
-    fn happens(&mut self, share: Share) -> bool {
-        !share.is_none() && self.prng.fraction() < share.fraction()
+    fn happens(&mut self, share: Percent) -> bool {
+        share.ppm() > 0 && self.prng.fraction() < fraction(share)
     }
 
     fn hold(&mut self, now: Duration, bytes: &[u8], reordered: bool) {
@@ -218,12 +220,17 @@ impl Wire {
     }
 }
 
+/// A share as a number from 0.0 to 1.0; more than everything is everything.
+fn fraction(share: Percent) -> f64 {
+    (f64::from(share.ppm()) / 1_000_000.0).min(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::as_conversions)]
     use super::*;
 
-    fn share(text: &str) -> Share {
+    fn share(text: &str) -> Percent {
         text.parse().expect("a percentage")
     }
 
