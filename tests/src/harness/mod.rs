@@ -1,0 +1,27 @@
+//! Both hosts on one machine: keys by `ssh-keygen`, a signed trust list, commissioning through the
+//! real commands, the real programs as processes, and the lossy wire between them.
+//!
+//! Nothing here reaches into the programs: what the harness does, a person could type. It is shared
+//! by `valise-loopback`, by the benchmarks and by the end-to-end tests.
+
+mod awaiting;
+mod cable;
+mod commission;
+mod error;
+mod keys;
+mod observer;
+mod process;
+mod programs;
+mod settings;
+mod world;
+
+pub use awaiting::await_condition;
+pub use cable::{Released, Submission, compare_files};
+pub use commission::{Courier, Roster};
+pub use error::{HarnessError, Result};
+pub use keys::KeyPair;
+pub use observer::{Observer, Sighting};
+pub use process::{Process, Usage};
+pub use programs::Programs;
+pub use settings::{Line, Settings};
+pub use world::{Answer, Host, Role, World};

@@ -1,0 +1,114 @@
+//! Where the programs under test are, and building them once for a test run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::error::{HarnessError, Result};
+
+/// The programs that the harness runs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `valise-sender`.
+    pub sender: PathBuf,
+    /// `valise-receiver`.
+    pub receiver: PathBuf,
+    /// `valise-wire`.
+    pub wire: PathBuf,
+}
+
+static BUILT: OnceLock<std::result::Result<Programs, String>> = OnceLock::new();
+
+impl Programs {
+    /// The programs beside this one, or in the folder that `VALISE_PROGRAMS` names.
+    ///
+    /// # Errors
+    /// When one of them is not there.
+    pub fn beside_this() -> Result<Self> {
+        let folder = match std::env::var_os("VALISE_PROGRAMS") {
+            Some(folder) => PathBuf::from(folder),
+            None => own_folder()?,
+        };
+        let find = |program: &str| {
+            let path = folder.join(program);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(HarnessError::NoProgram {
+                program: program.to_owned(),
+                folder: folder.display().to_string(),
+            })
+        };
+        Ok(Self {
+            sender: find("valise-sender")?,
+            receiver: find("valise-receiver")?,
+            wire: find("valise-wire")?,
+        })
+    }
+
+    /// The programs, built by cargo first: once a test process, and at no cost when they are fresh.
+    ///
+    /// # Errors
+    /// When they do not build.
+    pub fn built() -> Result<Self> {
+        BUILT
+            .get_or_init(|| build().map_err(|error| error.to_string()))
+            .clone()
+            .map_err(HarnessError::Wrong)
+    }
+}
+
+fn own_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe()
+        .map_err(|error| HarnessError::io("find", Path::new("this program"), error))?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    // cargo puts tests into `deps/` below the folder of the programs.
+    let folder = match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    Ok(folder.to_owned())
+}
+
+fn build() -> Result<Programs> {
+    if std::env::var_os("VALISE_PROGRAMS").is_some() {
+        return Programs::beside_this();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("/"));
+    let folder = own_folder()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(root)
+        .args(["build", "--quiet", "--workspace", "--bins"]);
+    if folder.file_name().is_some_and(|name| name == "release") {
+        command.arg("--release");
+    }
+    if let Some(target) = folder.parent() {
+        command.arg("--target-dir").arg(target);
+    }
+    let output = command
+        .output()
+        .map_err(|error| HarnessError::io("run", Path::new("cargo"), error))?;
+    if !output.status.success() {
+        return Err(HarnessError::Command {
+            command: "cargo build --workspace --bins".to_owned(),
+            status: output.status.to_string(),
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    Programs::beside_this()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_look_beside_the_deps_folder() {
+        let folder = own_folder().expect("this test runs from a file");
+        assert_ne!(folder.file_name(), Some("deps".as_ref()));
+    }
+}

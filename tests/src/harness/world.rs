@@ -1,0 +1,714 @@
+//! Both hosts: commissioned, running, used, and torn down.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use valise_common::units::UtcTime;
+
+use super::awaiting::await_condition;
+use super::cable::{Released, Submission};
+use super::commission::{Courier, Roster};
+use super::error::{Context, HarnessError, Result};
+use super::keys::KeyPair;
+use super::process::{Process, Usage};
+use super::programs::Programs;
+use super::settings::{Line, Settings};
+use crate::wire::{Prng, WireStatistics};
+
+/// A command that has not ended by then never will.
+const COMMAND_LIMIT_S: &str = "600";
+/// A daemon that is not ready by then will not be.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// One of the two hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    /// The host that submits.
+    Sender,
+    /// The isolated host.
+    Receiver,
+}
+
+/// One of the four processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Takes, approves and seals.
+    Gate,
+    /// Sends.
+    Transmit,
+    /// Collects.
+    Receive,
+    /// Opens and publishes.
+    Release,
+}
+
+impl Role {
+    /// All four, receiver first: it should listen before anything is sent.
+    pub const ALL: [Self; 4] = [Self::Receive, Self::Release, Self::Gate, Self::Transmit];
+
+    /// The subcommand.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Transmit => "transmit",
+            Self::Receive => "receive",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where it runs.
+    pub fn host(self) -> Host {
+        match self {
+            Self::Gate | Self::Transmit => Host::Sender,
+            Self::Receive | Self::Release => Host::Receiver,
+        }
+    }
+}
+
+/// What a command answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its exit status; −1 when a signal ended it.
+    pub status: i32,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub errors: String,
+}
+
+/// Two commissioned hosts in one folder. Dropping it ends every process and removes the folder.
+#[derive(Debug)]
+pub struct World {
+    // Before the folder, so that the processes end first.
+    processes: BTreeMap<String, Process>,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
+    programs: Programs,
+    settings: Settings,
+    /// The people.
+    pub roster: Roster,
+    /// What the courier carried; the secret file is kept for tests that play its thief.
+    pub courier: Courier,
+    listen: SocketAddr,
+    entrance: SocketAddr,
+}
+
+impl World {
+    /// Makes keys, writes both configurations, and commissions both hosts through the real commands.
+    ///
+    /// # Errors
+    /// When any command refuses or fails.
+    pub fn commission(programs: Programs, settings: Settings) -> Result<Self> {
+        let (folder, temporary) = make_folder(&settings)?;
+        let keys = folder.join("keys");
+        for part in ["keys", "log", "sender", "receiver", "cables"] {
+            let part = folder.join(part);
+            fs::create_dir_all(&part).context("make", &part)?;
+        }
+        let roster = Roster::generate(&keys)?;
+        let listen = free_address()?;
+        let entrance = match settings.line {
+            Line::Direct => listen,
+            Line::Wire { .. } => free_address()?,
+        };
+        let world = Self {
+            processes: BTreeMap::new(),
+            courier: Courier::new(folder.join("courier")),
+            folder,
+            _temporary: temporary,
+            programs,
+            settings,
+            roster,
+            listen,
+            entrance,
+        };
+        world.write_configurations()?;
+        let administrators = world.roster.administrator_arguments();
+        let init: Vec<String> = ["init".to_owned()]
+            .into_iter()
+            .chain(administrators)
+            .collect();
+        world.expect(Host::Receiver, &init)?;
+        let slots = world.settings.slots.to_string();
+        let courier = world.courier.folder().display().to_string();
+        world.expect(
+            Host::Receiver,
+            &["bundle", "create", "--slots", &slots, "--out", &courier],
+        )?;
+        world
+            .roster
+            .administrators_sign("bundle@valise", &world.courier.statement_file())?;
+        world.expect(Host::Sender, &init)?;
+        world.expect(Host::Sender, &["bundle", "import", &courier])?;
+        let text = world.trust_list(1)?;
+        for host in [Host::Sender, Host::Receiver] {
+            world.import_trust_list(host, &text)?;
+        }
+        Ok(world)
+    }
+
+    /// The text of this world's trust list in some version.
+    ///
+    /// # Errors
+    /// When the channel's id cannot be read.
+    pub fn trust_list(&self, version: u32) -> Result<String> {
+        Ok(self
+            .roster
+            .trust_list(&self.courier.channel()?, version, utc_now()))
+    }
+
+    /// Signs a trust list as both administrators and imports it.
+    ///
+    /// # Errors
+    /// When the host refuses it.
+    pub fn import_trust_list(&self, host: Host, text: &str) -> Result<()> {
+        let folder =
+            tempfile::tempdir_in(&self.folder).context("make a folder in", &self.folder)?;
+        let file = folder.path().join("trust.toml");
+        fs::write(&file, text).context("write", &file)?;
+        self.roster
+            .administrators_sign("trust-list@valise", &file)?;
+        self.expect(host, &["trust", "import", &file.display().to_string()])
+            .map(drop)
+    }
+
+    /// Everything of this world is below this folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A folder for files that are to be submitted.
+    pub fn cables(&self) -> PathBuf {
+        self.folder.join("cables")
+    }
+
+    /// What the world was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The state folder of a host.
+    pub fn state(&self, host: Host) -> PathBuf {
+        self.host_folder(host).join("state")
+    }
+
+    /// Where released cables appear.
+    pub fn released_folder(&self) -> PathBuf {
+        self.state(Host::Receiver).join("released")
+    }
+
+    /// The address that the receiver listens on.
+    pub fn receiver_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Runs a command of a host's program and returns what it answered, whatever that is.
+    ///
+    /// # Errors
+    /// Only when the command cannot be run at all.
+    pub fn run<S: AsRef<str>>(&self, host: Host, arguments: &[S]) -> Result<Answer> {
+        let program = self.program(host);
+        let output = Command::new("timeout")
+            .args(["-k", "5", COMMAND_LIMIT_S])
+            .arg(program)
+            .args(arguments.iter().map(AsRef::as_ref))
+            .arg("--config")
+            .arg(self.configuration(host))
+            .stdin(Stdio::null())
+            .output()
+            .context("run", program)?;
+        Ok(Answer {
+            status: output.status.code().unwrap_or(-1),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs a command that must succeed, and returns its standard output without surrounding space.
+    ///
+    /// # Errors
+    /// [`HarnessError::Command`] when it does not exit with 0.
+    pub fn expect<S: AsRef<str>>(&self, host: Host, arguments: &[S]) -> Result<String> {
+        let answer = self.run(host, arguments)?;
+        if answer.status == 0 {
+            return Ok(answer.output.trim().to_owned());
+        }
+        let words: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+        Err(HarnessError::Command {
+            command: format!("{} {}", self.program(host).display(), words.join(" ")),
+            status: answer.status.to_string(),
+            output: format!("{}{}", answer.output, answer.errors),
+        })
+    }
+
+    /// The JSON document of a command that shows something.
+    ///
+    /// # Errors
+    /// When the command fails or its output is not JSON.
+    pub fn json(&self, host: Host, arguments: &[&str]) -> Result<serde_json::Value> {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let text = self.expect(host, &arguments)?;
+        serde_json::from_str(&text).map_err(|error| {
+            HarnessError::Wrong(format!(
+                "`{}` printed no JSON: {error}",
+                arguments.join(" ")
+            ))
+        })
+    }
+
+    /// Starts the wire and both hosts under their supervisors, and waits until they are ready.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_wire()?;
+        for host in [Host::Receiver, Host::Sender] {
+            let roles = Role::ALL.into_iter().filter(|role| role.host() == host);
+            let before: Vec<_> = roles.map(|role| (role, self.view_identity(role))).collect();
+            self.launch(host, "run")?;
+            for (role, identity) in before {
+                self.await_ready(role, &identity)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the wire and the four roles, each as a process of its own, without supervisors.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn start_roles(&mut self) -> Result<()> {
+        self.start_wire()?;
+        for role in Role::ALL {
+            self.start_role(role)?;
+        }
+        Ok(())
+    }
+
+    /// Starts one role and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_role(&mut self, role: Role) -> Result<()> {
+        let identity = self.view_identity(role);
+        self.launch(role.host(), role.word())?;
+        self.await_ready(role, &identity)
+    }
+
+    /// Starts one role without waiting for anything.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn launch_role(&mut self, role: Role) -> Result<()> {
+        self.launch(role.host(), role.word())
+    }
+
+    /// Starts the wire process, if the settings want one.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn start_wire(&mut self) -> Result<()> {
+        let Line::Wire { conditions, seed } = self.settings.line else {
+            return Ok(());
+        };
+        let share = |share: valise_common::units::Percent| share.to_string();
+        let time = |time: Duration| format!("{} us", time.as_micros());
+        let arguments = [
+            ("--listen", self.entrance.to_string()),
+            ("--to", self.listen.to_string()),
+            ("--loss", share(conditions.loss)),
+            ("--burst", time(conditions.burst)),
+            ("--reorder", share(conditions.reorder)),
+            ("--reorder-hold", time(conditions.reorder_hold)),
+            ("--duplicate", share(conditions.duplicate)),
+            ("--corrupt", share(conditions.corrupt)),
+            ("--seed", seed.to_string()),
+            ("--statistics", self.statistics_file().display().to_string()),
+        ];
+        let arguments: Vec<String> = arguments
+            .into_iter()
+            .flat_map(|(option, value)| [option.to_owned(), value])
+            .collect();
+        let log = self.log_file("wire");
+        let process = Process::start("wire", &self.programs.wire, &arguments, &log)?;
+        self.processes.insert("wire".to_owned(), process);
+        let entrance = self.entrance;
+        self.await_alive("the wire to listen", READY_LIMIT, &[], |_| {
+            Ok(is_bound(entrance).then_some(()))
+        })
+    }
+
+    /// Kills a process as a power failure would: `gate`, `transmit`, `receive`, `release`, `run`
+    /// of a host, or `wire`.
+    pub fn kill(&mut self, name: &str) {
+        if let Some(process) = self.processes.remove(name) {
+            process.kill();
+        }
+    }
+
+    /// Ends a process with SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(&mut self, name: &str) -> Result<()> {
+        self.processes
+            .remove(name)
+            .map_or(Ok(()), |process| process.stop().map(drop))
+    }
+
+    /// The process id of a role, whether it runs alone or under its supervisor.
+    pub fn role_pid(&self, role: Role) -> Option<u32> {
+        if let Some(process) = self.processes.get(role.word()) {
+            return Some(process.pid());
+        }
+        let supervisor = self.processes.get(supervisor_name(role.host()))?;
+        supervisor.child_with_argument(role.word())
+    }
+
+    /// What a role has used so far.
+    pub fn usage(&self, role: Role) -> Option<Usage> {
+        self.role_pid(role).and_then(Usage::of)
+    }
+
+    /// Submits a cable and returns its message-id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn submit(&self, submission: &Submission) -> Result<String> {
+        self.expect(Host::Sender, &submission.arguments())
+    }
+
+    /// Approves a cable with a key, through `approve --key`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn approve(&self, id: &str, key: &KeyPair) -> Result<()> {
+        let key = key.private_file().display().to_string();
+        self.expect(Host::Sender, &["approve", id, "--key", &key])
+            .map(drop)
+    }
+
+    /// Submits a cable and approves it as the first two officers.
+    ///
+    /// # Errors
+    /// When anything is refused.
+    pub fn send(&self, submission: &Submission) -> Result<String> {
+        let id = self.submit(submission)?;
+        for officer in &self.roster.officers[..2] {
+            self.approve(&id, officer)?;
+        }
+        Ok(id)
+    }
+
+    /// Waits until a cable lies in each mailbox that it was sent to, and compares every byte.
+    ///
+    /// # Errors
+    /// When it does not come in time, comes twice, differs, or a process ended meanwhile.
+    pub fn await_released(
+        &mut self,
+        id: &str,
+        submission: &Submission,
+        limit: Duration,
+    ) -> Result<Vec<Released>> {
+        let mut folders: Vec<PathBuf> = vec![self.released_folder()];
+        folders.extend(
+            submission
+                .to
+                .iter()
+                .map(|mailbox| self.released_folder().join(mailbox)),
+        );
+        let wanted = submission.to.len();
+        let id = id.to_owned();
+        let what = format!("the release of cable {id}");
+        let found = self.await_alive(&what, limit, &folders, |world| {
+            let mut all = Released::all(&world.released_folder())?;
+            all.retain(|released| released.message_id == id);
+            Ok((all.len() >= wanted).then_some(all))
+        })?;
+        let mut mailboxes: Vec<&String> = found.iter().map(|released| &released.mailbox).collect();
+        let mut addressed: Vec<&String> = submission.to.iter().collect();
+        mailboxes.sort();
+        addressed.sort();
+        if mailboxes != addressed {
+            let text = format!("sent to {addressed:?}, released to {mailboxes:?}");
+            return Err(HarnessError::Wrong(text));
+        }
+        for released in &found {
+            released.compare(submission)?;
+        }
+        Ok(found)
+    }
+
+    /// Waits for a condition, and fails early when a process ends.
+    ///
+    /// # Errors
+    /// As [`await_condition`], or when a process that should run has ended.
+    pub fn await_alive<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        folders: &[PathBuf],
+        mut ready: impl FnMut(&Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let result = await_condition(what, limit, folders, || {
+            for process in self.processes.values_mut() {
+                process.check_alive()?;
+            }
+            ready(self)
+        });
+        match result {
+            Err(HarnessError::Timeout { what, waited, .. }) => Err(HarnessError::Timeout {
+                what,
+                waited,
+                detail: self.log_tails(),
+            }),
+            other => other,
+        }
+    }
+
+    /// Everything that was released so far.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn released(&self) -> Result<Vec<Released>> {
+        Released::all(&self.released_folder())
+    }
+
+    /// What the wire did so far; zeros without a wire.
+    pub fn wire_statistics(&self) -> WireStatistics {
+        fs::read(self.statistics_file())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// A role's view, if it has written one.
+    pub fn view(&self, role: Role) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.view_file(role)).ok()?).ok()
+    }
+
+    /// Writes a file of pseudo-random bytes that can be submitted.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn generate_file(&self, name: &str, size_bytes: u64, seed: u64) -> Result<PathBuf> {
+        use std::io::Write;
+        let path = self.cables().join(name);
+        let mut file = fs::File::create(&path).context("create", &path)?;
+        let mut prng = Prng::new(seed);
+        let mut buffer = vec![0; 1 << 20];
+        let mut left = size_bytes;
+        while left > 0 {
+            prng.fill(&mut buffer);
+            let length = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            file.write_all(&buffer[..length]).context("write", &path)?;
+            left -= u64::try_from(length).unwrap_or(left);
+        }
+        Ok(path)
+    }
+
+    /// The ends of all logs.
+    pub fn log_tails(&self) -> String {
+        let mut text = String::new();
+        for process in self.processes.values() {
+            text.push_str(&format!(
+                "\n--- {}:\n{}",
+                process.name(),
+                process.log_tail()
+            ));
+        }
+        text
+    }
+
+    fn program(&self, host: Host) -> &Path {
+        match host {
+            Host::Sender => &self.programs.sender,
+            Host::Receiver => &self.programs.receiver,
+        }
+    }
+
+    fn host_folder(&self, host: Host) -> PathBuf {
+        self.folder.join(match host {
+            Host::Sender => "sender",
+            Host::Receiver => "receiver",
+        })
+    }
+
+    /// The configuration file of a host.
+    pub fn configuration(&self, host: Host) -> PathBuf {
+        self.host_folder(host).join(match host {
+            Host::Sender => "sender.toml",
+            Host::Receiver => "receiver.toml",
+        })
+    }
+
+    fn write_configurations(&self) -> Result<()> {
+        let state = |host| self.state(host).display().to_string();
+        let sender = self.settings.sender_toml(
+            &state(Host::Sender),
+            &user_name(),
+            Roster::DRAFTER,
+            &self.entrance.to_string(),
+        );
+        let receiver = self
+            .settings
+            .receiver_toml(&state(Host::Receiver), &self.listen.to_string());
+        for (host, text) in [(Host::Sender, sender), (Host::Receiver, receiver)] {
+            let file = self.configuration(host);
+            fs::write(&file, text).context("write", &file)?;
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, host: Host, word: &str) -> Result<()> {
+        let name = if word == "run" {
+            supervisor_name(host)
+        } else {
+            word
+        };
+        let configuration = self.configuration(host).display().to_string();
+        let arguments = [word, "--config", &configuration];
+        let process = Process::start(name, self.program(host), &arguments, &self.log_file(name))?;
+        self.processes.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    fn await_ready(&mut self, role: Role, before: &Option<SystemTime>) -> Result<()> {
+        let what = format!("the start of {}", role.word());
+        let folder = self.state(role.host()).join("view");
+        self.await_alive(&what, READY_LIMIT, &[folder], |world| {
+            let identity = world.view_identity(role);
+            let listening = role != Role::Receive || is_bound(world.listen);
+            Ok((identity.is_some() && identity != *before && listening).then_some(()))
+        })
+    }
+
+    fn view_file(&self, role: Role) -> PathBuf {
+        self.state(role.host())
+            .join("view")
+            .join(format!("{}.json", role.word()))
+    }
+
+    /// Tells one writing of a view from another.
+    fn view_identity(&self, role: Role) -> Option<SystemTime> {
+        fs::metadata(self.view_file(role)).ok()?.modified().ok()
+    }
+
+    fn statistics_file(&self) -> PathBuf {
+        self.folder.join("log/wire.json")
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        self.folder.join("log").join(format!("{name}.log"))
+    }
+}
+
+fn supervisor_name(host: Host) -> &'static str {
+    match host {
+        Host::Sender => "valise-sender",
+        Host::Receiver => "valise-receiver",
+    }
+}
+
+fn make_folder(settings: &Settings) -> Result<(PathBuf, Option<TempDir>)> {
+    if let Some(folder) = &settings.keep {
+        fs::create_dir_all(folder).context("make", folder)?;
+        let folder = folder.canonicalize().context("find", folder)?;
+        if fs::read_dir(&folder)
+            .context("read", &folder)?
+            .next()
+            .is_some()
+        {
+            let text = format!(
+                "{} is not empty; name a new folder to keep",
+                folder.display()
+            );
+            return Err(HarnessError::Wrong(text));
+        }
+        return Ok((folder, None));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("valise-");
+    let temporary = match &settings.parent {
+        Some(parent) => builder
+            .tempdir_in(parent)
+            .context("make a folder in", parent)?,
+        None => builder
+            .tempdir()
+            .context("make", Path::new("a temporary folder"))?,
+    };
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
+/// A free UDP address of this host. Between here and its use another program could take it, so it
+/// is of a random address of 127.0.0.0/8, where few programs listen.
+fn free_address() -> Result<SocketAddr> {
+    let mut host = [0; 3];
+    getrandom::fill(&mut host).map_err(|error| HarnessError::Wrong(error.to_string()))?;
+    let ip = [127, host[0], host[1], host[2].clamp(1, 254)];
+    let here = Path::new("a loopback port");
+    let socket = UdpSocket::bind(SocketAddr::from((ip, 0))).context("bind", here)?;
+    socket.local_addr().context("name", here)
+}
+
+/// Whether some process has a UDP socket at this address, as /proc tells.
+fn is_bound(address: SocketAddr) -> bool {
+    let SocketAddr::V4(address) = address else {
+        return true;
+    };
+    let ip = u32::from_le_bytes(address.ip().octets());
+    let wanted = format!(" {ip:08X}:{:04X} ", address.port());
+    fs::read_to_string("/proc/net/udp").is_ok_and(|table| table.contains(&wanted))
+}
+
+fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+/// The clock of this machine.
+fn utc_now() -> UtcTime {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    UtcTime::from_s(since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_address_is_seen_in_proc() {
+        let address = free_address().expect("a free port");
+        assert!(!is_bound(address));
+        let _socket = UdpSocket::bind(address).expect("still free");
+        assert!(is_bound(address));
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_is_not_reused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keep = folder.path().join("kept");
+        let settings = Settings {
+            keep: Some(keep.clone()),
+            ..Settings::default()
+        };
+        assert!(make_folder(&settings).is_ok());
+        fs::write(keep.join("something"), b"").expect("written");
+        assert!(matches!(
+            make_folder(&settings),
+            Err(HarnessError::Wrong(_))
+        ));
+    }
+}
