@@ -4,7 +4,7 @@
 //! from. It carries no content, no subject, no file name and no key.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use valise_common::ids::{
     BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
 };
@@ -302,32 +302,28 @@ impl Event {
         }
     }
 
-    /// Reads one line of the log.
+    /// Reads an event back from its word and its fields.
     ///
     /// # Errors
-    /// If a line of a known event lacks a field or holds a wrong one.
-    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(line)
+    /// If a known event lacks a field or holds a wrong one.
+    pub fn parse(word: &str, mut fields: Map<String, Value>) -> Result<Self, serde_json::Error> {
+        fields.insert("event".to_owned(), Value::from(word));
+        serde_json::from_value(Value::Object(fields))
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
-    use serde_json::Map;
-
     use super::*;
 
-    fn line_of(event: &Event) -> String {
+    fn read_back(event: &Event) -> Event {
         let (word, fields) = event.line();
-        let mut line = Map::new();
-        line.insert("seq".into(), json!(7));
-        line.insert("event".into(), json!(word));
-        for (name, value) in fields {
-            line.insert(name.into(), value);
-        }
-        line.insert("mac".into(), json!("00"));
-        Value::Object(line).to_string()
+        let fields = fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        Event::parse(word, fields).unwrap()
     }
 
     #[test]
@@ -408,16 +404,16 @@ mod tests {
             },
         ];
         for event in events {
-            assert_eq!(Event::parse(&line_of(&event)).unwrap(), event);
+            assert_eq!(read_back(&event), event);
         }
     }
 
     #[test]
     fn a_word_of_a_newer_program_changes_nothing() {
         assert_eq!(
-            Event::parse(r#"{"event":"checkpointed","n":1}"#).unwrap(),
+            Event::parse("checkpointed", Map::new()).unwrap(),
             Event::Other
         );
-        assert!(Event::parse(r#"{"event":"expired"}"#).is_err());
+        assert!(Event::parse("expired", Map::new()).is_err());
     }
 }

@@ -1,4 +1,6 @@
-//! Contact with the world: files, sockets and serial ports. Nothing here decides.
+//! Contact with the world: files, folders, the register, the link.
+
+pub mod register;
 
 pub mod outbox;
 pub mod progress;

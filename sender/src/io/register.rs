@@ -1,0 +1,452 @@
+//! The register: an index over the audit log that a registry officer queries. SQLite is used nowhere else.
+//!
+//! It holds no content, no subject and no key. It may lag behind the log after a crash, never run ahead of it in
+//! meaning: each row is written with the number of the log line up to which it is true, and start-up rolls it forward.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use thiserror::Error;
+use valise_common::ids::{BundleId, ContainerHash, MessageId, PersonId, Serial};
+use valise_common::label::Label;
+use valise_common::precedence::Precedence;
+use valise_common::units::UtcTime;
+
+use crate::gate::ledger::{Cable, HeldBundle, Issued, Ledger, Phase};
+
+/// Why the register could not be used.
+#[derive(Debug, Error)]
+pub enum RegisterError {
+    /// SQLite failed.
+    #[error("the register failed: {0}; delete register.db to have it rebuilt from the audit log")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A row does not hold what this program writes.
+    #[error(
+        "the register holds a value that was not written here; delete register.db to have it rebuilt"
+    )]
+    Value,
+}
+
+/// The layout of the tables; another number has them built anew from the log.
+const LAYOUT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS cable (
+    id TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    drafter TEXT NOT NULL,
+    label TEXT NOT NULL,
+    precedence TEXT NOT NULL,
+    not_after INTEGER NOT NULL,
+    body_bytes INTEGER NOT NULL,
+    needed INTEGER NOT NULL,
+    approvals TEXT NOT NULL,
+    serial INTEGER UNIQUE,
+    bundle INTEGER,
+    container TEXT,
+    container_bytes INTEGER,
+    passes INTEGER NOT NULL,
+    reason TEXT,
+    submitted INTEGER NOT NULL,
+    changed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS cable_request ON cable (request);
+CREATE INDEX IF NOT EXISTS cable_phase ON cable (phase, changed);
+CREATE TABLE IF NOT EXISTS bundle (
+    id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    void INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS host (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+";
+
+/// The open register.
+#[derive(Debug)]
+pub struct Register {
+    connection: Connection,
+}
+
+impl Register {
+    /// Opens the register, or makes an empty one. One of another layout is emptied: the log rebuilds it.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if the file is no register.
+    pub fn open(path: &Path) -> Result<Self, RegisterError> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // A lost transaction is rolled forward from the log, so it need not be synced; a torn one never shows.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let layout: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if layout != LAYOUT {
+            connection.execute_batch(
+                "DROP TABLE IF EXISTS cable; DROP TABLE IF EXISTS bundle; DROP TABLE IF EXISTS host;",
+            )?;
+            connection.pragma_update(None, "user_version", LAYOUT)?;
+        }
+        connection.execute_batch(TABLES)?;
+        Ok(Self { connection })
+    }
+
+    /// Reads the ledger as far as the register knows it, with at most `ended_max` ended cables, and the number of the
+    /// first log line that it does not know.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if a row cannot be read.
+    pub fn load(&self, ended_max: usize) -> Result<(Ledger, u64), RegisterError> {
+        let mut ledger = Ledger::default();
+        let limit = i64::try_from(ended_max).unwrap_or(i64::MAX);
+        let live =
+            "SELECT * FROM cable WHERE phase NOT IN ('rejected','withdrawn','expired','retired')
+            UNION ALL SELECT * FROM (SELECT * FROM cable
+                WHERE phase IN ('rejected','withdrawn','expired','retired')
+                ORDER BY changed DESC LIMIT ?1)";
+        let mut statement = self.connection.prepare(live)?;
+        let mut rows = statement.query(params![limit])?;
+        while let Some(row) = rows.next()? {
+            let cable = cable_of(row)?;
+            if let Some(serial) = cable.serial() {
+                ledger.serials.insert(serial, cable.id);
+            }
+            ledger.cables.insert(cable.id, cable);
+        }
+        let mut statement = self
+            .connection
+            .prepare("SELECT id, first, count, void, sha256 FROM bundle")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let held = HeldBundle {
+                first: serial_of(row.get(1)?)?,
+                count: row.get(2)?,
+                void: row.get(3)?,
+                sha256: parsed(&row.get::<_, String>(4)?)?,
+            };
+            ledger.bundles.insert(BundleId(row.get(0)?), held);
+        }
+        ledger.issued = self.number("issued")?.unwrap_or(0);
+        ledger.channel = self
+            .text("channel")?
+            .map(|text| parsed(&text))
+            .transpose()?;
+        let trust = (self.number("trust_version")?, self.text("trust_hash")?);
+        if let (Some(version), Some(hash)) = trust {
+            let version = u32::try_from(version).map_err(|_| RegisterError::Value)?;
+            ledger.trust = Some((version, parsed(&hash)?));
+        }
+        let next_seq = self.number("next_seq")?.unwrap_or(0);
+        Ok((ledger, next_seq))
+    }
+
+    /// Writes the changed cables and what the ledger knows of the host, true up to before line `next_seq` of the log, in
+    /// one transaction.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if SQLite fails.
+    pub fn store<'a>(
+        &mut self,
+        ledger: &Ledger,
+        changed: impl IntoIterator<Item = &'a Cable>,
+        next_seq: u64,
+    ) -> Result<(), RegisterError> {
+        let transaction = self.connection.transaction()?;
+        for cable in changed {
+            put_cable(&transaction, cable)?;
+        }
+        for (id, held) in &ledger.bundles {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO bundle VALUES (?1,?2,?3,?4,?5)
+                 ON CONFLICT (id) DO UPDATE SET void = excluded.void",
+            )?;
+            let first = signed(held.first.get())?;
+            let sha256 = held.sha256.to_string();
+            statement.execute(params![id.0, first, held.count, held.void, sha256])?;
+        }
+        let mut host = vec![
+            ("issued", ledger.issued.to_string()),
+            ("next_seq", next_seq.to_string()),
+        ];
+        if let Some(channel) = ledger.channel {
+            host.push(("channel", channel.to_string()));
+        }
+        if let Some((version, hash)) = ledger.trust {
+            host.push(("trust_version", version.to_string()));
+            host.push(("trust_hash", hash.to_string()));
+        }
+        for (name, value) in host {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO host VALUES (?1, ?2)")?
+                .execute(params![name, value])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// One cable, whether it has ended or not.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if the row cannot be read.
+    pub fn cable(&self, id: &MessageId) -> Result<Option<Cable>, RegisterError> {
+        self.one("SELECT * FROM cable WHERE id = ?1", &id.to_string())
+    }
+
+    /// The cable that a request submitted, so that a repeated request gets the same answer.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if the row cannot be read.
+    pub fn of_request(&self, request: &MessageId) -> Result<Option<Cable>, RegisterError> {
+        self.one(
+            "SELECT * FROM cable WHERE request = ?1",
+            &request.to_string(),
+        )
+    }
+
+    fn one(&self, query: &str, key: &str) -> Result<Option<Cable>, RegisterError> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query(params![key])?;
+        rows.next()?.map(cable_of).transpose()
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, RegisterError> {
+        let query = "SELECT value FROM host WHERE name = ?1";
+        Ok(self
+            .connection
+            .query_row(query, params![name], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, RegisterError> {
+        let text = self.text(name)?;
+        text.map(|text| text.parse().map_err(|_| RegisterError::Value))
+            .transpose()
+    }
+}
+
+fn signed(number: u64) -> Result<i64, RegisterError> {
+    i64::try_from(number).map_err(|_| RegisterError::Value)
+}
+
+fn unsigned(number: i64) -> Result<u64, RegisterError> {
+    u64::try_from(number).map_err(|_| RegisterError::Value)
+}
+
+fn serial_of(number: i64) -> Result<Serial, RegisterError> {
+    Serial::new(unsigned(number)?).ok_or(RegisterError::Value)
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, RegisterError> {
+    text.parse().map_err(|_| RegisterError::Value)
+}
+
+fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError> {
+    let issued = cable.issued.as_ref();
+    let container = issued.and_then(|issued| issued.container);
+    let approvals: Vec<&str> = cable.approvals.iter().map(PersonId::as_str).collect();
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO cable
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+    )?;
+    statement.execute(params![
+        cable.id.to_string(),
+        cable.request.to_string(),
+        cable.phase.word(),
+        cable.drafter.as_str(),
+        cable.label.to_string(),
+        cable.precedence.as_str(),
+        signed(cable.not_after.as_s())?,
+        signed(cable.body_bytes)?,
+        cable.needed,
+        approvals.join(" "),
+        cable
+            .serial()
+            .map(|serial| signed(serial.get()))
+            .transpose()?,
+        issued.map(|issued| issued.bundle.0),
+        container.map(|(hash, _)| hash.to_string()),
+        container.map(|(_, bytes)| signed(bytes)).transpose()?,
+        issued.map_or(0, |issued| issued.passes),
+        cable.reason,
+        signed(cable.submitted.as_s())?,
+        signed(cable.changed.as_s())?,
+    ])?;
+    Ok(())
+}
+
+fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
+    let text = |index: usize| row.get::<_, String>(index);
+    let time = |index: usize| -> Result<UtcTime, RegisterError> {
+        Ok(UtcTime::from_s(unsigned(row.get(index)?)?))
+    };
+    let container = match (
+        row.get::<_, Option<String>>(12)?,
+        row.get::<_, Option<i64>>(13)?,
+    ) {
+        (Some(hash), Some(bytes)) => Some((parsed::<ContainerHash>(&hash)?, unsigned(bytes)?)),
+        _ => None,
+    };
+    let issued = match (
+        row.get::<_, Option<i64>>(10)?,
+        row.get::<_, Option<u32>>(11)?,
+    ) {
+        (Some(serial), Some(bundle)) => Some(Issued {
+            serial: serial_of(serial)?,
+            bundle: BundleId(bundle),
+            container,
+            passes: row.get(14)?,
+        }),
+        _ => None,
+    };
+    let approvals: String = text(9)?;
+    Ok(Cable {
+        id: parsed(&text(0)?)?,
+        request: parsed(&text(1)?)?,
+        phase: Phase::of_word(&text(2)?).ok_or(RegisterError::Value)?,
+        drafter: parsed(&text(3)?)?,
+        label: parsed::<Label>(&text(4)?)?,
+        precedence: parsed::<Precedence>(&text(5)?)?,
+        not_after: time(6)?,
+        body_bytes: unsigned(row.get(7)?)?,
+        needed: row.get(8)?,
+        approvals: approvals
+            .split_whitespace()
+            .map(parsed)
+            .collect::<Result<_, _>>()?,
+        issued,
+        reason: row.get(15)?,
+        submitted: time(16)?,
+        changed: time(17)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+    use crate::gate::event::Event;
+
+    fn events() -> Vec<Event> {
+        let id = MessageId::from_bytes([5; 16]);
+        let serial = Serial::new(3).unwrap();
+        let hash = ContainerHash::from_bytes([8; 32]);
+        vec![
+            Event::BundleImported {
+                bundle: BundleId(1),
+                channel: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+                first_serial: serial,
+                count: 4,
+                replaces: None,
+                sha256: hash,
+            },
+            Event::TrustImported {
+                version: 7,
+                channel: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+                hash,
+            },
+            Event::Submitted {
+                id,
+                request: MessageId::from_bytes([6; 16]),
+                drafter: "a.person".parse().unwrap(),
+                label: "EU-RESTRICTED LIMITE".parse().unwrap(),
+                precedence: Precedence::Flash,
+                to: vec![],
+                not_after: UtcTime::from_s(1_000),
+                body_bytes: 77,
+                needed: 2,
+            },
+            Event::Approved {
+                id,
+                by: "b.officer".parse().unwrap(),
+            },
+            Event::Approved {
+                id,
+                by: "c.officer".parse().unwrap(),
+            },
+            Event::Sealing {
+                id,
+                serial,
+                bundle: BundleId(1),
+            },
+            Event::Sealed {
+                id,
+                serial,
+                container: hash,
+                container_bytes: 9_000,
+                passes: 2,
+            },
+        ]
+    }
+
+    #[test]
+    fn what_is_stored_loads_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.db");
+        let mut ledger = Ledger::default();
+        for event in events() {
+            ledger.apply(UtcTime::from_s(50), &event);
+        }
+        let mut register = Register::open(&path).unwrap();
+        assert_eq!(register.load(9).unwrap(), (Ledger::default(), 0));
+        register.store(&ledger, ledger.cables.values(), 7).unwrap();
+        drop(register);
+        let register = Register::open(&path).unwrap();
+        assert_eq!(register.load(9).unwrap(), (ledger.clone(), 7));
+        let id = MessageId::from_bytes([5; 16]);
+        let request = MessageId::from_bytes([6; 16]);
+        assert_eq!(
+            register.of_request(&request).unwrap().as_ref(),
+            ledger.cables.get(&id)
+        );
+        assert_eq!(register.cable(&request).unwrap(), None);
+    }
+
+    #[test]
+    fn ended_cables_beyond_the_bound_stay_in_the_register_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::default();
+        for event in events() {
+            ledger.apply(UtcTime::from_s(50), &event);
+        }
+        let serial = Serial::new(3).unwrap();
+        ledger.apply(UtcTime::from_s(60), &Event::Retired { serial });
+        let mut register = Register::open(&folder.path().join("register.db")).unwrap();
+        register.store(&ledger, ledger.cables.values(), 8).unwrap();
+        assert!(register.load(0).unwrap().0.cables.is_empty());
+        assert!(
+            register
+                .cable(&MessageId::from_bytes([5; 16]))
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_register_of_another_layout_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.db");
+        let mut ledger = Ledger::default();
+        for event in events() {
+            ledger.apply(UtcTime::from_s(50), &event);
+        }
+        let mut register = Register::open(&path).unwrap();
+        register.store(&ledger, ledger.cables.values(), 7).unwrap();
+        register
+            .connection
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        drop(register);
+        assert_eq!(
+            Register::open(&path).unwrap().load(9).unwrap(),
+            (Ledger::default(), 0)
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_register_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.db");
+        std::fs::write(&path, vec![7; 4096]).unwrap();
+        assert!(Register::open(&path).is_err());
+    }
+}
