@@ -1,8 +1,103 @@
-//! What a person types.
+//! What a person types. Commands own nothing: they place requests and read views; only `gate` changes a cable.
 
+mod arguments;
+mod cables;
+mod commission;
+mod error;
+mod explain;
+mod look;
+mod request;
+mod sign;
+mod supervise;
+
+use std::path::Path;
 use std::process::ExitCode;
+
+use clap::Parser as _;
+use valise_common::config::SenderConfig;
+use valise_common::limits;
+
+use arguments::{Arguments, BundleCommand, Command, TrustCommand};
+pub use error::CliError;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    // clap ends the process itself: with 2 after a wrong usage, with 0 after help.
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("valise-sender: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), CliError> {
+    let path = arguments.config;
+    let config = || read_config(&path);
+    match arguments.command {
+        Command::Run => supervise::run(&path, &config()?),
+        Command::Gate => crate::gate::run(&config()?).map_err(CliError::system),
+        Command::Transmit => crate::transmit::run(&config()?).map_err(CliError::system),
+        Command::Init(options) => commission::init(&config()?, &options),
+        Command::Submit(options) => cables::submit(&config()?, &options),
+        Command::List(options) => look::list(&config()?, &options),
+        Command::Show(options) => look::show(&config()?, &options),
+        Command::Export(options) => cables::export(&config()?, &options),
+        Command::Approve(options) => cables::approve(&config()?, &options),
+        Command::Reject(options) => cables::reject(&config()?, &options),
+        Command::Withdraw(options) => cables::withdraw(&config()?, &options),
+        Command::Resend(options) => cables::resend(&config()?, &options),
+        Command::Bundle { command: BundleCommand::Import(options) } => {
+            commission::bundle_import(&config()?, &options)
+        }
+        Command::Bundle { command: BundleCommand::Status(options) } => {
+            look::bundle_status(&config()?, &options)
+        }
+        Command::Trust { command: TrustCommand::Check(options) } => {
+            commission::trust_check(&config()?, &options)
+        }
+        Command::Trust { command: TrustCommand::Import(options) } => {
+            commission::trust_import(&config()?, &options)
+        }
+        Command::Trust { command: TrustCommand::Show(options) } => {
+            commission::trust_show(&config()?, &options)
+        }
+        Command::Status(options) => look::status(&config()?, &options),
+        Command::CheckConfig(options) => explain::check_config(&path, &options),
+    }
+}
+
+/// Reads and checks the configuration; whatever is wrong with it is wrong usage.
+fn read_config(path: &Path) -> Result<SenderConfig, CliError> {
+    let shown = path.display();
+    let length = std::fs::metadata(path)
+        .map_err(|error| {
+            CliError::Usage(format!("{shown}: {error}; give the file's place with --config FILE"))
+        })?
+        .len();
+    if usize::try_from(length).unwrap_or(usize::MAX) > limits::CONFIG_BYTES_MAX {
+        return Err(CliError::Usage(format!("{shown} is too long for a configuration")));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+    SenderConfig::parse(&text).map_err(|error| CliError::Usage(format!("{shown}: {error}")))
+}
+
+/// Prints one JSON document.
+fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(CliError::system)?;
+    print_line(&text)
+}
+
+/// Prints a line; a reader that went away is not an error of ours.
+fn print_line(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::system(error))
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,0 +1,330 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use valise_common::ids::{MailboxId, MessageId};
+use valise_common::label::{Label, LabelError};
+use valise_common::precedence::{Precedence, PrecedenceError};
+use valise_common::units::UtcTime;
+
+/// Takes, seals and transmits approved cables over a one-way link.
+#[derive(Debug, Parser)]
+#[command(name = "valise-sender", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/valise/sender.toml")]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything that the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs gate and transmit, supervised, as one user.
+    #[command(after_help = "Example:\n  valise-sender --config sender.toml run")]
+    Run,
+    /// Runs the process that takes submissions, collects approvals and seals.
+    #[command(after_help = "Example:\n  valise-sender gate")]
+    Gate,
+    /// Runs the process that sends sealed containers.
+    #[command(after_help = "Example:\n  valise-sender transmit")]
+    Transmit,
+    /// Makes the state of a new sender: folders, administrators, audit logs.
+    #[command(
+        after_help = "Example:\n  valise-sender init --administrator admin1.pub --administrator admin2.pub"
+    )]
+    Init(Init),
+    /// Submits a cable and prints its id when it is durable.
+    #[command(
+        after_help = "Example:\n  valise-sender submit --label \"EU-RESTRICTED LIMITE\" --to paris-desk \\\n    --precedence routine --subject \"Draft conclusions\" cable.txt annex.pdf:application/pdf"
+    )]
+    Submit(Submit),
+    /// Lists what waits and what was sent.
+    #[command(
+        after_help = "Example:\n  valise-sender list --mine\n  valise-sender list --state queued --json"
+    )]
+    List(List),
+    /// Shows one cable: its manifest, its approvals, what it still needs, why it ended.
+    #[command(after_help = "Example:\n  valise-sender show 0123456789abcdef0123456789abcdef")]
+    Show(Show),
+    /// Copies manifest and parts of a waiting cable, for reading and signing elsewhere.
+    #[command(
+        after_help = "Example:\n  valise-sender export 0123456789abcdef0123456789abcdef reading/\n  ssh-keygen -Y sign -n cable-approval@valise -f ~/.ssh/id_ed25519_sk reading/manifest.txt"
+    )]
+    Export(Export),
+    /// Approves a cable as an officer.
+    #[command(
+        after_help = "Example:\n  valise-sender approve 0123456789abcdef0123456789abcdef --key ~/.ssh/id_ed25519_sk\n  valise-sender approve 0123456789abcdef0123456789abcdef --signature manifest.txt.sig"
+    )]
+    Approve(Approve),
+    /// Ends a submission as an officer.
+    #[command(
+        after_help = "Example:\n  valise-sender reject 0123456789abcdef0123456789abcdef --reason \"wrong label\""
+    )]
+    Reject(Reject),
+    /// Ends a submission as its drafter.
+    #[command(after_help = "Example:\n  valise-sender withdraw 0123456789abcdef0123456789abcdef")]
+    Withdraw(OneCable),
+    /// Queues retained containers again.
+    #[command(after_help = "Example:\n  valise-sender resend 41-43,50")]
+    Resend(Resend),
+    /// The slots and link key that the courier brings.
+    Bundle {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: BundleCommand,
+    },
+    /// Who may release what to whom.
+    Trust {
+        /// What to do with the list.
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
+    /// Health at a glance.
+    #[command(
+        after_help = "Example:\n  valise-sender status --follow\n  valise-sender status --check || mail -s valise root"
+    )]
+    Status(Status),
+    /// Says what the configuration means, or what is wrong in it.
+    #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
+    CheckConfig(Shown),
+}
+
+/// `bundle …`.
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Takes a bundle from the courier's folder.
+    #[command(after_help = "Example:\n  valise-sender bundle import courier/")]
+    Import(BundleImport),
+    /// Tells how many slots are left.
+    #[command(after_help = "Example:\n  valise-sender bundle status")]
+    Status(Shown),
+}
+
+/// `trust …`.
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Says what a trust list means and how it differs, before or after it is signed.
+    #[command(after_help = "Example:\n  valise-sender trust check trust.toml")]
+    Check(TrustFile),
+    /// Puts a signed trust list into force.
+    #[command(
+        after_help = "Example:\n  valise-sender trust import trust.toml      # with trust.toml.1.sig, trust.toml.2.sig beside it"
+    )]
+    Import(TrustFile),
+    /// Says what the list in force means.
+    #[command(after_help = "Example:\n  valise-sender trust show")]
+    Show(Shown),
+}
+
+/// How to show something.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// An administrator's public key; at least two, better three.
+    #[arg(long = "administrator", value_name = "KEY.pub", required = true)]
+    pub administrators: Vec<PathBuf>,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// Classification and categories.
+    #[arg(long, value_parser = parse_label)]
+    pub label: Label,
+    /// The mailboxes, with commas between them.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "MAILBOX")]
+    pub to: Vec<MailboxId>,
+    /// flash, immediate, priority or routine.
+    #[arg(long, value_parser = parse_precedence)]
+    pub precedence: Precedence,
+    /// What the cable is about, at most 120 characters.
+    #[arg(long, value_name = "TEXT")]
+    pub subject: String,
+    /// The reference, at most 64 characters.
+    #[arg(long, value_name = "TEXT")]
+    pub reference: Option<String>,
+    /// The last moment at which it may be released; by default the longest validity of its label.
+    #[arg(long, value_name = "TIME")]
+    pub not_after: Option<UtcTime>,
+    /// The parts, in order; the media type by default after the extension.
+    #[arg(required = true, value_name = "FILE[:MEDIA-TYPE]")]
+    pub files: Vec<String>,
+    /// One JSON document instead of the bare id.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only cables in this state.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only what still needs my approval.
+    #[arg(long)]
+    pub mine: bool,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The cable's id.
+    pub id: MessageId,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A command on one cable.
+#[derive(Debug, Args)]
+pub struct OneCable {
+    /// The cable's id.
+    pub id: MessageId,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The cable's id.
+    pub id: MessageId,
+    /// The folder to make.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// Options of `approve`.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The cable's id.
+    pub id: MessageId,
+    /// Sign here, with this key, through ssh-keygen.
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "signature", required_unless_present = "signature")]
+    pub key: Option<PathBuf>,
+    /// Take a signature that was made elsewhere.
+    #[arg(long, value_name = "FILE.sig")]
+    pub signature: Option<PathBuf>,
+}
+
+/// Options of `reject`.
+#[derive(Debug, Args)]
+pub struct Reject {
+    /// The cable's id.
+    pub id: MessageId,
+    /// Why, for the drafter; it is kept in the audit log, so without content of the cable.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// Options of `resend`.
+#[derive(Debug, Args)]
+pub struct Resend {
+    /// Serials and ranges, with commas between them.
+    #[arg(value_name = "SERIALS")]
+    pub serials: String,
+}
+
+/// Options of `bundle import`.
+#[derive(Debug, Args)]
+pub struct BundleImport {
+    /// The courier's folder.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// Options of `trust check` and `trust import`.
+#[derive(Debug, Args)]
+pub struct TrustFile {
+    /// The list; its signatures stand beside it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Goes on showing it, whenever it changes.
+    #[arg(long, conflicts_with = "check")]
+    pub follow: bool,
+    /// Prints one line an alarm, and exits with 1 if there is one.
+    #[arg(long)]
+    pub check: bool,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_label(text: &str) -> Result<Label, LabelError> {
+    Label::parse_relaxed(text)
+}
+
+fn parse_precedence(text: &str) -> Result<Precedence, PrecedenceError> {
+    Precedence::parse_relaxed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn visit(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|one| one.get_name() != "help").for_each(visit);
+            } else {
+                let example = command.get_after_help().map(ToString::to_string);
+                assert!(
+                    example.is_some_and(|text| text.contains("valise-sender")),
+                    "{} has no example",
+                    command.get_name()
+                );
+            }
+        }
+        visit(&Arguments::command());
+    }
+
+    #[test]
+    fn what_a_person_types_is_understood() {
+        let typed = "valise-sender submit --label EU --to a,b --precedence Flash --subject S x.txt \
+                     --config here.toml";
+        let arguments = Arguments::try_parse_from(typed.split_whitespace()).unwrap();
+        assert_eq!(arguments.config, PathBuf::from("here.toml"));
+        let Command::Submit(submit) = arguments.command else { panic!("not a submit") };
+        assert_eq!((submit.to.len(), submit.precedence), (2, Precedence::Flash));
+        for wrong in [
+            "valise-sender submit --label EU --to a --precedence soon --subject S x.txt",
+            "valise-sender approve 0123456789abcdef0123456789abcdef",
+            "valise-sender approve xyz --key k",
+            "valise-sender approve 0123456789abcdef0123456789abcdef --key k --signature s",
+        ] {
+            assert!(Arguments::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
+        }
+    }
+}
