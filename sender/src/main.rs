@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    valise_sender::cli::main()
+    ExitCode::SUCCESS
 }
