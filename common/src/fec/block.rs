@@ -1,11 +1,35 @@
 //! Repair symbols of a block, and a block from any k of its symbols.
 
-use super::{BlockBuffer, BlockShape, Geometry, NotEnough};
+use reed_solomon_erasure::galois_8::ReedSolomon;
+use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+
+use super::buffer::Slot;
+use super::{BlockBuffer, BlockShape, Codec, Geometry, NotEnough};
+use crate::limits;
+
+/// Why the crates' errors cannot occur: they refuse only counts and lengths that [`Geometry::new`] refuses too.
+const CHECKED: &str = "the geometry has been checked against the codec's limits";
+
+/// Codecs of GF(2^8) that are kept: a sender's small containers come in few sizes.
+const RS8_KEPT_MAX: usize = 16;
+
+/// A codec of GF(2^8) keeps the inverted matrix of every loss pattern it has met, 254 at most, k² bytes each. When they may
+/// take more than this, the codec is built anew.
+const RS8_PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Work space of GF(2^16) above this is given back after use. It can be four times the block (both counts are rounded up to
+/// powers of two), and whoever stole the link key chooses the counts.
+const RS16_KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// Encodes and rebuilds blocks. Keeps what a code needs between blocks (tables, work space), so that a run of like blocks
 /// allocates nothing; one value for each thread.
 #[derive(Default)]
-pub struct BlockCodec {}
+pub struct BlockCodec {
+    rs8: Vec<Rs8>,
+    rs8_repair: Vec<u8>,
+    encoder: Option<ReedSolomonEncoder>,
+    decoder: Option<ReedSolomonDecoder>,
+}
 
 impl BlockCodec {
     /// A codec with nothing cached.
@@ -27,8 +51,31 @@ impl BlockCodec {
         source: &[u8],
         repair: &mut [u8],
     ) {
-        let _ = (geometry, shape, source, repair);
-        todo!()
+        assert_eq!(source.len(), geometry.source_bytes(shape), "source of the block");
+        assert_eq!(repair.len(), geometry.repair_bytes(shape), "repair of the block");
+        if shape.m == 0 {
+            return;
+        }
+        let symbol_bytes = usize::from(geometry.symbol_bytes());
+        match geometry.codec() {
+            Codec::Rs8 => rs8(&mut self.rs8, shape).encode(symbol_bytes, source, repair),
+            Codec::Rs16 => {
+                let (k, m) = (usize::from(shape.k), usize::from(shape.m));
+                let encoder = ready_encoder(&mut self.encoder, k, m, symbol_bytes);
+                for symbol in source.chunks_exact(symbol_bytes) {
+                    encoder.add_original_shard(symbol).expect(CHECKED);
+                }
+                let encoded = encoder.encode().expect(CHECKED);
+                for (to, from) in repair.chunks_exact_mut(symbol_bytes).zip(encoded.recovery_iter())
+                {
+                    to.copy_from_slice(from);
+                }
+                drop(encoded);
+                if rs16_work_bytes(k, m, symbol_bytes) > RS16_KEPT_BYTES_MAX {
+                    self.encoder = None;
+                }
+            }
+        }
     }
 
     /// Rebuilds a block in its buffer, of which [`BlockBuffer::source`] then is there. A block whose source symbols all came
@@ -41,7 +88,183 @@ impl BlockCodec {
         geometry: &Geometry,
         buffer: &mut BlockBuffer,
     ) -> Result<(), NotEnough> {
-        let _ = (geometry, buffer);
-        todo!()
+        if !buffer.is_enough() {
+            return Err(NotEnough { missing: buffer.missing_count() });
+        }
+        if buffer.source().is_some() {
+            return Ok(());
+        }
+        let shape = *buffer.shape();
+        let symbol_bytes = usize::from(geometry.symbol_bytes());
+        let (slots, bytes) = buffer.parts();
+        match geometry.codec() {
+            Codec::Rs8 => rs8(&mut self.rs8, &shape).rebuild(
+                symbol_bytes,
+                slots,
+                bytes,
+                &mut self.rs8_repair,
+            ),
+            Codec::Rs16 => {
+                let (k, m) = (usize::from(shape.k), usize::from(shape.m));
+                let decoder = ready_decoder(&mut self.decoder, k, m, symbol_bytes);
+                rs16_rebuild(decoder, symbol_bytes, slots, bytes);
+                if rs16_work_bytes(k, m, symbol_bytes) > RS16_KEPT_BYTES_MAX {
+                    self.decoder = None;
+                }
+            }
+        }
+        buffer.set_rebuilt();
+        Ok(())
     }
 }
+
+/// The encoder, its work space kept from the block before.
+fn ready_encoder(
+    kept: &mut Option<ReedSolomonEncoder>,
+    k: usize,
+    m: usize,
+    symbol_bytes: usize,
+) -> &mut ReedSolomonEncoder {
+    match kept {
+        Some(encoder) => {
+            encoder.reset(k, m, symbol_bytes).expect(CHECKED);
+            encoder
+        }
+        None => kept.insert(ReedSolomonEncoder::new(k, m, symbol_bytes).expect(CHECKED)),
+    }
+}
+
+/// The decoder, its work space kept from the block before.
+fn ready_decoder(
+    kept: &mut Option<ReedSolomonDecoder>,
+    k: usize,
+    m: usize,
+    symbol_bytes: usize,
+) -> &mut ReedSolomonDecoder {
+    match kept {
+        Some(decoder) => {
+            decoder.reset(k, m, symbol_bytes).expect(CHECKED);
+            decoder
+        }
+        None => kept.insert(ReedSolomonDecoder::new(k, m, symbol_bytes).expect(CHECKED)),
+    }
+}
+
+/// Upper bound of a codec's work space: symbols are padded to 64 bytes, counts to powers of two.
+fn rs16_work_bytes(k: usize, m: usize, symbol_bytes: usize) -> usize {
+    let high = (k + m.next_power_of_two()).next_power_of_two();
+    let low = (m + k.next_power_of_two()).next_power_of_two();
+    high.max(low) * symbol_bytes.next_multiple_of(64)
+}
+
+fn rs16_rebuild(
+    decoder: &mut ReedSolomonDecoder,
+    symbol_bytes: usize,
+    slots: &[Slot],
+    bytes: &mut [u8],
+) {
+    for ((number, holds), symbol) in slots.iter().enumerate().zip(bytes.chunks_exact(symbol_bytes))
+    {
+        match holds {
+            Slot::Source => decoder.add_original_shard(number, symbol).expect(CHECKED),
+            Slot::Repair(repair) => {
+                decoder.add_recovery_shard(usize::from(*repair), symbol).expect(CHECKED);
+            }
+            Slot::Empty => unreachable!("a block is rebuilt only when no slot is empty"),
+        }
+    }
+    let decoded = decoder.decode().expect(CHECKED);
+    for (number, symbol) in decoded.restored_original_iter() {
+        bytes[number * symbol_bytes..][..symbol_bytes].copy_from_slice(symbol);
+    }
+}
+
+/// A codec of GF(2^8) for one pair of counts.
+struct Rs8 {
+    k: usize,
+    m: usize,
+    codec: ReedSolomon,
+    patterns_met: usize,
+}
+
+/// The kept codec for these counts, or a new one; the least recently used one yields to it.
+fn rs8<'a>(kept: &'a mut Vec<Rs8>, shape: &BlockShape) -> &'a mut Rs8 {
+    let (k, m) = (usize::from(shape.k), usize::from(shape.m));
+    let found = kept.iter().position(|rs8| rs8.k == k && rs8.m == m);
+    let rs8 = match found {
+        Some(place) => kept.remove(place),
+        None => {
+            if kept.len() >= RS8_KEPT_MAX {
+                kept.remove(0);
+            }
+            Rs8::new(k, m)
+        }
+    };
+    kept.push(rs8);
+    let last = kept.len() - 1;
+    &mut kept[last]
+}
+
+impl Rs8 {
+    fn new(k: usize, m: usize) -> Self {
+        Self { k, m, codec: ReedSolomon::new(k, m).expect(CHECKED), patterns_met: 0 }
+    }
+
+    // The crate takes slices of slices. Arrays of the code's full length on the stack spare an allocation a block.
+
+    fn encode(&self, symbol_bytes: usize, source: &[u8], repair: &mut [u8]) {
+        let mut sources: [&[u8]; LENGTH] = [&[]; LENGTH];
+        for (slice, symbol) in sources.iter_mut().zip(source.chunks_exact(symbol_bytes)) {
+            *slice = symbol;
+        }
+        let mut repairs: [&mut [u8]; LENGTH] = std::array::from_fn(|_| &mut [][..]);
+        for (slice, symbol) in repairs.iter_mut().zip(repair.chunks_exact_mut(symbol_bytes)) {
+            *slice = symbol;
+        }
+        self.codec.encode_sep(&sources[..self.k], &mut repairs[..self.m]).expect(CHECKED);
+    }
+
+    fn rebuild(
+        &mut self,
+        symbol_bytes: usize,
+        slots: &[Slot],
+        bytes: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) {
+        self.patterns_met += 1;
+        if self.patterns_met * self.k * self.k > RS8_PATTERN_BYTES_MAX {
+            *self = Self::new(self.k, self.m);
+        }
+        // The repair symbols make way: the source is rebuilt where they stood.
+        scratch.resize(self.m * symbol_bytes, 0);
+        let mut shards: [(&mut [u8], bool); LENGTH] =
+            std::array::from_fn(|_| (&mut [][..], false));
+        let (sources, rest) = shards.split_at_mut(self.k);
+        let repairs = &mut rest[..self.m];
+        for (shard, symbol) in repairs.iter_mut().zip(scratch.chunks_exact_mut(symbol_bytes)) {
+            *shard = (symbol, false);
+        }
+        let symbols = bytes.chunks_exact_mut(symbol_bytes);
+        for ((shard, holds), symbol) in sources.iter_mut().zip(slots).zip(symbols) {
+            let is_source = match holds {
+                Slot::Source => true,
+                Slot::Repair(number) => {
+                    let (copy, is_held) = &mut repairs[usize::from(*number)];
+                    copy.copy_from_slice(symbol);
+                    *is_held = true;
+                    false
+                }
+                Slot::Empty => unreachable!("a block is rebuilt only when no slot is empty"),
+            };
+            *shard = (symbol, is_source);
+        }
+        self.codec.reconstruct_data(&mut shards[..self.k + self.m]).expect(CHECKED);
+    }
+}
+
+/// Symbols of the longest code of GF(2^8).
+const LENGTH: usize = 255;
+
+const _: () = {
+    assert!(limits::CODEC1_SYMBOLS_MAX == 255);
+};

@@ -34,7 +34,7 @@ pub struct BlockBuffer {
     symbol_bytes: usize,
     bytes: Vec<u8>,
     slots: Vec<Slot>,
-    repair_seen: Vec<u64>,
+    held: SymbolSet,
     empty_count: u16,
     repair_count: u16,
     empty_hint: usize,
@@ -42,7 +42,6 @@ pub struct BlockBuffer {
 
 /// What a slot of a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "bodies follow")]
 pub(super) enum Slot {
     Empty,
     Source,
@@ -53,14 +52,32 @@ pub(super) enum Slot {
 impl BlockBuffer {
     /// An empty buffer for a block.
     pub fn new(geometry: &Geometry, shape: &BlockShape) -> Self {
-        let _ = (geometry, shape);
-        todo!()
+        let mut buffer = Self {
+            shape: *shape,
+            symbol_bytes: 0,
+            bytes: Vec::new(),
+            slots: Vec::new(),
+            held: SymbolSet::default(),
+            empty_count: 0,
+            repair_count: 0,
+            empty_hint: 0,
+        };
+        buffer.reset(geometry, shape);
+        buffer
     }
 
     /// Empties the buffer for another block and keeps its memory.
     pub fn reset(&mut self, geometry: &Geometry, shape: &BlockShape) {
-        let _ = (geometry, shape);
-        todo!()
+        self.shape = *shape;
+        self.symbol_bytes = usize::from(geometry.symbol_bytes());
+        // Only what is new is zeroed: slots that hold nothing are never read.
+        self.bytes.resize(geometry.source_bytes(shape), 0);
+        self.slots.clear();
+        self.slots.resize(usize::from(shape.k), Slot::Empty);
+        self.held.clear(shape.symbol_count());
+        self.empty_count = shape.k;
+        self.repair_count = 0;
+        self.empty_hint = 0;
     }
 
     /// The block that this buffer is for.
@@ -71,16 +88,37 @@ impl BlockBuffer {
     /// Takes an arrived symbol in.
     ///
     /// # Bounds
-    /// `index` must be below k + m and `symbol` be S bytes long; the wire has checked both.
+    /// `index` must be below k + m and `symbol` be S bytes long: the wire has checked both, so anything else is our own bug
+    /// and panics.
     pub fn insert(&mut self, index: u16, symbol: &[u8]) -> Insert {
-        let _ = (index, symbol, &self.repair_seen, self.empty_hint);
-        todo!()
+        assert!(u32::from(index) < self.shape.symbol_count(), "symbol index {index}");
+        assert_eq!(symbol.len(), self.symbol_bytes, "symbol length");
+        if self.held.contains(index) {
+            return Insert::Duplicate;
+        }
+        if self.empty_count == 0 {
+            return Insert::Surplus;
+        }
+        let (slot, holds) = match index.checked_sub(self.shape.k) {
+            None => {
+                self.vacate(usize::from(index));
+                (usize::from(index), Slot::Source)
+            }
+            Some(number) => {
+                self.repair_count += 1;
+                (self.first_empty(), Slot::Repair(number))
+            }
+        };
+        self.slots[slot] = holds;
+        self.slot_bytes(slot).copy_from_slice(symbol);
+        self.held.insert(index);
+        self.empty_count -= 1;
+        Insert::Stored
     }
 
     /// Whether a symbol is held.
     pub fn contains(&self, index: u16) -> bool {
-        let _ = index;
-        todo!()
+        self.held.contains(index)
     }
 
     /// Symbols held, at most k.
@@ -100,19 +138,76 @@ impl BlockBuffer {
 
     /// Every symbol held with its index, for a store that keeps partial blocks.
     pub fn symbols(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        self.slots
-            .iter()
-            .zip(self.bytes.chunks_exact(self.symbol_bytes))
-            .enumerate()
-            .filter_map(|(slot, (held, symbol))| match held {
+        let symbols = self.bytes.chunks_exact(self.symbol_bytes);
+        (0..self.shape.k).zip(&self.slots).zip(symbols).filter_map(|((slot, holds), symbol)| {
+            match holds {
                 Slot::Empty => None,
-                Slot::Source => Some((u16::try_from(slot).ok()?, symbol)),
+                Slot::Source => Some((slot, symbol)),
                 Slot::Repair(number) => Some((self.shape.k.checked_add(*number)?, symbol)),
-            })
+            }
+        })
     }
 
     /// Memory that the buffer holds.
     pub fn allocated_bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// Symbols that are needed still.
+    pub(super) fn missing_count(&self) -> u16 {
+        self.empty_count
+    }
+
+    /// The slots and their bytes, for a codec.
+    pub(super) fn parts(&mut self) -> (&[Slot], &mut [u8]) {
+        (&self.slots, &mut self.bytes)
+    }
+
+    /// A codec has put the source symbol into every slot that held a repair symbol.
+    pub(super) fn set_rebuilt(&mut self) {
+        self.slots.fill(Slot::Source);
+        self.repair_count = 0;
+    }
+
+    fn slot_bytes(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.bytes[slot * self.symbol_bytes..][..self.symbol_bytes]
+    }
+
+    /// The lowest empty slot, of which there must be one. Slots never become empty again, so the search goes only upwards.
+    fn first_empty(&mut self) -> usize {
+        while self.slots[self.empty_hint] != Slot::Empty {
+            self.empty_hint += 1;
+        }
+        self.empty_hint
+    }
+
+    /// Makes room for a source symbol in its own slot: a repair symbol that stands there moves to an empty one.
+    fn vacate(&mut self, slot: usize) {
+        if let Slot::Repair(number) = self.slots[slot] {
+            let empty = self.first_empty();
+            let start = slot * self.symbol_bytes;
+            self.bytes.copy_within(start..start + self.symbol_bytes, empty * self.symbol_bytes);
+            self.slots[empty] = Slot::Repair(number);
+        }
+    }
+}
+
+/// A bit for each symbol of a block.
+#[derive(Debug, Default)]
+struct SymbolSet(Vec<u64>);
+
+impl SymbolSet {
+    fn clear(&mut self, symbol_count: u32) {
+        self.0.clear();
+        // At most 65,536 symbols, by the geometry's checks.
+        self.0.resize(usize::try_from(symbol_count.div_ceil(64)).unwrap_or(1_024), 0);
+    }
+
+    fn contains(&self, index: u16) -> bool {
+        self.0[usize::from(index / 64)] >> (index % 64) & 1 == 1
+    }
+
+    fn insert(&mut self, index: u16) {
+        self.0[usize::from(index / 64)] |= 1 << (index % 64);
     }
 }

@@ -290,3 +290,137 @@ fn is_container_length(container_bytes: u64) -> bool {
     };
     (1..=limits::PACKAGE_BYTES_MAX).contains(&padded) && padded.div_ceil(segment) == segments
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The length of a container whose padded package is P bytes long.
+    fn container(padded: u64) -> u64 {
+        1_264 + padded + 16 * padded.div_ceil(65_536)
+    }
+
+    #[test]
+    fn the_partition_is_the_one_of_the_vectors() {
+        let vector = crate::testing::vector("partition");
+        for case in vector["cases"].as_array().unwrap() {
+            let number = |name: &str| case[name].as_u64().unwrap();
+            let (kt, k_max) = (number("kt"), number("k_max"));
+            // A symbol size at which some container has exactly kt symbols.
+            let (bytes, symbol_bytes) = (2..=4_540)
+                .rev()
+                .find_map(|half| {
+                    let symbol = half * 2;
+                    (0..32).map(|less| kt * symbol - less).find_map(|bytes| {
+                        is_container_length(bytes).then_some((bytes, symbol as u16))
+                    })
+                })
+                .unwrap();
+            let geometry = Geometry::new(bytes, Codec::Rs16, k_max as u16, 0, symbol_bytes);
+            let geometry = geometry.unwrap();
+            assert_eq!(geometry.symbol_count(), kt);
+            assert_eq!(geometry.block_count(), number("z"));
+            let shapes: Vec<_> = geometry.blocks().collect();
+            assert_eq!(shapes.len() as u64, number("z"));
+            for (shape, place) in shapes.iter().zip(0..) {
+                let name = if place < number("i") { "large" } else { "small" };
+                assert_eq!(u64::from(shape.k), number(name));
+            }
+        }
+        assert!(vector["what"] != Value::Null);
+    }
+
+    #[test]
+    fn only_lengths_of_containers_are_taken() {
+        let lengths = [
+            (0, false),
+            (1_264, false),
+            (1_280, false),
+            (1_281, true),
+            (container(65_536), true),
+            // A second segment of less than one byte.
+            (container(65_536) + 1, false),
+            (container(65_536) + 16, false),
+            (container(65_537), true),
+            (container(1 << 40), true),
+            (container(1 << 40) + 17, false),
+            (u64::MAX, false),
+        ];
+        for (bytes, is_one) in lengths {
+            assert_eq!(is_container_length(bytes), is_one, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn each_rule_of_the_format_refuses_what_breaks_it() {
+        let bytes = container(1 << 20);
+        let new = |codec, k_max, m, symbol_bytes| {
+            Geometry::new(bytes, codec, k_max, m, symbol_bytes).err()
+        };
+        assert_eq!(new(Codec::Rs8, 200, 55, 1_400), None);
+        assert_eq!(
+            new(Codec::Rs8, 200, 56, 1_400),
+            Some(GeometryError::CodecLimit { k_max: 200, m: 56 })
+        );
+        assert_eq!(new(Codec::Rs16, 32_768, 32_768, 256), None);
+        assert_eq!(
+            new(Codec::Rs16, 32_769, 1, 64),
+            Some(GeometryError::CodecLimit { k_max: 32_769, m: 1 })
+        );
+        assert_eq!(
+            new(Codec::Rs16, 1, 32_769, 64),
+            Some(GeometryError::CodecLimit { k_max: 1, m: 32_769 })
+        );
+        assert_eq!(
+            new(Codec::Rs16, 32_768, 32_768, 258),
+            Some(GeometryError::BlockBytes { block_bytes: 65_536 * 258 })
+        );
+        assert_eq!(new(Codec::Rs16, 0, 1, 1_400), Some(GeometryError::NoSource));
+        for symbol_bytes in [0, 2, 63, 1_401, 9_082, u16::MAX] {
+            let error = Some(GeometryError::SymbolLength { symbol_bytes });
+            assert_eq!(new(Codec::Rs16, 1, 1, symbol_bytes), error);
+        }
+        let huge = Geometry::new(container(1 << 40), Codec::Rs16, 1, 0, 64).err();
+        assert!(matches!(huge, Some(GeometryError::BlockCount { .. })));
+    }
+
+    #[test]
+    fn json_keeps_a_geometry_and_is_checked_when_read() {
+        let geometry = Geometry::new(1_281, Codec::Rs8, 1, 4, 1_400).unwrap();
+        let json = serde_json::to_string(&geometry).unwrap();
+        assert_eq!(serde_json::from_str::<Geometry>(&json).unwrap(), geometry);
+        for bad in [json.replace("1281", "1280"), json.replace("\"k_max\":1", "\"k_max\":0")] {
+            assert!(serde_json::from_str::<Geometry>(&bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_claim_is_refused_or_cuts_the_container_without_a_gap(
+            bytes in prop_oneof![any::<u64>(), (1_u64..1 << 40).prop_map(container)],
+            rs16: bool, k_max: u16, m: u16, symbol_bytes in prop_oneof![any::<u16>(), 64_u16..9_080],
+            number: u32,
+        ) {
+            let codec = if rs16 { Codec::Rs16 } else { Codec::Rs8 };
+            if let Ok(geometry) = Geometry::new(bytes, codec, k_max, m, symbol_bytes) {
+                let last = u32::try_from(geometry.block_count() - 1).unwrap();
+                let shape = geometry.block(last).unwrap();
+                prop_assert_eq!(shape.first_symbol + u64::from(shape.k), geometry.symbol_count());
+                prop_assert_eq!(geometry.block_range(&shape).end, bytes);
+                prop_assert!(geometry.block(last.saturating_add(1)).is_none() || last == u32::MAX);
+                if let Some(shape) = geometry.block(number) {
+                    prop_assert!(shape.k >= 1 && shape.k <= k_max);
+                    if let Some(next) = geometry.block(number.saturating_add(1)) {
+                        let end = shape.first_symbol + u64::from(shape.k);
+                        prop_assert!(next.first_symbol == end || number == u32::MAX);
+                        prop_assert!(shape.k >= next.k && shape.k - next.k <= 1);
+                    }
+                }
+            }
+        }
+    }
+}
