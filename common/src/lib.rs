@@ -32,3 +32,6 @@ pub mod audit;
 pub mod config;
 
 pub mod os;
+
+#[cfg(test)]
+mod testing;

@@ -51,8 +51,16 @@ impl BlockCodec {
         source: &[u8],
         repair: &mut [u8],
     ) {
-        assert_eq!(source.len(), geometry.source_bytes(shape), "source of the block");
-        assert_eq!(repair.len(), geometry.repair_bytes(shape), "repair of the block");
+        assert_eq!(
+            source.len(),
+            geometry.source_bytes(shape),
+            "source of the block"
+        );
+        assert_eq!(
+            repair.len(),
+            geometry.repair_bytes(shape),
+            "repair of the block"
+        );
         if shape.m == 0 {
             return;
         }
@@ -66,7 +74,9 @@ impl BlockCodec {
                     encoder.add_original_shard(symbol).expect(CHECKED);
                 }
                 let encoded = encoder.encode().expect(CHECKED);
-                for (to, from) in repair.chunks_exact_mut(symbol_bytes).zip(encoded.recovery_iter())
+                for (to, from) in repair
+                    .chunks_exact_mut(symbol_bytes)
+                    .zip(encoded.recovery_iter())
                 {
                     to.copy_from_slice(from);
                 }
@@ -89,7 +99,9 @@ impl BlockCodec {
         buffer: &mut BlockBuffer,
     ) -> Result<(), NotEnough> {
         if !buffer.is_enough() {
-            return Err(NotEnough { missing: buffer.missing_count() });
+            return Err(NotEnough {
+                missing: buffer.missing_count(),
+            });
         }
         if buffer.source().is_some() {
             return Ok(());
@@ -98,12 +110,9 @@ impl BlockCodec {
         let symbol_bytes = usize::from(geometry.symbol_bytes());
         let (slots, bytes) = buffer.parts();
         match geometry.codec() {
-            Codec::Rs8 => rs8(&mut self.rs8, &shape).rebuild(
-                symbol_bytes,
-                slots,
-                bytes,
-                &mut self.rs8_repair,
-            ),
+            Codec::Rs8 => {
+                rs8(&mut self.rs8, &shape).rebuild(symbol_bytes, slots, bytes, &mut self.rs8_repair)
+            }
             Codec::Rs16 => {
                 let (k, m) = (usize::from(shape.k), usize::from(shape.m));
                 let decoder = ready_decoder(&mut self.decoder, k, m, symbol_bytes);
@@ -163,12 +172,17 @@ fn rs16_rebuild(
     slots: &[Slot],
     bytes: &mut [u8],
 ) {
-    for ((number, holds), symbol) in slots.iter().enumerate().zip(bytes.chunks_exact(symbol_bytes))
+    for ((number, holds), symbol) in slots
+        .iter()
+        .enumerate()
+        .zip(bytes.chunks_exact(symbol_bytes))
     {
         match holds {
             Slot::Source => decoder.add_original_shard(number, symbol).expect(CHECKED),
             Slot::Repair(repair) => {
-                decoder.add_recovery_shard(usize::from(*repair), symbol).expect(CHECKED);
+                decoder
+                    .add_recovery_shard(usize::from(*repair), symbol)
+                    .expect(CHECKED);
             }
             Slot::Empty => unreachable!("a block is rebuilt only when no slot is empty"),
         }
@@ -207,7 +221,12 @@ fn rs8<'a>(kept: &'a mut Vec<Rs8>, shape: &BlockShape) -> &'a mut Rs8 {
 
 impl Rs8 {
     fn new(k: usize, m: usize) -> Self {
-        Self { k, m, codec: ReedSolomon::new(k, m).expect(CHECKED), patterns_met: 0 }
+        Self {
+            k,
+            m,
+            codec: ReedSolomon::new(k, m).expect(CHECKED),
+            patterns_met: 0,
+        }
     }
 
     // The crate takes slices of slices. Arrays of the code's full length on the stack spare an allocation a block.
@@ -218,10 +237,15 @@ impl Rs8 {
             *slice = symbol;
         }
         let mut repairs: [&mut [u8]; LENGTH] = std::array::from_fn(|_| &mut [][..]);
-        for (slice, symbol) in repairs.iter_mut().zip(repair.chunks_exact_mut(symbol_bytes)) {
+        for (slice, symbol) in repairs
+            .iter_mut()
+            .zip(repair.chunks_exact_mut(symbol_bytes))
+        {
             *slice = symbol;
         }
-        self.codec.encode_sep(&sources[..self.k], &mut repairs[..self.m]).expect(CHECKED);
+        self.codec
+            .encode_sep(&sources[..self.k], &mut repairs[..self.m])
+            .expect(CHECKED);
     }
 
     fn rebuild(
@@ -237,11 +261,13 @@ impl Rs8 {
         }
         // The repair symbols make way: the source is rebuilt where they stood.
         scratch.resize(self.m * symbol_bytes, 0);
-        let mut shards: [(&mut [u8], bool); LENGTH] =
-            std::array::from_fn(|_| (&mut [][..], false));
+        let mut shards: [(&mut [u8], bool); LENGTH] = std::array::from_fn(|_| (&mut [][..], false));
         let (sources, rest) = shards.split_at_mut(self.k);
         let repairs = &mut rest[..self.m];
-        for (shard, symbol) in repairs.iter_mut().zip(scratch.chunks_exact_mut(symbol_bytes)) {
+        for (shard, symbol) in repairs
+            .iter_mut()
+            .zip(scratch.chunks_exact_mut(symbol_bytes))
+        {
             *shard = (symbol, false);
         }
         let symbols = bytes.chunks_exact_mut(symbol_bytes);
@@ -258,7 +284,9 @@ impl Rs8 {
             };
             *shard = (symbol, is_source);
         }
-        self.codec.reconstruct_data(&mut shards[..self.k + self.m]).expect(CHECKED);
+        self.codec
+            .reconstruct_data(&mut shards[..self.k + self.m])
+            .expect(CHECKED);
     }
 }
 
@@ -268,3 +296,196 @@ const LENGTH: usize = 255;
 const _: () = {
     assert!(limits::CODEC1_SYMBOLS_MAX == 255);
 };
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use proptest::prelude::*;
+
+    use super::super::Insert;
+    use super::*;
+    use crate::testing::{bytes, vector, vectors};
+
+    /// A geometry whose blocks all have k source symbols: of a container long enough to be one.
+    fn geometry(codec: Codec, k: u16, m: u16, symbol_bytes: u16) -> (Geometry, BlockShape) {
+        let blocks = 1_300_u64.div_ceil(u64::from(k) * u64::from(symbol_bytes)) + 2;
+        let container_bytes = blocks * u64::from(k) * u64::from(symbol_bytes);
+        // The next shorter length that a container has, if this is none: less than a symbol away.
+        let geometry = (0..32)
+            .find_map(|less| Geometry::new(container_bytes - less, codec, k, m, symbol_bytes).ok());
+        let geometry = geometry.unwrap();
+        let shape = geometry.block(0).unwrap();
+        assert_eq!((shape.k, geometry.block_count()), (k, blocks));
+        (geometry, shape)
+    }
+
+    /// Bytes that look random and depend on the seed.
+    fn noise(seed: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new()
+            .update(&seed.to_be_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        bytes
+    }
+
+    /// Symbol `index` of a block.
+    fn symbol<'a>(
+        shape: &BlockShape,
+        source: &'a [u8],
+        repair: &'a [u8],
+        index: usize,
+        symbol_bytes: usize,
+    ) -> &'a [u8] {
+        let k = usize::from(shape.k);
+        match index.checked_sub(k) {
+            None => &source[index * symbol_bytes..][..symbol_bytes],
+            Some(number) => &repair[number * symbol_bytes..][..symbol_bytes],
+        }
+    }
+
+    #[test]
+    fn repair_symbols_are_those_of_the_vectors() {
+        for name in vectors("fec-") {
+            let vector = vector(&name);
+            let number = |field: &str| vector[field].as_u64().unwrap() as u16;
+            let codec = Codec::from_number(number("codec") as u8).unwrap();
+            let join = |field: &str| -> Vec<u8> {
+                vector[field]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .flat_map(bytes)
+                    .collect()
+            };
+            let (geometry, shape) =
+                geometry(codec, number("k"), number("m"), number("symbol_bytes"));
+            let source = join("source");
+            let mut repair = vec![0xee; geometry.repair_bytes(&shape)];
+            BlockCodec::new().encode(&geometry, &shape, &source, &mut repair);
+            assert_eq!(repair, join("repair"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_rebuilt_from_repair_symbols_alone_and_in_any_order() {
+        for (codec, k, m) in [
+            (Codec::Rs8, 1, 1),
+            (Codec::Rs8, 1, 254),
+            (Codec::Rs8, 127, 128),
+            (Codec::Rs16, 1, 1),
+            (Codec::Rs16, 1, 5),
+            (Codec::Rs16, 3, 3),
+            (Codec::Rs16, 40, 41),
+            (Codec::Rs16, 65, 129),
+        ] {
+            let (geometry, shape) = geometry(codec, k, m, 66);
+            let source = noise(1, geometry.source_bytes(&shape));
+            let mut repair = vec![0; geometry.repair_bytes(&shape)];
+            let mut codec = BlockCodec::new();
+            codec.encode(&geometry, &shape, &source, &mut repair);
+            let mut buffer = BlockBuffer::new(&geometry, &shape);
+            for index in (0..shape.symbol_count() as usize).rev() {
+                if buffer.is_enough() {
+                    break;
+                }
+                let symbol = symbol(&shape, &source, &repair, index, 66);
+                assert_eq!(buffer.insert(index as u16, symbol), Insert::Stored);
+            }
+            codec.rebuild(&geometry, &mut buffer).unwrap();
+            assert_eq!(buffer.source(), Some(&source[..]), "{k} + {m}");
+        }
+    }
+
+    #[test]
+    fn without_repair_or_with_all_source_at_hand_no_codec_is_called() {
+        let (geometry, shape) = geometry(Codec::Rs16, 3, 0, 64);
+        let source = noise(2, 192);
+        let mut codec = BlockCodec::new();
+        codec.encode(&geometry, &shape, &source, &mut []);
+        let mut buffer = BlockBuffer::new(&geometry, &shape);
+        for (index, symbol) in source.chunks(64).enumerate() {
+            assert_eq!(buffer.source(), None);
+            assert_eq!(
+                codec.rebuild(&geometry, &mut buffer),
+                Err(NotEnough {
+                    missing: 3 - index as u16
+                })
+            );
+            buffer.insert(index as u16, symbol);
+        }
+        codec.rebuild(&geometry, &mut buffer).unwrap();
+        assert_eq!(buffer.source(), Some(&source[..]));
+        assert!(codec.rs8.is_empty() && codec.encoder.is_none() && codec.decoder.is_none());
+    }
+
+    #[test]
+    fn duplicates_and_surplus_change_nothing() {
+        let (geometry, shape) = geometry(Codec::Rs8, 2, 2, 64);
+        let mut buffer = BlockBuffer::new(&geometry, &shape);
+        assert_eq!(buffer.insert(3, &[1; 64]), Insert::Stored);
+        assert_eq!(buffer.insert(3, &[2; 64]), Insert::Duplicate);
+        assert_eq!(buffer.insert(0, &[3; 64]), Insert::Stored);
+        assert_eq!(buffer.insert(0, &[4; 64]), Insert::Duplicate);
+        assert_eq!(buffer.insert(3, &[4; 64]), Insert::Duplicate);
+        assert_eq!(buffer.insert(1, &[5; 64]), Insert::Surplus);
+        assert!(buffer.contains(3) && !buffer.contains(1));
+        let held: Vec<_> = buffer
+            .symbols()
+            .map(|(index, symbol)| (index, symbol[0]))
+            .collect();
+        assert_eq!(held, [(0, 3), (3, 1)]);
+    }
+
+    #[test]
+    fn a_large_code_does_not_hoard_memory() {
+        let mut codec = BlockCodec::new();
+        let (geometry, shape) = geometry(Codec::Rs16, 1_025, 1_025, 8_000);
+        let source = noise(3, geometry.source_bytes(&shape));
+        let mut repair = vec![0; geometry.repair_bytes(&shape)];
+        codec.encode(&geometry, &shape, &source, &mut repair);
+        assert!(codec.encoder.is_none());
+        for k in 1..40 {
+            rs8(
+                &mut codec.rs8,
+                &BlockShape {
+                    number: 0,
+                    k,
+                    m: 3,
+                    first_symbol: 0,
+                },
+            );
+        }
+        assert_eq!(codec.rs8.len(), RS8_KEPT_MAX);
+        assert_eq!(codec.rs8[RS8_KEPT_MAX - 1].k, 39);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn any_k_symbols_rebuild_a_block(
+            rs16: bool, k in 1_u16..90, m in 1_u16..90, half in 32_u16..60, seed: u64,
+        ) {
+            let codec = if rs16 { Codec::Rs16 } else { Codec::Rs8 };
+            let symbol_bytes = usize::from(half) * 2;
+            let (geometry, shape) = geometry(codec, k, m, half * 2);
+            let source = noise(seed, geometry.source_bytes(&shape));
+            let mut repair = vec![0; geometry.repair_bytes(&shape)];
+            let mut codec = BlockCodec::new();
+            codec.encode(&geometry, &shape, &source, &mut repair);
+            // All symbols in an order that the seed decides: the first k of them must do.
+            let mut order: Vec<usize> = (0..shape.symbol_count() as usize).collect();
+            order.sort_by_key(|index| *blake3::hash(&[seed, *index as u64].map(u64::to_be_bytes).concat()).as_bytes());
+            let mut buffer = BlockBuffer::new(&geometry, &shape);
+            for index in &order[..usize::from(k)] {
+                prop_assert!(codec.rebuild(&geometry, &mut buffer).is_err());
+                let symbol = symbol(&shape, &source, &repair, *index, symbol_bytes);
+                prop_assert_eq!(buffer.insert(*index as u16, symbol), Insert::Stored);
+                let held = buffer.symbols().find(|(held, _)| *held == *index as u16).unwrap();
+                prop_assert_eq!(held.1, symbol);
+            }
+            codec.rebuild(&geometry, &mut buffer).unwrap();
+            prop_assert_eq!(buffer.source(), Some(&source[..]));
+        }
+    }
+}

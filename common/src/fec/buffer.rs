@@ -91,7 +91,10 @@ impl BlockBuffer {
     /// `index` must be below k + m and `symbol` be S bytes long: the wire has checked both, so anything else is our own bug
     /// and panics.
     pub fn insert(&mut self, index: u16, symbol: &[u8]) -> Insert {
-        assert!(u32::from(index) < self.shape.symbol_count(), "symbol index {index}");
+        assert!(
+            u32::from(index) < self.shape.symbol_count(),
+            "symbol index {index}"
+        );
         assert_eq!(symbol.len(), self.symbol_bytes, "symbol length");
         if self.held.contains(index) {
             return Insert::Duplicate;
@@ -139,13 +142,14 @@ impl BlockBuffer {
     /// Every symbol held with its index, for a store that keeps partial blocks.
     pub fn symbols(&self) -> impl Iterator<Item = (u16, &[u8])> {
         let symbols = self.bytes.chunks_exact(self.symbol_bytes);
-        (0..self.shape.k).zip(&self.slots).zip(symbols).filter_map(|((slot, holds), symbol)| {
-            match holds {
+        (0..self.shape.k)
+            .zip(&self.slots)
+            .zip(symbols)
+            .filter_map(|((slot, holds), symbol)| match holds {
                 Slot::Empty => None,
                 Slot::Source => Some((slot, symbol)),
                 Slot::Repair(number) => Some((self.shape.k.checked_add(*number)?, symbol)),
-            }
-        })
+            })
     }
 
     /// Memory that the buffer holds.
@@ -186,7 +190,8 @@ impl BlockBuffer {
         if let Slot::Repair(number) = self.slots[slot] {
             let empty = self.first_empty();
             let start = slot * self.symbol_bytes;
-            self.bytes.copy_within(start..start + self.symbol_bytes, empty * self.symbol_bytes);
+            self.bytes
+                .copy_within(start..start + self.symbol_bytes, empty * self.symbol_bytes);
             self.slots[empty] = Slot::Repair(number);
         }
     }
@@ -200,7 +205,10 @@ impl SymbolSet {
     fn clear(&mut self, symbol_count: u32) {
         self.0.clear();
         // At most 65,536 symbols, by the geometry's checks.
-        self.0.resize(usize::try_from(symbol_count.div_ceil(64)).unwrap_or(1_024), 0);
+        self.0.resize(
+            usize::try_from(symbol_count.div_ceil(64)).unwrap_or(1_024),
+            0,
+        );
     }
 
     fn contains(&self, index: u16) -> bool {

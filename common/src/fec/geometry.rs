@@ -327,7 +327,11 @@ mod tests {
             let shapes: Vec<_> = geometry.blocks().collect();
             assert_eq!(shapes.len() as u64, number("z"));
             for (shape, place) in shapes.iter().zip(0..) {
-                let name = if place < number("i") { "large" } else { "small" };
+                let name = if place < number("i") {
+                    "large"
+                } else {
+                    "small"
+                };
                 assert_eq!(u64::from(shape.k), number(name));
             }
         }
@@ -369,15 +373,23 @@ mod tests {
         assert_eq!(new(Codec::Rs16, 32_768, 32_768, 256), None);
         assert_eq!(
             new(Codec::Rs16, 32_769, 1, 64),
-            Some(GeometryError::CodecLimit { k_max: 32_769, m: 1 })
+            Some(GeometryError::CodecLimit {
+                k_max: 32_769,
+                m: 1
+            })
         );
         assert_eq!(
             new(Codec::Rs16, 1, 32_769, 64),
-            Some(GeometryError::CodecLimit { k_max: 1, m: 32_769 })
+            Some(GeometryError::CodecLimit {
+                k_max: 1,
+                m: 32_769
+            })
         );
         assert_eq!(
             new(Codec::Rs16, 32_768, 32_768, 258),
-            Some(GeometryError::BlockBytes { block_bytes: 65_536 * 258 })
+            Some(GeometryError::BlockBytes {
+                block_bytes: 65_536 * 258
+            })
         );
         assert_eq!(new(Codec::Rs16, 0, 1, 1_400), Some(GeometryError::NoSource));
         for symbol_bytes in [0, 2, 63, 1_401, 9_082, u16::MAX] {
@@ -393,7 +405,10 @@ mod tests {
         let geometry = Geometry::new(1_281, Codec::Rs8, 1, 4, 1_400).unwrap();
         let json = serde_json::to_string(&geometry).unwrap();
         assert_eq!(serde_json::from_str::<Geometry>(&json).unwrap(), geometry);
-        for bad in [json.replace("1281", "1280"), json.replace("\"k_max\":1", "\"k_max\":0")] {
+        for bad in [
+            json.replace("1281", "1280"),
+            json.replace("\"k_max\":1", "\"k_max\":0"),
+        ] {
             assert!(serde_json::from_str::<Geometry>(&bad).is_err(), "{bad}");
         }
     }

@@ -66,8 +66,13 @@ impl Interleaver {
     /// Interleaves blocks of which a pass sends these numbers of symbols.
     pub fn new(counts: &[u32]) -> Self {
         let lanes = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        let next = lanes.map(|(lane, count)| Reverse((place(0, *count), lane, 0))).collect();
-        Self { counts: counts.to_vec(), next }
+        let next = lanes
+            .map(|(lane, count)| Reverse((place(0, *count), lane, 0)))
+            .collect();
+        Self {
+            counts: counts.to_vec(),
+            next,
+        }
     }
 
     /// Begins `position` turns further on: where an interrupted group goes on.
@@ -136,7 +141,9 @@ mod tests {
 
     #[test]
     fn blocks_of_one_size_take_turns() {
-        let turns: Vec<_> = Interleaver::new(&[3, 3]).map(|turn| (turn.lane, turn.n)).collect();
+        let turns: Vec<_> = Interleaver::new(&[3, 3])
+            .map(|turn| (turn.lane, turn.n))
+            .collect();
         assert_eq!(turns, [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]);
     }
 

