@@ -68,6 +68,8 @@ drop_reasons! {
     Surplus = "surplus",
     /// There is no memory for another set now; a later pass may find some.
     NoMemory = "no-memory",
+    /// The container does not fit the disk, or the disk is full; a later pass may find room.
+    NoDisk = "no-disk",
     /// The reader's queue was full: the rest of the host does not keep up.
     QueueFull = "queue-full",
     /// A beacon's fields contradict each other or the format.
