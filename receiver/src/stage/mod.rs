@@ -1,1 +1,13 @@
-//! To be written.
+//! What is decided at each step of a cable's way, without a clock, a file or a socket. In the order of the way:
+
+/// datagram → symbol
+pub mod deframe;
+
+/// symbol → full block
+pub mod collect;
+
+/// full block → source block
+pub mod fec;
+
+/// source block → container
+pub mod reassemble;

@@ -1,0 +1,241 @@
+//! datagram → symbol: the tag is verified, the numbers are checked, and only then does anything know of it.
+//!
+//! A datagram that fails moves one counter and leaves no state behind: a session's key is kept only once a tag has verified
+//! under it, so forged session ids cost a derivation and a MAC each, and no memory.
+
+use valise_common::fec::BlockShape;
+use valise_common::ids::{BundleId, LinkKeyId, SessionId};
+use valise_common::wire::{
+    DatagramBytes, DropReason, InnerHeader, LinkKey, PAYLOAD_OFFSET, SessionKey, SetId,
+    SymbolHeader, open, peek,
+};
+
+/// Link keys that are in force at a time; the newest ones count.
+pub const LINK_KEYS_MAX: usize = 8;
+
+/// Sessions of one link key whose derived keys are kept; the one that was quiet the longest yields.
+const SESSIONS_MAX: usize = 8;
+
+/// A link key, as its bundle brought it.
+pub struct HeldKey {
+    /// The bundle.
+    pub bundle: BundleId,
+    /// What datagrams call the key.
+    pub key_id: LinkKeyId,
+    /// The key.
+    pub key: LinkKey,
+}
+
+/// What an authentic datagram carries. The payload stands in the datagram itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Nothing.
+    Cover,
+    /// One symbol.
+    Symbol(Symbol),
+    /// The sender's knowledge of its serials.
+    Beacon,
+}
+
+/// Where a symbol belongs. Every number in it has been checked against the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol {
+    /// The set.
+    pub set: SetId,
+    /// The source block.
+    pub block: BlockShape,
+    /// The index in the block, below k + m.
+    pub index: u16,
+}
+
+/// Turns datagrams into symbols and beacons.
+///
+/// # Bounds
+/// [`LINK_KEYS_MAX`] keys and eight sessions each; nothing is allocated for a datagram.
+pub struct Deframer {
+    size: DatagramBytes,
+    issued_last: u64,
+    // Newest bundle first.
+    keys: Vec<KeyState>,
+    // Symbols of one set come in runs: the set that was checked last is not checked again.
+    last: Option<(SymbolHeader, SetId)>,
+    newly_verified: Option<BundleId>,
+    // Counts verified datagrams, to tell which session was quiet the longest.
+    tick: u64,
+}
+
+struct KeyState {
+    held: HeldKey,
+    verified: bool,
+    sessions: Vec<(SessionKey, u64)>,
+}
+
+impl Deframer {
+    /// A deframer of a link with datagrams of one size. It accepts nothing until it has keys.
+    pub fn new(size: DatagramBytes) -> Self {
+        Self {
+            size,
+            issued_last: 0,
+            keys: Vec::new(),
+            last: None,
+            newly_verified: None,
+            tick: 0,
+        }
+    }
+
+    /// Replaces the keys in force. `issued_last` is the highest serial that has a slot.
+    ///
+    /// Keys that stay keep their sessions. Of more than [`LINK_KEYS_MAX`] keys, the newest are taken; of two keys with one
+    /// id, the newer.
+    pub fn handle_keys(&mut self, mut keys: Vec<HeldKey>, issued_last: u64) {
+        keys.sort_by_key(|key| std::cmp::Reverse(key.bundle));
+        keys.truncate(LINK_KEYS_MAX);
+        let mut before = std::mem::take(&mut self.keys);
+        for held in keys {
+            if self
+                .keys
+                .iter()
+                .any(|state| state.held.key_id == held.key_id)
+            {
+                continue;
+            }
+            let same = before.iter().position(|state| {
+                state.held.bundle == held.bundle && state.held.key.expose() == held.key.expose()
+            });
+            self.keys.push(match same {
+                Some(place) => before.swap_remove(place),
+                None => KeyState {
+                    held,
+                    verified: false,
+                    sessions: Vec::new(),
+                },
+            });
+        }
+        self.issued_last = issued_last;
+        self.last = None;
+    }
+
+    /// Opens a datagram in place.
+    ///
+    /// # Errors
+    /// Why it was dropped; of a datagram whose tag does not verify, nothing is kept.
+    pub fn handle_datagram(&mut self, datagram: &mut [u8]) -> Result<Frame, DropReason> {
+        let clear = peek(datagram, self.size)?;
+        let of_id = |state: &&mut KeyState| state.held.key_id == clear.key_id;
+        let state = self
+            .keys
+            .iter_mut()
+            .find(of_id)
+            .ok_or(DropReason::KeyUnknown)?;
+        let inner = state.open(clear.session, datagram, self.tick)?;
+        self.tick += 1;
+        if !state.verified {
+            state.verified = true;
+            self.newly_verified = Some(state.held.bundle);
+        }
+        match inner {
+            InnerHeader::Cover => Ok(Frame::Cover),
+            InnerHeader::Beacon => Ok(Frame::Beacon),
+            InnerHeader::Symbol(header) => {
+                let symbol = self.check(&header)?;
+                check_padding(&symbol, payload(datagram))?;
+                Ok(Frame::Symbol(symbol))
+            }
+        }
+    }
+
+    /// The bundle whose link key verified a datagram for the first time since it came into force.
+    pub fn poll_newly_verified(&mut self) -> Option<BundleId> {
+        self.newly_verified.take()
+    }
+
+    fn check(&mut self, header: &SymbolHeader) -> Result<Symbol, DropReason> {
+        if header.serial.get() > self.issued_last {
+            return Err(DropReason::SerialForeign);
+        }
+        // What names the set, apart from what differs from symbol to symbol.
+        let claim = SymbolHeader {
+            pass: 0,
+            block: 0,
+            index: 0,
+            ..*header
+        };
+        let set = match self.last {
+            Some((known, set)) if known == claim => set,
+            _ => {
+                let (set, _) = claim.check(self.size.symbol_bytes())?;
+                self.last = Some((claim, set));
+                set
+            }
+        };
+        let block = set
+            .geometry
+            .block(header.block)
+            .ok_or(DropReason::BlockNumber)?;
+        if u32::from(header.index) >= block.symbol_count() {
+            return Err(DropReason::SymbolIndex);
+        }
+        Ok(Symbol {
+            set,
+            block,
+            index: header.index,
+        })
+    }
+}
+
+impl KeyState {
+    fn open(
+        &mut self,
+        session: SessionId,
+        datagram: &mut [u8],
+        tick: u64,
+    ) -> Result<InnerHeader, DropReason> {
+        if let Some((key, used)) = self
+            .sessions
+            .iter_mut()
+            .find(|(key, _)| key.session() == session)
+        {
+            let (_, inner) = open(key, datagram)?;
+            *used = tick;
+            return Ok(inner);
+        }
+        let key = SessionKey::derive(&self.held.key, session);
+        // An inner header that breaks a rule comes from a holder of the key, and still makes no session.
+        let (_, inner) = open(&key, datagram)?;
+        if self.sessions.len() >= SESSIONS_MAX {
+            let quietest = self
+                .sessions
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, (_, used))| *used);
+            if let Some((place, _)) = quietest {
+                self.sessions.swap_remove(place);
+            }
+        }
+        self.sessions.push((key, tick));
+        Ok(inner)
+    }
+}
+
+/// The payload of an opened datagram.
+pub fn payload(datagram: &[u8]) -> &[u8] {
+    let end = datagram
+        .len()
+        .saturating_sub(valise_common::limits::TAG_BYTES);
+    datagram.get(PAYLOAD_OFFSET..end).unwrap_or_default()
+}
+
+/// The last source symbol of a container is zero behind the container's end.
+fn check_padding(symbol: &Symbol, payload: &[u8]) -> Result<(), DropReason> {
+    let geometry = &symbol.set.geometry;
+    let number = symbol.block.first_symbol + u64::from(symbol.index);
+    if symbol.index >= symbol.block.k || number + 1 != geometry.symbol_count() {
+        return Ok(());
+    }
+    let start = number * u64::from(geometry.symbol_bytes());
+    let length = usize::try_from(geometry.container_bytes() - start).unwrap_or(usize::MAX);
+    match payload.get(length..) {
+        Some(padding) if padding.iter().any(|byte| *byte != 0) => Err(DropReason::NotZero),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,394 @@
+//! source block → container: knows of each set which blocks are there, and of the whole whether it is what its id says.
+//!
+//! Whoever steals the link key can claim any set. So the number of sets is bounded, for each serial and in all, and the
+//! one that progressed least recently yields. Neither a serial nor an id is ever barred: what was forged is discarded
+//! whole and may be collected anew.
+
+use std::collections::BTreeMap;
+
+use valise_common::ids::{ContainerHash, ContainerId, Serial};
+use valise_common::limits::SETS_PER_SERIAL_MAX;
+use valise_common::wire::SetId;
+
+use super::collect::{NoRoom, Recency, SetNumber, Stamp};
+
+/// Sets that are collected at a time.
+pub const SETS_MAX: usize = 4_096;
+
+/// Source blocks of one set: 5 TB in blocks of 1,024 symbols of 1,400 bytes. A set of more would only cost memory.
+pub const SET_BLOCKS_MAX: u64 = 1 << 22;
+
+/// Bytes that the sets' bitmaps may take together.
+const BITMAP_BYTES_MAX: usize = 8 << 20;
+
+/// Incomplete blocks that are kept on disk, for all sets together.
+pub const SPILLED_BLOCKS_MAX: usize = 65_536;
+
+/// What a set is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Symbols.
+    Collecting,
+    /// Its hash, and its name in `inbox/`.
+    Finishing,
+}
+
+/// One set: a container as one geometry cuts it.
+#[derive(Debug)]
+pub struct Assembly {
+    id: SetId,
+    number: SetNumber,
+    phase: Phase,
+    done: Vec<u64>,
+    done_count: u64,
+    done_symbols: u64,
+    // Every block below is done: the container is there up to here.
+    prefix_blocks: u64,
+    // Incomplete blocks on disk, with how many symbols each has.
+    spilled: BTreeMap<u32, u16>,
+    disk_bytes: u64,
+    progress: u64,
+    stamp: Stamp,
+}
+
+impl Assembly {
+    /// The set.
+    pub fn id(&self) -> SetId {
+        self.id
+    }
+
+    /// Its number here.
+    pub fn number(&self) -> SetNumber {
+        self.number
+    }
+
+    /// What it waits for.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Tells whether a block is rebuilt.
+    pub fn is_done(&self, block: u32) -> bool {
+        let (word, bit) = place(block);
+        self.done.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Tells whether every block is rebuilt.
+    pub fn is_whole(&self) -> bool {
+        self.done_count == self.id.geometry.block_count()
+    }
+
+    /// Tells whether symbols of an incomplete block are on disk.
+    pub fn is_spilled(&self, block: u32) -> bool {
+        self.spilled.contains_key(&block)
+    }
+
+    /// Incomplete blocks on disk, with how many symbols each has.
+    pub fn spilled(&self) -> impl Iterator<Item = (u32, u16)> {
+        self.spilled
+            .iter()
+            .map(|(block, symbols)| (*block, *symbols))
+    }
+
+    /// Source symbols of the blocks that are rebuilt.
+    pub fn done_symbols(&self) -> u64 {
+        self.done_symbols
+    }
+
+    /// Bytes from the container's beginning that are there without a hole.
+    pub fn prefix_bytes(&self) -> u64 {
+        let last = self
+            .prefix_blocks
+            .checked_sub(1)
+            .and_then(|last| u32::try_from(last).ok());
+        let shape = last.and_then(|last| self.id.geometry.block(last));
+        shape.map_or(0, |shape| self.id.geometry.block_range(&shape).end)
+    }
+
+    fn block_bytes(&self, block: u32) -> u64 {
+        let range = self
+            .id
+            .geometry
+            .block(block)
+            .map(|shape| self.id.geometry.block_range(&shape));
+        range.map_or(0, |range| range.end - range.start)
+    }
+
+    fn spilled_bytes(&self, symbols: u16) -> u64 {
+        u64::from(symbols) * u64::from(self.id.geometry.symbol_bytes())
+    }
+}
+
+fn place(block: u32) -> (usize, u64) {
+    // A bitmap of more words than a 32-bit machine has is never made: see `SET_BLOCKS_MAX`.
+    (
+        usize::try_from(block / 64).unwrap_or(usize::MAX),
+        1 << (block % 64),
+    )
+}
+
+/// Every set that is being collected.
+///
+/// # Bounds
+/// Four sets a serial, [`SETS_MAX`] in all, 8 MiB of bitmaps, [`SPILLED_BLOCKS_MAX`] incomplete blocks on disk.
+#[derive(Debug, Default)]
+pub struct Sets {
+    by_serial: BTreeMap<Serial, Vec<Assembly>>,
+    ids: BTreeMap<SetNumber, SetId>,
+    recency: Recency<SetNumber>,
+    next_number: u64,
+    progress_count: u64,
+    bitmap_bytes: usize,
+    spilled_count: usize,
+    disk_bytes: u64,
+}
+
+impl Sets {
+    /// Finds a set.
+    pub fn find(&self, id: &SetId) -> Option<&Assembly> {
+        self.by_serial
+            .get(&id.serial)?
+            .iter()
+            .find(|set| set.id == *id)
+    }
+
+    /// Finds a set by its number.
+    pub fn find_number(&self, number: SetNumber) -> Option<&Assembly> {
+        self.find(self.ids.get(&number)?)
+    }
+
+    fn find_mut(&mut self, id: &SetId) -> Option<&mut Assembly> {
+        self.by_serial
+            .get_mut(&id.serial)?
+            .iter_mut()
+            .find(|set| set.id == *id)
+    }
+
+    /// How many sets there are.
+    pub fn count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Bytes that all sets have on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes
+    }
+
+    /// Every set, by serial.
+    pub fn iter(&self) -> impl Iterator<Item = &Assembly> {
+        self.by_serial.values().flatten()
+    }
+
+    /// Which set must yield before `id` can begin; to be asked, and the answer removed, until `None`.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the set has too many blocks, or whatever could yield is being finished.
+    pub fn poll_yielding(&self, id: &SetId) -> Result<Option<SetId>, NoRoom> {
+        let blocks = id.geometry.block_count();
+        if blocks > SET_BLOCKS_MAX {
+            return Err(NoRoom);
+        }
+        if let Some(same) = self.by_serial.get(&id.serial)
+            && same.len() >= SETS_PER_SERIAL_MAX
+        {
+            let collecting = same.iter().filter(|set| set.phase == Phase::Collecting);
+            let quietest = collecting.min_by_key(|set| set.progress).ok_or(NoRoom)?;
+            return Ok(Some(quietest.id));
+        }
+        let bitmap = bitmap_words(blocks)?.saturating_mul(8);
+        if self.ids.len() < SETS_MAX && self.bitmap_bytes + bitmap <= BITMAP_BYTES_MAX {
+            return Ok(None);
+        }
+        self.quietest(None).map(Some).ok_or(NoRoom)
+    }
+
+    /// The set that progressed least recently, apart from one; sets that are being finished don't count.
+    pub fn quietest(&self, besides: Option<SetNumber>) -> Option<SetId> {
+        let mut sets = self
+            .recency
+            .iter()
+            .filter(|number| Some(*number) != besides);
+        sets.find_map(|number| {
+            let set = self.find_number(number)?;
+            (set.phase == Phase::Collecting).then_some(set.id)
+        })
+    }
+
+    /// Begins a set; [`Sets::poll_yielding`] must have found room.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if there is none.
+    pub fn begin(&mut self, id: SetId) -> Result<SetNumber, NoRoom> {
+        if self.poll_yielding(&id)?.is_some() {
+            return Err(NoRoom);
+        }
+        let words = bitmap_words(id.geometry.block_count())?;
+        self.next_number += 1;
+        self.progress_count += 1;
+        let number = SetNumber(self.next_number);
+        self.bitmap_bytes += words * 8;
+        self.ids.insert(number, id);
+        self.by_serial.entry(id.serial).or_default().push(Assembly {
+            id,
+            number,
+            phase: Phase::Collecting,
+            done: vec![0; words],
+            done_count: 0,
+            done_symbols: 0,
+            prefix_blocks: 0,
+            spilled: BTreeMap::new(),
+            disk_bytes: 0,
+            progress: self.progress_count,
+            stamp: self.recency.insert(number),
+        });
+        Ok(number)
+    }
+
+    /// A new symbol of the set has come.
+    pub fn progressed(&mut self, id: &SetId) {
+        self.progress_count += 1;
+        let sets = self.by_serial.get_mut(&id.serial);
+        if let Some(set) = sets.and_then(|sets| sets.iter_mut().find(|set| set.id == *id)) {
+            set.progress = self.progress_count;
+            self.recency.touch(set.number, &mut set.stamp);
+        }
+    }
+
+    /// A block of the set is rebuilt. What was on disk of it is not needed any more.
+    pub fn block_done(&mut self, id: &SetId, block: u32) {
+        self.spill_gone(id, block);
+        let Some(set) = self.find_mut(id) else { return };
+        if set.is_done(block) {
+            return;
+        }
+        let (word, bit) = place(block);
+        let (Some(word), Some(shape)) = (set.done.get_mut(word), id.geometry.block(block)) else {
+            return;
+        };
+        *word |= bit;
+        set.done_count += 1;
+        set.done_symbols += u64::from(shape.k);
+        while u32::try_from(set.prefix_blocks).is_ok_and(|next| set.is_done(next)) {
+            set.prefix_blocks += 1;
+        }
+        let bytes = set.block_bytes(block);
+        set.disk_bytes += bytes;
+        self.disk_bytes += bytes;
+    }
+
+    /// A block that was rebuilt could not be written: it must be collected anew.
+    pub fn block_lost(&mut self, id: &SetId, block: u32) {
+        let Some(set) = self.find_mut(id) else { return };
+        if !set.is_done(block) {
+            return;
+        }
+        let (word, bit) = place(block);
+        let (Some(word), Some(shape)) = (set.done.get_mut(word), id.geometry.block(block)) else {
+            return;
+        };
+        *word &= !bit;
+        set.done_count -= 1;
+        set.done_symbols -= u64::from(shape.k);
+        set.prefix_blocks = set.prefix_blocks.min(u64::from(block));
+        set.phase = Phase::Collecting;
+        let bytes = set.block_bytes(block);
+        set.disk_bytes -= bytes;
+        self.disk_bytes -= bytes;
+    }
+
+    /// An incomplete block goes to disk.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if there are too many there already: the block's symbols are lost.
+    pub fn block_spilled(&mut self, id: &SetId, block: u32, symbols: u16) -> Result<(), NoRoom> {
+        self.spill_gone(id, block);
+        if self.spilled_count >= SPILLED_BLOCKS_MAX {
+            return Err(NoRoom);
+        }
+        let set = self.find_mut(id).ok_or(NoRoom)?;
+        let bytes = set.spilled_bytes(symbols);
+        set.spilled.insert(block, symbols);
+        set.disk_bytes += bytes;
+        self.disk_bytes += bytes;
+        self.spilled_count += 1;
+        Ok(())
+    }
+
+    /// What was on disk of an incomplete block is not there any more.
+    pub fn spill_gone(&mut self, id: &SetId, block: u32) {
+        let Some(set) = self.find_mut(id) else { return };
+        let Some(symbols) = set.spilled.remove(&block) else {
+            return;
+        };
+        let bytes = set.spilled_bytes(symbols);
+        set.disk_bytes -= bytes;
+        self.disk_bytes -= bytes;
+        self.spilled_count -= 1;
+    }
+
+    /// The set is being finished: it takes no symbols and does not yield.
+    pub fn finishing(&mut self, id: &SetId) {
+        if let Some(set) = self.find_mut(id) {
+            set.phase = Phase::Finishing;
+        }
+    }
+
+    /// Forgets a set.
+    pub fn remove(&mut self, id: &SetId) -> Option<Assembly> {
+        let sets = self.by_serial.get_mut(&id.serial)?;
+        let place = sets.iter().position(|set| set.id == *id)?;
+        let set = sets.swap_remove(place);
+        if sets.is_empty() {
+            self.by_serial.remove(&id.serial);
+        }
+        self.ids.remove(&set.number);
+        self.recency.remove(&set.stamp);
+        self.bitmap_bytes -= set.done.len() * 8;
+        self.spilled_count -= set.spilled.len();
+        self.disk_bytes -= set.disk_bytes;
+        Some(set)
+    }
+}
+
+fn bitmap_words(blocks: u64) -> Result<usize, NoRoom> {
+    usize::try_from(blocks.div_ceil(64)).map_err(|_| NoRoom)
+}
+
+/// Whether a container is what its id says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Intact(ContainerHash),
+    /// It is not: someone forged symbols, or a block was torn by a crash.
+    Poisoned,
+}
+
+/// Hashes a container as it grows.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerHasher {
+    hasher: blake3::Hasher,
+    hashed_bytes: u64,
+}
+
+impl ContainerHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.hashed_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    }
+
+    /// Bytes taken so far.
+    pub fn hashed_bytes(&self) -> u64 {
+        self.hashed_bytes
+    }
+
+    /// Compares what was taken with an id.
+    pub fn verdict(&self, id: &ContainerId) -> Verdict {
+        let hash = ContainerHash::from_bytes(*self.hasher.finalize().as_bytes());
+        if hash.id() == *id {
+            Verdict::Intact(hash)
+        } else {
+            Verdict::Poisoned
+        }
+    }
+}
