@@ -1,0 +1,157 @@
+//! The files that are installed beside the programs are right.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use valise_common::config::{ReceiverConfig, SenderConfig};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The example with every commented default made real: `# key = value` becomes `key = value`.
+fn with_defaults(text: &str) -> String {
+    let is_default = |line: &str| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        line.contains(" = ")
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    text.lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_default(rest) => rest,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_configurations_are_valid_as_they_stand() {
+    let text = fs::read_to_string(root().join("config/sender.toml")).unwrap();
+    SenderConfig::parse(&text).unwrap();
+    let text = fs::read_to_string(root().join("config/receiver.toml")).unwrap();
+    ReceiverConfig::parse(&text).unwrap();
+}
+
+#[test]
+fn what_the_examples_call_a_default_is_the_default() {
+    let text = fs::read_to_string(root().join("config/sender.toml")).unwrap();
+    let explicit = SenderConfig::parse(&with_defaults(&text)).unwrap();
+    let least =
+        "state = \"/var/lib/valise-sender\"\n[link]\nkind = \"udp\"\nto = \"192.0.2.2:7000\"\n";
+    let least = SenderConfig::parse(least).unwrap();
+    assert_eq!(explicit.link.rate, least.link.rate);
+    assert_eq!(explicit.link.baud, least.link.baud);
+    assert_eq!(explicit.link.socket_buffer, least.link.socket_buffer);
+    assert_eq!(explicit.datagram_bytes(), least.datagram_bytes());
+    assert_eq!(format!("{:?}", explicit.fec), format!("{:?}", least.fec));
+    assert_eq!(
+        format!("{:?}", explicit.limits),
+        format!("{:?}", least.limits)
+    );
+    assert_eq!(
+        format!("{:?}", explicit.retain),
+        format!("{:?}", least.retain)
+    );
+    assert_eq!(explicit.alarm.slots_low, least.alarm.slots_low);
+    assert_eq!(explicit.log.level, least.log.level);
+
+    let text = fs::read_to_string(root().join("config/receiver.toml")).unwrap();
+    let explicit = ReceiverConfig::parse(&with_defaults(&text)).unwrap();
+    let least = "state = \"/var/lib/valise-receiver\"\n[link]\nkind = \"udp\"\nlisten = \"192.0.2.2:7000\"\n";
+    let least = ReceiverConfig::parse(least).unwrap();
+    assert_eq!(explicit.link.socket_buffer, least.link.socket_buffer);
+    assert_eq!(
+        format!("{:?}", explicit.memory),
+        format!("{:?}", least.memory)
+    );
+    assert_eq!(
+        format!("{:?}", explicit.spool),
+        format!("{:?}", least.spool)
+    );
+    assert_eq!(
+        format!("{:?}", explicit.release),
+        format!("{:?}", least.release)
+    );
+}
+
+#[test]
+fn every_key_of_a_configuration_is_explained() {
+    // The keys are taken from the source, so that a new one cannot be forgotten in the examples.
+    let source = fs::read_to_string(root().join("common/src/config.rs")).unwrap();
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let examples = ["config/sender.toml", "config/receiver.toml"]
+        .map(|file| fs::read_to_string(root().join(file)).unwrap());
+    let mut keys = 0;
+    for line in source.lines() {
+        let Some(field) = line.strip_prefix("    pub ") else {
+            continue;
+        };
+        let Some((key, _)) = field.split_once(": ") else {
+            continue;
+        };
+        if key.starts_with("fn ") {
+            continue;
+        }
+        keys += 1;
+        let explained = |text: &String| {
+            text.contains(&format!("{key} = ")) || text.contains(&format!("[{key}]"))
+        };
+        assert!(
+            examples.iter().any(explained),
+            "{key} is in no example configuration"
+        );
+    }
+    assert!(
+        keys > 20,
+        "only {keys} keys were found: the search is broken"
+    );
+}
+
+#[test]
+fn every_unit_names_an_installed_program_a_role_and_its_own_user() {
+    for (host, role) in [
+        ("sender", "gate"),
+        ("sender", "transmit"),
+        ("receiver", "receive"),
+        ("receiver", "release"),
+    ] {
+        let file = root().join(format!("config/systemd/valise-{host}-{role}.service"));
+        let unit = fs::read_to_string(&file).unwrap();
+        let start =
+            format!("ExecStart=/usr/bin/valise-{host} {role} --config /etc/valise/{host}.toml\n");
+        assert!(unit.contains(&start), "{}", file.display());
+        assert!(unit.contains(&format!("User=valise-{role}\n")));
+        let users =
+            fs::read_to_string(root().join(format!("config/sysusers/valise-{host}.conf"))).unwrap();
+        assert!(users.contains(&format!("valise-{role} ")));
+        // Whoever holds content keys has no network.
+        let isolated = unit.contains("PrivateNetwork=yes\n");
+        assert_eq!(
+            isolated,
+            matches!(role, "gate" | "release"),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn the_samples_are_there_and_small() {
+    let mut total = 0;
+    for name in ["telegram.txt", "annex.pdf", "photograph.png"] {
+        total += root()
+            .join("tests/samples")
+            .join(name)
+            .metadata()
+            .unwrap()
+            .len();
+    }
+    assert!((1 << 20..3 << 20).contains(&total), "{total}");
+}
