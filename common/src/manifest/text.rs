@@ -406,7 +406,7 @@ mod tests {
     fn shown_text_keeps_its_order_and_debug_shows_nothing() {
         let name = FileName::parse("a\\b אב.txt").unwrap();
         assert_eq!(name.escaped(), "a\\\\b \\u{5d0}\\u{5d1}.txt");
-        assert_eq!(format!("{name:?}"), "FileName(13 bytes)");
+        assert_eq!(format!("{name:?}"), "FileName(12 bytes)");
         assert_eq!(
             format!("{:?}", FreeText::parse("é", 9).unwrap()),
             "FreeText(1 characters)"

@@ -44,3 +44,52 @@ pub(super) fn decode(armor: &str) -> Result<Vec<u8>, SshsigError> {
     let text: String = body.lines().map(str::trim_end).collect();
     STANDARD.decode(text).map_err(|_| SshsigError::Armor)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_around_the_markers_is_refused() {
+        let armor = encode(b"some bytes");
+        assert_eq!(decode(&armor).unwrap(), b"some bytes");
+        for text in [
+            format!("x{armor}"),
+            format!("\n{armor}"),
+            format!("{armor}x"),
+            format!("{armor}{armor}"),
+            armor.replace("SIGNATURE", "KEY"),
+            armor.replace('\n', ""),
+            armor.replace("c29t", "c2 9t"),
+            armor.replace('=', ""),
+            format!("{BEGIN}{END}"),
+            String::new(),
+        ] {
+            assert_eq!(decode(&text), Err(SshsigError::Armor), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn line_ends_of_another_system_do_no_harm() {
+        let armor = encode(&[7; 200]);
+        assert_eq!(decode(&armor.replace('\n', "\r\n")).unwrap(), [7; 200]);
+        assert_eq!(decode(armor.trim_end()).unwrap(), [7; 200]);
+    }
+
+    proptest! {
+        #[test]
+        fn armour_round_trips(raw in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let armor = encode(&raw);
+            prop_assert!(armor.lines().all(|line| line.len() <= LINE_CHARS));
+            prop_assert_eq!(decode(&armor).unwrap(), raw);
+        }
+
+        #[test]
+        fn decoding_any_text_returns(text in ".{0,200}") {
+            let _ = decode(&text);
+            let _ = decode(&format!("{BEGIN}\n{text}\n{END}"));
+        }
+    }
+}

@@ -71,11 +71,11 @@ impl PublicKey {
             ssh_key::Error::AlgorithmUnknown => SshsigError::KeyType,
             _ => SshsigError::Malformed,
         })?;
-        let again = key.to_bytes().map_err(|_| SshsigError::Malformed)?;
-        if again != blob {
-            return Err(SshsigError::TrailingBytes);
+        // The crate refuses bytes behind the key; byte for byte, keys are compared by this form, so it must be the only one.
+        match key.to_bytes() {
+            Ok(again) if again == blob => Self::from_parts(key.key_data(), again),
+            _ => Err(SshsigError::Malformed),
         }
-        Self::from_parts(key.key_data(), again)
     }
 
     fn from_parts(data: &KeyData, blob: Vec<u8>) -> Result<Self, SshsigError> {
@@ -184,4 +184,145 @@ fn strong_point(bytes: &[u8; 32]) -> Result<VerifyingKey, SshsigError> {
         return Err(SshsigError::WeakKey);
     }
     Ok(point)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::super::forge::Forge;
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOTH: [KeyKind; 2] = [KeyKind::Ed25519, KeyKind::SkEd25519];
+
+    macro_rules! vector {
+        ($name:literal) => {
+            include_str!(concat!("../../../tests/vectors/sshsig/", $name))
+        };
+    }
+
+    /// Every encoding of a point of small order, canonical or not; each also stands with its sign bit set.
+    ///
+    /// Source: libsodium, `ge25519_has_small_order`.
+    const SMALL_ORDER: [&str; 7] = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ];
+
+    fn parse_both_ways(forge: &Forge) -> Result<PublicKey, SshsigError> {
+        use base64::Engine as _;
+        let blob = forge.key_blob();
+        let text = base64::engine::general_purpose::STANDARD.encode(&blob);
+        let line = PublicKey::parse_openssh(&format!("{} {text} comment", forge.kind.as_str()));
+        let binary = PublicKey::from_blob(&blob);
+        assert_eq!(line, binary);
+        binary
+    }
+
+    #[test]
+    fn keys_of_openssh_round_trip_without_their_comment() {
+        for (line, kind) in [
+            (vector!("software.pub"), KeyKind::Ed25519),
+            (vector!("touch.pub"), KeyKind::SkEd25519),
+            (vector!("application.pub"), KeyKind::SkEd25519),
+        ] {
+            let key = PublicKey::parse_openssh(line).unwrap();
+            assert_eq!(key.kind(), kind);
+            assert!(line.starts_with(&key.to_openssh()));
+            assert_eq!(PublicKey::parse_openssh(&key.to_openssh()), Ok(key.clone()));
+            assert_eq!(PublicKey::from_blob(key.blob()), Ok(key));
+        }
+        let key = PublicKey::parse_openssh(vector!("touch.pub")).unwrap();
+        assert_eq!(
+            key.fingerprint(),
+            "SHA256:VzrM1239uKnUhd6p0Pqik9l5jEIa0b32tBOF6SITiKE"
+        );
+    }
+
+    #[test]
+    fn every_point_of_small_order_is_refused_in_both_forms() {
+        for encoding in SMALL_ORDER {
+            let mut point: [u8; 32] = hex::decode(encoding).unwrap().try_into().unwrap();
+            for sign in [0, 0x80] {
+                point[31] = point[31] & 0x7f | sign;
+                for kind in BOTH {
+                    let mut forge = Forge::new(kind, 1);
+                    forge.point = Some(point);
+                    assert_eq!(
+                        parse_both_ways(&forge),
+                        Err(SshsigError::WeakKey),
+                        "{encoding}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_encoding_of_a_sound_point_is_refused() {
+        // y = p + n for small n, p = 2^255 - 19: some of them are points that the library takes.
+        let mut taken_by_the_library = 0;
+        for n in 0..19u8 {
+            for sign in [0x7f, 0xff] {
+                let mut point = [0xff; 32];
+                (point[0], point[31]) = (0xed + n, sign);
+                let library = VerifyingKey::from_bytes(&point);
+                taken_by_the_library += usize::from(library.is_ok_and(|key| !key.is_weak()));
+                let mut forge = Forge::new(KeyKind::SkEd25519, 1);
+                forge.point = Some(point);
+                assert_eq!(parse_both_ways(&forge), Err(SshsigError::WeakKey));
+            }
+        }
+        assert!(taken_by_the_library > 0);
+    }
+
+    #[test]
+    fn one_secret_is_known_in_every_form() {
+        let plain = Forge::new(KeyKind::Ed25519, 1).public_key();
+        let mut forge = Forge::new(KeyKind::SkEd25519, 1);
+        let token = forge.public_key();
+        forge.application = "ssh:other";
+        let other = forge.public_key();
+        assert!(plain != token && token != other);
+        assert!(plain.same_secret(&token) && token.same_secret(&other));
+        assert!(!plain.same_secret(&Forge::new(KeyKind::Ed25519, 2).public_key()));
+    }
+
+    #[test]
+    fn what_is_no_key_line_is_refused() {
+        let line = vector!("software.pub").trim_end();
+        let blob = line.split(' ').nth(1).unwrap();
+        for text in [
+            "",
+            "ssh-ed25519",
+            "ssh-ed25519 ",
+            "ssh-ed25519 AAAA",
+            blob,
+            &format!("no-touch-required {line}"),
+            &format!("{line}\n{line}"),
+            &format!("sk-ssh-ed25519@openssh.com {blob}"),
+            vector!("rsa.pub"),
+            vector!("ecdsa-sk.pub"),
+        ] {
+            assert!(PublicKey::parse_openssh(text).is_err(), "{text:?}");
+        }
+        assert_eq!(
+            PublicKey::parse_openssh(vector!("rsa.pub")),
+            Err(SshsigError::KeyType)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_anything_returns(text in ".{0,200}", blob in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = PublicKey::parse_openssh(&text);
+            let _ = PublicKey::parse_openssh(&format!("ssh-ed25519 {text}"));
+            let _ = PublicKey::from_blob(&blob);
+        }
+    }
 }

@@ -7,6 +7,8 @@
 //! OpenSSH `PROTOCOL.sshsig`, `PROTOCOL.u2f`; RFC 8032.
 
 mod armor;
+#[cfg(test)]
+pub(crate) mod forge;
 mod key;
 mod signature;
 mod wire;

@@ -105,3 +105,38 @@ pub(super) fn push_string(out: &mut Vec<u8>, field: &[u8]) {
     out.extend_from_slice(&count.to_be_bytes());
     out.extend_from_slice(field);
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_string_longer_than_the_rest_is_malformed() {
+        for bytes in [&b"\0\0\0"[..], b"\0\0\0\x01", b"\xff\xff\xff\xffab"] {
+            assert_eq!(Fields::new(bytes).string(), Err(SshsigError::Malformed));
+        }
+    }
+
+    #[test]
+    fn strings_round_trip() {
+        let mut out = Vec::new();
+        for field in [&b""[..], b"a", &[7; 300]] {
+            push_string(&mut out, field);
+        }
+        let mut fields = Fields::new(&out);
+        assert_eq!(fields.string(), Ok(&b""[..]));
+        assert_eq!(fields.string(), Ok(&b"a"[..]));
+        assert_eq!(fields.string(), Ok(&[7; 300][..]));
+        assert_eq!(fields.end(), Ok(()));
+    }
+
+    #[test]
+    fn signed_data_is_as_openssh_specifies() {
+        let data = signed_data("n", b"hash");
+        assert_eq!(
+            data,
+            b"SSHSIG\0\0\0\x01n\0\0\0\0\0\0\0\x06sha512\0\0\0\x04hash"
+        );
+    }
+}
