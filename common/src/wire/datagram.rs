@@ -5,10 +5,14 @@
 //!                                            clear, authenticated | encrypted
 //! ```
 
-use crate::ids::{LinkKeyId, SessionId};
-use crate::secret::Secret32;
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, Key, KeyInit, Nonce, Tag};
+use zeroize::Zeroize;
 
-use super::{DropReason, InnerHeader};
+use super::inner::{field, read_u48, u48};
+use super::{DropReason, INNER_BYTES, InnerHeader};
+use crate::ids::{LinkKeyId, SessionId};
+use crate::limits;
+use crate::secret::Secret32;
 
 /// The key that both hosts of a channel share for the link. It hides and authenticates; it opens no container.
 pub type LinkKey = Secret32;
@@ -26,8 +30,13 @@ pub struct DatagramBytes(u16);
 impl DatagramBytes {
     /// Takes a size that the format allows: even, and between the bounds of [`crate::limits`].
     pub const fn new(bytes: u16) -> Option<Self> {
-        let _ = bytes;
-        todo!()
+        let is_within = limits::DATAGRAM_BYTES_MIN <= bytes && bytes <= limits::DATAGRAM_BYTES_MAX;
+        // The overhead is even, so the symbol is even with the datagram.
+        if is_within && bytes % 2 == 0 {
+            Some(Self(bytes))
+        } else {
+            None
+        }
     }
 
     /// The size.
@@ -42,7 +51,7 @@ impl DatagramBytes {
 
     /// Bytes of the payload: the symbol size S.
     pub const fn symbol_bytes(self) -> u16 {
-        self.0 - crate::limits::DATAGRAM_OVERHEAD_BYTES
+        self.0 - limits::DATAGRAM_OVERHEAD_BYTES
     }
 }
 
@@ -57,21 +66,58 @@ pub struct ClearHeader {
     pub session: SessionId,
 }
 
-/// The key of one session, its schedule built once.
+const VERSION: u8 = 1;
+
+const KEY_CONTEXT: &str = "valise v1 link session";
+
+/// The key of one session, derived once. Erased when it is dropped.
 pub struct SessionKey {
     session: SessionId,
+    cipher: ChaCha20Poly1305,
 }
 
 impl SessionKey {
-    /// Derives a session's key. Costs about a microsecond: receivers cache the result.
+    /// Derives a session's key. Receivers keep the result: it costs more than the rest of a refusal.
     pub fn derive(link_key: &LinkKey, session: SessionId) -> Self {
-        let _ = (link_key, session);
-        todo!()
+        let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
+        hasher.update(link_key.expose()).update(session.as_bytes());
+        let mut key = Key::default();
+        hasher.finalize_xof().fill(&mut key);
+        let cipher = ChaCha20Poly1305::new(&key);
+        key.zeroize();
+        hasher.zeroize();
+        Self { session, cipher }
     }
 
     /// The session that this key is for.
     pub fn session(&self) -> SessionId {
         self.session
+    }
+}
+
+impl ClearHeader {
+    fn encode(&self) -> [u8; CLEAR_BYTES] {
+        let mut bytes = [0; CLEAR_BYTES];
+        bytes[0] = VERSION;
+        bytes[1] = self.key_id.0;
+        bytes[2..8].copy_from_slice(&u48(self.counter));
+        bytes[8..].copy_from_slice(self.session.as_bytes());
+        bytes
+    }
+
+    /// Reads what stands at the fixed offsets; the version has been checked.
+    fn decode(bytes: &[u8; CLEAR_BYTES]) -> Self {
+        Self {
+            key_id: LinkKeyId(bytes[1]),
+            counter: read_u48(field(bytes, 2)),
+            session: SessionId::from_bytes(field(bytes, 8)),
+        }
+    }
+
+    fn nonce(&self) -> Nonce {
+        let mut nonce = Nonce::default();
+        nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
+        nonce
     }
 }
 
@@ -81,11 +127,20 @@ impl SessionKey {
 /// `buffer` is the whole datagram; its payload stands at [`PAYLOAD_OFFSET`] already, all else is overwritten.
 ///
 /// # Bounds
-/// Allocates nothing. A buffer of a length that is no [`DatagramBytes`], a counter of 2^48 and more, or another session's
-/// key is our own bug and panics.
+/// Allocates nothing. A buffer shorter than any datagram, a counter of 2^48 and more, or another session's key is our own bug
+/// and panics.
 pub fn seal(key: &SessionKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
-    let _ = (key, clear, inner, buffer);
-    todo!()
+    assert_eq!(key.session, clear.session, "the key of another session");
+    let Some((header, sealed, tag)) = split(buffer) else {
+        panic!("a buffer too short for a datagram");
+    };
+    *header = clear.encode();
+    sealed[..INNER_BYTES].copy_from_slice(&inner.encode());
+    // Fails only for messages of 256 GiB.
+    let made = key
+        .cipher
+        .encrypt_inout_detached(&clear.nonce(), header, sealed.into());
+    *tag = made.expect("a datagram is short").into();
 }
 
 /// Reads the clear header before any key is at hand. Nothing in it is authentic yet.
@@ -93,20 +148,268 @@ pub fn seal(key: &SessionKey, clear: &ClearHeader, inner: &InnerHeader, buffer: 
 /// # Errors
 /// [`DropReason::Length`] or [`DropReason::Version`].
 pub fn peek(datagram: &[u8], size: DatagramBytes) -> Result<ClearHeader, DropReason> {
-    let _ = (datagram, size);
-    todo!()
+    if datagram.len() != size.to_usize() {
+        return Err(DropReason::Length);
+    }
+    let header = datagram.first_chunk().ok_or(DropReason::Length)?;
+    if header[0] != VERSION {
+        return Err(DropReason::Version);
+    }
+    Ok(ClearHeader::decode(header))
 }
 
 /// Verifies and opens a datagram in place: its payload then stands at [`PAYLOAD_OFFSET`], S bytes long.
 ///
 /// The tag is verified before anything is decrypted, so a forged datagram costs the MAC alone and leaves `datagram` as it was.
+/// What decrypts and is then refused is the fault of someone who has the link key.
 ///
 /// # Errors
-/// [`DropReason::Tag`], and what the inner header breaks.
+/// [`DropReason::Length`] or [`DropReason::Version`] if [`peek`] was not asked, [`DropReason::Tag`], and what the inner header
+/// or the payload of a cover datagram breaks.
 pub fn open(
     key: &SessionKey,
     datagram: &mut [u8],
 ) -> Result<(ClearHeader, InnerHeader), DropReason> {
-    let _ = (key, datagram);
-    todo!()
+    let (header, sealed, tag) = split(datagram).ok_or(DropReason::Length)?;
+    if header[0] != VERSION {
+        return Err(DropReason::Version);
+    }
+    let clear = ClearHeader::decode(header);
+    if clear.session != key.session {
+        return Err(DropReason::Tag);
+    }
+    let tag = Tag::from(*tag);
+    key.cipher
+        .decrypt_inout_detached(&clear.nonce(), header, sealed.into(), &tag)
+        .map_err(|_| DropReason::Tag)?;
+    let (inner, payload) = sealed.split_first_chunk().ok_or(DropReason::Length)?;
+    let inner = InnerHeader::decode(inner)?;
+    if inner == InnerHeader::Cover && payload.iter().any(|byte| *byte != 0) {
+        return Err(DropReason::NotZero);
+    }
+    Ok((clear, inner))
+}
+
+/// Clear header, what is encrypted, and tag of a datagram.
+fn split(datagram: &mut [u8]) -> Option<(&mut [u8; CLEAR_BYTES], &mut [u8], &mut [u8; 16])> {
+    let (header, rest) = datagram.split_first_chunk_mut()?;
+    let (sealed, tag) = rest.split_last_chunk_mut()?;
+    (sealed.len() > INNER_BYTES).then_some((header, sealed, tag))
+}
+
+const _: () = {
+    assert!(PAYLOAD_OFFSET == CLEAR_BYTES + INNER_BYTES);
+    assert!(limits::DATAGRAM_OVERHEAD_BYTES == 72);
+    assert!(PAYLOAD_OFFSET + limits::TAG_BYTES == 72);
+};
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fec::Codec;
+    use crate::ids::{ContainerId, Serial};
+    use crate::testing::{bytes, vector, vectors};
+    use crate::wire::{Beacon, BeaconEntry, EntryState, SymbolHeader};
+
+    const SESSION: SessionId = SessionId::from_bytes([8; 8]);
+
+    fn key() -> SessionKey {
+        SessionKey::derive(&LinkKey::new([7; 32]), SESSION)
+    }
+
+    fn clear(counter: u64) -> ClearHeader {
+        ClearHeader {
+            key_id: LinkKeyId(1),
+            counter,
+            session: SESSION,
+        }
+    }
+
+    fn sealed(inner: &InnerHeader) -> Vec<u8> {
+        let mut buffer = vec![0; 1_472];
+        seal(&key(), &clear(9), inner, &mut buffer);
+        buffer
+    }
+
+    fn number(vector: &Value, name: &str) -> u64 {
+        vector[name].as_u64().expect(name)
+    }
+
+    fn beacon_of(vector: &Value) -> Beacon {
+        let entries = vector["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| BeaconEntry {
+                serial: Serial::new(number(entry, "serial")).unwrap(),
+                container: entry["container_id"].as_str().unwrap().parse().unwrap(),
+                container_bytes: number(entry, "length"),
+                state: match number(entry, "state") {
+                    0 => EntryState::Queued,
+                    1 => EntryState::OnLink,
+                    2 => EntryState::PassesDone,
+                    _ => EntryState::NotSent,
+                },
+            });
+        Beacon {
+            highest: number(vector, "highest"),
+            settled: number(vector, "settled"),
+            lowest_retained: number(vector, "lowest"),
+            sender_time_us: number(vector, "sender_time_us"),
+            trust_version: number(vector, "trust_version") as u32,
+            entries: entries.collect(),
+        }
+    }
+
+    #[test]
+    fn datagrams_are_those_of_the_vectors() {
+        for name in vectors("datagram-")
+            .iter()
+            .filter(|name| !name.contains("-bad-"))
+        {
+            let vector = vector(name);
+            let datagram = bytes(&vector["datagram"]);
+            let size = DatagramBytes::new(datagram.len() as u16).unwrap();
+            let link_key = LinkKey::from_slice(&bytes(&vector["link_key"])).unwrap();
+            let expected = ClearHeader {
+                key_id: LinkKeyId(number(&vector, "key_id") as u8),
+                counter: number(&vector, "counter"),
+                session: vector["session"].as_str().unwrap().parse().unwrap(),
+            };
+            let clear = peek(&datagram, size).unwrap();
+            assert_eq!(clear, expected, "{name}");
+            let key = SessionKey::derive(&link_key, clear.session);
+            let mut opened = datagram.clone();
+            let (again, inner) = open(&key, &mut opened).unwrap();
+            assert_eq!(again, clear);
+            let symbol_bytes = usize::from(size.symbol_bytes());
+            let payload = &opened[PAYLOAD_OFFSET..][..symbol_bytes];
+            let mut resealed = vec![0xee; datagram.len()];
+            let into = &mut resealed[PAYLOAD_OFFSET..][..symbol_bytes];
+            match inner {
+                InnerHeader::Cover => into.fill(0),
+                InnerHeader::Beacon => {
+                    let beacon = beacon_of(&vector);
+                    assert_eq!(Beacon::decode(payload).as_ref(), Ok(&beacon));
+                    beacon.encode(into);
+                }
+                InnerHeader::Symbol(symbol) => {
+                    assert_eq!(inner.encode()[..], bytes(&vector["inner_header"]));
+                    assert_eq!(payload, bytes(&vector["payload"]));
+                    symbol.check(size.symbol_bytes()).unwrap();
+                    into.copy_from_slice(payload);
+                }
+            }
+            seal(&key, &clear, &inner, &mut resealed);
+            assert_eq!(resealed, datagram, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_on_the_way_is_dropped_and_not_decrypted() {
+        for name in vectors("datagram-")
+            .iter()
+            .filter(|name| name.contains("-bad-"))
+        {
+            let vector = vector(name);
+            let datagram = bytes(&vector["datagram"]);
+            let size = DatagramBytes::new(datagram.len() as u16).unwrap();
+            let link_key = LinkKey::from_slice(&bytes(&vector["link_key"])).unwrap();
+            let clear = peek(&datagram, size).unwrap();
+            let key = SessionKey::derive(&link_key, clear.session);
+            let mut kept = datagram.clone();
+            assert_eq!(open(&key, &mut kept).err(), Some(DropReason::Tag), "{name}");
+            assert_eq!(kept, datagram, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_size_or_version_is_dropped_before_any_key() {
+        let size = DatagramBytes::new(1_472).unwrap();
+        let mut datagram = sealed(&InnerHeader::Beacon);
+        for length in [0, 1, 15, 16, 71, 1_471] {
+            assert_eq!(peek(&datagram[..length], size), Err(DropReason::Length));
+        }
+        datagram[0] = 2;
+        assert_eq!(peek(&datagram, size), Err(DropReason::Version));
+        assert_eq!(open(&key(), &mut datagram), Err(DropReason::Version));
+    }
+
+    #[test]
+    fn another_session_or_key_does_not_open() {
+        let mut datagram = sealed(&InnerHeader::Beacon);
+        let link_key = LinkKey::new([7; 32]);
+        let session = SessionKey::derive(&link_key, SessionId::from_bytes([9; 8]));
+        assert_eq!(open(&session, &mut datagram), Err(DropReason::Tag));
+        let other = SessionKey::derive(&LinkKey::new([8; 32]), SESSION);
+        assert_eq!(open(&other, &mut datagram), Err(DropReason::Tag));
+        assert_eq!(
+            open(&key(), &mut datagram),
+            Ok((clear(9), InnerHeader::Beacon))
+        );
+    }
+
+    #[test]
+    fn cover_that_carries_something_is_dropped() {
+        let mut buffer = vec![0; 1_472];
+        buffer[1_455] = 1;
+        seal(&key(), &clear(9), &InnerHeader::Cover, &mut buffer);
+        assert_eq!(open(&key(), &mut buffer), Err(DropReason::NotZero));
+    }
+
+    #[test]
+    fn only_even_sizes_within_bounds_are_sizes() {
+        for bytes in [0, 72, 134, 137, 1_473, 9_154, u16::MAX] {
+            assert_eq!(DatagramBytes::new(bytes), None, "{bytes}");
+        }
+        for bytes in [136, 584, 1_472, 8_972, 9_152] {
+            assert_eq!(
+                DatagramBytes::new(bytes).unwrap().symbol_bytes(),
+                bytes - 72
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_and_no_flipped_bit_does(
+            half in 68_usize..800, counter in 0_u64..1 << 48, fill: u8, at: prop::sample::Index,
+            bit in 0_u8..8,
+        ) {
+            let inner = InnerHeader::Symbol(SymbolHeader {
+                codec: Codec::Rs16,
+                pass: 1,
+                serial: Serial::FIRST,
+                container: ContainerId::from_bytes([3; 12]),
+                container_bytes: 1_281,
+                block: 0,
+                index: 1,
+                k_max: 3,
+                m: 4,
+            });
+            let mut datagram = vec![fill; half * 2];
+            seal(&key(), &clear(counter), &inner, &mut datagram);
+            let mut opened = datagram.clone();
+            prop_assert_eq!(open(&key(), &mut opened), Ok((clear(counter), inner)));
+            prop_assert!(opened[PAYLOAD_OFFSET..half * 2 - 16].iter().all(|byte| *byte == fill));
+            let at = at.index(datagram.len());
+            datagram[at] ^= 1 << bit;
+            prop_assert!(open(&key(), &mut datagram).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_dropped(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(first) = bytes.first_mut() {
+                *first %= 2;
+            }
+            if let Some(session) = bytes.get_mut(8..16) {
+                session.fill(8);
+            }
+            prop_assert!(open(&key(), &mut bytes).is_err());
+        }
+    }
 }
