@@ -19,9 +19,6 @@ const HEADER_BYTES: usize = 76;
 /// Bytes of a slot in a bundle: PSK and public key.
 pub const SLOT_RECORD_BYTES: usize = 32 + SLOT_PUBLIC_BYTES;
 
-/// Bytes of the largest bundle.
-pub const BUNDLE_BYTES_MAX: usize = bundle_bytes(SLOTS_MAX);
-
 /// An X-Wing public key.
 pub type SlotKey = [u8; SLOT_PUBLIC_BYTES];
 
@@ -102,8 +99,13 @@ pub enum BundleError {
     },
 }
 
-const fn bundle_bytes(_count: u32) -> usize {
-    0
+/// The length of a bundle of so many slots.
+pub fn bundle_bytes(count: u32) -> usize {
+    // SLOTS_MAX slots are 1.25 GB: within usize on the 64-bit hosts that this runs on.
+    usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(SLOT_RECORD_BYTES)
+        + HEADER_BYTES
 }
 
 impl Bundle {
@@ -116,8 +118,11 @@ impl Bundle {
     }
 
     /// The serial behind the last slot's.
-    pub fn end(&self) -> Option<Serial> {
-        self.first.plus(u64::from(self.count()))
+    ///
+    /// # Errors
+    /// [`BundleError::Count`] or [`BundleError::Serials`] if the fields are beyond their bounds.
+    pub fn end(&self) -> Result<Serial, BundleError> {
+        end(self.first.get(), self.count())
     }
 
     /// Writes the file; it erases itself.
@@ -125,14 +130,168 @@ impl Bundle {
     /// # Errors
     /// [`BundleError::Count`] or [`BundleError::Serials`] if the fields are beyond their bounds.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BundleError> {
-        todo!()
+        self.end()?;
+        let count = self.count();
+        // The capacity is final: a growing vector would leave copies of its beginning on the heap.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(bundle_bytes(count)));
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(self.channel.as_bytes());
+        bytes.extend_from_slice(&self.id.0.to_be_bytes());
+        bytes.extend_from_slice(&self.first.get().to_be_bytes());
+        bytes.extend_from_slice(&count.to_be_bytes());
+        bytes.extend_from_slice(&[self.link_key_id.0, 0, 0, 0]);
+        bytes.extend_from_slice(self.link_key.expose());
+        for slot in &self.slots {
+            bytes.extend_from_slice(slot.psk.expose());
+            bytes.extend_from_slice(&*slot.public);
+        }
+        Ok(bytes)
     }
 
-    /// Reads the file. Whether the public keys are keys is for `seal::slot::check_public` to say.
+    /// Reads the file. Whether the public keys are keys is for the seal to say (`check_public`).
     ///
     /// # Errors
     /// [`BundleError`] for anything that a receiver would not have written.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, BundleError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, BundleError> {
+        let short = BundleError::Short { bytes: bytes.len() };
+        let (header, records) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(short)?;
+        if header[..8] != MAGIC {
+            return Err(BundleError::Magic);
+        }
+        if header[41..44] != [0; 3] {
+            return Err(BundleError::Reserved);
+        }
+        let first = u64::from_be_bytes(field(header, 28));
+        let count = u32::from_be_bytes(field(header, 36));
+        end(first, count)?;
+        let needed_bytes = bundle_bytes(count);
+        if bytes.len() != needed_bytes {
+            return Err(BundleError::Length {
+                bytes: bytes.len(),
+                count,
+                needed_bytes,
+            });
+        }
+        let slots = records
+            .chunks_exact(SLOT_RECORD_BYTES)
+            .filter_map(|record| {
+                let (psk, public) = record.split_at(32);
+                let mut key = Box::new([0; SLOT_PUBLIC_BYTES]);
+                key.copy_from_slice(public);
+                Some(SlotPublic {
+                    psk: Secret32::from_slice(psk)?,
+                    public: key,
+                })
+            });
+        Ok(Self {
+            channel: ChannelId::from_bytes(field(header, 8)),
+            id: BundleId(u32::from_be_bytes(field(header, 24))),
+            first: Serial::new(first).ok_or(BundleError::Serials { first, count })?,
+            link_key_id: LinkKeyId(header[40]),
+            link_key: Secret::from_slice(&header[44..]).ok_or(short)?,
+            slots: slots.collect(),
+        })
+    }
+}
+
+/// The serial behind the last of `count`, if there are such serials.
+fn end(first: u64, count: u32) -> Result<Serial, BundleError> {
+    if !(1..=SLOTS_MAX).contains(&count) {
+        return Err(BundleError::Count { count });
+    }
+    Serial::new(first)
+        .and_then(|serial| serial.plus(u64::from(count)))
+        .ok_or(BundleError::Serials { first, count })
+}
+
+/// A field of `N` bytes at an offset that lies within by construction.
+fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[at..at + N]);
+    field
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The bundle of the shared vectors, and its statement.
+    pub fn vector() -> (Vec<u8>, String) {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/bundle.json");
+        let vector: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let text = |field: &str| vector[field].as_str().unwrap().to_owned();
+        (hex::decode(text("bundle")).unwrap(), text("statement"))
+    }
+
+    #[test]
+    fn the_bundle_of_another_implementation_is_read_and_written_alike() {
+        let (file, statement) = vector();
+        let bundle = Bundle::decode(&file).unwrap();
+        assert_eq!((bundle.count(), bundle.slots.len()), (4, 4));
+        assert_eq!(bundle.end().unwrap().get(), bundle.first.get() + 4);
+        assert_eq!(*bundle.encode().unwrap(), file);
+        let decoded = Statement::decode(statement.as_bytes()).unwrap();
+        assert_eq!(decoded.matches(&file), Ok(()));
+        assert_eq!(decoded.encode(), statement);
+        assert_eq!(Statement::of(&file, decoded.replaces).unwrap(), decoded);
+    }
+
+    #[test]
+    fn damaged_bundles_are_refused_with_their_cause() {
+        let (good, _) = vector();
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            Bundle::decode(&bytes).err().unwrap()
+        };
+        assert_eq!(refused(&|bytes| bytes[7] = 2), BundleError::Magic);
+        assert_eq!(refused(&|bytes| bytes[42] = 1), BundleError::Reserved);
+        assert_eq!(
+            refused(&|bytes| bytes.truncate(75)),
+            BundleError::Short { bytes: 75 }
+        );
+        assert!(matches!(
+            refused(&|bytes| bytes.push(0)),
+            BundleError::Length { count: 4, .. }
+        ));
+        assert!(matches!(
+            refused(&|bytes| bytes[39] = 5),
+            BundleError::Length { count: 5, .. }
+        ));
+        assert_eq!(
+            refused(&|bytes| bytes[39] = 0),
+            BundleError::Count { count: 0 }
+        );
+        assert_eq!(
+            refused(&|bytes| bytes[36] = 0xff),
+            BundleError::Count { count: 0xff00_0004 }
+        );
+        let zero = BundleError::Serials { first: 0, count: 4 };
+        assert_eq!(refused(&|bytes| bytes[28..36].fill(0)), zero);
+        let last = BundleError::Serials {
+            first: (1 << 63) - 1,
+            count: 4,
+        };
+        let set =
+            |bytes: &mut Vec<u8>| bytes[28..36].copy_from_slice(&(u64::MAX >> 1).to_be_bytes());
+        assert_eq!(refused(&set), last);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_return(mut noise in proptest::collection::vec(any::<u8>(), 0..4000), like_ours: bool) {
+            if like_ours && noise.len() > HEADER_BYTES {
+                noise.resize(HEADER_BYTES + SLOT_RECORD_BYTES, 1);
+                noise[..8].copy_from_slice(&MAGIC);
+                noise[36..44].copy_from_slice(&[0, 0, 0, 1, 9, 0, 0, 0]);
+            }
+            if let Ok(bundle) = Bundle::decode(&noise) {
+                prop_assert_eq!(&*bundle.encode().unwrap(), &noise);
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ pub mod package;
 pub mod slot;
 
 pub use container::{
-    Header, OpenError, Opener, SealError, SealRandomness, Sealer, container_bytes,
+    Header, OpenError, Opener, PREFIX_BYTES, SealError, SealRandomness, Sealer, container_bytes,
     padded_of_container,
 };
 pub use package::{
@@ -13,3 +13,6 @@ pub use package::{
     encode_approvals, padded_bytes,
 };
 pub use slot::{SlotError, SlotPublic, SlotSecret, check_public, public_of};
+
+#[cfg(test)]
+mod tests;
