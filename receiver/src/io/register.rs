@@ -631,7 +631,7 @@ mod tests {
 
     fn line(seq: u64, event: Event) -> Line {
         let time = "2026-11-22T21:53:18Z".parse().unwrap();
-        Line::Known(Box::new(Recorded { seq, time, event }))
+        Line::Known(Recorded { seq, time, event })
     }
 
     fn publishing(of: u64, id: u8) -> Event {

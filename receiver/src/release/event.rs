@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use valise_common::audit::AuditRecord;
 use valise_common::ids::{
     BundleId, ContainerHash, ContainerId, LinkKeyId, MailboxId, MessageId, Serial,
 };
@@ -346,44 +347,38 @@ impl Event {
     }
 }
 
-/// One line of the log, read back.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// One event with its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The line's number.
     pub seq: u64,
     /// When it was written.
     pub time: UtcTime,
     /// What happened.
-    #[serde(flatten)]
     pub event: Event,
-}
-
-/// The number of a line whose event this program does not index.
-#[derive(Deserialize)]
-struct Numbered {
-    seq: u64,
 }
 
 /// What one line means to the register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// An event that is indexed.
-    Known(Box<Recorded>),
-    /// Another event; only its number counts.
+    Known(Recorded),
+    /// Another event, of a newer program perhaps; only its number counts.
     Other(u64),
 }
 
-impl Line {
-    /// Reads one line of the log.
-    ///
-    /// # Errors
-    /// `None` when it is no line of an audit log.
-    pub fn parse(line: &str) -> Option<Line> {
-        match serde_json::from_str::<Recorded>(line) {
-            Ok(recorded) => Some(Line::Known(Box::new(recorded))),
-            Err(_) => serde_json::from_str::<Numbered>(line)
-                .ok()
-                .map(|n| Line::Other(n.seq)),
+impl From<AuditRecord> for Line {
+    fn from(record: AuditRecord) -> Line {
+        let AuditRecord {
+            seq,
+            time,
+            event,
+            mut fields,
+        } = record;
+        fields.insert("event".to_owned(), Value::String(event));
+        match serde_json::from_value::<Event>(Value::Object(fields)) {
+            Ok(event) => Line::Known(Recorded { seq, time, event }),
+            Err(_) => Line::Other(seq),
         }
     }
 }
@@ -489,23 +484,30 @@ mod tests {
         ]
     }
 
+    fn record(event: &str, fields: Vec<(&'static str, Value)>) -> AuditRecord {
+        let time = "2026-11-22T21:53:18Z".parse().unwrap();
+        let fields = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        AuditRecord {
+            seq: 3,
+            time,
+            event: event.to_owned(),
+            fields,
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
         for event in samples() {
-            let mut line = serde_json::Map::new();
-            line.insert("seq".to_owned(), json!(3));
-            line.insert("time".to_owned(), json!("2026-11-22T21:53:18Z"));
-            line.insert("event".to_owned(), json!(event.name()));
-            for (key, value) in event.fields() {
-                assert!(
-                    line.insert(key.to_owned(), value).is_none(),
-                    "{key} stands twice"
-                );
+            let fields = event.fields();
+            for (index, (key, _)) in fields.iter().enumerate() {
+                assert!(!["seq", "time", "event", "prev", "mac"].contains(key));
+                assert!(fields[..index].iter().all(|(other, _)| other != key));
             }
-            line.insert("prev".to_owned(), json!("00"));
-            let text = serde_json::to_string(&line).unwrap();
-            let Some(Line::Known(recorded)) = Line::parse(&text) else {
-                panic!("{text} was not read back");
+            let Line::Known(recorded) = Line::from(record(event.name(), fields)) else {
+                panic!("{event:?} was not read back");
             };
             assert_eq!(recorded.event, event);
             assert_eq!(recorded.seq, 3);
@@ -513,10 +515,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_event_keeps_its_number_and_garbage_is_none() {
-        let line = r#"{"seq":9,"time":"2026-11-22T21:53:18Z","event":"from-the-future","x":1}"#;
-        assert_eq!(Line::parse(line), Some(Line::Other(9)));
-        assert_eq!(Line::parse("{"), None);
-        assert_eq!(Line::parse("[]"), None);
+    fn an_unknown_event_keeps_its_number() {
+        assert_eq!(
+            Line::from(record("from-the-future", vec![("x", json!(1))])),
+            Line::Other(3)
+        );
+        assert_eq!(
+            Line::from(record("released", vec![("serial", json!(0))])),
+            Line::Other(3)
+        );
     }
 }

@@ -2,3 +2,4 @@
 
 pub mod event;
 pub mod serial_set;
+pub mod states;
