@@ -11,3 +11,12 @@ pub mod fec;
 
 /// source block → container
 pub mod reassemble;
+
+/// sealed container → opened
+pub mod open;
+
+/// opened → verified
+pub mod verify;
+
+/// verified → released
+pub mod publish;

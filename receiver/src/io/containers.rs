@@ -1,0 +1,170 @@
+//! Containers as files: read from the inbox or from quarantine, opened, and never kept in memory as a whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId};
+use valise_common::os::layout::InboxName;
+use valise_common::seal::SlotSecret;
+use valise_common::seal::container::PREFIX_BYTES;
+use valise_common::trust::TrustList;
+use valise_common::units::UtcTime;
+
+use crate::io::publish::BodyFolder;
+use crate::stage::open::{Expected, Fault, NotOpened, Opened, Opening, Outcome};
+use crate::stage::publish::part_files;
+use crate::stage::verify::{Judged, Policy, Refused, judge};
+
+/// A container to open, with all that this takes.
+pub struct OpenTask {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// What its name says.
+    pub name: InboxName,
+    /// The channel of this host.
+    pub channel: ChannelId,
+    /// The bundle that holds the slot.
+    pub bundle: BundleId,
+    /// The slot of its serial.
+    pub slot: SlotSecret,
+    /// The trust list in force.
+    pub list: Arc<TrustList>,
+    /// The time to judge by.
+    pub now: UtcTime,
+    /// Where its parts go while they are out of sight.
+    pub tmp: PathBuf,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum OpenedFile {
+    /// It did not open and claims nothing.
+    NotOpened(NotOpened),
+    /// It opened, and its package is faulty.
+    Faulty {
+        /// Its whole hash.
+        container: ContainerHash,
+        /// The cable, when its manifest could be read.
+        message_id: Option<MessageId>,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// It opened, and its manifest was refused; no byte of its body was written.
+    Refused(Opened, Refused),
+    /// It opened, and nothing speaks against it so far.
+    Opened(Opened, Judged, BodyFolder),
+}
+
+/// Opens a container from end to end.
+///
+/// # Errors
+/// The system's; a full disk among them. What the container holds is never an error.
+pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
+    let (mut file, container_bytes) = open_regular(&task.path)?;
+    let expected = Expected {
+        channel: task.channel,
+        serial: task.name.serial,
+        bundle: task.bundle,
+        container: task.name.container,
+        container_bytes,
+    };
+    let mut prefix = [0; PREFIX_BYTES];
+    if read_full(&mut file, &mut prefix)? < PREFIX_BYTES {
+        return Ok(OpenedFile::NotOpened(NotOpened::Length));
+    }
+    let mut opening = match Opening::start(expected, &prefix, &task.slot) {
+        Ok(opening) => opening,
+        Err(not_opened) => return Ok(OpenedFile::NotOpened(not_opened)),
+    };
+    let policy = Policy { channel: task.channel, list: &task.list, now: task.now };
+    let mut judgement: Option<Result<(Judged, BodyFolder), Refused>> = None;
+    let mut segment = Vec::new();
+    loop {
+        let bytes = opening.next_bytes();
+        if bytes == 0 {
+            break;
+        }
+        segment.resize(bytes, 0);
+        if read_full(&mut file, &mut segment)? < bytes {
+            return Ok(OpenedFile::NotOpened(NotOpened::Length));
+        }
+        let pieces = match opening.handle_segment(&mut segment) {
+            Ok(pieces) => pieces,
+            Err(not_opened) => return Ok(OpenedFile::NotOpened(not_opened)),
+        };
+        if let (None, Some(preamble)) = (&judgement, opening.preamble()) {
+            judgement = Some(match judge(preamble, &policy) {
+                Ok(judged) => {
+                    let manifest = preamble.manifest();
+                    let lengths = manifest.parts.iter().map(|part| part.length).collect();
+                    let folder = BodyFolder::create(&task.tmp, part_files(manifest), lengths)?;
+                    Ok((judged, folder))
+                }
+                Err(refused) => Err(refused),
+            });
+        }
+        if let Some(Ok((_, folder))) = &mut judgement {
+            for piece in pieces {
+                folder.write(piece)?;
+            }
+        }
+    }
+    Ok(match (opening.finish(), judgement) {
+        (Err(not_opened), _) => OpenedFile::NotOpened(not_opened),
+        (Ok(Outcome::Faulty { container, message_id, fault }), _) => {
+            OpenedFile::Faulty { container, message_id, fault }
+        }
+        (Ok(Outcome::Opened(opened)), Some(Ok((judged, folder)))) => {
+            OpenedFile::Opened(opened, judged, folder)
+        }
+        (Ok(Outcome::Opened(opened)), Some(Err(refused))) => OpenedFile::Refused(opened, refused),
+        // An opened package had a preamble, and a preamble was judged.
+        (Ok(Outcome::Opened(_)), None) => return Err(io::Error::other("a cable was not judged")),
+    })
+}
+
+/// The whole hash of a container that is not opened again.
+///
+/// # Errors
+/// The system's.
+pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
+    let (mut file, _) = open_regular(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(ContainerHash::from_bytes(*hasher.finalize().as_bytes()));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file, metadata.len()))
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "a container is not a regular file"))
+    }
+}
+
+/// Reads until the buffer is full or the file ends; returns how many bytes it got.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,409 @@
+//! `Sealed → Opened`: opens a container segment by segment and takes its package apart.
+//!
+//! Two kinds of failure are told apart. A container that does *not open* may be anybody's: it claims nothing, and slot
+//! and serial stay open. One that opens was sealed by who holds the bundle: if its package is *faulty*, it claims its
+//! serial and is held.
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, ContainerId, MessageId, Serial};
+use valise_common::manifest::{Manifest, ManifestError};
+use valise_common::seal::container::PREFIX_BYTES;
+use valise_common::seal::{
+    OpenError, Opener, PackageError, PackageReader, SlotSecret, container_bytes,
+};
+
+/// What a container's file name and the register say that it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// The channel of this host.
+    pub channel: ChannelId,
+    /// The serial in the file's name.
+    pub serial: Serial,
+    /// The bundle that holds the serial's slot.
+    pub bundle: BundleId,
+    /// The container id in the file's name.
+    pub container: ContainerId,
+    /// The file's length.
+    pub container_bytes: u64,
+}
+
+/// Why a container did not open. It claims nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotOpened {
+    /// No slot of this host is for its serial: never made, destroyed, or used.
+    #[error("there is no slot for its serial")]
+    Slot,
+    /// It does not open under its serial's slot.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// It names another channel.
+    #[error("it is for another channel")]
+    Channel,
+    /// It names another serial than its datagrams did.
+    #[error("it is for another serial")]
+    Serial,
+    /// It names another bundle than the one of its serial.
+    #[error("it is for another bundle")]
+    Bundle,
+    /// Its file is longer or shorter than it says.
+    #[error("its length is not the one that its header names")]
+    Length,
+    /// Its hash does not begin with its name.
+    #[error("its hash is not its name")]
+    Hash,
+}
+
+impl NotOpened {
+    /// One word for the log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            NotOpened::Slot => "no-slot",
+            NotOpened::Open(_) => "not-opened",
+            NotOpened::Channel => "other-channel",
+            NotOpened::Serial => "other-serial",
+            NotOpened::Bundle => "other-bundle",
+            NotOpened::Length => "length",
+            NotOpened::Hash => "hash",
+        }
+    }
+}
+
+/// What is wrong with the package of a container that opened. It claims its serial and is held.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The package itself.
+    #[error("the package is malformed: {0}")]
+    Package(#[from] PackageError),
+    /// Its manifest.
+    #[error("the manifest is malformed: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The manifest's parts are not as long as the body.
+    #[error("the manifest names {manifest_bytes} bytes of parts, the body has {body_bytes}")]
+    BodyLength {
+        /// The sum of the parts' lengths.
+        manifest_bytes: u64,
+        /// The body's length.
+        body_bytes: u64,
+    },
+    /// A part is not the one that was signed.
+    #[error("part {part} does not have the hash that its manifest names")]
+    PartHash {
+        /// The part's number, from 1.
+        part: usize,
+    },
+}
+
+impl Fault {
+    /// One word for the log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Fault::Package(_) => "malformed-package",
+            Fault::Manifest(_) => "malformed-manifest",
+            Fault::BodyLength { .. } => "body-length",
+            Fault::PartHash { .. } => "part-hash",
+        }
+    }
+}
+
+/// What stands before the body: enough to judge a cable by, before a byte of its content is written anywhere.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Preamble {
+    manifest: Manifest,
+    manifest_bytes: Vec<u8>,
+    approvals: Vec<Vec<u8>>,
+}
+
+impl Preamble {
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bytes that officers signed.
+    pub fn manifest_bytes(&self) -> &[u8] {
+        &self.manifest_bytes
+    }
+
+    /// The approvals as they came: raw SSHSIG blobs that nobody has looked at.
+    pub fn approvals(&self) -> &[Vec<u8>] {
+        &self.approvals
+    }
+}
+
+/// A stretch of one part's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The part's index, from 0.
+    pub part_index: usize,
+    /// The bytes, next in order.
+    pub bytes: &'a [u8],
+}
+
+/// A container that opened whole: every segment verified, its header, length and hash are those expected, its package
+/// is well-formed, and every part has the hash that the manifest names. Only [`Opening::finish`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    serial: Serial,
+    container: ContainerHash,
+    preamble: Preamble,
+}
+
+impl Opened {
+    /// The serial that it claims.
+    pub fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    /// The whole hash of the container.
+    pub fn container(&self) -> ContainerHash {
+        self.container
+    }
+
+    /// Manifest and approvals.
+    pub fn preamble(&self) -> &Preamble {
+        &self.preamble
+    }
+
+    /// Takes the proof apart, for the next one to be made of it.
+    pub fn into_parts(self) -> (Serial, ContainerHash, Preamble) {
+        (self.serial, self.container, self.preamble)
+    }
+}
+
+/// What an opened container turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sound.
+    Opened(Opened),
+    /// Opened, and faulty.
+    Faulty {
+        /// The whole hash of the container.
+        container: ContainerHash,
+        /// The cable, when its manifest could be read.
+        message_id: Option<MessageId>,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+}
+
+/// A container being opened.
+pub struct Opening {
+    expected: Expected,
+    opener: Opener,
+    hasher: blake3::Hasher,
+    package: Progress,
+}
+
+/// How far the package has been understood.
+enum Progress {
+    /// The preamble is not complete.
+    Preamble(PackageReader),
+    /// The parts are going by.
+    Body { reader: PackageReader, preamble: Preamble, parts: PartHashes },
+    /// It is faulty; the remaining segments are only opened.
+    Faulty { message_id: Option<MessageId>, fault: Fault },
+}
+
+impl Opening {
+    /// Begins with the container's prefix. The slot's key is used here and nowhere else.
+    ///
+    /// # Errors
+    /// [`NotOpened`] when it is not the container that was expected, or not sealed for the slot.
+    pub fn start(
+        expected: Expected,
+        prefix: &[u8; PREFIX_BYTES],
+        slot: &SlotSecret,
+    ) -> Result<Opening, NotOpened> {
+        let opener = Opener::new(prefix, slot)?;
+        let header = opener.header();
+        if header.channel != expected.channel {
+            return Err(NotOpened::Channel);
+        }
+        if header.serial != expected.serial {
+            return Err(NotOpened::Serial);
+        }
+        if header.bundle != expected.bundle {
+            return Err(NotOpened::Bundle);
+        }
+        if container_bytes(header.padded_bytes) != expected.container_bytes {
+            return Err(NotOpened::Length);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(prefix);
+        let package = Progress::Preamble(PackageReader::new(header.padded_bytes));
+        Ok(Opening { expected, opener, hasher, package })
+    }
+
+    /// Bytes of the next segment, tag included; 0 behind the last.
+    pub fn next_bytes(&self) -> usize {
+        self.opener.next_bytes()
+    }
+
+    /// Opens the next segment in place and returns what it holds of the parts. Whoever keeps that must have judged the
+    /// [`Opening::preamble`] before, and must keep it out of sight until [`Opening::finish`].
+    ///
+    /// # Errors
+    /// [`NotOpened`] when the segment was altered.
+    pub fn handle_segment<'a>(
+        &mut self,
+        segment: &'a mut Vec<u8>,
+    ) -> Result<Vec<Piece<'a>>, NotOpened> {
+        self.hasher.update(segment);
+        self.opener.open_segment(segment)?;
+        Ok(self.take_apart(segment))
+    }
+
+    /// Manifest and approvals, once they are complete and while nothing is wrong.
+    pub fn preamble(&self) -> Option<&Preamble> {
+        match &self.package {
+            Progress::Body { preamble, .. } => Some(preamble),
+            _ => None,
+        }
+    }
+
+    fn take_apart<'a>(&mut self, opened: &'a [u8]) -> Vec<Piece<'a>> {
+        let none = Progress::Faulty { message_id: None, fault: Fault::PartHash { part: 0 } };
+        let (package, pieces) = match std::mem::replace(&mut self.package, none) {
+            Progress::Preamble(reader) => read_preamble(reader, opened),
+            Progress::Body { reader, preamble, parts } => {
+                read_body(reader, preamble, parts, opened)
+            }
+            faulty => (faulty, Vec::new()),
+        };
+        self.package = package;
+        pieces
+    }
+
+    /// Ends behind the last segment.
+    ///
+    /// # Errors
+    /// [`NotOpened`] when segments are missing or the hash is not the name.
+    pub fn finish(self) -> Result<Outcome, NotOpened> {
+        if !self.opener.finished() {
+            return Err(NotOpened::Length);
+        }
+        let container = ContainerHash::from_bytes(*self.hasher.finalize().as_bytes());
+        if container.id() != self.expected.container {
+            return Err(NotOpened::Hash);
+        }
+        Ok(match self.package {
+            Progress::Faulty { message_id, fault } => {
+                Outcome::Faulty { container, message_id, fault }
+            }
+            // The package ended before its preamble did; the reader says what is missing.
+            Progress::Preamble(reader) => Outcome::Faulty {
+                container,
+                message_id: None,
+                fault: reader.finish().err().map_or(Fault::PartHash { part: 0 }, Fault::from),
+            },
+            Progress::Body { reader, preamble, parts } => {
+                let message_id = Some(preamble.manifest.message_id);
+                match reader.finish().map_err(Fault::from).and_then(|_| parts.finish()) {
+                    Ok(()) => Outcome::Opened(Opened {
+                        serial: self.expected.serial,
+                        container,
+                        preamble,
+                    }),
+                    Err(fault) => Outcome::Faulty { container, message_id, fault },
+                }
+            }
+        })
+    }
+}
+
+fn read_preamble(mut reader: PackageReader, opened: &[u8]) -> (Progress, Vec<Piece<'_>>) {
+    let faulty = |message_id, fault| (Progress::Faulty { message_id, fault }, Vec::new());
+    let body = match reader.push(opened) {
+        Ok(body) => body,
+        Err(error) => return faulty(None, error.into()),
+    };
+    let (Some(manifest_bytes), Some(approvals)) = (reader.manifest(), reader.approvals()) else {
+        return (Progress::Preamble(reader), Vec::new());
+    };
+    let manifest = match Manifest::decode(manifest_bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => return faulty(None, error.into()),
+    };
+    let (manifest_bytes, approvals) = (manifest_bytes.to_vec(), approvals.to_vec());
+    let body_bytes = reader.body_bytes().unwrap_or(0);
+    if manifest.body_bytes() != body_bytes {
+        let manifest_bytes = manifest.body_bytes();
+        let fault = Fault::BodyLength { manifest_bytes, body_bytes };
+        return faulty(Some(manifest.message_id), fault);
+    }
+    let mut parts = PartHashes::new(&manifest);
+    let message_id = manifest.message_id;
+    let preamble = Preamble { manifest, manifest_bytes, approvals };
+    match parts.handle_body(body) {
+        Ok(pieces) => (Progress::Body { reader, preamble, parts }, pieces),
+        Err(fault) => faulty(Some(message_id), fault),
+    }
+}
+
+fn read_body(
+    mut reader: PackageReader,
+    preamble: Preamble,
+    mut parts: PartHashes,
+    opened: &[u8],
+) -> (Progress, Vec<Piece<'_>>) {
+    let pieces = match reader.push(opened) {
+        Ok(body) => parts.handle_body(body),
+        Err(error) => Err(error.into()),
+    };
+    match pieces {
+        Ok(pieces) => (Progress::Body { reader, preamble, parts }, pieces),
+        Err(fault) => {
+            let message_id = Some(preamble.manifest.message_id);
+            (Progress::Faulty { message_id, fault }, Vec::new())
+        }
+    }
+}
+
+/// Cuts a body into its parts and compares the hash of each as soon as it ends.
+struct PartHashes {
+    /// Remaining bytes and hash of each part that has not ended, the next one last.
+    open: Vec<(u64, [u8; 32])>,
+    part_index: usize,
+    hasher: Sha256,
+}
+
+impl PartHashes {
+    fn new(manifest: &Manifest) -> PartHashes {
+        let open = manifest.parts.iter().rev().map(|part| (part.length, part.sha256)).collect();
+        PartHashes { open, part_index: 0, hasher: Sha256::new() }
+    }
+
+    fn handle_body<'a>(&mut self, mut body: &'a [u8]) -> Result<Vec<Piece<'a>>, Fault> {
+        let mut pieces = Vec::new();
+        loop {
+            let Some((left_bytes, sha256)) = self.open.last_mut() else { return Ok(pieces) };
+            // A part may be longer than any slice; then the whole slice is its.
+            let taken = usize::try_from(*left_bytes).unwrap_or(usize::MAX).min(body.len());
+            let (piece, rest) = body.split_at(taken);
+            if !piece.is_empty() {
+                self.hasher.update(piece);
+                pieces.push(Piece { part_index: self.part_index, bytes: piece });
+            }
+            *left_bytes -= u64::try_from(taken).unwrap_or(*left_bytes);
+            if *left_bytes > 0 {
+                return Ok(pieces);
+            }
+            if self.hasher.finalize_reset().as_slice() != sha256.as_slice() {
+                return Err(Fault::PartHash { part: self.part_index.saturating_add(1) });
+            }
+            self.open.pop();
+            self.part_index = self.part_index.saturating_add(1);
+            body = rest;
+        }
+    }
+
+    fn finish(self) -> Result<(), Fault> {
+        // The lengths were compared with the body's before; a part that is still open never ended.
+        if self.open.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::PartHash { part: self.part_index.saturating_add(1) })
+        }
+    }
+}
