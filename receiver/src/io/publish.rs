@@ -239,14 +239,17 @@ pub fn stage(
     }
     let gid = groups.gid(&first.mailbox);
     for file in &body.files {
-        seal_file(file.file(), gid, syncing)?;
+        give(file.file(), gid)?;
     }
     write_papers(&body.path, &papers, gid, syncing)?;
     seal_folder(&body.path, gid, &mut Syncing::Now)?;
-    // The folder gets its name only now, with all files in it: from here on it belongs to the stage.
     for file in body.files.drain(..) {
-        file.keep();
+        let _in_place = match syncing {
+            Syncing::Batch(batch) => file.finish_in(batch)?,
+            Syncing::Now => file.finish()?,
+        };
     }
+    // The folder gets its name only now, with all files in it: from here on it belongs to the stage.
     durable::rename_new(&body.path, &path(first))?;
     body.kept = Kept::Yes;
     syncing.folder(&path(first))?;
@@ -276,12 +279,17 @@ fn write_papers(
 }
 
 fn seal_file(file: &File, gid: Option<u32>, syncing: &mut Syncing<'_>) -> io::Result<()> {
+    give(file, gid)?;
+    syncing.file(file)
+}
+
+/// Gives a file to its readers.
+fn give(file: &File, gid: Option<u32>) -> io::Result<()> {
     // The group first: a change of it may take mode bits away.
     if gid.is_some() {
         fchown(file, None, gid)?;
     }
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    syncing.file(file)
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
 }
 
 fn seal_folder(path: &Path, gid: Option<u32>, syncing: &mut Syncing<'_>) -> io::Result<()> {

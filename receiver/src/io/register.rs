@@ -175,17 +175,24 @@ impl Register {
         match Register::open_as_is(path) {
             Ok(register) => Ok(register),
             Err(_) => {
-                for suffix in ["", "-wal", "-shm", "-journal"] {
-                    match fs::remove_file(with_suffix(path, suffix)) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                            return Err(error.into());
-                        }
-                        _ => {}
-                    }
-                }
+                Register::remove(path)?;
                 Register::open_as_is(path)
             }
         }
+    }
+
+    /// Removes a register that nobody has open, to be built anew from the log.
+    ///
+    /// # Errors
+    /// [`RegisterError::Io`] when a file of it cannot be removed.
+    pub fn remove(path: &Path) -> Result<(), RegisterError> {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            match fs::remove_file(with_suffix(path, suffix)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn open_as_is(path: &Path) -> Result<Register, RegisterError> {

@@ -1,0 +1,213 @@
+//! The history of this host: the audit log, which decides what has happened, and the register that follows it.
+
+use thiserror::Error;
+use valise_common::ids::{BundleId, ContainerHash, Serial};
+use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
+use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::units::UtcTime;
+
+use crate::io::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
+use crate::release::event::{Event, Line, Recorded};
+use crate::release::serial_set::SerialSet;
+use crate::release::states::void_serials;
+
+/// Lines that are rolled forward in one transaction.
+const ROLL_LINES: usize = 1_000;
+
+/// Why the history cannot go on.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// The audit log.
+    #[error("{0}")]
+    Log(#[from] AuditLogError),
+    /// The register.
+    #[error("{0}")]
+    Register(#[from] RegisterError),
+}
+
+/// The audit log of `release`, its register, and what the loop needs of both at hand.
+pub struct Ledger {
+    log: AuditLog,
+    register: Register,
+    pending: Vec<Line>,
+    claimed: SerialSet,
+    gaps: SerialSet,
+    not_sent: SerialSet,
+    bundles: Vec<BundleRow>,
+}
+
+impl Ledger {
+    /// Opens both and rolls the register forward.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the log does not go with its key, or the disk fails.
+    pub fn open(state: &ReceiverState) -> Result<(Ledger, Recovered), LedgerError> {
+        let (log, recovered) = AuditLog::open(&state.audit(), Role::Release.as_str())?;
+        let mut register = Register::open(&state.register())?;
+        if u64::try_from(register.applied_seq()?).is_ok_and(|applied| applied >= log.next_seq()) {
+            // The register knows of lines that the log has not: it belongs to another log.
+            drop(register);
+            Register::remove(&state.register())?;
+            register = Register::open(&state.register())?;
+        }
+        let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
+        let mut lines = Vec::new();
+        for record in log.lines_from(next)? {
+            lines.push(Line::from(record?));
+            if lines.len() >= ROLL_LINES {
+                register.apply(&lines)?;
+                lines.clear();
+            }
+        }
+        register.apply(&lines)?;
+        let ledger = Ledger {
+            claimed: register.claimed()?,
+            gaps: register.ranges(RangeKind::Gap)?,
+            not_sent: register.ranges(RangeKind::NotSent)?,
+            bundles: register.bundles()?,
+            log,
+            register,
+            pending: Vec::new(),
+        };
+        Ok((ledger, recovered))
+    }
+
+    /// Adds an event to the next commit. It has not happened before [`Ledger::commit`] returns.
+    pub fn append(&mut self, now: UtcTime, event: Event) {
+        let seq = self.log.append(now, event.name(), &event.fields());
+        match &event {
+            Event::Publishing { serial, .. } | Event::Quarantined { serial, .. } => {
+                self.claimed.insert(*serial);
+            }
+            Event::Gap { first, last } => self.gaps.insert_range(*first, *last),
+            Event::NotSent { first, last } => self.not_sent.insert_range(*first, *last),
+            _ => {}
+        }
+        self.pending.push(Line::Known(Recorded { seq, time: now, event }));
+    }
+
+    /// Makes the appended events happen. After an error the process must end.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the disk fails.
+    pub fn commit(&mut self) -> Result<(), LedgerError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.log.commit()?;
+        let bundles = |line: &Line| {
+            matches!(
+                line,
+                Line::Known(Recorded {
+                    event: Event::BundleCreated { .. } | Event::BundleVoided { .. },
+                    ..
+                })
+            )
+        };
+        let bundles_changed = self.pending.iter().any(bundles);
+        self.register.apply(&self.pending)?;
+        self.pending.clear();
+        if bundles_changed {
+            self.bundles = self.register.bundles()?;
+        }
+        Ok(())
+    }
+
+    /// Commits, and writes a checkpoint of the log.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the disk fails.
+    pub fn checkpoint(&mut self, now: UtcTime) -> Result<(), LedgerError> {
+        self.commit()?;
+        Ok(self.log.checkpoint(now)?)
+    }
+
+    /// When a checkpoint is due that no lines bring about.
+    pub fn checkpoint_due(&self) -> UtcTime {
+        self.log.checkpoint_due()
+    }
+
+    /// The time of the last line: "now" is never before it.
+    pub fn last_time(&self) -> Option<UtcTime> {
+        self.log.last_time()
+    }
+
+    /// The register, for what the loop does not keep at hand. It knows what is committed.
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// Every serial that a container has claimed.
+    pub fn claimed(&self) -> &SerialSet {
+        &self.claimed
+    }
+
+    /// Every serial that was once found missing.
+    pub fn gaps(&self) -> &SerialSet {
+        &self.gaps
+    }
+
+    /// Every serial that the sender once gave up.
+    pub fn not_sent(&self) -> &SerialSet {
+        &self.not_sent
+    }
+
+    /// Every bundle, the oldest first.
+    pub fn bundles(&self) -> &[BundleRow] {
+        &self.bundles
+    }
+
+    /// The live bundle that holds the slot of a serial.
+    pub fn bundle_of(&self, serial: Serial) -> Option<&BundleRow> {
+        self.bundles
+            .iter()
+            .find(|bundle| bundle.holds(serial))
+            // A quarantined serial of a void bundle keeps its slot: it was used.
+            .filter(|bundle| bundle.state == BundleState::Live || self.claimed.contains(serial))
+    }
+
+    /// A bundle by its number.
+    pub fn bundle(&self, id: BundleId) -> Option<&BundleRow> {
+        self.bundles.iter().find(|bundle| bundle.bundle == id)
+    }
+
+    /// The unused serials of void bundles.
+    pub fn void(&self) -> SerialSet {
+        void_serials(&self.bundles, &self.claimed)
+    }
+
+    /// Whether `container` is the one that claimed its serial.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when SQLite fails.
+    pub fn is_claimed_by(
+        &self,
+        serial: Serial,
+        container: &ContainerHash,
+    ) -> Result<bool, LedgerError> {
+        Ok(self.register.cable(serial)?.is_some_and(|cable| cable.container == *container))
+    }
+}
+
+/// "Now" for judging: the latest of the clock, the trust list's `issued` and the last audit time. A clock that is set
+/// back revives no expired cable.
+pub fn now_of(clock: UtcTime, issued: Option<UtcTime>, last_audit: Option<UtcTime>) -> UtcTime {
+    [issued, last_audit].into_iter().flatten().fold(clock, UtcTime::max)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use super::*;
+
+    #[test]
+    fn now_never_goes_back() {
+        let time = |text: &str| text.parse::<UtcTime>().unwrap();
+        let (early, late) = (time("2026-01-01T00:00:00Z"), time("2036-01-01T00:00:00Z"));
+        assert_eq!(now_of(early, None, None), early);
+        assert_eq!(now_of(early, Some(late), None), late);
+        assert_eq!(now_of(early, Some(early), Some(late)), late);
+        assert_eq!(now_of(late, Some(early), Some(early)), late);
+    }
+}
