@@ -80,7 +80,11 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
         Ok(opening) => opening,
         Err(not_opened) => return Ok(OpenedFile::NotOpened(not_opened)),
     };
-    let policy = Policy { channel: task.channel, list: &task.list, now: task.now };
+    let policy = Policy {
+        channel: task.channel,
+        list: &task.list,
+        now: task.now,
+    };
     let mut judgement: Option<Result<(Judged, BodyFolder), Refused>> = None;
     let mut segment = Vec::new();
     loop {
@@ -115,9 +119,18 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
     }
     Ok(match (opening.finish(), judgement) {
         (Err(not_opened), _) => OpenedFile::NotOpened(not_opened),
-        (Ok(Outcome::Faulty { container, message_id, fault }), _) => {
-            OpenedFile::Faulty { container, message_id, fault }
-        }
+        (
+            Ok(Outcome::Faulty {
+                container,
+                message_id,
+                fault,
+            }),
+            _,
+        ) => OpenedFile::Faulty {
+            container,
+            message_id,
+            fault,
+        },
         (Ok(Outcome::Opened(opened)), Some(Ok((judged, folder)))) => {
             OpenedFile::Opened(opened, judged, folder)
         }
@@ -146,12 +159,18 @@ pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
 
 fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
         Ok((file, metadata.len()))
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "a container is not a regular file"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a container is not a regular file",
+        ))
     }
 }
 

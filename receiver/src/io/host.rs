@@ -66,7 +66,10 @@ impl Host {
             .map(|line| PublicKey::parse_openssh(line))
             .collect::<Result<Vec<_>, _>>()?;
         check_administrators(&administrators)?;
-        Ok(Host { channel: file.channel, administrators })
+        Ok(Host {
+            channel: file.channel,
+            administrators,
+        })
     }
 
     /// Writes the host's file, once.
@@ -76,10 +79,18 @@ impl Host {
     pub fn write_new(&self, tmp: &Path, path: &Path) -> Result<(), HostError> {
         let file = File {
             channel: self.channel,
-            administrators: self.administrators.iter().map(PublicKey::to_openssh).collect(),
+            administrators: self
+                .administrators
+                .iter()
+                .map(PublicKey::to_openssh)
+                .collect(),
         };
-        let text =
-            toml::to_string(&file).map_err(|error| HostError::Damaged(error.to_string()))?;
-        Ok(durable::write_new(tmp, path, text.as_bytes(), Access::Group)?)
+        let text = toml::to_string(&file).map_err(|error| HostError::Damaged(error.to_string()))?;
+        Ok(durable::write_new(
+            tmp,
+            path,
+            text.as_bytes(),
+            Access::Group,
+        )?)
     }
 }

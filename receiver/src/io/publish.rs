@@ -35,7 +35,9 @@ const SYNC_EVERY_BYTES: u64 = 32 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GroupError {
     /// There is no such group.
-    #[error("[mailboxes] {mailbox}: there is no group {group}; make it (groupadd {group}) or name another")]
+    #[error(
+        "[mailboxes] {mailbox}: there is no group {group}; make it (groupadd {group}) or name another"
+    )]
     Unknown {
         /// The mailbox.
         mailbox: MailboxId,
@@ -71,9 +73,13 @@ impl Groups {
                 group: group.clone(),
                 errno,
             };
-            let found = Group::from_name(group).map_err(known)?.ok_or_else(|| {
-                GroupError::Unknown { mailbox: mailbox.clone(), group: group.clone() }
-            })?;
+            let found =
+                Group::from_name(group)
+                    .map_err(known)?
+                    .ok_or_else(|| GroupError::Unknown {
+                        mailbox: mailbox.clone(),
+                        group: group.clone(),
+                    })?;
             groups.insert(mailbox.clone(), found.gid);
         }
         Ok(Groups(groups))
@@ -113,8 +119,14 @@ impl BodyFolder {
         let path = tmp.join(format!("body-{:016x}", u64::from_be_bytes(random)));
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let files = Vec::with_capacity(names.len());
-        let mut folder =
-            BodyFolder { path, names, lengths, files, unsynced_bytes: 0, kept: Kept::No };
+        let mut folder = BodyFolder {
+            path,
+            names,
+            lengths,
+            files,
+            unsynced_bytes: 0,
+            kept: Kept::No,
+        };
         // A part of no bytes gets no piece, and a file all the same.
         folder.begin_parts(0)?;
         Ok(folder)
@@ -124,7 +136,8 @@ impl BodyFolder {
     fn begin_parts(&mut self, part_index: usize) -> io::Result<()> {
         while self.files.len() <= part_index {
             let index = self.files.len();
-            let (Some(name), Some(length)) = (self.names.get(index), self.lengths.get(index)) else {
+            let (Some(name), Some(length)) = (self.names.get(index), self.lengths.get(index))
+            else {
                 return Ok(());
             };
             let file = StagedFile::create_named(&self.path, OsStr::new(name))?;
@@ -224,7 +237,9 @@ pub fn stage(
         // What an earlier attempt left before it was committed.
         durable::remove_any(&path(name))?;
     }
-    let (first, others) = names.split_first().ok_or_else(|| io::Error::other("no mailbox"))?;
+    let (first, others) = names
+        .split_first()
+        .ok_or_else(|| io::Error::other("no mailbox"))?;
     for name in others {
         let folder = path(name);
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
@@ -334,9 +349,11 @@ pub fn publish(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // The staged folder is still here, so that this name was never ours: someone planted it.
             let random = entropy::bytes::<4>().map_err(io::Error::other)?;
-            let aside = state
-                .mailbox(&name.mailbox)
-                .join(format!(".aside-{}-{:08x}", name.serial, u32::from_be_bytes(random)));
+            let aside = state.mailbox(&name.mailbox).join(format!(
+                ".aside-{}-{:08x}",
+                name.serial,
+                u32::from_be_bytes(random)
+            ));
             durable::rename_new(&to, &aside)?;
             durable::rename_new(&from, &to)?;
             Ok(Published::InPlaceOf(aside))
@@ -392,10 +409,16 @@ fn create_new(path: &Path) -> io::Result<File> {
 
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
 }
 
 fn open_folder(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
 }

@@ -42,7 +42,9 @@ pub enum SlotsError {
         source: io::Error,
     },
     /// Others than the owner may read the file.
-    #[error("{path} holds keys and is open to others: chmod 600 it, and renew the bundle if anyone may have read it")]
+    #[error(
+        "{path} holds keys and is open to others: chmod 600 it, and renew the bundle if anyone may have read it"
+    )]
     OpenToOthers {
         /// Where.
         path: PathBuf,
@@ -104,8 +106,18 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`SlotsError`] when the file is absent, open to others, or of another bundle.
-    pub fn open(path: &Path, channel: ChannelId, bundle: &BundleRow) -> Result<SlotFile, SlotsError> {
-        let failed = |doing| move |source| SlotsError::Io { doing, path: path.to_owned(), source };
+    pub fn open(
+        path: &Path,
+        channel: ChannelId,
+        bundle: &BundleRow,
+    ) -> Result<SlotFile, SlotsError> {
+        let failed = |doing| {
+            move |source| SlotsError::Io {
+                doing,
+                path: path.to_owned(),
+                source,
+            }
+        };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -114,9 +126,14 @@ impl SlotFile {
             .map_err(failed("opened"))?;
         let metadata = file.metadata().map_err(failed("examined"))?;
         if metadata.mode() & 0o077 != 0 {
-            return Err(SlotsError::OpenToOthers { path: path.to_owned() });
+            return Err(SlotsError::OpenToOthers {
+                path: path.to_owned(),
+            });
         }
-        let foreign = || SlotsError::Foreign { path: path.to_owned(), bundle: bundle.bundle };
+        let foreign = || SlotsError::Foreign {
+            path: path.to_owned(),
+            bundle: bundle.bundle,
+        };
         let header = SlotsHeader {
             channel,
             bundle: bundle.bundle,
@@ -131,7 +148,12 @@ impl SlotFile {
         if bytes != header.encode() {
             return Err(foreign());
         }
-        Ok(SlotFile { file, path: path.to_owned(), first: bundle.first, count: bundle.count })
+        Ok(SlotFile {
+            file,
+            path: path.to_owned(),
+            first: bundle.first,
+            count: bundle.count,
+        })
     }
 
     /// The slot of a serial; `None` when it is erased or not of this bundle.
@@ -139,10 +161,14 @@ impl SlotFile {
     /// # Errors
     /// [`SlotsError`] when the disk fails.
     pub fn slot(&self, serial: Serial) -> Result<Option<SlotSecret>, SlotsError> {
-        let Some(at) = self.offset_of(serial) else { return Ok(None) };
+        let Some(at) = self.offset_of(serial) else {
+            return Ok(None);
+        };
         let mut failure = None;
         let record = Secret::<RECORD_BYTES>::try_fill(|bytes| {
-            self.file.read_exact_at(bytes, at).map_err(|source| failure = Some(source))
+            self.file
+                .read_exact_at(bytes, at)
+                .map_err(|source| failure = Some(source))
         });
         let Ok(record) = record else {
             let source = failure.unwrap_or_else(|| io::Error::other("no bytes"));
@@ -153,7 +179,8 @@ impl SlotFile {
         if seed.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        let (Some(seed), Some(psk)) = (Secret32::from_slice(seed), Secret32::from_slice(psk)) else {
+        let (Some(seed), Some(psk)) = (Secret32::from_slice(seed), Secret32::from_slice(psk))
+        else {
             return Ok(None);
         };
         Ok(Some(SlotSecret { seed, psk }))
@@ -164,7 +191,9 @@ impl SlotFile {
     /// # Errors
     /// [`SlotsError`] when the disk fails.
     pub fn erase(&self, serial: Serial) -> Result<(), SlotsError> {
-        let Some(at) = self.offset_of(serial) else { return Ok(()) };
+        let Some(at) = self.offset_of(serial) else {
+            return Ok(());
+        };
         self.file
             .write_all_at(&[0; RECORD_BYTES], at)
             .map_err(|source| self.failed("erased", source))
@@ -175,7 +204,9 @@ impl SlotFile {
     /// # Errors
     /// [`SlotsError`] when the disk fails; the process must end.
     pub fn sync(&self) -> Result<(), SlotsError> {
-        self.file.sync_data().map_err(|source| self.failed("synced", source))
+        self.file
+            .sync_data()
+            .map_err(|source| self.failed("synced", source))
     }
 
     fn offset_of(&self, serial: Serial) -> Option<u64> {
@@ -184,7 +215,11 @@ impl SlotFile {
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> SlotsError {
-        SlotsError::Io { doing, path: self.path.clone(), source }
+        SlotsError::Io {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -229,7 +264,10 @@ mod tests {
         };
         let mut bytes = header.encode().to_vec();
         for fill in [5, 6, 7] {
-            let slot = SlotSecret { seed: Secret32::new([fill; 32]), psk: Secret32::new([fill + 1; 32]) };
+            let slot = SlotSecret {
+                seed: Secret32::new([fill; 32]),
+                psk: Secret32::new([fill + 1; 32]),
+            };
             bytes.extend_from_slice(record(&slot).expose());
         }
         fs::write(path, bytes).unwrap();
@@ -243,7 +281,10 @@ mod tests {
         write(&path);
         let slots = SlotFile::open(&path, ChannelId::from_bytes([1; 16]), &bundle()).unwrap();
         let slot = slots.slot(serial(12)).unwrap().unwrap();
-        assert_eq!((slot.seed.expose(), slot.psk.expose()), (&[6; 32], &[7; 32]));
+        assert_eq!(
+            (slot.seed.expose(), slot.psk.expose()),
+            (&[6; 32], &[7; 32])
+        );
         slots.erase(serial(12)).unwrap();
         slots.sync().unwrap();
         assert!(slots.slot(serial(12)).unwrap().is_none());
@@ -273,17 +314,28 @@ mod tests {
         let channel = ChannelId::from_bytes([1; 16]);
         write(&path);
         let other = ChannelId::from_bytes([2; 16]);
-        assert!(matches!(SlotFile::open(&path, other, &bundle()), Err(SlotsError::Foreign { .. })));
+        assert!(matches!(
+            SlotFile::open(&path, other, &bundle()),
+            Err(SlotsError::Foreign { .. })
+        ));
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(SlotFile::open(&link, channel, &bundle()), Err(SlotsError::Io { .. })));
+        assert!(matches!(
+            SlotFile::open(&link, channel, &bundle()),
+            Err(SlotsError::Io { .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
             SlotFile::open(&path, channel, &bundle()),
             Err(SlotsError::OpenToOthers { .. })
         ));
         write(&path);
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(255).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(255)
+            .unwrap();
         assert!(matches!(
             SlotFile::open(&path, channel, &bundle()),
             Err(SlotsError::Foreign { .. })

@@ -83,7 +83,11 @@ impl Ledger {
             Event::NotSent { first, last } => self.not_sent.insert_range(*first, *last),
             _ => {}
         }
-        self.pending.push(Line::Known(Recorded { seq, time: now, event }));
+        self.pending.push(Line::Known(Recorded {
+            seq,
+            time: now,
+            event,
+        }));
     }
 
     /// Makes the appended events happen. After an error the process must end.
@@ -185,14 +189,20 @@ impl Ledger {
         serial: Serial,
         container: &ContainerHash,
     ) -> Result<bool, LedgerError> {
-        Ok(self.register.cable(serial)?.is_some_and(|cable| cable.container == *container))
+        Ok(self
+            .register
+            .cable(serial)?
+            .is_some_and(|cable| cable.container == *container))
     }
 }
 
 /// "Now" for judging: the latest of the clock, the trust list's `issued` and the last audit time. A clock that is set
 /// back revives no expired cable.
 pub fn now_of(clock: UtcTime, issued: Option<UtcTime>, last_audit: Option<UtcTime>) -> UtcTime {
-    [issued, last_audit].into_iter().flatten().fold(clock, UtcTime::max)
+    [issued, last_audit]
+        .into_iter()
+        .flatten()
+        .fold(clock, UtcTime::max)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use valise_common::ids::{BundleId, ChannelId, ContainerHash, ContainerId, Messag
 use valise_common::manifest::{Manifest, ManifestError};
 use valise_common::seal::container::PREFIX_BYTES;
 use valise_common::seal::{
-    OpenError, Opener, PackageError, PackageReader, SlotSecret, container_bytes,
+    OpenError, Opener, Package, PackageError, PackageReader, SlotSecret, container_bytes,
 };
 
 /// What a container's file name and the register say that it must be.
@@ -200,9 +200,16 @@ enum Progress {
     /// The preamble is not complete.
     Preamble(PackageReader),
     /// The parts are going by.
-    Body { reader: PackageReader, preamble: Preamble, parts: PartHashes },
+    Body {
+        reader: PackageReader,
+        preamble: Preamble,
+        parts: PartHashes,
+    },
     /// It is faulty; the remaining segments are only opened.
-    Faulty { message_id: Option<MessageId>, fault: Fault },
+    Faulty {
+        message_id: Option<MessageId>,
+        fault: Fault,
+    },
 }
 
 impl Opening {
@@ -232,7 +239,12 @@ impl Opening {
         let mut hasher = blake3::Hasher::new();
         hasher.update(prefix);
         let package = Progress::Preamble(PackageReader::new(header.padded_bytes));
-        Ok(Opening { expected, opener, hasher, package })
+        Ok(Opening {
+            expected,
+            opener,
+            hasher,
+            package,
+        })
     }
 
     /// Bytes of the next segment, tag included; 0 behind the last.
@@ -263,12 +275,17 @@ impl Opening {
     }
 
     fn take_apart<'a>(&mut self, opened: &'a [u8]) -> Vec<Piece<'a>> {
-        let none = Progress::Faulty { message_id: None, fault: Fault::PartHash { part: 0 } };
+        let none = Progress::Faulty {
+            message_id: None,
+            fault: Fault::PartHash { part: 0 },
+        };
         let (package, pieces) = match std::mem::replace(&mut self.package, none) {
             Progress::Preamble(reader) => read_preamble(reader, opened),
-            Progress::Body { reader, preamble, parts } => {
-                read_body(reader, preamble, parts, opened)
-            }
+            Progress::Body {
+                reader,
+                preamble,
+                parts,
+            } => read_body(reader, preamble, parts, opened),
             faulty => (faulty, Vec::new()),
         };
         self.package = package;
@@ -288,24 +305,41 @@ impl Opening {
             return Err(NotOpened::Hash);
         }
         Ok(match self.package {
-            Progress::Faulty { message_id, fault } => {
-                Outcome::Faulty { container, message_id, fault }
-            }
+            Progress::Faulty { message_id, fault } => Outcome::Faulty {
+                container,
+                message_id,
+                fault,
+            },
             // The package ended before its preamble did; the reader says what is missing.
             Progress::Preamble(reader) => Outcome::Faulty {
                 container,
                 message_id: None,
-                fault: reader.finish().err().map_or(Fault::PartHash { part: 0 }, Fault::from),
+                fault: reader
+                    .finish()
+                    .err()
+                    .map_or(Fault::PartHash { part: 0 }, Fault::from),
             },
-            Progress::Body { reader, preamble, parts } => {
+            Progress::Body {
+                reader,
+                preamble,
+                parts,
+            } => {
                 let message_id = Some(preamble.manifest.message_id);
-                match reader.finish().map_err(Fault::from).and_then(|_| parts.finish()) {
+                match reader
+                    .finish()
+                    .map_err(Fault::from)
+                    .and_then(|_| parts.finish())
+                {
                     Ok(()) => Outcome::Opened(Opened {
                         serial: self.expected.serial,
                         container,
                         preamble,
                     }),
-                    Err(fault) => Outcome::Faulty { container, message_id, fault },
+                    Err(fault) => Outcome::Faulty {
+                        container,
+                        message_id,
+                        fault,
+                    },
                 }
             }
         })
@@ -318,25 +352,42 @@ fn read_preamble(mut reader: PackageReader, opened: &[u8]) -> (Progress, Vec<Pie
         Ok(body) => body,
         Err(error) => return faulty(None, error.into()),
     };
-    let (Some(manifest_bytes), Some(approvals)) = (reader.manifest(), reader.approvals()) else {
+    let Some(package) = reader.package() else {
         return (Progress::Preamble(reader), Vec::new());
     };
-    let manifest = match Manifest::decode(manifest_bytes) {
+    let manifest = match Manifest::decode(&package.manifest) {
         Ok(manifest) => manifest,
         Err(error) => return faulty(None, error.into()),
     };
-    let (manifest_bytes, approvals) = (manifest_bytes.to_vec(), approvals.to_vec());
-    let body_bytes = reader.body_bytes().unwrap_or(0);
+    let Package {
+        manifest: manifest_bytes,
+        approvals,
+        body_bytes,
+    } = package.clone();
     if manifest.body_bytes() != body_bytes {
         let manifest_bytes = manifest.body_bytes();
-        let fault = Fault::BodyLength { manifest_bytes, body_bytes };
+        let fault = Fault::BodyLength {
+            manifest_bytes,
+            body_bytes,
+        };
         return faulty(Some(manifest.message_id), fault);
     }
     let mut parts = PartHashes::new(&manifest);
     let message_id = manifest.message_id;
-    let preamble = Preamble { manifest, manifest_bytes, approvals };
+    let preamble = Preamble {
+        manifest,
+        manifest_bytes,
+        approvals,
+    };
     match parts.handle_body(body) {
-        Ok(pieces) => (Progress::Body { reader, preamble, parts }, pieces),
+        Ok(pieces) => (
+            Progress::Body {
+                reader,
+                preamble,
+                parts,
+            },
+            pieces,
+        ),
         Err(fault) => faulty(Some(message_id), fault),
     }
 }
@@ -352,7 +403,14 @@ fn read_body(
         Err(error) => Err(error.into()),
     };
     match pieces {
-        Ok(pieces) => (Progress::Body { reader, preamble, parts }, pieces),
+        Ok(pieces) => (
+            Progress::Body {
+                reader,
+                preamble,
+                parts,
+            },
+            pieces,
+        ),
         Err(fault) => {
             let message_id = Some(preamble.manifest.message_id);
             (Progress::Faulty { message_id, fault }, Vec::new())
@@ -370,27 +428,45 @@ struct PartHashes {
 
 impl PartHashes {
     fn new(manifest: &Manifest) -> PartHashes {
-        let open = manifest.parts.iter().rev().map(|part| (part.length, part.sha256)).collect();
-        PartHashes { open, part_index: 0, hasher: Sha256::new() }
+        let open = manifest
+            .parts
+            .iter()
+            .rev()
+            .map(|part| (part.length, part.sha256))
+            .collect();
+        PartHashes {
+            open,
+            part_index: 0,
+            hasher: Sha256::new(),
+        }
     }
 
     fn handle_body<'a>(&mut self, mut body: &'a [u8]) -> Result<Vec<Piece<'a>>, Fault> {
         let mut pieces = Vec::new();
         loop {
-            let Some((left_bytes, sha256)) = self.open.last_mut() else { return Ok(pieces) };
+            let Some((left_bytes, sha256)) = self.open.last_mut() else {
+                return Ok(pieces);
+            };
             // A part may be longer than any slice; then the whole slice is its.
-            let taken = usize::try_from(*left_bytes).unwrap_or(usize::MAX).min(body.len());
+            let taken = usize::try_from(*left_bytes)
+                .unwrap_or(usize::MAX)
+                .min(body.len());
             let (piece, rest) = body.split_at(taken);
             if !piece.is_empty() {
                 self.hasher.update(piece);
-                pieces.push(Piece { part_index: self.part_index, bytes: piece });
+                pieces.push(Piece {
+                    part_index: self.part_index,
+                    bytes: piece,
+                });
             }
             *left_bytes -= u64::try_from(taken).unwrap_or(*left_bytes);
             if *left_bytes > 0 {
                 return Ok(pieces);
             }
             if self.hasher.finalize_reset().as_slice() != sha256.as_slice() {
-                return Err(Fault::PartHash { part: self.part_index.saturating_add(1) });
+                return Err(Fault::PartHash {
+                    part: self.part_index.saturating_add(1),
+                });
             }
             self.open.pop();
             self.part_index = self.part_index.saturating_add(1);
@@ -403,7 +479,9 @@ impl PartHashes {
         if self.open.is_empty() {
             Ok(())
         } else {
-            Err(Fault::PartHash { part: self.part_index.saturating_add(1) })
+            Err(Fault::PartHash {
+                part: self.part_index.saturating_add(1),
+            })
         }
     }
 }

@@ -49,7 +49,9 @@ impl std::fmt::Display for StageName {
 /// never becomes a name here.
 pub fn part_files(manifest: &Manifest) -> Vec<String> {
     let names = manifest.parts.iter().zip(1..);
-    names.map(|(part, number)| part_file(number, part.media_type.extension())).collect()
+    names
+        .map(|(part, number)| part_file(number, part.media_type.extension()))
+        .collect()
 }
 
 /// The files of a cable's folder that stand beside its parts.
@@ -127,9 +129,13 @@ mod tests {
     #[test]
     fn foreign_names_are_none() {
         let id = "ab".repeat(16);
-        for name in
-            [String::new(), "17".into(), format!("17-{id}"), format!("0-{id}-a"), format!("17-{id}-A")]
-        {
+        for name in [
+            String::new(),
+            "17".into(),
+            format!("17-{id}"),
+            format!("0-{id}-a"),
+            format!("17-{id}-A"),
+        ] {
             assert_eq!(StageName::parse(&name), None, "{name}");
         }
     }

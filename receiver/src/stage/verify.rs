@@ -219,6 +219,9 @@ fn fingerprint(preamble: &Preamble) -> [u8; 32] {
         hasher.update(bytes);
     };
     update(preamble.manifest_bytes());
-    preamble.approvals().iter().for_each(|approval| update(approval));
+    preamble
+        .approvals()
+        .iter()
+        .for_each(|approval| update(approval));
     *hasher.finalize().as_bytes()
 }
