@@ -1,6 +1,11 @@
-//! Contact with the world: files, folders, the register, the link.
+//! Contact with the world: files, folders, the register, the link. Nothing here decides.
 
+pub mod outbox_write;
+pub mod pending;
 pub mod register;
+pub mod slots;
+pub mod trust_store;
+pub mod view;
 
 pub mod outbox;
 pub mod progress;

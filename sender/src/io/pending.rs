@@ -1,0 +1,317 @@
+//! `pending/ID/`: what officers read and sign until the cable is sealed; then it is gone.
+//!
+//! ```text
+//! manifest.txt             the exact bytes that officers sign
+//! part-001, part-002, …    gate's own copies
+//! approvals/PERSON.sig     armoured
+//! ```
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use valise_common::ids::{MessageId, PersonId};
+use valise_common::limits;
+use valise_common::os::durable::{
+    Access, FinishedFile, StagedFile, SyncBatch, make_dir, read_bounded, remove_any, rename_new,
+};
+use valise_common::os::layout::{Role, SenderState, approval_file, part_file};
+use valise_common::sshsig::{Signature, SshsigError};
+
+/// The name of the manifest's file.
+pub const MANIFEST_NAME: &str = "manifest.txt";
+const APPROVALS_NAME: &str = "approvals";
+const FOLDER_MODE: u32 = 0o2750;
+
+/// Why a pending cable cannot be read.
+#[derive(Debug, Error)]
+pub enum PendingError {
+    /// The system failed.
+    #[error("pending/{id}: {source}")]
+    Io {
+        /// The cable.
+        id: MessageId,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A stored approval is no signature.
+    #[error("pending/{id}: a stored approval cannot be read: {error}")]
+    Approval {
+        /// The cable.
+        id: MessageId,
+        /// What is wrong.
+        error: SshsigError,
+    },
+}
+
+/// The folder of waiting cables.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    state: SenderState,
+}
+
+/// A submission's folder under `tmp/`, complete but not yet visible.
+#[derive(Debug)]
+#[must_use = "a staged submission stays invisible until it is published"]
+pub struct StagedSubmission {
+    path: PathBuf,
+    id: MessageId,
+}
+
+impl Pending {
+    /// The waiting cables of a host.
+    pub fn new(state: &SenderState) -> Self {
+        Self {
+            state: state.clone(),
+        }
+    }
+
+    /// Puts a submission's folder together under `tmp/`: the copies of its parts move into it. They must be durable, or in
+    /// `batch`, already.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn stage(
+        &self,
+        id: MessageId,
+        manifest: &[u8],
+        parts: &[PathBuf],
+        batch: &mut SyncBatch,
+    ) -> io::Result<StagedSubmission> {
+        let tmp = self.state.tmp(Role::Gate);
+        let path = tmp.join(format!("submission-{id}"));
+        make_dir(&path, FOLDER_MODE)?;
+        let approvals = path.join(APPROVALS_NAME);
+        make_dir(&approvals, FOLDER_MODE)?;
+        for (number, part) in (1..).zip(parts) {
+            let copy = path.join(part_file(number, ""));
+            rename_new(part, &copy)?;
+            std::fs::set_permissions(&copy, permissions(0o640))?;
+        }
+        let mut staged = StagedFile::create(&tmp)?;
+        staged.set_access(Access::Group)?;
+        staged.write_all(manifest)?;
+        staged
+            .finish_in(batch)?
+            .publish_in(&path.join(MANIFEST_NAME), batch)?;
+        batch.add_dir(path.clone());
+        Ok(StagedSubmission { path, id })
+    }
+
+    /// Makes a staged submission visible; the batch must have been committed, and must be again.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn publish(&self, staged: StagedSubmission, batch: &mut SyncBatch) -> io::Result<()> {
+        rename_new(&staged.path, &self.state.pending_of(&staged.id))?;
+        batch.add_dir(self.state.pending());
+        Ok(())
+    }
+
+    /// Writes an approval under `tmp/`.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn stage_approval(
+        &self,
+        signature: &Signature,
+        batch: &mut SyncBatch,
+    ) -> io::Result<FinishedFile> {
+        let mut staged = StagedFile::create(&self.state.tmp(Role::Gate))?;
+        staged.set_access(Access::Group)?;
+        staged.write_all(signature.to_armor().as_bytes())?;
+        staged.finish_in(batch)
+    }
+
+    /// Where an officer's approval of a cable stands.
+    pub fn approval_path(&self, id: &MessageId, officer: &PersonId) -> PathBuf {
+        self.state
+            .pending_of(id)
+            .join(APPROVALS_NAME)
+            .join(approval_file(officer))
+    }
+
+    /// The exact bytes that officers sign.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn manifest(&self, id: &MessageId) -> Result<Vec<u8>, PendingError> {
+        read_bounded(
+            &self.state.pending_of(id).join(MANIFEST_NAME),
+            limits::MANIFEST_BYTES_MAX,
+        )
+        .map_err(|source| PendingError::Io { id: *id, source })
+    }
+
+    /// An officer's stored approval.
+    ///
+    /// # Errors
+    /// Any error of the system, and a file that holds no signature.
+    pub fn approval(&self, id: &MessageId, officer: &PersonId) -> Result<Signature, PendingError> {
+        let path = self.approval_path(id, officer);
+        let bytes = read_bounded(&path, limits::REQUEST_TEXT_BYTES_MAX)
+            .map_err(|source| PendingError::Io { id: *id, source })?;
+        std::str::from_utf8(&bytes)
+            .map_err(|_| SshsigError::Armor)
+            .and_then(Signature::from_armor)
+            .map_err(|error| PendingError::Approval { id: *id, error })
+    }
+
+    /// The parts' files, one after another, as the sealing reads them.
+    pub fn parts(&self, id: &MessageId, count: usize) -> PartFiles {
+        PartFiles {
+            folder: self.state.pending_of(id),
+            next: 1,
+            count,
+        }
+    }
+
+    /// The ids of the folders that are there; names that are no id are returned apart.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn scan(&self) -> io::Result<(Vec<MessageId>, Vec<PathBuf>)> {
+        let mut found = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(self.state.pending())? {
+            let entry = entry?;
+            match entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            {
+                Some(id) => found.0.push(id),
+                None => found.1.push(entry.path()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The approvals that stand in a cable's folder and that the ledger does not know: written by a process that was killed
+    /// before its commit. They are deleted; their requests are still there.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn drop_unknown_approvals(&self, id: &MessageId, known: &[PersonId]) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.state.pending_of(id).join(APPROVALS_NAME))? {
+            let path = entry?.path();
+            if !known
+                .iter()
+                .any(|officer| self.approval_path(id, officer) == path)
+            {
+                remove_any(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a cable's folder; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// If something of it stays.
+    pub fn remove(&self, id: &MessageId) -> io::Result<()> {
+        remove_any(&self.state.pending_of(id))
+    }
+
+    /// Tells whether the folder is there.
+    pub fn exists(&self, id: &MessageId) -> bool {
+        self.state.pending_of(id).is_dir()
+    }
+}
+
+fn permissions(mode: u32) -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(mode)
+}
+
+/// Opens the parts of a cable one after another.
+#[derive(Debug, Clone)]
+pub struct PartFiles {
+    folder: PathBuf,
+    next: usize,
+    count: usize,
+}
+
+impl PartFiles {
+    /// Where a part stands.
+    pub fn path(folder: &Path, number: usize) -> PathBuf {
+        folder.join(part_file(number, ""))
+    }
+}
+
+impl Iterator for PartFiles {
+    type Item = io::Result<File>;
+
+    fn next(&mut self) -> Option<io::Result<File>> {
+        if self.next > self.count {
+            return None;
+        }
+        let path = Self::path(&self.folder, self.next);
+        self.next += 1;
+        Some(File::open(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn pending(folder: &Path) -> (Pending, SenderState) {
+        let state = SenderState::new(folder);
+        state.create_all().unwrap();
+        (Pending::new(&state), state)
+    }
+
+    #[test]
+    fn a_submission_appears_whole_and_goes_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pending, state) = pending(folder.path());
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        let id = MessageId::from_bytes([7; 16]);
+        let copies: Vec<PathBuf> = ["one", "two"]
+            .iter()
+            .map(|name| state.tmp(Role::Gate).join(name))
+            .collect();
+        for copy in &copies {
+            std::fs::write(copy, copy.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+        let staged = pending.stage(id, b"manifest", &copies, &mut batch).unwrap();
+        assert!(pending.scan().unwrap().0.is_empty());
+        batch.commit().unwrap();
+        pending.publish(staged, &mut batch).unwrap();
+        batch.commit().unwrap();
+        assert_eq!(pending.scan().unwrap().0, [id]);
+        assert_eq!(pending.manifest(&id).unwrap(), b"manifest");
+        let mut body = String::new();
+        for part in pending.parts(&id, 2) {
+            part.unwrap().read_to_string(&mut body).unwrap();
+        }
+        assert_eq!(body, "onetwo");
+        pending.remove(&id).unwrap();
+        pending.remove(&id).unwrap();
+        assert!(!pending.exists(&id));
+    }
+
+    #[test]
+    fn approvals_without_a_committed_line_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pending, _) = pending(folder.path());
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        let id = MessageId::from_bytes([7; 16]);
+        let staged = pending.stage(id, b"manifest", &[], &mut batch).unwrap();
+        pending.publish(staged, &mut batch).unwrap();
+        let officers: [PersonId; 2] = ["b.officer".parse().unwrap(), "c.officer".parse().unwrap()];
+        for officer in &officers {
+            std::fs::write(pending.approval_path(&id, officer), "x").unwrap();
+        }
+        pending.drop_unknown_approvals(&id, &officers[..1]).unwrap();
+        assert!(pending.approval_path(&id, &officers[0]).exists());
+        assert!(!pending.approval_path(&id, &officers[1]).exists());
+        assert!(matches!(
+            pending.approval(&id, &officers[0]),
+            Err(PendingError::Approval { .. })
+        ));
+    }
+}
