@@ -59,3 +59,103 @@ pub fn verify_administrators(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sshsig::forge::Forge;
+    use crate::sshsig::{KeyKind, SshsigError};
+
+    const LIST: &[u8] = b"version = 1";
+
+    fn forge(seed: u8) -> Forge {
+        let mut forge = Forge::new(KeyKind::SkEd25519, seed);
+        forge.namespace = Namespace::TrustList.as_str();
+        forge
+    }
+
+    fn verify(signatures: &[Signature]) -> Result<(), AdministratorError> {
+        let administrators = [1, 2, 3].map(|seed| forge(seed).public_key());
+        verify_administrators(LIST, signatures, Namespace::TrustList, &administrators)
+    }
+
+    fn not_signed(valid: usize, fault: Option<SshsigError>) -> Result<(), AdministratorError> {
+        Err(AdministratorError::NotSigned {
+            valid,
+            namespace: Namespace::TrustList,
+            fault,
+        })
+    }
+
+    #[test]
+    fn two_distinct_administrators_suffice() {
+        assert_eq!(
+            verify(&[forge(1).signature(LIST), forge(3).signature(LIST)]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn one_administrator_twice_is_one() {
+        let mut again = forge(1);
+        again.flags = 5;
+        assert_eq!(verify(&[]), not_signed(0, None));
+        assert_eq!(verify(&[forge(1).signature(LIST)]), not_signed(1, None));
+        assert_eq!(
+            verify(&[forge(1).signature(LIST), again.signature(LIST)]),
+            not_signed(1, None)
+        );
+    }
+
+    #[test]
+    fn strangers_and_signatures_over_other_bytes_count_for_nothing() {
+        let good = forge(1).signature(LIST);
+        assert_eq!(
+            verify(&[good.clone(), forge(9).signature(LIST)]),
+            not_signed(1, None)
+        );
+        let stale = forge(2).signature(b"version = 0");
+        assert_eq!(
+            verify(&[good.clone(), stale.clone()]),
+            not_signed(1, Some(SshsigError::Mismatch))
+        );
+        assert_eq!(verify(&[good, stale, forge(3).signature(LIST)]), Ok(()));
+    }
+
+    #[test]
+    fn a_signature_for_a_bundle_puts_no_list_into_force() {
+        let mut other = forge(2);
+        other.namespace = Namespace::Bundle.as_str();
+        assert!(verify(&[forge(1).signature(LIST), other.signature(LIST)]).is_err());
+    }
+
+    #[test]
+    fn an_untouched_token_puts_no_list_into_force() {
+        let mut other = forge(2);
+        other.flags = 0;
+        assert_eq!(
+            verify(&[forge(1).signature(LIST), other.signature(LIST)]),
+            not_signed(1, Some(SshsigError::NoUserPresence))
+        );
+    }
+
+    #[test]
+    fn administrators_are_two_and_distinct_in_secret() {
+        let [one, two] = [1, 2].map(|seed| forge(seed).public_key());
+        let plain = Forge::new(KeyKind::Ed25519, 1).public_key();
+        assert_eq!(check_administrators(&[]), Err(AdministratorError::TooFew));
+        assert_eq!(
+            check_administrators(std::slice::from_ref(&one)),
+            Err(AdministratorError::TooFew)
+        );
+        assert_eq!(
+            check_administrators(&[one.clone(), one.clone()]),
+            Err(AdministratorError::SharedKey)
+        );
+        assert_eq!(
+            check_administrators(&[one.clone(), plain]),
+            Err(AdministratorError::SharedKey)
+        );
+        assert_eq!(check_administrators(&[one, two]), Ok(()));
+    }
+}

@@ -190,3 +190,127 @@ impl Person {
         (format!("person {}", self.id), sentence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::sample::{self, B, C, D, list_with, software, token};
+    use super::*;
+
+    fn now() -> UtcTime {
+        "2026-11-23T00:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_list_explains_itself() {
+        let lines = sample::list().explain().join("\n");
+        for sentence in [
+            "trust list version 7 for channel 0123456789abcdef0123456789abcdef, issued 2026-11-22T00:00:00Z",
+            "only security keys may approve",
+            "OPEN (OPEN MARKING, the lowest): 2 officers must approve; parts may be text/plain",
+            "SECRET (SECRET MARKING, above RESTRICTED): 3 officers must approve, each with PIN or biometrics",
+            "paris-desk takes cables up to RESTRICTED, with no category but CRISIS, LIMITE",
+            "a.person drafts from 2026-01-01T00:00:00Z until 2027-01-01T00:00:00Z",
+            "e.both drafts, and approves what others drafted from",
+            "c.officer approves from 2026-01-01T00:00:00Z until 2027-01-01T00:00:00Z, security key SHA256:",
+        ] {
+            assert!(lines.contains(sentence), "{sentence}\n{lines}");
+        }
+    }
+
+    #[test]
+    fn a_sound_list_gives_no_warning() {
+        assert_eq!(sample::list().warnings(now()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_classification_that_nobody_can_release_is_a_warning() {
+        let list = list_with("officers = 3", "officers = 4");
+        // With a.person as the drafter, four can approve; with e.both, three.
+        assert_eq!(list.warnings(now()), Vec::<String>::new());
+        let revoked = "id = \"d.officer\"\nrevoked = \"2026-06-01T00:00:00Z\"";
+        let list = list_with("id = \"d.officer\"", revoked);
+        assert_eq!(list.warnings(now()), Vec::<String>::new());
+        let list = TrustList::parse(
+            sample::changed("id = \"d.officer\"", revoked)
+                .replace("officers = 3", "officers = 4")
+                .as_bytes(),
+        );
+        let warnings = list.unwrap().warnings(now()).join("\n");
+        assert!(
+            warnings.contains("nobody can release SECRET: 4 officers must approve, and at most 3")
+        );
+        let later = "2027-01-01T00:00:00Z".parse().unwrap();
+        let warnings = sample::list().warnings(later).join("\n");
+        assert!(warnings.contains("nobody can release OPEN: no drafter is valid"));
+    }
+
+    #[test]
+    fn software_keys_are_a_warning_and_do_not_count_where_verification_is_asked() {
+        let mut text = sample::changed("allow-software-keys = false", "allow-software-keys = true");
+        for seed in [B, C, D] {
+            text = text.replace(&token(seed), &software(seed));
+        }
+        text = text.replace(&token(sample::B_SECOND), &software(sample::B_SECOND));
+        let warnings = TrustList::parse(text.as_bytes()).unwrap().warnings(now());
+        let warnings = warnings.join("\n");
+        assert!(warnings.contains("software keys may approve"));
+        assert!(warnings.contains("nobody can release RESTRICTED"));
+        assert!(!warnings.contains("nobody can release OPEN"));
+    }
+
+    #[test]
+    fn a_classification_above_every_mailbox_is_a_warning() {
+        let list = list_with(
+            "classification-max = \"SECRET\"",
+            "classification-max = \"OPEN\"",
+        );
+        assert_eq!(list.warnings(now()), ["no mailbox takes SECRET"]);
+    }
+
+    #[test]
+    fn a_difference_names_what_is_new_changed_and_gone() {
+        let old = sample::list();
+        assert_eq!(difference(&old, &old), Vec::<String>::new());
+        assert_eq!(
+            difference(&old, &list_with("version = 7", "version = 8")),
+            Vec::<String>::new()
+        );
+        for (from, to, sentence) in [
+            ("0123456789abcdef0", "0123456789abcdef1", "other channel"),
+            (
+                "allow-software-keys = false",
+                "allow-software-keys = true",
+                "changed: software keys may approve",
+            ),
+            (
+                "id = \"d.officer\"",
+                "id = \"f.officer\"",
+                "new: f.officer approves",
+            ),
+            (
+                "id = \"d.officer\"",
+                "id = \"f.officer\"",
+                "gone: d.officer approves",
+            ),
+            ("officers = 3", "officers = 2", "changed: SECRET"),
+            (
+                "id = \"c.officer\"",
+                "id = \"c.officer\"\nrevoked = \"2026-06-01T00:00:00Z\"",
+                "changed: c.officer",
+            ),
+            (&token(C), &token(99), "changed: c.officer"),
+            (
+                "categories = [\"LIMITE\", \"CRISIS\"]",
+                "categories = []",
+                "changed: paris-desk",
+            ),
+        ] {
+            let lines = difference(&old, &list_with(from, to));
+            assert!(
+                lines.iter().any(|line| line.starts_with(sentence)),
+                "{lines:?}"
+            );
+        }
+    }
+}

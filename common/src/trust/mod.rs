@@ -7,6 +7,8 @@ mod check;
 mod error;
 mod explain;
 mod file;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use administrators::{check_administrators, verify_administrators};
 pub use error::{AdministratorError, Fault, TrustError};
