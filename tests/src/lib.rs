@@ -2,4 +2,5 @@
 //! and runs the real programs, and what the benchmarks and end-to-end tests share.
 
 pub mod harness;
+pub mod loopback;
 pub mod wire;

@@ -12,22 +12,6 @@ use super::keys::KeyPair;
 const DAY_S: u64 = 86_400;
 /// The largest body that the harness's classifications allow: 64 GiB.
 const CABLE_BYTES_MAX: u64 = 64 << 30;
-/// Media types that every classification of the harness allows.
-const MEDIA_TYPES: [&str; 12] = [
-    "text/plain",
-    "text/csv",
-    "application/pdf",
-    "application/json",
-    "application/xml",
-    "application/zip",
-    "application/octet-stream",
-    "image/jpeg",
-    "image/png",
-    "image/tiff",
-    "image/gif",
-    "message/rfc822",
-];
-
 /// Everybody who has a key.
 #[derive(Debug)]
 pub struct Roster {
@@ -67,7 +51,13 @@ impl Roster {
     }
 
     /// The text of a trust list, issued a day before `now`.
-    pub fn trust_list(&self, channel: &str, version: u32, now: UtcTime) -> String {
+    pub fn trust_list(
+        &self,
+        channel: &str,
+        version: u32,
+        now: UtcTime,
+        media_types: &[String],
+    ) -> String {
         let day = |offset: i64| {
             let seconds = offset.unsigned_abs() * DAY_S;
             match offset < 0 {
@@ -108,7 +98,7 @@ impl Roster {
                 text,
                 "\n[[classification]]\nid = \"{id}\"\nmarking = \"{marking}\"\n\
                  officers = {officers}\nuser-verification = false\n\
-                 media-types = {MEDIA_TYPES:?}\ncable-bytes-max = {CABLE_BYTES_MAX}\n\
+                 media-types = {media_types:?}\ncable-bytes-max = {CABLE_BYTES_MAX}\n\
                  validity-days-max = 30\n",
             );
         }
@@ -200,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let roster = Roster::generate(folder.path()).expect("ssh-keygen is installed");
         let now = UtcTime::from_s(1_795_384_398);
-        let text = roster.trust_list("0123456789abcdef0123456789abcdef", 1, now);
+        let text = roster.trust_list("0123456789abcdef0123456789abcdef", 1, now, &[]);
         for id in Roster::OFFICERS {
             assert!(text.contains(&format!("id = \"{id}\"")));
         }

@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use crate::wire::LineConditions;
 
+/// Media types that the harness's classifications allow unless more are asked for.
+const MEDIA_TYPES: [&str; 5] = [
+    "text/plain",
+    "application/pdf",
+    "image/jpeg",
+    "image/png",
+    "application/octet-stream",
+];
+
 /// The line between the hosts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Line {
@@ -35,6 +44,8 @@ pub struct Settings {
     pub interleave: String,
     /// Slots in the first bundle.
     pub slots: u32,
+    /// Media types that every classification allows.
+    pub media_types: Vec<String>,
     /// The line.
     pub line: Line,
     /// Lines added at the end of sender.toml (whole tables).
@@ -57,6 +68,7 @@ impl Default for Settings {
             passes: 2,
             interleave: "20 ms".to_owned(),
             slots: 64,
+            media_types: MEDIA_TYPES.map(str::to_owned).to_vec(),
             line: Line::Direct,
             sender_extra: String::new(),
             receiver_extra: String::new(),

@@ -157,9 +157,10 @@ impl World {
     /// # Errors
     /// When the channel's id cannot be read.
     pub fn trust_list(&self, version: u32) -> Result<String> {
+        let types = &self.settings.media_types;
         Ok(self
             .roster
-            .trust_list(&self.courier.channel()?, version, utc_now()))
+            .trust_list(&self.courier.channel()?, version, utc_now(), types))
     }
 
     /// Signs a trust list as both administrators and imports it.

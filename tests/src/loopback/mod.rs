@@ -1,0 +1,9 @@
+//! `valise-loopback`: the whole way of a cable on one PC, and what happened on it.
+
+mod options;
+mod report;
+mod run;
+
+pub use options::{LinkKind, Options};
+pub use report::{CableReport, Report, Step};
+pub use run::run;

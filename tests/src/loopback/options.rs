@@ -1,0 +1,210 @@
+//! The command line of `valise-loopback`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use valise_common::units::{ByteSize, Percent, Rate, Span};
+
+use crate::harness::{Line, Settings};
+use crate::wire::LineConditions;
+
+/// Interleaving covers this many mean bursts: bursts are of random length, and their long tail
+/// must fit too.
+const BURSTS_COVERED: u32 = 4;
+/// What the configuration's default is.
+const INTERLEAVE_MIN: Duration = Duration::from_millis(20);
+
+/// The kind of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinkKind {
+    /// UDP datagrams.
+    Udp,
+    /// A serial line.
+    Serial,
+}
+
+/// Sends cables the whole way on this machine: makes keys, commissions both hosts in a temporary
+/// folder, starts the real programs with a seeded lossy line between them, submits the files (or
+/// generated ones), approves them as two officers, waits, and compares every released byte.
+///
+/// Exit status: 0 if every cable arrived once and unchanged, 1 if not, 2 for wrong usage, 3 if the
+/// system failed.
+///
+/// Example:
+///   valise-loopback cable.txt annex.pdf --loss 5% --burst 20ms --reorder 2%
+#[derive(Debug, Clone, Parser)]
+#[command(name = "valise-loopback", version, verbatim_doc_comment)]
+pub struct Options {
+    /// Files to send, each as a cable of its own; generated ones when there are none.
+    pub files: Vec<PathBuf>,
+    /// How many cables are generated, or how often each file is sent.
+    #[arg(long, default_value_t = 1)]
+    pub count: u32,
+    /// Bytes of a generated cable, as a number or as "200 MiB".
+    #[arg(long, default_value = "1048576", value_parser = parse_size)]
+    pub size: u64,
+    /// The kind of the link.
+    #[arg(long, value_enum, default_value = "udp")]
+    pub link: LinkKind,
+    /// The share of datagrams that the line loses.
+    #[arg(long, default_value = "0%")]
+    pub loss: Percent,
+    /// The mean length of a burst of loss; without it, losses are independent.
+    #[arg(long, default_value = "0ms")]
+    pub burst: Span,
+    /// The share that is overtaken by later datagrams.
+    #[arg(long, default_value = "0%")]
+    pub reorder: Percent,
+    /// The share that arrives twice.
+    #[arg(long, default_value = "0%")]
+    pub duplicate: Percent,
+    /// The share that arrives with flipped bits.
+    #[arg(long, default_value = "0%")]
+    pub corrupt: Percent,
+    /// What all chance of the line and all generated content follow from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The sender's rate on the link, such as "100 Mbit/s" or "unlimited".
+    #[arg(long, default_value = "100 Mbit/s")]
+    pub rate: Rate,
+    /// flash, immediate, priority or routine.
+    #[arg(long, default_value = "routine")]
+    pub precedence: String,
+    /// Keep keys, configurations, state and logs in this new folder.
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+    /// Print one JSON document instead of the summary.
+    #[arg(long)]
+    pub json: bool,
+    /// Bytes of a datagram.
+    #[arg(long, default_value_t = 1472)]
+    pub datagram_bytes: u16,
+    /// Repair symbols of each pass, for each source symbol.
+    #[arg(long, default_value = "25%")]
+    pub repair: Percent,
+    /// How often the source symbols are sent.
+    #[arg(long, default_value_t = 2)]
+    pub passes: u8,
+    /// The burst that interleaving must survive; four times --burst, and 20ms at least, if not given.
+    #[arg(long)]
+    pub interleave: Option<Span>,
+    /// Constant rate: noise when there is nothing to send.
+    #[arg(long)]
+    pub cover: bool,
+    /// Give up after this time; chosen by the amount and the rate if not given.
+    #[arg(long)]
+    pub timeout: Option<Span>,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    if let Ok(bytes) = text.parse::<u64>() {
+        return Ok(bytes);
+    }
+    text.parse::<ByteSize>()
+        .map(|size| size.0)
+        .map_err(|error| error.to_string())
+}
+
+impl Options {
+    /// How many cables will be sent.
+    pub fn cable_count(&self) -> u32 {
+        let files = u32::try_from(self.files.len().max(1)).unwrap_or(u32::MAX);
+        files.saturating_mul(self.count)
+    }
+
+    /// What the hosts and the line are set up with.
+    pub fn settings(&self) -> Settings {
+        let interleave = match self.interleave {
+            Some(span) => span,
+            None => Span((self.burst.0 * BURSTS_COVERED).max(INTERLEAVE_MIN)),
+        };
+        let conditions = LineConditions {
+            loss: self.loss,
+            burst: self.burst.0,
+            reorder: self.reorder,
+            duplicate: self.duplicate,
+            corrupt: self.corrupt,
+            ..LineConditions::CLEAN
+        };
+        Settings {
+            rate: self.rate.to_string(),
+            datagram_bytes: self.datagram_bytes,
+            cover: self.cover,
+            repair: self.repair.to_string(),
+            passes: self.passes,
+            interleave: interleave.to_string(),
+            slots: self.cable_count().saturating_add(16).max(64),
+            line: Line::Wire {
+                conditions,
+                seed: self.seed,
+            },
+            keep: self.keep.clone(),
+            ..Settings::default()
+        }
+    }
+
+    /// How long the whole may take: three times what the link needs, and a minute.
+    pub fn time_limit(&self, body_bytes: u64) -> Duration {
+        if let Some(span) = self.timeout {
+            return span.0;
+        }
+        let bits_per_second = match self.rate {
+            Rate::BitsPerSecond(bits) => bits,
+            // Slower than this no machine of today reads and writes.
+            Rate::Unlimited => 200_000_000,
+        };
+        let sent_bytes =
+            (body_bytes + self.repair.of_ceil(body_bytes)).saturating_mul(u64::from(self.passes));
+        let link_s = sent_bytes.saturating_mul(8) / bits_per_second.max(1);
+        let cables_s = u64::from(self.cable_count()) / 5;
+        Duration::from_secs(60 + link_s.saturating_mul(3) + cables_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Options {
+        let words = std::iter::once("valise-loopback").chain(arguments.split_whitespace());
+        Options::try_parse_from(words).expect("a valid command line")
+    }
+
+    #[test]
+    fn the_line_of_the_manual_is_understood() {
+        let options = parse(
+            "a.txt b.pdf --count 2 --size 4096 --link udp --loss 5% --burst 20ms --reorder 2% \
+             --duplicate 1% --corrupt 0.1% --seed 7 --rate 1Gbit/s --precedence flash --keep /tmp/x",
+        );
+        assert_eq!(options.cable_count(), 4);
+        let settings = options.settings();
+        assert_eq!(settings.interleave, "80 ms");
+        let Line::Wire { conditions, seed } = settings.line else {
+            panic!("a wire")
+        };
+        assert_eq!(
+            (conditions.loss.ppm(), conditions.corrupt.ppm(), seed),
+            (50_000, 1_000, 7)
+        );
+    }
+
+    #[test]
+    fn sizes_are_numbers_or_quantities() {
+        assert_eq!(parse("--size 4096").size, 4096);
+        assert_eq!(parse("--size 1KiB").size, 1024);
+        let wrong = Options::try_parse_from(["valise-loopback", "--size", "big"]);
+        assert!(wrong.is_err());
+    }
+
+    #[test]
+    fn the_time_limit_grows_with_the_amount_and_shrinks_with_the_rate() {
+        let slow = parse("--rate 1Mbit/s").time_limit(1 << 30);
+        let fast = parse("--rate 1Gbit/s").time_limit(1 << 30);
+        assert!(slow > fast && fast > Duration::from_secs(60));
+        assert_eq!(
+            parse("--timeout 5s").time_limit(1 << 40),
+            Duration::from_secs(5)
+        );
+    }
+}

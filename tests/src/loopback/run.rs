@@ -1,0 +1,404 @@
+//! One run of the harness, from the keys to the comparison.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use valise_common::manifest::MediaType;
+
+use super::options::{LinkKind, Options};
+use super::report::{CableReport, Report, Step};
+use crate::harness::{
+    HarnessError, Host, Observer, Programs, Released, Result, Role, Settings, Submission, World,
+};
+
+/// How often the receiver is asked for the states of its serials while cables are awaited.
+const STATES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A cable on its way.
+struct Travelling {
+    submission: Submission,
+    report: CableReport,
+    approved: Instant,
+}
+
+/// Sends everything that the options ask for and reports what happened.
+///
+/// # Errors
+/// When the harness itself could not work; a cable that did not arrive is in the report instead.
+pub fn run(options: &Options) -> Result<Report> {
+    if options.link == LinkKind::Serial {
+        let text = "the serial link is not part of this version yet; use --link udp";
+        return Err(HarnessError::Wrong(text.to_owned()));
+    }
+    for file in &options.files {
+        if let Err(error) = std::fs::File::open(file) {
+            return Err(HarnessError::io("open", file, error));
+        }
+    }
+    let progress = Progress::new(options);
+    progress.say("making keys and commissioning both hosts");
+    let settings = with_media_types_of(options.settings(), &options.files);
+    let mut world = World::commission(Programs::beside_this()?, settings)?;
+    progress.say("starting the programs and the line");
+    world.start()?;
+    let sender = world.state(Host::Sender);
+    let receiver = world.state(Host::Receiver);
+    let observer = Observer::start(
+        &[
+            sender.join("outbox"),
+            sender.join("progress"),
+            receiver.join("inbox"),
+        ],
+        &[receiver.join("released")],
+    )?;
+    let files = files_to_send(options, &world)?;
+    let start = Instant::now();
+    let mut travelling = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        progress.say(&format!(
+            "submitting and approving cable {} of {}",
+            index + 1,
+            files.len()
+        ));
+        travelling.push(send_one(&world, options, file, index, start)?);
+    }
+    let body_bytes = travelling.iter().map(|cable| cable.report.bytes).sum();
+    progress.begin(body_bytes);
+    let failures = await_all(&mut world, options, &mut travelling, &progress, body_bytes)?;
+    for cable in &mut travelling {
+        complete(&world, &observer, cable, start)?;
+    }
+    let last = travelling
+        .iter()
+        .filter_map(|cable| cable.report.steps.last());
+    let elapsed_s = last.map(|step| step.at_s).fold(0.0, f64::max);
+    progress.finish();
+    let cables: Vec<CableReport> = travelling.into_iter().map(|cable| cable.report).collect();
+    let settings = world.settings().clone();
+    let wire = {
+        // The wire writes its final counts when it is told to end.
+        world.stop("wire")?;
+        world.wire_statistics()
+    };
+    Ok(Report {
+        ok: failures.is_empty() && cables.iter().all(|cable| cable.failure.is_none()),
+        cables,
+        failures,
+        wire,
+        body_bytes,
+        elapsed_s,
+        rate: settings.rate,
+        passes: settings.passes,
+        repair: settings.repair,
+        interleave: settings.interleave,
+        receiver: world.view(Role::Receive).unwrap_or_default(),
+    })
+}
+
+fn with_media_types_of(mut settings: Settings, files: &[PathBuf]) -> Settings {
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let media_type = MediaType::for_file_name(&name).to_string();
+        if !settings.media_types.contains(&media_type) {
+            settings.media_types.push(media_type);
+        }
+    }
+    settings
+}
+
+/// The files given, each as often as asked; or generated ones.
+fn files_to_send(options: &Options, world: &World) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for number in 0..options.count {
+        if options.files.is_empty() {
+            let name = format!("generated-{:03}.bin", number + 1);
+            let seed = options
+                .seed
+                .wrapping_mul(1_000_003)
+                .wrapping_add(u64::from(number));
+            files.push(world.generate_file(&name, options.size, seed)?);
+        } else {
+            files.extend_from_slice(&options.files);
+        }
+    }
+    Ok(files)
+}
+
+fn send_one(
+    world: &World,
+    options: &Options,
+    file: &std::path::Path,
+    index: usize,
+    start: Instant,
+) -> Result<Travelling> {
+    let mut submission =
+        Submission::new(&format!("Loopback cable {}", index + 1), &[file.to_owned()]);
+    submission.precedence.clone_from(&options.precedence);
+    let bytes = submission.body_bytes()?;
+    let step = |state: &str| Step {
+        state: state.to_owned(),
+        at_s: start.elapsed().as_secs_f64(),
+    };
+    let message_id = world.submit(&submission)?;
+    let mut steps = vec![step("submitted")];
+    for (index, officer) in world.roster.officers[..2].iter().enumerate() {
+        world.approve(&message_id, officer)?;
+        steps.push(step(&format!("approved {} of 2", index + 1)));
+    }
+    let report = CableReport {
+        file: file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        bytes,
+        precedence: options.precedence.clone(),
+        message_id,
+        serial: None,
+        steps,
+        seconds: None,
+        link_seconds: None,
+        failure: None,
+    };
+    Ok(Travelling {
+        submission,
+        report,
+        approved: Instant::now(),
+    })
+}
+
+/// Waits until every cable is released, or is known not to be, or time is up.
+fn await_all(
+    world: &mut World,
+    options: &Options,
+    travelling: &mut [Travelling],
+    progress: &Progress,
+    body_bytes: u64,
+) -> Result<Vec<String>> {
+    let released_folder = world.released_folder();
+    let folders = [released_folder.clone(), released_folder.join("paris-desk")];
+    let sizes: BTreeMap<String, u64> = travelling
+        .iter()
+        .map(|cable| (cable.report.message_id.clone(), cable.report.bytes))
+        .collect();
+    let mut asked = Instant::now();
+    let mut refused = None;
+    let result = world.await_alive(
+        "all cables",
+        options.time_limit(body_bytes),
+        &folders,
+        |world| {
+            let released = world.released()?;
+            let arrived: u64 = released
+                .iter()
+                .filter_map(|cable| sizes.get(&cable.message_id))
+                .sum();
+            progress.show(arrived, released.len(), sizes.len(), world);
+            if released.len() >= sizes.len() {
+                return Ok(Some(()));
+            }
+            if asked.elapsed() > STATES_INTERVAL {
+                asked = Instant::now();
+                refused = unreleased(world)?;
+                return Ok(refused.is_some().then_some(()));
+            }
+            Ok(None)
+        },
+    );
+    match result {
+        Ok(()) => Ok(refused.into_iter().collect()),
+        Err(error @ HarnessError::Timeout { .. }) => Ok(vec![error.to_string()]),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the receiver says of serials that will not be released by themselves, when none of the
+/// others is still under way.
+fn unreleased(world: &World) -> Result<Option<String>> {
+    let list = world.json(Host::Receiver, &["list"])?;
+    let mut stuck = Vec::new();
+    for entry in list.as_array().map(Vec::as_slice).unwrap_or_default() {
+        match entry["state"].as_str().unwrap_or_default() {
+            "released" => {}
+            "missing" | "quarantined" | "discarded" | "not-sent" | "void" => {
+                let reason = entry["reason"].as_str().unwrap_or("no reason given");
+                stuck.push(format!(
+                    "serial {} is {}: {reason}",
+                    entry["serial"], entry["state"]
+                ));
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok((!stuck.is_empty()).then(|| stuck.join("; ")))
+}
+
+/// Compares a cable that arrived, and fills in its way.
+fn complete(
+    world: &World,
+    observer: &Observer,
+    cable: &mut Travelling,
+    start: Instant,
+) -> Result<()> {
+    let mut found = world.released()?;
+    found.retain(|released| released.message_id == cable.report.message_id);
+    let released: &Released = match found.as_slice() {
+        [one] => one,
+        [] => {
+            cable.report.failure = Some("it was not released".to_owned());
+            return Ok(());
+        }
+        several => {
+            cable.report.failure = Some(format!("it was released {} times", several.len()));
+            return Ok(());
+        }
+    };
+    cable.report.serial = Some(released.serial);
+    if let Err(error) = released.compare(&cable.submission) {
+        cable.report.failure = Some(error.to_string());
+    }
+    let serial = released.serial.to_string();
+    let sender = world.state(Host::Sender);
+    let in_outbox = |name: &str| {
+        name.ends_with(".container") && name.split('-').nth(1) == Some(serial.as_str())
+    };
+    let in_inbox = |name: &str| {
+        name.ends_with(".container") && name.split('-').next() == Some(serial.as_str())
+    };
+    let inbox = world.state(Host::Receiver).join("inbox");
+    let mailbox = released.folder.parent().unwrap_or(&released.folder);
+    let name = released
+        .folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let at = observer.first(mailbox, |seen| *seen == *name);
+    let seen = [
+        ("sealed", observer.first(&sender.join("outbox"), in_outbox)),
+        (
+            "transmitting",
+            observer.first(&sender.join("progress"), |name| name == serial),
+        ),
+        ("complete", observer.first(&inbox, in_inbox)),
+        ("released", at),
+    ];
+    for (state, at) in seen {
+        let Some(at) = at else { continue };
+        let at_s = at.saturating_duration_since(start).as_secs_f64();
+        cable.report.steps.push(Step {
+            state: state.to_owned(),
+            at_s,
+        });
+    }
+    cable.report.steps.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    if let (Some(at), Some(first)) = (at, cable.report.steps.first()) {
+        let submitted = start + Duration::try_from_secs_f64(first.at_s).unwrap_or_default();
+        let since = |earlier| at.saturating_duration_since(earlier).as_secs_f64();
+        cable.report.seconds = Some(since(submitted));
+        cable.report.link_seconds = Some(since(cable.approved));
+    }
+    Ok(())
+}
+
+/// What a person sees meanwhile: bars on a terminal, lines elsewhere, nothing with `--json`.
+struct Progress {
+    bar: ProgressBar,
+    lines: bool,
+}
+
+impl Progress {
+    fn new(options: &Options) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !options.json;
+        let bar = ProgressBar::with_draw_target(
+            None,
+            if terminal {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::hidden()
+            },
+        );
+        bar.set_style(style("{spinner} {msg}"));
+        Self {
+            bar,
+            lines: !terminal && !options.json,
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+        self.bar.tick();
+        if self.lines {
+            eprintln!("{text}");
+        }
+    }
+
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        self.bar.set_style(style(
+            "{elapsed:>4} [{bar:40}] {bytes}/{total_bytes}  {msg}",
+        ));
+        if self.lines {
+            eprintln!("waiting for the release of all cables");
+        }
+    }
+
+    fn show(&self, released_bytes: u64, released: usize, all: usize, world: &World) {
+        let under_way = world
+            .view(Role::Receive)
+            .map_or(0, |view| assembled_bytes(&view));
+        self.bar.set_position(released_bytes + under_way);
+        let wire = world.wire_statistics();
+        self.bar.set_message(format!(
+            "released {released} of {all}; {} datagrams, {} lost",
+            wire.received, wire.lost
+        ));
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Bytes of the containers that `receive` is collecting, as far as their symbols came.
+fn assembled_bytes(view: &serde_json::Value) -> u64 {
+    let sets = view["assembling"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let bytes = |set: &serde_json::Value| -> Option<u64> {
+        let (have, need) = (set["have_symbols"].as_u64()?, set["need_symbols"].as_u64()?);
+        let whole = set["container_bytes"].as_u64()?;
+        u64::try_from(u128::from(whole) * u128::from(have.min(need)) / u128::from(need.max(1))).ok()
+    };
+    sets.iter().filter_map(bytes).sum()
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_is_counted_by_its_symbols() {
+        let view = serde_json::json!({"assembling": [
+            {"serial": 1, "container_bytes": 1000, "have_symbols": 5, "need_symbols": 10},
+            {"serial": 2, "container_bytes": 1000, "have_symbols": 30, "need_symbols": 10},
+        ]});
+        assert_eq!(assembled_bytes(&view), 1500);
+        assert_eq!(assembled_bytes(&serde_json::Value::Null), 0);
+    }
+
+    #[test]
+    fn the_media_types_of_the_files_are_allowed_by_the_trust_list() {
+        let settings = with_media_types_of(Settings::default(), &["a.odt".into(), "b.txt".into()]);
+        let added = |wanted: &str| settings.media_types.iter().filter(|t| *t == wanted).count();
+        assert_eq!(added("application/vnd.oasis.opendocument.text"), 1);
+        assert_eq!(added("text/plain"), 1);
+    }
+}
