@@ -302,7 +302,7 @@ impl ReceiverState {
         /// Containers that receive is collecting.
         assembly => "assembly";
         /// What receive has completed, so that it is not collected again.
-        completed => "completed";
+        completed => "assembly/completed";
         /// Published cables, a folder a mailbox.
         released => "released";
         /// Cables on their way to being published.
