@@ -1,0 +1,235 @@
+//! The UDP end of a link: many datagrams a system call, and a count of those that the kernel had to drop.
+//!
+//! The kernel hands over whole trains of datagrams of one size (UDP_GRO), several trains a call (`recvmmsg`). They stay
+//! where they were received, and are opened there.
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, getsockopt, recvmmsg, setsockopt, sockopt,
+};
+use valise_common::units::ByteSize;
+
+/// Bytes of the largest UDP message, and so of the longest train.
+pub const MESSAGE_BYTES: usize = 65_536;
+
+/// Messages that one call takes.
+pub const MESSAGES_MAX: usize = 16;
+
+/// Bytes of a buffer for [`UdpLink::receive`].
+pub const BUFFER_BYTES: usize = MESSAGE_BYTES * MESSAGES_MAX;
+
+/// How long [`UdpLink::receive`] waits, so that a reader notices when it is to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What the kernel granted of the receive buffer that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// Bytes that the configuration asks for.
+    pub asked: ByteSize,
+    /// Bytes that the kernel gave; it holds about so many bytes of datagrams while nobody reads.
+    pub granted: ByteSize,
+}
+
+/// A train of datagrams in the buffer: `bytes`, cut into pieces of `datagram_bytes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Train {
+    /// Where it stands.
+    pub bytes: Range<usize>,
+    /// The size of its datagrams; the last may be shorter.
+    pub datagram_bytes: usize,
+}
+
+/// A bound UDP socket.
+#[derive(Debug)]
+pub struct UdpLink {
+    socket: UdpSocket,
+    // The kernel's counter of drops has 32 bits and starts with the socket.
+    drops_seen: u32,
+    drops: u64,
+}
+
+impl UdpLink {
+    /// Binds the socket and asks for a receive buffer: beyond the system's limit if this process may, else up to it.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn open(listen: SocketAddr, asked: ByteSize) -> io::Result<(Self, Granted)> {
+        let socket = UdpSocket::bind(listen).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"))
+        })?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let wanted = usize::try_from(asked.0.min(BUFFER_ASKED_MAX)).map_err(io::Error::other)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &wanted)?;
+        }
+        // The kernel doubles what it is asked for, to pay for its own structures, and reports the double.
+        let granted = getsockopt(&socket, sockopt::RcvBuf)? / 2;
+        let granted = ByteSize(u64::try_from(granted).map_err(io::Error::other)?);
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        // A kernel without it hands over datagrams one by one, which is slower and otherwise the same.
+        if let Err(error) = setsockopt(&socket, sockopt::UdpGroSegment, &true) {
+            tracing::info!(%error, "the kernel does not join datagrams; receiving takes more time");
+        }
+        Ok((
+            Self {
+                socket,
+                drops_seen: 0,
+                drops: 0,
+            },
+            Granted { asked, granted },
+        ))
+    }
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Datagrams that the kernel dropped because its buffer was full, as far as it has told: it tells with the next
+    /// datagram that arrives.
+    pub fn kernel_drops(&self) -> u64 {
+        self.drops
+    }
+
+    /// Waits a tenth of a second for datagrams and takes what is there. `trains` is emptied first; it says where they are.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    pub fn receive(&mut self, buffer: &mut [u8], trains: &mut Vec<Train>) -> io::Result<()> {
+        trains.clear();
+        assert_eq!(
+            buffer.len(),
+            BUFFER_BYTES,
+            "a buffer of every message's full length"
+        );
+        // Made anew for each call: the kernel shortens the room for control messages to what it used, and nix would hand
+        // it the shortened room the next time.
+        let mut headers =
+            MultiHeaders::<()>::preallocate(MESSAGES_MAX, Some(cmsg_space!(i32, u32)));
+        let mut pieces = buffer.chunks_mut(MESSAGE_BYTES);
+        let mut slices: [[IoSliceMut; 1]; MESSAGES_MAX] =
+            std::array::from_fn(|_| [IoSliceMut::new(pieces.next().unwrap_or_default())]);
+        let received = recvmmsg(
+            self.socket.as_raw_fd(),
+            &mut headers,
+            slices.iter_mut(),
+            MsgFlags::MSG_WAITFORONE,
+            None,
+        );
+        let received = match received {
+            Ok(received) => received,
+            // An ICMP answer to something that was never sent from here; the socket is as good as before.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        for (place, message) in received.enumerate() {
+            let start = place * MESSAGE_BYTES;
+            let mut train = Train {
+                bytes: start..start + message.bytes,
+                datagram_bytes: message.bytes,
+            };
+            for control in message.cmsgs().into_iter().flatten() {
+                match control {
+                    ControlMessageOwned::UdpGroSegments(bytes) => {
+                        train.datagram_bytes = usize::try_from(bytes).unwrap_or(message.bytes);
+                    }
+                    ControlMessageOwned::RxqOvfl(drops) => {
+                        self.drops += u64::from(drops.wrapping_sub(self.drops_seen));
+                        self.drops_seen = drops;
+                    }
+                    _ => {}
+                }
+            }
+            trains.push(train);
+        }
+        Ok(())
+    }
+}
+
+/// The kernel's option is a signed 32-bit number, and it doubles it.
+const BUFFER_ASKED_MAX: u64 = (1 << 30) - 1;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    fn link() -> (UdpLink, UdpSocket) {
+        let (link, granted) =
+            UdpLink::open("127.0.0.1:0".parse().unwrap(), ByteSize(1 << 16)).unwrap();
+        assert!(granted.granted.0 >= 1 << 16);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(link.local_addr().unwrap()).unwrap();
+        (link, sender)
+    }
+
+    fn datagrams(buffer: &[u8], trains: &[Train]) -> Vec<Vec<u8>> {
+        let pieces = trains
+            .iter()
+            .flat_map(|train| buffer[train.bytes.clone()].chunks(train.datagram_bytes.max(1)));
+        pieces.map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn datagrams_of_any_length_arrive_each_on_its_own() {
+        let (mut link, sender) = link();
+        let sent: Vec<Vec<u8>> = (0..40_u8)
+            .map(|n| vec![n; usize::from(n) * 7 + 1])
+            .collect();
+        for datagram in &sent {
+            sender.send(datagram).unwrap();
+        }
+        sender.send(&[]).unwrap();
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        let mut arrived = Vec::new();
+        while arrived.len() < sent.len() {
+            link.receive(&mut buffer, &mut trains).unwrap();
+            arrived.extend(datagrams(&buffer, &trains));
+        }
+        assert_eq!(arrived, sent);
+    }
+
+    #[test]
+    fn a_train_of_datagrams_comes_apart_again() {
+        let (mut link, sender) = link();
+        setsockopt(&sender, sockopt::UdpGsoSegment, &1000).unwrap();
+        let train: Vec<u8> = (0..10_500_u32).map(|n| (n / 1000) as u8).collect();
+        sender.send(&train).unwrap();
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        let mut arrived = Vec::new();
+        while arrived.len() < 11 {
+            link.receive(&mut buffer, &mut trains).unwrap();
+            arrived.extend(datagrams(&buffer, &trains));
+        }
+        assert_eq!(
+            arrived,
+            train.chunks(1000).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_counted() {
+        let (mut link, sender) = link();
+        setsockopt(&link.socket, sockopt::RcvBuf, &4096).unwrap();
+        for _ in 0..200 {
+            sender.send(&[7; 1400]).unwrap();
+        }
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        link.receive(&mut buffer, &mut trains).unwrap();
+        let first = datagrams(&buffer, &trains).len() as u64;
+        // The count comes with the next datagram that finds room.
+        sender.send(&[8]).unwrap();
+        link.receive(&mut buffer, &mut trains).unwrap();
+        assert_eq!(link.kernel_drops(), 200 - first);
+    }
+}
