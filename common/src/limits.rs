@@ -74,6 +74,13 @@ pub const CODEC2_SYMBOLS_MAX: u32 = 32_768;
 pub const SETS_PER_SERIAL_MAX: usize = 4;
 /// Entries of a beacon.
 pub const BEACON_ENTRIES_MAX: usize = 32;
+/// Bytes of the blocks, with their repair symbols, that leave interleaved. A receiver collects as much at a time, so this
+/// stays well below its memory for assembly.
+pub const INTERLEAVE_BYTES_MAX: u64 = 16 << 20;
+/// Blocks that leave interleaved: each of a container of its own when cables are small, with a file open.
+pub const LANES_MAX: usize = 128;
+/// Bytes of repair symbols that a sender keeps until they leave.
+pub const REPAIR_BYTES_MAX: usize = 12 << 20;
 /// Counter of a session: 48 bits on the wire.
 pub const COUNTER_MAX: u64 = (1 << 48) - 1;
 /// Passes of a container: the pass number is one byte on the wire.

@@ -12,5 +12,17 @@ pub mod seal;
 /// Sealed → the order in which containers' passes leave.
 pub mod queue;
 
+/// Container → source blocks.
+pub mod chunk;
+
+/// Source block → symbols.
+pub mod fec;
+
+/// Symbols → the order in which they leave.
+pub mod interleave;
+
+/// Symbol → datagram.
+pub mod frame;
+
 /// Datagrams → when they may leave.
 pub mod pace;

@@ -1,0 +1,216 @@
+//! One container on its way: which pass, which blocks, and where it goes on after a restart.
+
+use std::collections::BTreeMap;
+
+use valise_common::fec::Geometry;
+use valise_common::fec::plan::pass_symbols;
+use valise_common::ids::{ContainerId, Serial};
+use valise_common::precedence::Precedence;
+use valise_common::units::{Mono, Percent, UtcTime};
+
+use crate::io::progress::Progress;
+use crate::stage::interleave::{Lane, Run};
+
+/// A sealed container as transmit knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Serial.
+    pub serial: Serial,
+    /// Precedence.
+    pub precedence: Precedence,
+    /// Until when a pass may begin.
+    pub not_after: UtcTime,
+    /// Its name on the link.
+    pub container: ContainerId,
+    /// How it is cut.
+    pub geometry: Geometry,
+    /// Passes wanted in all.
+    pub passes: u8,
+}
+
+/// What a container does now.
+#[derive(Debug)]
+pub enum Phase {
+    /// Its next pass waits since, or until, this time.
+    Waiting(Mono),
+    /// A pass is on the link.
+    OnLink(Pass),
+    /// All passes have been sent.
+    Done,
+    /// `not-after` came first. Gate will give it up.
+    Expired,
+}
+
+/// A pass on the link.
+#[derive(Debug)]
+pub struct Pass {
+    /// Symbols sent.
+    position: u64,
+    /// Blocks below this one are open or have been sent.
+    next_block: u64,
+    /// Symbols sent of each open block.
+    open: BTreeMap<u32, u32>,
+    /// What an earlier process had sent of the blocks from `next_block` on.
+    resumed: std::vec::IntoIter<u32>,
+}
+
+/// One container on its way.
+#[derive(Debug)]
+pub struct Transmission {
+    /// The container.
+    pub sealed: Sealed,
+    /// What it does now.
+    pub phase: Phase,
+    first_passes: u8,
+    passes_done: u8,
+    resume: Option<Progress>,
+    repair: Percent,
+}
+
+impl Transmission {
+    /// A container that gate has put into the outbox, now or before a restart.
+    pub fn new(sealed: Sealed, progress: Option<Progress>, repair: Percent, now: Mono) -> Self {
+        let first_passes = progress
+            .as_ref()
+            .map_or(sealed.passes, |known| known.first_passes);
+        let passes_done = progress.as_ref().map_or(0, |known| known.passes_done);
+        let phase = if passes_done < sealed.passes {
+            Phase::Waiting(now)
+        } else {
+            Phase::Done
+        };
+        let resume = progress.filter(|known| known.pass == passes_done);
+        Self {
+            sealed,
+            phase,
+            first_passes,
+            passes_done,
+            resume,
+            repair,
+        }
+    }
+
+    /// Passes sent to their end.
+    pub fn passes_done(&self) -> u8 {
+        self.passes_done
+    }
+
+    /// Whether it has had the passes that were wanted at first: a resend does not unsettle a serial.
+    pub fn is_settled(&self) -> bool {
+        self.passes_done >= self.first_passes
+    }
+
+    /// Begins the next pass, where an earlier process left it if one did.
+    pub fn begin_pass(&mut self) {
+        assert!(
+            matches!(self.phase, Phase::Waiting(_)),
+            "a pass begins once"
+        );
+        let resume = self.resume.take().filter(|known| self.fits(known));
+        let (block, lanes) = resume.map_or((0, Vec::new()), |known| (known.block, known.lanes));
+        let position = (0..block).map(|number| u64::from(self.count(number))).sum();
+        self.phase = Phase::OnLink(Pass {
+            position,
+            next_block: u64::from(block),
+            open: BTreeMap::new(),
+            resumed: lanes.into_iter(),
+        });
+    }
+
+    /// Opens the next block of the pass; `None` when all are open or sent.
+    pub fn open_block(&mut self) -> Option<Lane> {
+        let (geometry, repair) = (self.sealed.geometry, self.repair);
+        let Phase::OnLink(pass) = &mut self.phase else {
+            return None;
+        };
+        loop {
+            let block = u32::try_from(pass.next_block).ok()?;
+            let shape = geometry.block(block)?;
+            let symbols = pass_symbols(&shape, repair, self.passes_done);
+            pass.next_block += 1;
+            let sent = pass.resumed.next().unwrap_or(0).min(symbols.count());
+            pass.position += u64::from(sent);
+            if sent == symbols.count() {
+                continue;
+            }
+            pass.open.insert(block, sent);
+            return Some(Lane {
+                serial: self.sealed.serial,
+                pass: self.passes_done,
+                block,
+                source_count: u32::from(symbols.source_count()),
+                repair_count: u32::from(symbols.repair_count()),
+                sent,
+            });
+        }
+    }
+
+    /// Notes symbols that leave.
+    pub fn handle_sent(&mut self, run: &Run) {
+        let Phase::OnLink(pass) = &mut self.phase else {
+            return;
+        };
+        pass.position += u64::from(run.count);
+        if run.ends_lane() {
+            pass.open.remove(&run.lane.block);
+        } else {
+            pass.open.insert(run.lane.block, run.lane.sent + run.count);
+        }
+    }
+
+    /// Whether the last symbol of the pass has left.
+    pub fn is_pass_over(&self) -> bool {
+        let block_count = self.sealed.geometry.block_count();
+        matches!(&self.phase, Phase::OnLink(pass) if pass.open.is_empty() && pass.next_block == block_count)
+    }
+
+    /// Counts the pass that has been sent to its end. Its successor, if one is wanted, waits until `next_at`.
+    pub fn end_pass(&mut self, next_at: Mono) {
+        self.passes_done = self.passes_done.saturating_add(1);
+        let more = self.passes_done < self.sealed.passes;
+        self.phase = if more {
+            Phase::Waiting(next_at)
+        } else {
+            Phase::Done
+        };
+    }
+
+    /// What to write down of it.
+    pub fn progress(&self) -> Progress {
+        let mut progress = Progress {
+            serial: self.sealed.serial,
+            passes_done: self.passes_done,
+            first_passes: self.first_passes,
+            pass: self.passes_done,
+            position: 0,
+            block: 0,
+            lanes: Vec::new(),
+        };
+        if let Phase::OnLink(pass) = &self.phase {
+            let next_block = u32::try_from(pass.next_block).unwrap_or(u32::MAX);
+            let block = pass.open.keys().next().copied().unwrap_or(next_block);
+            let sent = |number| {
+                pass.open
+                    .get(&number)
+                    .copied()
+                    .unwrap_or(self.count(number))
+            };
+            progress.position = pass.position;
+            progress.block = block;
+            progress.lanes = (block..next_block).map(sent).collect();
+        } else if let (Phase::Waiting(_), Some(resume)) = (&self.phase, &self.resume) {
+            return resume.clone();
+        }
+        progress
+    }
+
+    fn count(&self, block: u32) -> u32 {
+        self.sealed.geometry.block(block).map_or(0, |shape| {
+            pass_symbols(&shape, self.repair, self.passes_done).count()
+        })
+    }
+
+    fn fits(&self, known: &Progress) -> bool {
+        u64::from(known.block) < self.sealed.geometry.block_count()
+    }
+}
