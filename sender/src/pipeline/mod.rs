@@ -425,6 +425,11 @@ impl Pipeline {
             progress: known.progress(),
             outlook,
         });
+        let class = self.class_mut(precedence);
+        if class.opening == Some(serial) {
+            // Its next pass waits for its turn in the queue.
+            class.opening = None;
+        }
         self.enqueue(serial);
         self.announce(serial);
         self.announcer.handle_pass();

@@ -147,8 +147,6 @@ impl World {
     }
 
     fn beacons(&self) -> Vec<(u64, &Beacon)> {
-        let beacon = |(time, sent): &'_ (u64, Sent)| (*time, sent.clone());
-        let _ = beacon;
         self.sent
             .iter()
             .filter_map(|(time, sent)| match sent {
@@ -257,6 +255,17 @@ fn a_second_pass_waits_out_the_burst_and_others_go_in_between() {
             .count()
             > 100
     );
+}
+
+#[test]
+fn the_second_pass_of_a_large_container_waits_too() {
+    for padded in [100_000, 1_500_000, 8_000_000] {
+        let mut world = World::new(mbit(100));
+        world.add(sealed(1, Precedence::Priority, padded, 2));
+        world.run_until(3_000_000);
+        let gap = world.symbols(1, 1)[0] - world.symbols(1, 0).last().unwrap();
+        assert!((20_000..21_200).contains(&gap), "{gap}");
+    }
 }
 
 #[test]
