@@ -1,20 +1,17 @@
 //! What gate leaves for transmit in `outbox/`: names, the geometry beside each container, and what gate knows of serials.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use valise_common::fec::Geometry;
-use valise_common::ids::{ContainerHash, ContainerId, Serial, parse_decimal};
-use valise_common::precedence::Precedence;
-use valise_common::units::UtcTime;
-
-/// The file in `outbox/` that holds a [`SpoolBeacon`].
-pub const BEACON_NAME: &str = "beacon";
+use valise_common::ids::{ContainerHash, ContainerId, Serial};
+use valise_common::os::layout::{OutboxName, SenderState};
 
 /// Bytes of a `.fec` file or of `outbox/beacon` at most.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -49,66 +46,24 @@ pub enum OutboxError {
     },
 }
 
-/// `<precedence 0–3>-<serial>-<not-after, unix seconds>`: the stem of a container's two files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OutboxName {
-    /// Precedence.
-    pub precedence: Precedence,
-    /// Serial.
-    pub serial: Serial,
-    /// Until when a pass may begin.
-    pub not_after: UtcTime,
-}
-
-/// Which of the two files of a container a name means.
+/// What a file name of the outbox means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutboxFile {
-    /// The sealed container.
-    Container,
+    /// A sealed container.
+    Container(OutboxName),
     /// Its [`FecFile`].
-    Fec,
+    Fec(OutboxName),
+    /// The [`SpoolBeacon`].
+    Beacon,
 }
 
-impl OutboxName {
-    /// The name of the container's file.
-    pub fn container_name(&self) -> String {
-        format!("{}.container", self.stem())
-    }
-
-    /// The name of the file that holds its geometry.
-    pub fn fec_name(&self) -> String {
-        format!("{}.fec", self.stem())
-    }
-
-    /// Reads a file name; `None` for any other.
-    pub fn parse(name: &str) -> Option<(Self, OutboxFile)> {
-        let (stem, extension) = name.rsplit_once('.')?;
-        let file = match extension {
-            "container" => OutboxFile::Container,
-            "fec" => OutboxFile::Fec,
-            _ => return None,
-        };
-        let mut fields = stem.split('-');
-        let (precedence, serial, not_after) = (fields.next()?, fields.next()?, fields.next()?);
-        if fields.next().is_some() {
-            return None;
-        }
-        let precedence = u8::try_from(parse_decimal(precedence).ok()?).ok()?;
-        let name = Self {
-            precedence: Precedence::from_index(precedence)?,
-            serial: serial.parse().ok()?,
-            not_after: UtcTime::from_s(parse_decimal(not_after).ok()?),
-        };
-        Some((name, file))
-    }
-
-    fn stem(&self) -> String {
-        format!(
-            "{}-{}-{}",
-            self.precedence.index(),
-            self.serial,
-            self.not_after.as_s()
-        )
+impl OutboxFile {
+    /// Reads a file name; `None` for any that gate does not write.
+    pub fn parse(name: &OsStr) -> Option<Self> {
+        let container = OutboxName::of_container(name).map(Self::Container);
+        let fec = || OutboxName::of_geometry(name).map(Self::Fec);
+        let beacon = || (name == "beacon").then_some(Self::Beacon);
+        container.or_else(fec).or_else(beacon)
     }
 }
 
@@ -159,15 +114,13 @@ pub struct SpoolBeacon {
 /// The outbox, read only.
 #[derive(Debug)]
 pub struct Outbox {
-    folder: PathBuf,
+    state: SenderState,
 }
 
 impl Outbox {
-    /// Looks at a folder.
-    pub fn new(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-        }
+    /// The outbox of a sender's state.
+    pub fn new(state: SenderState) -> Self {
+        Self { state }
     }
 
     /// All containers that are there.
@@ -176,9 +129,8 @@ impl Outbox {
     /// If the folder cannot be read.
     pub fn containers(&self) -> Result<BTreeMap<Serial, OutboxName>, OutboxError> {
         let mut found = BTreeMap::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            if let Some((name, OutboxFile::Container)) = name.to_str().and_then(OutboxName::parse) {
+        for entry in fs::read_dir(self.state.outbox())? {
+            if let Some(name) = OutboxName::of_container(&entry?.file_name()) {
                 found.insert(name.serial, name);
             }
         }
@@ -190,7 +142,7 @@ impl Outbox {
     /// # Errors
     /// If it cannot be read, or is not what gate writes.
     pub fn fec(&self, name: &OutboxName) -> Result<Option<FecFile>, OutboxError> {
-        let Some(text) = read(&self.folder.join(name.fec_name()))? else {
+        let Some(text) = read(&self.state.geometry(name))? else {
             return Ok(None);
         };
         let serial = name.serial.get();
@@ -207,7 +159,7 @@ impl Outbox {
     /// # Errors
     /// If it cannot be read, or is not what gate writes.
     pub fn beacon(&self) -> Result<SpoolBeacon, OutboxError> {
-        let Some(text) = read(&self.folder.join(BEACON_NAME))? else {
+        let Some(text) = read(&self.state.outbox_beacon())? else {
             return Ok(SpoolBeacon::default());
         };
         let malformed = |error| OutboxError::Malformed {
@@ -227,7 +179,7 @@ impl Outbox {
         name: &OutboxName,
         geometry: &Geometry,
     ) -> Result<Option<File>, OutboxError> {
-        let file = match File::open(self.folder.join(name.container_name())) {
+        let file = match File::open(self.state.container(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -261,6 +213,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
     use valise_common::fec::Codec;
+    use valise_common::precedence::Precedence;
+    use valise_common::units::UtcTime;
 
     fn name() -> OutboxName {
         OutboxName {
@@ -281,25 +235,28 @@ mod tests {
         }
     }
 
+    fn state() -> (tempfile::TempDir, SenderState, Outbox) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = SenderState::new(folder.path());
+        state.create_all().unwrap();
+        (folder, state.clone(), Outbox::new(state))
+    }
+
     #[test]
-    fn names_round_trip_and_others_are_not_ours() {
-        assert_eq!(name().container_name(), "0-17-1800000000.container");
-        let parsed = |text: &str| OutboxName::parse(text);
+    fn a_file_is_known_by_its_name() {
+        let parsed = |text: &str| OutboxFile::parse(OsStr::new(text));
         assert_eq!(
-            parsed(&name().container_name()),
-            Some((name(), OutboxFile::Container))
+            parsed("0-17-1800000000.container"),
+            Some(OutboxFile::Container(name()))
         );
-        assert_eq!(parsed(&name().fec_name()), Some((name(), OutboxFile::Fec)));
+        assert_eq!(parsed("0-17-1800000000.fec"), Some(OutboxFile::Fec(name())));
+        assert_eq!(parsed("beacon"), Some(OutboxFile::Beacon));
         for other in [
-            "beacon",
-            "4-17-1.container",
-            "0-0-1.container",
-            "0-17-1-2.container",
-            "0-017-1.container",
-            "0-17.container",
-            "0-17-1.container.tmp",
-            ".container",
             "",
+            "beacon.tmp",
+            "4-17-1.container",
+            "0-17-1.container.tmp",
+            ".fec",
         ] {
             assert_eq!(parsed(other), None, "{other}");
         }
@@ -307,13 +264,11 @@ mod tests {
 
     #[test]
     fn a_geometry_round_trips_through_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::new(folder.path());
+        let (_folder, state, outbox) = state();
         assert!(outbox.fec(&name()).unwrap().is_none());
-        let text = serde_json::to_vec(&fec()).unwrap();
-        fs::write(folder.path().join(name().fec_name()), text).unwrap();
+        fs::write(state.geometry(&name()), serde_json::to_vec(&fec()).unwrap()).unwrap();
         assert_eq!(outbox.fec(&name()).unwrap(), Some(fec()));
-        fs::write(folder.path().join(name().fec_name()), "{").unwrap();
+        fs::write(state.geometry(&name()), "{").unwrap();
         assert!(matches!(
             outbox.fec(&name()),
             Err(OutboxError::Malformed { serial: 17, .. })
@@ -322,14 +277,12 @@ mod tests {
 
     #[test]
     fn only_containers_are_listed_and_only_whole_ones_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::new(folder.path());
+        let (_folder, state, outbox) = state();
         assert!(outbox.open(&name(), &fec().geometry).unwrap().is_none());
         for other in ["beacon", "0-9-1.fec", "x"] {
-            fs::write(folder.path().join(other), "{}").unwrap();
+            fs::write(state.outbox().join(other), "{}").unwrap();
         }
-        let path = folder.path().join(name().container_name());
-        fs::write(&path, vec![0; 5]).unwrap();
+        fs::write(state.container(&name()), vec![0; 5]).unwrap();
         let listed: Vec<_> = outbox.containers().unwrap().into_values().collect();
         assert_eq!(listed, [name()]);
         let opened = outbox.open(&name(), &fec().geometry);
@@ -337,14 +290,13 @@ mod tests {
             opened,
             Err(OutboxError::Length { file_bytes: 5, .. })
         ));
-        fs::write(&path, vec![0; 2_304]).unwrap();
+        fs::write(state.container(&name()), vec![0; 2_304]).unwrap();
         assert!(outbox.open(&name(), &fec().geometry).unwrap().is_some());
     }
 
     #[test]
     fn a_missing_beacon_knows_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::new(folder.path());
+        let (_folder, state, outbox) = state();
         assert_eq!(outbox.beacon().unwrap(), SpoolBeacon::default());
         let known = SpoolBeacon {
             issued: 9,
@@ -357,8 +309,7 @@ mod tests {
                 container_bytes: 2_304,
             }],
         };
-        let text = serde_json::to_vec(&known).unwrap();
-        fs::write(folder.path().join(BEACON_NAME), text).unwrap();
+        fs::write(state.outbox_beacon(), serde_json::to_vec(&known).unwrap()).unwrap();
         assert_eq!(outbox.beacon().unwrap(), known);
     }
 }

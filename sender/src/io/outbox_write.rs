@@ -185,7 +185,7 @@ mod tests {
             .publish(&name, staged, container, &mut batch)
             .unwrap();
         batch.commit().unwrap();
-        let outbox = Outbox::new(&state.outbox());
+        let outbox = Outbox::new(state.clone());
         assert_eq!(outbox.containers().unwrap().len(), 1);
         assert_eq!(writer.scan().unwrap().0[&name.serial], name);
         writer

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use valise_common::ids::Serial;
+use valise_common::os::durable::{self, Access, StagedFile, Sync, SyncBatch};
+use valise_common::os::layout::{Role, SenderState};
 
 /// How far a container has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,5 +63,95 @@ pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Writes progress files in place of older ones, durably, at the price of two syncs for all of them.
+///
+/// # Errors
+/// If one cannot be written, synced or renamed; after a failed sync the process must end.
+pub fn write_all(state: &SenderState, all: &[Progress], batch: &mut SyncBatch) -> io::Result<()> {
+    let mut staged = Vec::with_capacity(all.len());
+    for progress in all {
+        let mut file = StagedFile::create(&state.tmp(Role::Transmit))?;
+        file.set_access(Access::Group)?;
+        file.write_all(&text(progress)?)?;
+        staged.push(file.finish_in(batch)?);
+    }
+    // Only what is on the disk may take the older file's place.
+    batch.commit()?;
+    for (file, progress) in staged.into_iter().zip(all) {
+        file.replace_in(&state.progress_of(progress.serial), batch)?;
+    }
+    batch.commit()
+}
+
+/// Writes one progress file in place of an older one, without waiting for the disk: losing it costs a part of a pass.
+///
+/// # Errors
+/// If it cannot be written or renamed.
+pub fn write_unsynced(state: &SenderState, progress: &Progress) -> io::Result<()> {
+    let (tmp, dest) = (
+        state.tmp(Role::Transmit),
+        state.progress_of(progress.serial),
+    );
+    durable::replace(&tmp, &dest, &text(progress)?, Access::Group, Sync::No)
+}
+
+fn text(progress: &Progress) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(progress)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    fn progress(number: u64) -> Progress {
+        Progress {
+            serial: Serial::new(number).unwrap(),
+            passes_done: 1,
+            first_passes: 2,
+            pass: 1,
+            position: 4_711,
+            block: 3,
+            lanes: vec![11, 12],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_the_newer_one_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = SenderState::new(folder.path());
+        state.create_all().unwrap();
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        let all: Vec<Progress> = (1..=40).map(progress).collect();
+        write_all(&state, &all, &mut batch).unwrap();
+        let later = Progress {
+            passes_done: 2,
+            ..progress(7)
+        };
+        write_unsynced(&state, &later).unwrap();
+        let found = read_all(&state.progress()).unwrap();
+        assert_eq!(found.len(), 40);
+        assert_eq!(found[&later.serial], later);
+        assert_eq!(read(&state.progress(), later.serial).unwrap(), Some(later));
+        assert_eq!(fs::read_dir(state.tmp(Role::Transmit)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_does_not_parse_or_is_anothers_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("1"), "{").unwrap();
+        fs::write(folder.path().join("x"), "{}").unwrap();
+        fs::write(
+            folder.path().join("2"),
+            serde_json::to_vec(&progress(3)).unwrap(),
+        )
+        .unwrap();
+        assert!(read_all(folder.path()).unwrap().is_empty());
+        assert_eq!(read(folder.path(), Serial::new(9).unwrap()).unwrap(), None);
     }
 }
