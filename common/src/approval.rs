@@ -1,5 +1,6 @@
-//! Policy: whether a cable may go, and whose approvals count. The sender asks before it seals, the receiver before it
-//! publishes; the receiver's answer, by its own trust list, is the one that decides.
+//! Policy: whether a cable may go, and whose approvals count. The sender asks before it seals, the
+//! receiver before it publishes; the receiver's answer, by its own trust list, is the one that
+//! decides.
 //!
 //! "Now" is the caller's: the latest of the clock, the list's `issued` and the last audit time.
 
@@ -149,7 +150,8 @@ pub enum Refusal {
     },
 }
 
-/// Whether the cable may go at all, whoever approves it: label, mailboxes, parts, size, times and drafter.
+/// Whether the cable may go at all, whoever approves it: label, mailboxes, parts, size, times and
+/// drafter.
 ///
 /// # Errors
 /// The first [`Refusal`].
@@ -172,7 +174,8 @@ pub fn check_policy(manifest: &Manifest, list: &TrustList, now: UtcTime) -> Resu
     check_person(drafter, Role::Drafter, manifest, now)
 }
 
-/// Whether one approval counts, and whose it is. `manifest_bytes` is what `manifest` was decoded from.
+/// Whether one approval counts, and whose it is. `manifest_bytes` is what `manifest` was decoded
+/// from.
 ///
 /// # Errors
 /// The first [`Refusal`].
@@ -183,7 +186,8 @@ pub fn check_approval(
     list: &TrustList,
     now: UtcTime,
 ) -> Result<PersonId, Refusal> {
-    // The signature covers the bytes and everything else is judged by the value: they must be the same manifest.
+    // The signature covers the bytes and everything else is judged by the value: they must be the
+    // same manifest.
     if manifest.encode().is_ok_and(|bytes| bytes == manifest_bytes) {
         check_one(manifest, manifest_bytes, signature, list, now)
     } else {
@@ -191,8 +195,9 @@ pub fn check_approval(
     }
 }
 
-/// Whether all approvals count, are of distinct persons, and are as many as the classification asks for. One that does
-/// not count refuses the cable, even if the others suffice. Returns the persons in the order of their approvals.
+/// Whether all approvals count, are of distinct persons, and are as many as the classification asks
+/// for. One that does not count refuses the cable, even if the others suffice. Returns the persons
+/// in the order of their approvals.
 ///
 /// # Errors
 /// The first [`Refusal`].
@@ -242,7 +247,8 @@ fn check_categories(manifest: &Manifest, list: &TrustList) -> Result<(), Refusal
     }
 }
 
-/// A mailbox takes a cable if the classification is at most its highest and it is cleared for every category.
+/// A mailbox takes a cable if the classification is at most its highest and it is cleared for every
+/// category.
 fn check_mailbox(id: &MailboxId, manifest: &Manifest, list: &TrustList) -> Result<(), Refusal> {
     let mailbox = list
         .mailbox(id)

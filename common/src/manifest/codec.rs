@@ -110,8 +110,9 @@ impl Manifest {
         let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotUtf8)?;
         let manifest = Lines::new(text).manifest()?;
         manifest.check()?;
-        // The grammar has one text for each manifest. Signatures cover the text and policy judges the value, so the two
-        // are held together here even if a parser above should one day become lax.
+        // The grammar has one text for each manifest. Signatures cover the text and policy judges
+        // the value, so the two are held together here even if a parser above should one day become
+        // lax.
         if manifest.text() != text {
             return Err(ManifestError::NotCanonical);
         }
@@ -122,8 +123,8 @@ impl Manifest {
         let to: Vec<&str> = self.to.iter().map(MailboxId::as_str).collect();
         let reference = self.reference.as_ref().map_or(ABSENT, FreeText::as_str);
         let mut text = format!(
-            "{FIRST_LINE}\nchannel: {}\nmessage-id: {}\nlabel: {}\nprecedence: {}\nto: {}\ndrafter: {}\n\
-             reference: {reference}\nsubject: {}\ncreated: {}\nnot-after: {}\n",
+            "{FIRST_LINE}\nchannel: {}\nmessage-id: {}\nlabel: {}\nprecedence: {}\nto: {}\n\
+             drafter: {}\nreference: {reference}\nsubject: {}\ncreated: {}\nnot-after: {}\n",
             self.channel,
             self.message_id,
             self.label,
@@ -195,7 +196,8 @@ impl Part {
         .expect("writing to a string succeeds");
     }
 
-    /// Reads `1 4321 text/plain sha256:… cable.txt`; everything behind the fifth space of the line is the name.
+    /// Reads `1 4321 text/plain sha256:… cable.txt`; everything behind the fifth space of the line
+    /// is the name.
     fn parse(number: usize, value: &str) -> Option<Result<Self, TextError>> {
         let mut words = value.splitn(5, ' ');
         if parse_decimal(words.next()?).ok()? != u64::try_from(number).ok()? {

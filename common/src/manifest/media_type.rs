@@ -1,4 +1,5 @@
-//! Media types: what a part says it is, and the one fixed table between them and file name extensions.
+//! Media types: what a part says it is, and the one fixed table between them and file name
+//! extensions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +12,8 @@ use crate::limits;
 /// The text is no media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "a media type is two names of a-z, 0-9, dot, plus and hyphen with a slash between them, at most {} bytes",
+    "a media type is two names of a-z, 0-9, dot, plus and hyphen with a slash between them, \
+     at most {} bytes",
     limits::MEDIA_TYPE_BYTES_MAX
 )]
 pub struct MediaTypeError;
@@ -19,8 +21,9 @@ pub struct MediaTypeError;
 /// What stands for anything the table does not know.
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Extension and media type. Where a media type stands twice, its first extension is the one that a released part
-/// gets. The list is short on purpose: an extension decides which program opens a file on the isolated network.
+/// Extension and media type. Where a media type stands twice, its first extension is the one that a
+/// released part gets. The list is short on purpose: an extension decides which program opens a
+/// file on the isolated network.
 const TABLE: &[(&str, &str)] = &[
     (".txt", "text/plain"),
     (".text", "text/plain"),
@@ -77,8 +80,9 @@ const TABLE: &[(&str, &str)] = &[
 pub struct MediaType(String);
 
 impl MediaType {
-    /// The media type of a file name's extension, in any case, by a fixed table: never by the content, and never by
-    /// what the host has installed. Without a known extension it is `application/octet-stream`.
+    /// The media type of a file name's extension, in any case, by a fixed table: never by the
+    /// content, and never by what the host has installed. Without a known extension it is
+    /// `application/octet-stream`.
     pub fn for_extension(extension: &str) -> Self {
         let extension = extension.strip_prefix('.').unwrap_or(extension);
         let media_type = TABLE
@@ -93,7 +97,8 @@ impl MediaType {
         Self::for_extension(name.rsplit_once('.').map_or("", |(_, extension)| extension))
     }
 
-    /// The extension that a released part gets, with its dot; `.bin` for what the table does not know.
+    /// The extension that a released part gets, with its dot; `.bin` for what the table does not
+    /// know.
     pub fn extension(&self) -> &'static str {
         TABLE
             .iter()

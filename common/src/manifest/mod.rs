@@ -15,8 +15,8 @@ use crate::units::UtcTime;
 
 /// Everything about a cable but the bytes of its parts.
 ///
-/// The fields are public, so a value may hold what no manifest may; [`Manifest::encode`] refuses it then, and
-/// [`Manifest::decode`] never makes such a value.
+/// The fields are public, so a value may hold what no manifest may; [`Manifest::encode`] refuses it
+/// then, and [`Manifest::decode`] never makes such a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// The channel that the cable is for.
@@ -57,7 +57,8 @@ pub struct Part {
 }
 
 impl Manifest {
-    /// Bytes of all parts together: the body of the package. Saturates; no valid manifest comes near.
+    /// Bytes of all parts together: the body of the package. Saturates; no valid manifest comes
+    /// near.
     pub fn body_bytes(&self) -> u64 {
         self.parts
             .iter()

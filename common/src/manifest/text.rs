@@ -1,4 +1,5 @@
-//! Free text of a manifest: what a person writes, without anything that another person could not see.
+//! Free text of a manifest: what a person writes, without anything that another person could not
+//! see.
 
 use std::fmt;
 
@@ -76,9 +77,9 @@ impl FreeText {
         Ok(Self(text.to_owned()))
     }
 
-    /// Makes a text as the manifest wants it out of what a person typed: normalizes to NFC, turns every other space
-    /// into U+0020, and takes spaces off both ends. Other forbidden characters are refused, not removed: whoever
-    /// typed one should know.
+    /// Makes a text as the manifest wants it out of what a person typed: normalizes to NFC, turns
+    /// every other space into U+0020, and takes spaces off both ends. Other forbidden characters
+    /// are refused, not removed: whoever typed one should know.
     ///
     /// # Errors
     /// [`TextError`] for what cannot be mended.
@@ -122,11 +123,13 @@ impl FileName {
         Ok(Self(name.to_owned()))
     }
 
-    /// Makes a name as the manifest wants it out of a file's: as [`FreeText::normalize`], and other forbidden
-    /// characters become `_`, since nobody typed them. A name of spaces alone becomes `_`.
+    /// Makes a name as the manifest wants it out of a file's: as [`FreeText::normalize`], and other
+    /// forbidden characters become `_`, since nobody typed them. A name of spaces alone becomes
+    /// `_`.
     ///
     /// # Errors
-    /// [`TextError::Empty`], and [`TextError::TooManyBytes`] for a name that normalization made too long.
+    /// [`TextError::Empty`], and [`TextError::TooManyBytes`] for a name that normalization made too
+    /// long.
     pub fn normalize(name: &str) -> Result<Self, TextError> {
         if name.is_empty() {
             return Err(TextError::Empty);
@@ -144,8 +147,8 @@ impl FileName {
         &self.0
     }
 
-    /// The name for a terminal or a page: backslashes are doubled, and letters that are written from right to left
-    /// stand as `\u{…}`, because they would reorder what stands around them.
+    /// The name for a terminal or a page: backslashes are doubled, and letters that are written
+    /// from right to left stand as `\u{…}`, because they would reorder what stands around them.
     pub fn escaped(&self) -> String {
         escape(&self.0)
     }
@@ -211,8 +214,7 @@ fn in_ranges(ranges: &[(char, char)], c: char) -> bool {
 /// Default_Ignorable_Code_Point: characters that a display shows as nothing at all.
 ///
 /// # Source
-/// Unicode Character Database, `DerivedCoreProperties.txt`, unchanged in this property since version 5.0 but for U+061C
-/// (6.3) and U+180F (14.0); checked against version 14.0. Ranges are merged over reserved code points.
+/// Unicode Character Database 16.0, `DerivedCoreProperties.txt`; the same since 14.0.
 const DEFAULT_IGNORABLE: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -236,7 +238,8 @@ const DEFAULT_IGNORABLE: &[(char, char)] = &[
 /// Blocks whose letters are written from right to left.
 ///
 /// # Source
-/// Unicode Character Database, `extracted/DerivedBidiClass.txt`: the ranges whose default is R or AL.
+/// Unicode Character Database, `extracted/DerivedBidiClass.txt`: the ranges whose default is R or
+/// AL.
 const RIGHT_TO_LEFT: &[(char, char)] = &[
     ('\u{590}', '\u{8ff}'),
     ('\u{fb1d}', '\u{fdff}'),

@@ -27,7 +27,8 @@ pub(super) fn encode(raw: &[u8]) -> String {
     armor
 }
 
-/// Reads the text form. Line ends may be those of another system; nothing may stand before or behind the markers.
+/// Reads the text form. Line ends may be those of another system; nothing may stand before or
+/// behind the markers.
 pub(super) fn decode(armor: &str) -> Result<Vec<u8>, SshsigError> {
     // Base64 makes four of three; the rest is markers and line ends.
     if armor.len() > limits::SIGNATURE_BYTES_MAX * 2 {

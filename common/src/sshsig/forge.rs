@@ -1,5 +1,5 @@
-//! Makes SSHSIGs by hand, for tests: sound ones, and such as no OpenSSH would make. Everything is signed as its fields
-//! stand, so that only the check that a test names can refuse it.
+//! Makes SSHSIGs by hand, for tests: sound ones, and such as no OpenSSH would make. Everything is
+//! signed as its fields stand, so that only the check that a test names can refuse it.
 
 #![allow(clippy::unwrap_used)]
 

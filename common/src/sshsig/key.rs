@@ -10,8 +10,8 @@ use ssh_key::public::KeyData;
 
 use super::SshsigError;
 
-/// Every security key made for OpenSSH names an application with this beginning. A key that was made for a web site
-/// names that site, and what the site had it sign must mean nothing here.
+/// Every security key made for OpenSSH names an application with this beginning. A key that was
+/// made for a web site names that site, and what the site had it sign must mean nothing here.
 const APPLICATION_PREFIX: &str = "ssh:";
 
 /// Where a private key lives.
@@ -35,7 +35,8 @@ impl KeyKind {
 
 /// A public key that is of an accepted type and not weak.
 ///
-/// Two of them are equal if their binary forms are equal byte for byte; a comment behind the key takes no part.
+/// Two of them are equal if their binary forms are equal byte for byte; a comment behind the key
+/// takes no part.
 #[derive(Clone)]
 pub struct PublicKey {
     kind: KeyKind,
@@ -71,7 +72,8 @@ impl PublicKey {
             ssh_key::Error::AlgorithmUnknown => SshsigError::KeyType,
             _ => SshsigError::Malformed,
         })?;
-        // The crate refuses bytes behind the key; byte for byte, keys are compared by this form, so it must be the only one.
+        // The crate refuses bytes behind the key; byte for byte, keys are compared by this form, so
+        // it must be the only one.
         match key.to_bytes() {
             Ok(again) if again == blob => Self::from_parts(key.key_data(), again),
             _ => Err(SshsigError::Malformed),
@@ -120,8 +122,8 @@ impl PublicKey {
         format!("SHA256:{text}")
     }
 
-    /// Whether both keys have the same private half, even if one of them calls it a security key or names another
-    /// application.
+    /// Whether both keys have the same private half, even if one of them calls it a security key or
+    /// names another application.
     pub fn same_secret(&self, other: &PublicKey) -> bool {
         self.point == other.point
     }
@@ -172,11 +174,12 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Decompresses a point and refuses those of small order, for which anyone can sign anything, and those in a second,
-/// non-canonical encoding, under which one key would be enrolled twice.
+/// Decompresses a point and refuses those of small order, for which anyone can sign anything, and
+/// those in a second, non-canonical encoding, under which one key would be enrolled twice.
 ///
 /// # Source
-/// RFC 8032 §5.1.3 for the canonical encoding; the decompression itself follows ZIP 215 and takes both.
+/// RFC 8032 §5.1.3 for the canonical encoding; the decompression itself follows ZIP 215 and takes
+/// both.
 fn strong_point(bytes: &[u8; 32]) -> Result<VerifyingKey, SshsigError> {
     let point = VerifyingKey::from_bytes(bytes).map_err(|_| SshsigError::WeakKey)?;
     let canonical = VerifyingKey::from(point.to_edwards());
@@ -201,7 +204,8 @@ mod tests {
         };
     }
 
-    /// Every encoding of a point of small order, canonical or not; each also stands with its sign bit set.
+    /// Every encoding of a point of small order, canonical or not; each also stands with its sign
+    /// bit set.
     ///
     /// Source: libsodium, `ge25519_has_small_order`.
     const SMALL_ORDER: [&str; 7] = [
@@ -319,7 +323,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_anything_returns(text in ".{0,200}", blob in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_anything_returns(
+            text in ".{0,200}",
+            blob in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let _ = PublicKey::parse_openssh(&text);
             let _ = PublicKey::parse_openssh(&format!("ssh-ed25519 {text}"));
             let _ = PublicKey::from_blob(&blob);

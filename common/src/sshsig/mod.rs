@@ -1,7 +1,8 @@
-//! Signatures of persons: SSHSIG as `ssh-keygen -Y sign` makes them, with software keys and with security keys.
+//! Signatures of persons: SSHSIG as `ssh-keygen -Y sign` makes them, with software keys and with
+//! security keys.
 //!
-//! The crate `ssh-key` reads public keys. Everything that decides is here: the SSHSIG is read field by field, so that
-//! no detail of it goes unchecked, and Ed25519 is verified strictly.
+//! The crate `ssh-key` reads public keys. Everything that decides is here: the SSHSIG is read field
+//! by field, so that no detail of it goes unchecked, and Ed25519 is verified strictly.
 //!
 //! # Source
 //! OpenSSH `PROTOCOL.sshsig`, `PROTOCOL.u2f`; RFC 8032.

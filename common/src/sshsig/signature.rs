@@ -41,7 +41,8 @@ impl Signature {
     /// Decodes the binary form, as packages carry it.
     ///
     /// # Errors
-    /// [`SshsigError`] for everything that makes it unacceptable whatever the message: its form, its key, its hash.
+    /// [`SshsigError`] for everything that makes it unacceptable whatever the message: its form,
+    /// its key, its hash.
     pub fn decode(raw: &[u8]) -> Result<Self, SshsigError> {
         if raw.len() > limits::SIGNATURE_BYTES_MAX {
             return Err(SshsigError::TooLarge { bytes: raw.len() });
@@ -99,8 +100,8 @@ impl Signature {
     /// Verifies the signature over `message`.
     ///
     /// # Errors
-    /// [`SshsigError::Namespace`], [`SshsigError::Mismatch`], or, from a token that was not touched,
-    /// [`SshsigError::NoUserPresence`].
+    /// [`SshsigError::Namespace`], [`SshsigError::Mismatch`], or, from a token that was not
+    /// touched, [`SshsigError::NoUserPresence`].
     pub fn verify(&self, namespace: Namespace, message: &[u8]) -> Result<Presence, SshsigError> {
         if self.namespace != namespace.as_str().as_bytes() {
             return Err(SshsigError::Namespace {
@@ -367,7 +368,8 @@ mod tests {
 
     #[test]
     fn a_signature_of_one_form_is_nothing_in_the_other() {
-        // The same secret: what a software key signed is no assertion of a token, and the other way round.
+        // The same secret: what a software key signed is no assertion of a token, and the other way
+        // round.
         for (from, to) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
             let other = Forge::new(from, 1).signature(MESSAGE);
             let mut mixed = Forge::new(to, 1).signature(MESSAGE);
@@ -427,7 +429,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_never_verifies(sk in any::<bool>(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_flipped_bit_never_verifies(
+            sk in any::<bool>(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8,
+        ) {
             let mut raw = Forge::new(BOTH[usize::from(sk)], 1).sign(MESSAGE);
             let at = at.index(raw.len());
             raw[at] ^= 1u8 << bit;

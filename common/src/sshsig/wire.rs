@@ -1,4 +1,5 @@
-//! The fields of an SSHSIG, read exactly: a length-prefixed string is taken whole, and nothing may be left over.
+//! The fields of an SSHSIG, read exactly: a length-prefixed string is taken whole, and nothing may
+//! be left over.
 
 use super::SshsigError;
 

@@ -8,7 +8,8 @@ use crate::sshsig::{Namespace, PublicKey, Signature};
 /// One stolen token must not change who is trusted.
 const NEEDED: usize = 2;
 
-/// Checks the administrators that a host is commissioned with: two at least, and no secret shared between them.
+/// Checks the administrators that a host is commissioned with: two at least, and no secret shared
+/// between them.
 ///
 /// # Errors
 /// [`AdministratorError::TooFew`] and [`AdministratorError::SharedKey`].
@@ -24,8 +25,8 @@ pub fn check_administrators(administrators: &[PublicKey]) -> Result<(), Administ
     }
 }
 
-/// Whether at least two distinct administrators signed `bytes`. Signatures of others, and those that do not verify,
-/// count for nothing; a stale file beside two good ones does no harm.
+/// Whether at least two distinct administrators signed `bytes`. Signatures of others, and those
+/// that do not verify, count for nothing; a stale file beside two good ones does no harm.
 ///
 /// # Errors
 /// [`AdministratorError::NotSigned`].

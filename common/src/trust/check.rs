@@ -1,7 +1,7 @@
 //! File → list: what a typo would make unsafe is refused here, with its line.
 //!
-//! What time changes is not judged here: a list in which officers are revoked must be importable even if nobody is
-//! left who could release anything. [`TrustList::warnings`] speaks of that.
+//! What time changes is not judged here: a list in which officers are revoked must be importable
+//! even if nobody is left who could release anything. [`TrustList::warnings`] speaks of that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,8 +21,8 @@ use crate::sshsig::{KeyKind, PublicKey};
 const OFFICERS_MIN: usize = 2;
 
 impl TrustList {
-    /// Reads a trust list and checks it in full. It is in force only when [`super::verify_administrators`] accepted
-    /// the signatures over the same bytes.
+    /// Reads a trust list and checks it in full. It is in force only when
+    /// [`super::verify_administrators`] accepted the signatures over the same bytes.
     ///
     /// # Errors
     /// [`TrustError`], with the line.
@@ -150,7 +150,8 @@ fn person(
         return Err(at(entry.roles.span(), Fault::RoleTwice { person }));
     }
     let is_officer = roles.contains(&Role::Officer);
-    // A drafter is a name that the sender asserts and signs nothing, so only an officer needs a key.
+    // A drafter is a name that the sender asserts and signs nothing, so only an officer needs a
+    // key.
     if is_officer && entry.keys.get_ref().is_empty() {
         return Err(at(entry.keys.span(), Fault::NoKey { person }));
     }
@@ -166,8 +167,8 @@ fn person(
         if is_officer && key.kind() == KeyKind::Ed25519 && !allow_software_keys {
             return Err(fault(Fault::SoftwareKey { person }));
         }
-        // The point, not the key's binary form: a security key's secret that is enrolled as a software key as well, or
-        // under another application, is one secret in two hands.
+        // The point, not the key's binary form: a security key's secret that is enrolled as a
+        // software key as well, or under another application, is one secret in two hands.
         if let Some(other) = keyring.by_point.insert(*key.point_bytes(), id.clone()) {
             let other = other.to_string();
             return Err(fault(Fault::SharedKey { person, other }));
@@ -230,7 +231,8 @@ fn classification(entry: ClassificationEntry, available: usize) -> Result<Classi
     })
 }
 
-/// How many officers must approve: at least two, at most a package's approvals, and not more than there are.
+/// How many officers must approve: at least two, at most a package's approvals, and not more than
+/// there are.
 fn quorum(officers: &Spanned<u64>, available: usize, classification: &str) -> Result<usize, At> {
     let span = officers.span();
     let officers = *officers.get_ref();
@@ -486,7 +488,8 @@ mod tests {
     fn keys_that_are_none_or_weak_are_refused() {
         // The point of order 1, as a software key and as a token's.
         let weak = "AAAAC3NzaC1lZDI1NTE5AAAAIAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-        let weak_token = "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABHNzaDo=";
+        let weak_token = "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAEAAAAA\
+                          AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABHNzaDo=";
         for (line, expected) in [
             (format!("ssh-ed25519 {weak}"), SshsigError::WeakKey),
             (
@@ -661,7 +664,11 @@ mod tests {
         }
 
         #[test]
-        fn damage_never_panics(at in any::<prop::sample::Index>(), with in "[ -~\\n]{0,3}", gone in 0..6usize) {
+        fn damage_never_panics(
+            at in any::<prop::sample::Index>(),
+            with in "[ -~\\n]{0,3}",
+            gone in 0..6usize,
+        ) {
             let mut bytes = sample::text().into_bytes();
             let at = at.index(bytes.len());
             let end = (at + gone).min(bytes.len());

@@ -1,4 +1,5 @@
-//! The file: TOML as it stands, before anything is judged. Every value keeps its place, for the line of an error.
+//! The file: TOML as it stands, before anything is judged. Every value keeps its place, for the
+//! line of an error.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -67,7 +68,8 @@ pub(super) struct MailboxEntry {
 }
 
 impl ListEntry {
-    /// Reads the TOML. Unknown and missing keys, and values that are not in their grammar, end here.
+    /// Reads the TOML. Unknown and missing keys, and values that are not in their grammar, end
+    /// here.
     pub(super) fn read(text: &str) -> Result<Self, TrustError> {
         toml::from_str(text).map_err(|error| TrustError::Syntax {
             line: line_of(text, error.span().map_or(0, |span| span.start)),

@@ -1,6 +1,8 @@
-//! The trust list: who may draft and approve, what classifications ask for, and which mailbox may have what.
+//! The trust list: who may draft and approve, what classifications ask for, and which mailbox may
+//! have what.
 //!
-//! A list takes effect only when [`verify_administrators`] accepted the signatures over its exact bytes.
+//! A list takes effect only when [`verify_administrators`] accepted the signatures over its exact
+//! bytes.
 
 mod administrators;
 mod check;

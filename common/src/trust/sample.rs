@@ -38,7 +38,8 @@ fn person(id: &str, roles: &str, keys: &[String]) -> String {
 fn classification(id: &str, officers: u8, user_verification: &str) -> String {
     format!(
         "\n[[classification]]\nid = \"{id}\"\nmarking = \"{id} MARKING\"\nofficers = {officers}\n\
-         user-verification = {user_verification}\nmedia-types = [\"text/plain\", \"application/pdf\"]\n\
+         user-verification = {user_verification}\n\
+         media-types = [\"text/plain\", \"application/pdf\"]\n\
          cable-bytes-max = 1000\nvalidity-days-max = 30\n"
     )
 }
@@ -58,7 +59,9 @@ pub(crate) fn text() -> String {
     text += &classification("OPEN", 2, "false");
     text += &classification("RESTRICTED", 2, "true");
     text += &classification("SECRET", 3, "true");
-    text += "\n[[category]]\nid = \"LIMITE\"\n\n[[category]]\nid = \"CRISIS\"\n\n[[category]]\nid = \"NUCLEAR\"\n";
+    for id in ["LIMITE", "CRISIS", "NUCLEAR"] {
+        text += &format!("\n[[category]]\nid = \"{id}\"\n");
+    }
     text += "\n[[mailbox]]\nid = \"paris-desk\"\nclassification-max = \"RESTRICTED\"\n\
          categories = [\"LIMITE\", \"CRISIS\"]\n";
     text += "\n[[mailbox]]\nid = \"registry\"\nclassification-max = \"SECRET\"\n\
