@@ -7,5 +7,6 @@
 mod chain;
 mod checkpoint;
 
-pub use chain::{AuditError, AuditRecord, Chain, ChainState, Fields, Summary, Verifier, verify};
-pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier};
+pub(crate) use chain::read_seq;
+pub use chain::{AuditError, AuditRecord, Chain, ChainState, Fields, LineFault, Summary, verify};
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier, notes};

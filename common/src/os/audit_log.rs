@@ -1,11 +1,30 @@
-//! A role's audit log on disk: `ROLE.log`, `ROLE.key`, `ROLE.checkpoints` and their keys in one folder.
+//! A role's audit log on disk.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ROLE.log` | the lines |
+//! | `ROLE.key` | where the chain stands, and the key of the next line; no older one |
+//! | `ROLE.checkpoints` | signed notes, an empty line behind each |
+//! | `ROLE.signer`, `ROLE.verifier` | the key that signs them, and its public half for the auditor |
+//! | `ROLE.torn-SEQ` | a torn tail that start-up put aside |
 
-use std::io;
-use std::path::Path;
+mod key_file;
+mod lines;
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
-use crate::audit::{AuditRecord, Fields};
+use self::key_file::KeyFile;
+use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
+use crate::limits;
+use crate::os::durable::{read_secret_file, sync_dir};
+use crate::os::entropy;
 use crate::secret::Secret32;
 use crate::units::UtcTime;
 
@@ -13,7 +32,7 @@ use crate::units::UtcTime;
 #[derive(Debug, Error)]
 pub enum AuditLogError {
     /// The system failed. After a failed sync what the disk holds is unknown, so the caller ends the process.
-    #[error("the audit log could not be {doing}: {source}")]
+    #[error("could not {doing} the audit log: {source}")]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -28,28 +47,58 @@ pub enum AuditLogError {
         /// The line, from 1.
         line: u64,
     },
-    /// The key file is damaged.
+    /// The key file, or the key that signs checkpoints, is damaged.
     #[error(
-        "the audit log's key file is damaged; restore it, or begin a new log and tell the auditor"
+        "a key file of the audit log is damaged: restore it, or begin anew and tell the auditor"
     )]
     KeyFile,
+    /// The kernel gave no random bytes for a new log's keys.
+    #[error(transparent)]
+    Entropy(#[from] entropy::EntropyError),
+    /// An earlier write failed; what the disk holds is unknown until the process has started anew.
+    #[error("an earlier write to the audit log failed: the process must end")]
+    Failed,
+}
+
+impl AuditLogError {
+    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
 }
 
 /// What opening a log found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovered {
-    /// Bytes behind the last whole line, put aside: a commit that never returned. The caller writes a line about them.
+    /// Bytes behind the last good line, put aside: a commit that never returned, or a change. The caller writes a line about
+    /// them.
     pub torn_bytes: u64,
-    /// Whole lines beyond the key file: committed, or about to be, when the process was killed.
+    /// Whole lines beyond the key file: committed, or about to be, when the host went down.
     pub lines_forward: u64,
 }
 
 /// A role's audit log, open for appending.
-pub struct AuditLog {}
+pub struct AuditLog {
+    paths: Paths,
+    log: File,
+    log_bytes: u64,
+    key_file: KeyFile,
+    signer: CheckpointKey,
+    chain: Chain,
+    /// Lines of the next commit.
+    pending: Vec<u8>,
+    pending_time: Option<UtcTime>,
+    /// Checkpoints that fell due among them.
+    notes: String,
+    last_time: Option<UtcTime>,
+    /// Lines since the last checkpoint.
+    lines_unsigned: u64,
+    checkpoint_time: Option<UtcTime>,
+    is_failed: bool,
+}
 
 impl AuditLog {
-    /// Begins a log in `folder` (which exists): `origin` names it in checkpoints, for example `valise/CHANNEL/gate`. The
-    /// entropy is passed in. Returns K_0, which the caller shows to the auditor once and forgets.
+    /// Begins a log in `folder` (which exists): `origin` names it in checkpoints, for example `valise/CHANNEL/gate`. Returns
+    /// K_0, which the caller shows to the auditor once and forgets.
     ///
     /// # Errors
     /// The system's, and a log that exists already.
@@ -58,8 +107,41 @@ impl AuditLog {
         role: &str,
         origin: &str,
     ) -> Result<(Self, Secret32), AuditLogError> {
-        let _ = (folder, role, origin);
-        todo!()
+        let paths = Paths {
+            folder: folder.to_owned(),
+            role: role.to_owned(),
+        };
+        if paths
+            .of("log")
+            .try_exists()
+            .map_err(AuditLogError::io("create"))?
+        {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(AuditLogError::Io {
+                doing: "create",
+                source,
+            });
+        }
+        let first_key: Secret32 = entropy::secret()?;
+        let seed: Secret32 = entropy::secret()?;
+        let signer = CheckpointKey::new(origin, &seed).map_err(|_| AuditLogError::KeyFile)?;
+        let chain = Chain::start(Secret32::new(*first_key.expose()));
+        let write = || {
+            let signer_text = Zeroizing::new(format!("{}\n{origin}\n", seed.to_hex().as_str()));
+            // Without a log nothing was committed: files of a creation that was cut short are overwritten.
+            write_synced(&paths.of("signer"), 0o600, signer_text.as_bytes())?;
+            let verifier = signer.verifier_text() + "\n";
+            write_synced(&paths.of("verifier"), 0o644, verifier.as_bytes())?;
+            write_synced(&paths.of("checkpoints"), 0o640, b"")?;
+            let key_file = KeyFile::create(&paths.of("key"), &chain)?;
+            let log = log_options().create_new(true).open(paths.of("log"))?;
+            log.sync_all()?;
+            sync_dir(folder)?;
+            Ok((key_file, log))
+        };
+        let (key_file, log) = write().map_err(AuditLogError::io("create"))?;
+        let audit_log = Self::new(paths, log, 0, key_file, signer, chain);
+        Ok((audit_log, first_key))
     }
 
     /// Opens a log, verifies what lies beyond its key file and puts a torn tail aside.
@@ -67,23 +149,198 @@ impl AuditLog {
     /// # Errors
     /// The system's, and a log that does not go with its key file.
     pub fn open(folder: &Path, role: &str) -> Result<(Self, Recovered), AuditLogError> {
-        let _ = (folder, role);
-        todo!()
+        let io_error = AuditLogError::io;
+        let paths = Paths {
+            folder: folder.to_owned(),
+            role: role.to_owned(),
+        };
+        let signer = read_signer(&paths)?;
+        let (key_file, held) = KeyFile::open(&paths.of("key")).map_err(io_error("open"))?;
+        let held = held.ok_or(AuditLogError::KeyFile)?;
+        let log = log_options()
+            .open(paths.of("log"))
+            .map_err(io_error("open"))?;
+        let file_bytes = log.metadata().map_err(io_error("open"))?.len();
+        let mismatch = AuditLogError::Mismatch {
+            line: held.state.next_seq,
+        };
+        if file_bytes < held.log_bytes {
+            return Err(mismatch);
+        }
+        let last = lines::last_line(&log, held.log_bytes).map_err(io_error("read"));
+        let last = if held.log_bytes == 0 { None } else { last? };
+        let is_head = match &last {
+            Some(line) => *blake3::hash(line).as_bytes() == held.state.head,
+            None => held.log_bytes == 0 && held.state.next_seq == 0,
+        };
+        if !is_head {
+            return Err(mismatch);
+        }
+        let chain = Chain::resume(held.state, held.key);
+        let mut opened = Self::new(paths, log, held.log_bytes, key_file, signer, chain);
+        opened.last_time = last
+            .and_then(|line| AuditRecord::parse(&line))
+            .map(|line| line.time);
+        let recovered = opened.roll_forward(file_bytes)?;
+        Ok((opened, recovered))
+    }
+
+    fn new(
+        paths: Paths,
+        log: File,
+        log_bytes: u64,
+        key_file: KeyFile,
+        signer: CheckpointKey,
+        chain: Chain,
+    ) -> Self {
+        Self {
+            paths,
+            log,
+            log_bytes,
+            key_file,
+            signer,
+            chain,
+            pending: Vec::new(),
+            pending_time: None,
+            notes: String::new(),
+            last_time: None,
+            lines_unsigned: 0,
+            checkpoint_time: None,
+            is_failed: false,
+        }
+    }
+
+    /// Follows the chain through what stands beyond the key file. Behind the last line that verifies all goes aside.
+    fn roll_forward(&mut self, file_bytes: u64) -> Result<Recovered, AuditLogError> {
+        let mut tail = self.log.try_clone().map_err(AuditLogError::io("read"))?;
+        tail.seek(SeekFrom::Start(self.log_bytes))
+            .map_err(AuditLogError::io("read"))?;
+        let mut tail = BufReader::new(tail).take(file_bytes - self.log_bytes);
+        let mut lines_forward = 0;
+        let mut line = Vec::new();
+        while tail
+            .read_until(b'\n', &mut line)
+            .map_err(AuditLogError::io("read"))?
+            > 0
+        {
+            let Some(whole) = line.strip_suffix(b"\n") else {
+                break;
+            };
+            if self.chain.follow(whole).is_err() {
+                break;
+            }
+            self.last_time = AuditRecord::parse(whole).map(|record| record.time);
+            self.log_bytes += u64::try_from(line.len()).unwrap_or(u64::MAX);
+            lines_forward += 1;
+            line.clear();
+        }
+        let torn_bytes = file_bytes - self.log_bytes;
+        let settle = || {
+            if torn_bytes > 0 {
+                self.put_aside(torn_bytes)?;
+            }
+            // What was read back may have been in memory only: it becomes durable before anything is built on it.
+            self.log.sync_all()?;
+            self.key_file.write(&self.chain, self.log_bytes)
+        };
+        settle().map_err(AuditLogError::io("recover"))?;
+        Ok(Recovered {
+            torn_bytes,
+            lines_forward,
+        })
+    }
+
+    fn put_aside(&self, torn_bytes: u64) -> io::Result<()> {
+        let mut tail = self.log.try_clone()?;
+        tail.seek(SeekFrom::Start(self.log_bytes))?;
+        let aside = self
+            .paths
+            .of(&format!("torn-{}", self.chain.state().next_seq));
+        let mut copy = new_options().truncate(true).mode(0o640).open(&aside)?;
+        io::copy(&mut tail.take(torn_bytes), &mut copy)?;
+        copy.sync_all()?;
+        sync_dir(&self.paths.folder)?;
+        self.log.set_len(self.log_bytes)
     }
 
     /// Adds a line to the next commit and returns its number. Nothing has happened before [`AuditLog::commit`] returns.
     pub fn append(&mut self, now: UtcTime, event: &str, fields: Fields<'_>) -> u64 {
-        let _ = (now, event, fields);
-        todo!()
+        let seq = self.chain.append(&mut self.pending, now, event, fields);
+        self.pending_time = Some(now);
+        self.lines_unsigned += 1;
+        if self.lines_unsigned >= limits::CHECKPOINT_LINES_MAX || self.checkpoint_due() <= now {
+            self.sign(now);
+        }
+        seq
     }
 
-    /// Makes every appended line durable with one write and one sync, then replaces the key. Writes a checkpoint when 1,000
-    /// lines or an hour have gone by since the last.
+    /// Makes every appended line durable with one write and one sync, then replaces the key. Checkpoints that fell due, after
+    /// 1,000 lines or an hour, are written besides.
     ///
     /// # Errors
     /// The caller must end the process: what the disk holds is unknown.
     pub fn commit(&mut self) -> Result<(), AuditLogError> {
-        todo!()
+        if self.is_failed {
+            return Err(AuditLogError::Failed);
+        }
+        if self.pending.is_empty() && self.notes.is_empty() {
+            return Ok(());
+        }
+        // Until the last write is through: an error leaves it set.
+        self.is_failed = true;
+        if !self.pending.is_empty() {
+            self.write_lines()?;
+        }
+        if !self.notes.is_empty() {
+            self.write_notes()
+                .map_err(AuditLogError::io("write a checkpoint of"))?;
+        }
+        self.is_failed = false;
+        Ok(())
+    }
+
+    fn write_lines(&mut self) -> Result<(), AuditLogError> {
+        if let Err(source) = self.log.write_all(&self.pending) {
+            // A full disk, most likely. Nothing of this commit has happened; without its first bytes the next start finds
+            // nothing to put aside, for which there would be no room either.
+            let _ = self.log.set_len(self.log_bytes);
+            return Err(AuditLogError::Io {
+                doing: "write",
+                source,
+            });
+        }
+        self.log.sync_data().map_err(AuditLogError::io("sync"))?;
+        self.log_bytes += u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        self.pending.clear();
+        self.last_time = self.pending_time.take().or(self.last_time);
+        self.key_file
+            .write(&self.chain, self.log_bytes)
+            .map_err(AuditLogError::io("write the key of"))
+    }
+
+    fn write_notes(&mut self) -> io::Result<()> {
+        let mut file = log_options()
+            .create(true)
+            .open(self.paths.of("checkpoints"))?;
+        file.write_all(self.notes.as_bytes())?;
+        file.sync_all()?;
+        self.key_file.sync()?;
+        self.notes.clear();
+        Ok(())
+    }
+
+    /// Signs where the chain stands, for the next commit. A second note of the same line would say nothing new.
+    fn sign(&mut self, now: UtcTime) {
+        if self.lines_unsigned == 0 && self.checkpoint_time.is_some() {
+            self.checkpoint_time = Some(now);
+            return;
+        }
+        if let Some(note) = self.signer.sign(&self.chain.state()) {
+            self.notes.push_str(&note);
+            self.notes.push('\n');
+        }
+        self.lines_unsigned = 0;
+        self.checkpoint_time = Some(now);
     }
 
     /// Commits, and writes a checkpoint now: at start, at stop, and once an hour (see [`AuditLog::checkpoint_due`]).
@@ -91,23 +348,24 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::commit`].
     pub fn checkpoint(&mut self, now: UtcTime) -> Result<(), AuditLogError> {
-        let _ = now;
-        todo!()
+        self.sign(now);
+        self.commit()
     }
 
-    /// When the next checkpoint is due if no 1,000 lines come first.
+    /// When the next checkpoint is due if no 1,000 lines come first. At once for a log that was just opened.
     pub fn checkpoint_due(&self) -> UtcTime {
-        todo!()
+        self.checkpoint_time
+            .map_or(UtcTime::EPOCH, |time| time.plus_s(limits::CHECKPOINT_S_MAX))
     }
 
     /// The number of the next line.
     pub fn next_seq(&self) -> u64 {
-        todo!()
+        self.chain.state().next_seq
     }
 
-    /// The last line's time: "now" is never before it.
+    /// The last committed line's time: "now" is never before it.
     pub fn last_time(&self) -> Option<UtcTime> {
-        todo!()
+        self.last_time
     }
 
     /// The committed lines from number `seq` on, for rolling the register forward. Finds the first by bisection.
@@ -119,7 +377,340 @@ impl AuditLog {
         seq: u64,
     ) -> Result<impl Iterator<Item = Result<AuditRecord, AuditLogError>> + use<>, AuditLogError>
     {
-        let _ = seq;
-        Ok(std::iter::empty())
+        let file = File::open(self.paths.of("log")).map_err(AuditLogError::io("read"))?;
+        lines::Lines::new(file, self.log_bytes, seq).map_err(AuditLogError::io("read"))
+    }
+}
+
+/// The files of one role.
+struct Paths {
+    folder: PathBuf,
+    role: String,
+}
+
+impl Paths {
+    fn of(&self, suffix: &str) -> PathBuf {
+        self.folder.join(format!("{}.{suffix}", self.role))
+    }
+}
+
+/// Reads the key that signs checkpoints: its seed and its origin, a line each.
+fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError> {
+    const SIGNER_BYTES_MAX: usize = 1_024;
+    let bytes = read_secret_file(&paths.of("signer"), SIGNER_BYTES_MAX)
+        .map_err(AuditLogError::io("open"))?;
+    let read = || {
+        let (seed, origin) = str::from_utf8(&bytes).ok()?.split_once('\n')?;
+        let seed = Secret32::from_hex(seed)?;
+        CheckpointKey::new(origin.strip_suffix('\n')?, &seed).ok()
+    };
+    read().ok_or(AuditLogError::KeyFile)
+}
+
+fn new_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
+
+fn log_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .append(true)
+        .mode(0o640)
+        .custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
+
+fn write_synced(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut file = new_options().truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::audit::{CheckpointVerifier, notes, verify};
+
+    const TIME: UtcTime = UtcTime::from_s(1_763_812_800);
+
+    struct World {
+        folder: tempfile::TempDir,
+        first_key: Secret32,
+        log: Option<AuditLog>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (log, first_key) =
+                AuditLog::create(folder.path(), "gate", "valise/01/gate").unwrap();
+            Self {
+                folder,
+                first_key,
+                log: Some(log),
+            }
+        }
+
+        fn log(&mut self) -> &mut AuditLog {
+            self.log.as_mut().unwrap()
+        }
+
+        fn commit(&mut self, count: u64) {
+            for number in 0..count {
+                self.log()
+                    .append(TIME, "sealed", &[("serial", json!(number))]);
+            }
+            self.log().commit().unwrap();
+        }
+
+        fn path(&self, suffix: &str) -> PathBuf {
+            self.folder.path().join(format!("gate.{suffix}"))
+        }
+
+        fn reopen(&mut self) -> Result<Recovered, AuditLogError> {
+            self.log = None;
+            let (log, recovered) = AuditLog::open(self.folder.path(), "gate")?;
+            self.log = Some(log);
+            Ok(recovered)
+        }
+
+        fn lines(&self) -> u64 {
+            let key = Secret32::new(*self.first_key.expose());
+            let log = fs::read(self.path("log")).unwrap();
+            let verifier = fs::read_to_string(self.path("verifier")).unwrap();
+            let verifier = CheckpointVerifier::parse(&verifier).unwrap();
+            let file = fs::read_to_string(self.path("checkpoints")).unwrap();
+            let kept: Vec<_> = notes(&file)
+                .map(|note| verifier.verify(&note).unwrap())
+                .collect();
+            verify(&log[..], key, &kept).unwrap().state.next_seq
+        }
+
+        fn seqs_from(&self, seq: u64) -> Vec<u64> {
+            let lines = self.log.as_ref().unwrap().lines_from(seq).unwrap();
+            lines.map(|line| line.unwrap().seq).collect()
+        }
+    }
+
+    const CLEAN: Recovered = Recovered {
+        torn_bytes: 0,
+        lines_forward: 0,
+    };
+
+    #[test]
+    fn a_log_goes_on_after_each_opening_and_verifies_under_the_first_key() {
+        let mut world = World::new();
+        assert_eq!(world.log().last_time(), None);
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        world.commit(3);
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        assert_eq!(world.log().next_seq(), 3);
+        assert_eq!(world.log().last_time(), Some(TIME));
+        world.commit(2);
+        world.log().checkpoint(TIME).unwrap();
+        assert_eq!(world.lines(), 5);
+        assert_eq!(world.seqs_from(3), [3, 4]);
+        assert!(world.seqs_from(5).is_empty());
+    }
+
+    #[test]
+    fn what_was_not_committed_has_not_happened() {
+        let mut world = World::new();
+        world.commit(1);
+        world.log().append(TIME, "sealed", &[]);
+        assert_eq!(world.log().next_seq(), 2);
+        assert_eq!(world.seqs_from(0), [0]);
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        assert_eq!(world.log().next_seq(), 1);
+    }
+
+    #[test]
+    fn a_second_log_is_not_begun_over_the_first() {
+        let mut world = World::new();
+        world.commit(1);
+        let again = AuditLog::create(world.folder.path(), "gate", "valise/01/gate");
+        assert!(matches!(
+            again,
+            Err(AuditLogError::Io {
+                doing: "create",
+                ..
+            })
+        ));
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_short_is_done_again() {
+        let world = World::new();
+        fs::remove_file(world.path("log")).unwrap();
+        let (mut log, first_key) =
+            AuditLog::create(world.folder.path(), "gate", "valise/01/gate").unwrap();
+        log.append(TIME, "start", &[]);
+        log.commit().unwrap();
+        let bytes = fs::read(world.path("log")).unwrap();
+        assert_eq!(
+            verify(&bytes[..], first_key, &[]).unwrap().state.next_seq,
+            1
+        );
+    }
+
+    #[test]
+    fn a_torn_tail_goes_aside() {
+        for torn in [&b"{\"seq\":2,\"time\":\"2025"[..], b"\0\0\0\0\n{}\n", b"\n"] {
+            let mut world = World::new();
+            world.commit(2);
+            let whole = fs::read(world.path("log")).unwrap();
+            fs::write(world.path("log"), [&whole[..], torn].concat()).unwrap();
+            let torn_bytes = torn.len() as u64;
+            assert_eq!(
+                world.reopen().unwrap(),
+                Recovered {
+                    torn_bytes,
+                    lines_forward: 0
+                }
+            );
+            assert_eq!(fs::read(world.path("log")).unwrap(), whole);
+            assert_eq!(fs::read(world.path("torn-2")).unwrap(), torn);
+            world.commit(1);
+            assert_eq!(world.lines(), 3);
+        }
+    }
+
+    #[test]
+    fn a_key_file_that_stands_behind_is_derived_forward() {
+        let mut world = World::new();
+        world.commit(2);
+        let behind = fs::read(world.path("key")).unwrap();
+        world.commit(3);
+        let torn = [fs::read(world.path("log")).unwrap(), b"{".to_vec()].concat();
+        fs::write(world.path("log"), torn).unwrap();
+        fs::write(world.path("key"), behind).unwrap();
+        assert_eq!(
+            world.reopen().unwrap(),
+            Recovered {
+                torn_bytes: 1,
+                lines_forward: 3
+            }
+        );
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        world.commit(1);
+        assert_eq!(world.lines(), 6);
+    }
+
+    #[test]
+    fn a_cut_or_changed_log_is_not_opened() {
+        let mut world = World::new();
+        world.commit(3);
+        let whole = fs::read(world.path("log")).unwrap();
+        fs::write(world.path("log"), &whole[..whole.len() - 1]).unwrap();
+        assert!(matches!(
+            world.reopen(),
+            Err(AuditLogError::Mismatch { line: 3 })
+        ));
+        let mut changed = whole.clone();
+        *changed.iter_mut().rev().nth(200).unwrap() ^= 1;
+        fs::write(world.path("log"), changed).unwrap();
+        assert!(matches!(
+            world.reopen(),
+            Err(AuditLogError::Mismatch { line: 3 })
+        ));
+        fs::write(world.path("log"), b"").unwrap();
+        assert!(matches!(
+            world.reopen(),
+            Err(AuditLogError::Mismatch { line: 3 })
+        ));
+        fs::write(world.path("log"), &whole).unwrap();
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+    }
+
+    #[test]
+    fn a_damaged_or_open_key_file_is_refused() {
+        let mut world = World::new();
+        world.commit(1);
+        let good = fs::read(world.path("key")).unwrap();
+        for at in [0, 20, 60, 119] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(world.path("key"), bad).unwrap();
+            assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile)));
+        }
+        fs::write(world.path("key"), &good[..119]).unwrap();
+        assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile)));
+        fs::write(world.path("key"), &good).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(world.path("key"), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(world.reopen(), Err(AuditLogError::Io { .. })));
+    }
+
+    #[test]
+    fn the_key_file_never_holds_an_older_key() {
+        let mut world = World::new();
+        let first_key = *world.first_key.expose();
+        let key_bytes = |world: &World| fs::read(world.path("key")).unwrap()[56..88].to_vec();
+        assert_eq!(key_bytes(&world), first_key);
+        world.commit(1);
+        assert_eq!(
+            key_bytes(&world),
+            blake3::derive_key("valise v1 audit", &first_key)
+        );
+        let whole = fs::read(world.path("key")).unwrap();
+        assert!(!whole.windows(32).any(|window| window == first_key));
+    }
+
+    #[test]
+    fn checkpoints_fall_due_by_lines_and_by_time() {
+        let mut world = World::new();
+        let count =
+            |world: &World| notes(&fs::read_to_string(world.path("checkpoints")).unwrap()).count();
+        assert_eq!(world.log().checkpoint_due(), UtcTime::EPOCH);
+        world.commit(1);
+        assert_eq!(count(&world), 1, "at start");
+        world.commit(999);
+        assert_eq!(count(&world), 1);
+        world.commit(1);
+        assert_eq!(count(&world), 2, "after 1,000 lines");
+        world.commit(2_500);
+        assert_eq!(count(&world), 4, "in the middle of one commit");
+        let later = TIME.plus_s(3_600);
+        assert_eq!(world.log().checkpoint_due(), later);
+        world.log().append(later, "alarm", &[]);
+        world.log().commit().unwrap();
+        assert_eq!(count(&world), 5, "after an hour");
+        world.log().checkpoint(later).unwrap();
+        assert_eq!(count(&world), 5, "no line since");
+        world.log().append(later, "stop", &[]);
+        world.log().checkpoint(later).unwrap();
+        assert_eq!(count(&world), 6, "at stop");
+        assert_eq!(world.lines(), 3_503);
+    }
+
+    #[test]
+    fn lines_are_found_in_a_long_log() {
+        let mut world = World::new();
+        world.commit(3_000);
+        for seq in [0, 1, 2, 400, 1_499, 1_500, 2_998, 2_999, 3_000, 9_999] {
+            let expected: Vec<_> = (seq..3_000).collect();
+            assert_eq!(world.seqs_from(seq), expected, "{seq}");
+        }
+        let bytes = fs::read(world.path("log")).unwrap();
+        let mut bad = bytes.clone();
+        bad[bytes.len() - 20] = b'\n';
+        fs::write(world.path("log"), bad).unwrap();
+        let lines: Vec<_> = world.log().lines_from(2_990).unwrap().collect();
+        assert!(matches!(
+            lines.last(),
+            Some(Err(AuditLogError::Mismatch { line: 3_000 }))
+        ));
     }
 }
