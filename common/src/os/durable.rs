@@ -361,7 +361,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// Opens a directory itself, not through a symbolic link.
-fn open_dir(path: &Path) -> io::Result<File> {
+pub(super) fn open_dir(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())

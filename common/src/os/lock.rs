@@ -1,8 +1,8 @@
 //! One daemon a role and host, and how others tell that it runs.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -29,12 +29,16 @@ impl HostLock {
             .write(true)
             .create(true)
             .truncate(false)
-            // Readable for all: commands of other users ask whether the daemon runs.
-            .mode(0o644)
+            .mode(0o600)
             .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
             .open(path)?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)?)) {
-            Ok(_) => Ok(Some(Self { _file: file })),
+            Ok(_) => {
+                // Readable for all, whatever the umask: commands of other users ask whether the daemon runs. A file that
+                // somebody else made has the rights that he gave it.
+                let _ = file.set_permissions(Permissions::from_mode(0o644));
+                Ok(Some(Self { _file: file }))
+            }
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno.into()),
         }

@@ -1,19 +1,28 @@
-//! Requests: what a command asks of gate or release, as a folder.
+//! Requests: what a command, or another program, asks of gate or release, as a folder.
+//!
+//! ```text
+//! requests/.NAME/           being written, invisible
+//! requests/NAME/            request.toml and files, made visible by a rename
+//! requests/NAME.accepted    the answer: an id or a sentence, ended by LF
+//! requests/NAME.refused     the reason; the folder stays where its author put it
+//! ```
+//!
+//! The person who asks is the folder's owner, never what the folder says. The daemon judges a copy that only it can write.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod client;
+mod server;
 
-use super::durable::SyncBatch;
+use std::io;
+use std::path::Path;
 
-/// A request being written, invisible to the daemon.
-#[derive(Debug)]
-pub struct Request {}
+pub use client::{Placed, Request};
+pub use server::{Found, RequestRefused, Requests, TakeLimits, Taken, TakenFile};
 
-/// A request that the daemon can see.
-#[derive(Debug)]
-pub struct Placed {}
+use super::durable::read_bounded;
+use crate::limits::REQUEST_TEXT_BYTES_MAX;
+
+/// The file that says what is asked.
+pub const REQUEST_FILE: &str = "request.toml";
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,184 +37,67 @@ pub enum Answer {
     Waiting,
 }
 
-impl Request {
-    /// Begins a request in the host's `requests/`. Whatever this process creates from here on is its user's alone (umask 077).
-    ///
-    /// # Errors
-    /// If the folder cannot be made.
-    pub fn new(_requests: &Path) -> io::Result<Self> {
-        todo!()
-    }
-
-    /// Adds a file; returns its length.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn add_file(&mut self, _name: &str, _content: &mut dyn Read) -> io::Result<u64> {
-        todo!()
-    }
-
-    /// Writes `request.toml`, syncs everything and makes the request visible.
-    ///
-    /// # Errors
-    /// If any step fails; nothing is left behind then.
-    pub fn place(self, _toml: &str) -> io::Result<Placed> {
-        todo!()
-    }
-}
-
-impl Placed {
-    /// The folder's name, by which the answer is found.
-    pub fn name(&self) -> &str {
-        todo!()
-    }
-
-    /// Waits for the answer, without end if no timeout is given and the daemon whose lock this is runs. The folder of a
-    /// refused request is deleted: it holds only copies.
-    ///
-    /// # Errors
-    /// If the answer cannot be read.
-    pub fn wait(self, _timeout: Option<Duration>, _daemon_lock: &Path) -> io::Result<Answer> {
-        todo!()
-    }
-}
-
-/// A daemon's end of `requests/`.
-#[derive(Debug)]
-pub struct Requests {}
-
-/// A request folder that stands in `requests/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`.
-    pub name: String,
-    /// The user who owns the folder, and so the person who asks.
-    pub owner_uid: u32,
-    /// True if an answer stands beside it: a refused folder that its author left, or one that a crash kept from being
-    /// deleted.
-    pub answered: bool,
-}
-
-/// How much of a request to take.
+/// The two answers and the ends of their files' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakeLimits {
-    /// Files, `request.toml` included.
-    pub files_max: usize,
-    /// Bytes of all files together.
-    pub bytes_max: u64,
+enum Kind {
+    Accepted,
+    Refused,
 }
 
-/// A request's files, copied to where only the daemon writes.
-#[derive(Debug)]
-pub struct Taken {
-    /// The text of `request.toml`.
-    pub toml: String,
-    /// The other files by the names that their author gave them; never to be used as paths.
-    pub files: BTreeMap<String, TakenFile>,
-    /// The user who owns the folder and every file.
-    pub owner_uid: u32,
-}
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Accepted, Kind::Refused];
 
-/// One copied file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakenFile {
-    /// Where the copy stands.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-}
-
-/// Why a request is not even looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestRefused {
-    /// An error of the system on the daemon's side: not the requester's fault, to be told as a failure.
-    #[error("the request could not be copied: {0}")]
-    System(#[from] io::Error),
-}
-
-impl Requests {
-    /// Serves the host's `requests/`, staging answers in `tmp`.
-    pub fn new(_requests: PathBuf, _tmp: PathBuf) -> Self {
-        todo!()
+    const fn suffix(self) -> &'static str {
+        match self {
+            Kind::Accepted => ".accepted",
+            Kind::Refused => ".refused",
+        }
     }
 
-    /// Lists the request folders in the order of their names.
-    ///
-    /// # Errors
-    /// If the directory cannot be read.
-    pub fn scan(&self) -> io::Result<Vec<Found>> {
-        todo!()
-    }
-
-    /// The bytes of a request's files as they are now, to choose a thread for the copying.
-    ///
-    /// # Errors
-    /// If the folder cannot be read.
-    pub fn size(&self, _found: &Found) -> io::Result<u64> {
-        todo!()
-    }
-
-    /// Copies a request into the new folder `into`, and leaves the sync of the copies to `batch`.
-    ///
-    /// # Errors
-    /// [`RequestRefused`] for a folder that breaks a rule; then `into` is gone again.
-    pub fn intake(
-        &self,
-        _found: &Found,
-        _into: &Path,
-        _limits: TakeLimits,
-        _batch: &mut SyncBatch,
-    ) -> Result<Taken, RequestRefused> {
-        todo!()
-    }
-
-    /// Answers yes. The batch must be committed before [`Requests::forget`].
-    ///
-    /// # Errors
-    /// If the answer cannot be written.
-    pub fn answer_accepted(
-        &self,
-        _name: &str,
-        _text: &str,
-        _batch: &mut SyncBatch,
-    ) -> io::Result<()> {
-        todo!()
-    }
-
-    /// Answers no; the folder stays where its author put it.
-    ///
-    /// # Errors
-    /// If the answer cannot be written.
-    pub fn answer_refused(
-        &self,
-        _name: &str,
-        _reason: &str,
-        _batch: &mut SyncBatch,
-    ) -> io::Result<()> {
-        todo!()
-    }
-
-    /// The answer that stands beside a name, for a repeated request.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn answer_of(&self, _name: &str) -> io::Result<Option<Answer>> {
-        todo!()
-    }
-
-    /// Deletes an accepted request's folder.
-    ///
-    /// # Errors
-    /// If something of it stays.
-    pub fn forget(&self, _name: &str) -> io::Result<()> {
-        todo!()
-    }
-
-    /// Deletes answers older than `age` whose folder is gone.
-    ///
-    /// # Errors
-    /// If the directory cannot be read.
-    pub fn expire_answers(&self, _age: Duration) -> io::Result<()> {
-        todo!()
+    fn file(self, name: &str) -> String {
+        format!("{name}{}", self.suffix())
     }
 }
+
+/// Tells whether a folder may have this name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`, and not an answer's.
+fn is_request_name(name: &str) -> bool {
+    name.len() <= 100
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && Kind::ALL.iter().all(|kind| !name.ends_with(kind.suffix()))
+}
+
+/// Reads the answer beside a name, if one of this owner stands there whole.
+///
+/// An answer that does not end in LF was torn by a crash; its daemon writes it anew.
+fn read_answer(requests: &Path, name: &str, owner_uid: u32) -> io::Result<Option<Answer>> {
+    use std::os::unix::fs::MetadataExt as _;
+    for kind in Kind::ALL {
+        let path = requests.join(kind.file(name));
+        match std::fs::symlink_metadata(&path) {
+            // Anybody may place files beside another's request; only the daemon's count.
+            Ok(metadata) if metadata.uid() == owner_uid && metadata.is_file() => {}
+            Ok(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        }
+        let bytes = match read_bounded(&path, REQUEST_TEXT_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(text) = text.strip_suffix('\n') else {
+            continue;
+        };
+        return Ok(Some(match kind {
+            Kind::Accepted => Answer::Accepted(text.to_owned()),
+            Kind::Refused => Answer::Refused(text.to_owned()),
+        }));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

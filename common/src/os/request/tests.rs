@@ -1,0 +1,331 @@
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::os::durable::SyncBatch;
+use crate::os::layout::{Role, SenderState};
+use crate::os::lock::HostLock;
+
+const LIMITS: TakeLimits = TakeLimits {
+    files_max: 4,
+    bytes_max: 1000,
+};
+
+struct Host {
+    _folder: tempfile::TempDir,
+    state: SenderState,
+    server: Requests,
+    batch: SyncBatch,
+}
+
+fn host() -> Host {
+    let folder = tempfile::tempdir().unwrap();
+    let state = SenderState::new(folder.path().join("state"));
+    state.create_all().unwrap();
+    let server = Requests::new(state.requests(), state.tmp(Role::Gate));
+    let batch = SyncBatch::new(state.root()).unwrap();
+    Host {
+        _folder: folder,
+        state,
+        server,
+        batch,
+    }
+}
+
+impl Host {
+    fn taken_at(&self) -> PathBuf {
+        self.state.tmp(Role::Gate).join("taken")
+    }
+
+    fn take(&mut self) -> Result<Taken, RequestRefused> {
+        let found = self.server.scan().unwrap().remove(0);
+        let into = self.taken_at();
+        let taken = self.server.intake(&found, &into, LIMITS, &mut self.batch);
+        assert_eq!(
+            into.exists(),
+            taken.is_ok(),
+            "nothing is left of a refused request"
+        );
+        taken
+    }
+
+    /// A request placed by hand, with one file and room for a fault.
+    fn by_hand(&self, toml: &str) -> PathBuf {
+        let folder = self.state.requests().join("by-hand");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("request.toml"), toml).unwrap();
+        fs::write(folder.join("cable.txt"), b"text").unwrap();
+        folder
+    }
+}
+
+#[test]
+fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
+    let mut host = host();
+    let lock_path = host.state.lock(Role::Gate);
+    let _lock = HostLock::try_take(&lock_path).unwrap().unwrap();
+    let mut request = Request::new(&host.state.requests()).unwrap();
+    assert_eq!(
+        request.add_file("cable.txt", &mut &b"hello"[..]).unwrap(),
+        5
+    );
+    assert!(request.add_file("../escape", &mut &b""[..]).is_err());
+    assert!(request.add_file("..", &mut &b""[..]).is_err());
+    assert!(host.server.scan().unwrap().is_empty());
+    let placed = request.place("request = \"submit\"\n").unwrap();
+    let found = host.server.scan().unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].name.as_str(), found[0].answered),
+        (placed.name(), false)
+    );
+    assert_eq!(host.server.size(&found[0]).unwrap(), 5 + 19);
+    let taken = host.take().unwrap();
+    assert_eq!(taken.toml, "request = \"submit\"\n");
+    assert_eq!(taken.owner_uid, nix::unistd::geteuid().as_raw());
+    assert_eq!(taken.files.keys().collect::<Vec<_>>(), ["cable.txt"]);
+    let file = &taken.files["cable.txt"];
+    assert_eq!(
+        (fs::read(&file.path).unwrap().as_slice(), file.bytes),
+        (&b"hello"[..], 5)
+    );
+
+    let name = placed.name().to_owned();
+    // The answer comes while the client is waiting.
+    let waiter = std::thread::spawn(move || placed.wait(None, &lock_path).unwrap());
+    host.server
+        .answer_accepted(&name, "00ff", &mut host.batch)
+        .unwrap();
+    host.batch.commit().unwrap();
+    assert!(host.server.scan().unwrap()[0].answered);
+    host.server.forget(&name).unwrap();
+    assert_eq!(waiter.join().unwrap(), Answer::Accepted("00ff".into()));
+    assert!(host.server.scan().unwrap().is_empty());
+    assert_eq!(
+        host.server.answer_of(&name).unwrap(),
+        Some(Answer::Accepted("00ff".into()))
+    );
+    assert_eq!(
+        host.server.expire_answers(Duration::from_secs(60)).unwrap(),
+        0
+    );
+    assert_eq!(host.server.expire_answers(Duration::ZERO).unwrap(), 1);
+    assert_eq!(host.server.answer_of(&name).unwrap(), None);
+}
+
+#[test]
+fn a_refusal_is_told_in_one_line_and_the_command_takes_its_copy_back() {
+    let mut host = host();
+    let lock_path = host.state.lock(Role::Gate);
+    let _lock = HostLock::try_take(&lock_path).unwrap().unwrap();
+    let placed = Request::new(&host.state.requests())
+        .unwrap()
+        .place("x")
+        .unwrap();
+    let name = placed.name().to_owned();
+    host.server
+        .answer_refused(&name, "label unknown\nask", &mut host.batch)
+        .unwrap();
+    let answer = placed.wait(None, &lock_path).unwrap();
+    assert_eq!(answer, Answer::Refused("label unknown ask".into()));
+    assert!(!host.state.requests().join(&name).exists());
+}
+
+#[test]
+fn without_a_daemon_the_request_stays_and_the_command_says_so() {
+    let host = host();
+    let placed = Request::new(&host.state.requests())
+        .unwrap()
+        .place("x")
+        .unwrap();
+    let name = placed.name().to_owned();
+    assert_eq!(
+        placed.wait(None, &host.state.lock(Role::Gate)).unwrap(),
+        Answer::NoDaemon
+    );
+    assert_eq!(host.server.scan().unwrap()[0].name, name);
+}
+
+#[test]
+fn a_busy_daemon_is_waited_for_no_longer_than_asked() {
+    let host = host();
+    let lock_path = host.state.lock(Role::Gate);
+    let _lock = HostLock::try_take(&lock_path).unwrap().unwrap();
+    let placed = Request::new(&host.state.requests())
+        .unwrap()
+        .place("x")
+        .unwrap();
+    let answer = placed
+        .wait(Some(Duration::from_millis(1)), &lock_path)
+        .unwrap();
+    assert_eq!(answer, Answer::Waiting);
+}
+
+#[test]
+fn a_request_that_is_not_placed_leaves_nothing() {
+    let host = host();
+    let mut request = Request::new(&host.state.requests()).unwrap();
+    request.add_file("a", &mut &b"x"[..]).unwrap();
+    drop(request);
+    assert_eq!(fs::read_dir(host.state.requests()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_symbolic_link_in_a_request_is_refused() {
+    let mut host = host();
+    let folder = host.by_hand("x");
+    symlink("/etc/passwd", folder.join("annex.txt")).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::NotRegular)));
+}
+
+#[test]
+fn a_hard_link_in_a_request_is_refused() {
+    let mut host = host();
+    let folder = host.by_hand("x");
+    fs::hard_link(folder.join("cable.txt"), host.state.root().join("second")).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::Linked)));
+}
+
+#[test]
+fn pipes_folders_and_sockets_in_a_request_are_refused() {
+    for kind in ["pipe", "folder", "socket"] {
+        let mut host = host();
+        let path = host.by_hand("x").join("annex");
+        match kind {
+            "pipe" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "folder" => fs::create_dir(&path).unwrap(),
+            _ => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+        }
+        assert!(
+            matches!(host.take(), Err(RequestRefused::NotRegular)),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_is_itself_a_link_is_not_found() {
+    let host = host();
+    symlink(host.state.root(), host.state.requests().join("link")).unwrap();
+    fs::write(host.state.requests().join("file"), b"").unwrap();
+    fs::create_dir(host.state.requests().join("name with spaces")).unwrap();
+    fs::create_dir(host.state.requests().join("x.accepted")).unwrap();
+    assert_eq!(host.server.scan().unwrap(), []);
+}
+
+#[test]
+fn too_many_files_too_many_bytes_and_no_text_are_refused() {
+    let mut first = host();
+    let folder = first.by_hand("x");
+    fs::write(folder.join("large"), [0; 996]).unwrap();
+    assert!(matches!(
+        first.take(),
+        Err(RequestRefused::Bytes { bytes_max: 1000 })
+    ));
+    fs::write(folder.join("large"), [0; 995]).unwrap();
+    assert_eq!(first.take().unwrap().files.len(), 2);
+
+    let mut second = host();
+    let folder = second.by_hand("x");
+    for name in ["a", "b", "c"] {
+        fs::write(folder.join(name), b"").unwrap();
+    }
+    assert!(matches!(
+        second.take(),
+        Err(RequestRefused::Files { files_max: 4 })
+    ));
+
+    let mut third = host();
+    let folder = third.by_hand("x");
+    fs::write(folder.join("request.toml"), [0xff]).unwrap();
+    assert!(matches!(third.take(), Err(RequestRefused::NoText)));
+    fs::write(folder.join("request.toml"), vec![b' '; 65_537]).unwrap();
+    assert!(matches!(third.take(), Err(RequestRefused::NoText)));
+    fs::remove_file(folder.join("request.toml")).unwrap();
+    assert!(matches!(third.take(), Err(RequestRefused::NoText)));
+}
+
+#[test]
+fn a_folder_of_another_owner_than_found_is_refused() {
+    let mut host = host();
+    host.by_hand("x");
+    let mut found = host.server.scan().unwrap().remove(0);
+    found.owner_uid += 1;
+    let into = host.taken_at();
+    let taken = host.server.intake(&found, &into, LIMITS, &mut host.batch);
+    assert!(matches!(taken, Err(RequestRefused::Changed)));
+    found.name = "gone".into();
+    let taken = host.server.intake(&found, &into, LIMITS, &mut host.batch);
+    assert!(matches!(taken, Err(RequestRefused::Changed)));
+}
+
+/// Runs one test of this file again as an ordinary user, where root would be allowed everything.
+fn as_nobody(test: &str) {
+    use std::os::unix::process::CommandExt as _;
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("os::request::tests::{test}")])
+        .current_dir("/")
+        .env("TMPDIR", "/tmp")
+        .gid(65_534)
+        .uid(65_534)
+        .output();
+    match ran {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        // The build folder may be out of an ordinary user's reach.
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+    }
+}
+
+#[test]
+fn a_folder_that_could_not_be_deleted_is_refused() {
+    if nix::unistd::geteuid().is_root() {
+        return as_nobody("a_folder_that_could_not_be_deleted_is_refused");
+    }
+    let mut host = host();
+    let folder = host.by_hand("x");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::Undeletable)));
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o300)).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::Unreadable)));
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(folder.join("cable.txt"), fs::Permissions::from_mode(0o200)).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::Unreadable)));
+}
+
+#[test]
+fn a_torn_answer_counts_as_none() {
+    let mut host = host();
+    host.by_hand("x");
+    fs::write(host.state.requests().join("by-hand.accepted"), b"00f").unwrap();
+    assert!(!host.server.scan().unwrap()[0].answered);
+    host.server
+        .answer_accepted("by-hand", "00ff", &mut host.batch)
+        .unwrap();
+    assert!(host.server.scan().unwrap()[0].answered);
+}
+
+#[test]
+fn an_answer_planted_as_a_link_counts_as_none() {
+    let host = host();
+    host.by_hand("x");
+    let elsewhere = host.state.root().join("elsewhere");
+    fs::write(&elsewhere, b"accepted\n").unwrap();
+    symlink(&elsewhere, host.state.requests().join("by-hand.accepted")).unwrap();
+    assert!(!host.server.scan().unwrap()[0].answered);
+}
+
+proptest! {
+    #[test]
+    fn a_name_that_is_taken_is_one_plain_component(name in ".{0,120}") {
+        if is_request_name(&name) {
+            prop_assert!(!name.contains('/') && !name.starts_with('.') && name.len() <= 100);
+            prop_assert_eq!(std::path::Path::new(&name).components().count(), 1);
+        }
+    }
+}
