@@ -7,5 +7,8 @@ pub mod slots;
 pub mod trust_store;
 pub mod view;
 
+pub mod link_key;
+pub mod link_serial;
+pub mod link_udp;
 pub mod outbox;
 pub mod progress;

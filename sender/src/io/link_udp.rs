@@ -1,0 +1,316 @@
+//! The UDP end of a link: many datagrams a system call, and never one in the other direction.
+//!
+//! The kernel cuts a message into datagrams (UDP_SEGMENT), and takes several messages a call (`sendmmsg`). Where it cannot
+//! cut, each datagram is a message of its own. What leaves is the same.
+
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg, setsockopt, sockopt};
+use thiserror::Error;
+use valise_common::units::ByteSize;
+use valise_common::wire::DatagramBytes;
+
+/// Bytes of a message that the kernel cuts: below the 65,507 that UDP over IPv4 carries.
+const MESSAGE_BYTES_MAX: usize = 65_000;
+/// Datagrams that the kernel cuts from one message at most.
+const SEGMENTS_MAX: usize = 64;
+/// Messages of a whole batch.
+const MESSAGES_MAX: usize = 4;
+/// The kernel's option is a signed 32-bit number, and it doubles it.
+const BUFFER_ASKED_MAX: u64 = (1 << 30) - 1;
+
+/// Why datagrams could not leave. They have not; the caller tries the rest again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LinkError {
+    /// The send buffer is full: wait until the socket is writable.
+    #[error("the send buffer is full")]
+    Full,
+    /// The device's queue is full: wait a moment.
+    #[error("the device's queue is full")]
+    Congested,
+    /// No way to the receiver for now: no route, no carrier, a firewall. Wait longer.
+    #[error("the link is down: {0}")]
+    Down(Errno),
+}
+
+/// How datagrams are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segmentation {
+    /// By the kernel.
+    Kernel,
+    /// Here, each its own message.
+    Here,
+}
+
+/// A socket that only sends.
+pub struct UdpLink {
+    to: SocketAddr,
+    bind: SocketAddr,
+    send_buffer: ByteSize,
+    datagram_bytes: usize,
+    segmentation: Segmentation,
+    // Connected, so that the way is looked up once. Made anew after the link was down.
+    socket: Option<UdpSocket>,
+    headers: MultiHeaders<()>,
+}
+
+impl UdpLink {
+    /// Binds a socket. A way to the receiver is looked for when the first datagram leaves.
+    ///
+    /// # Errors
+    /// If the source address cannot be bound.
+    pub fn open(
+        to: SocketAddr,
+        bind: Option<SocketAddr>,
+        datagram: DatagramBytes,
+        send_buffer: ByteSize,
+    ) -> io::Result<Self> {
+        let any = match to {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let bind = bind.unwrap_or(any);
+        drop(UdpSocket::bind(bind).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot send from {bind}: {error}"))
+        })?);
+        let datagram_bytes = datagram.to_usize();
+        Ok(Self {
+            to,
+            bind,
+            send_buffer,
+            datagram_bytes,
+            segmentation: Segmentation::Kernel,
+            socket: None,
+            headers: MultiHeaders::preallocate(MESSAGES_MAX * SEGMENTS_MAX, None),
+        })
+    }
+
+    /// Bytes of an IP packet with its headers: what the rate counts.
+    pub fn wire_bytes(&self) -> u32 {
+        let headers = match self.to {
+            SocketAddr::V4(_) => 20 + 8,
+            SocketAddr::V6(_) => 40 + 8,
+        };
+        u32::try_from(self.datagram_bytes).unwrap_or(u32::MAX) + headers
+    }
+
+    /// Datagrams of one call to [`UdpLink::send`].
+    pub fn batch_count_max(&self) -> u32 {
+        u32::try_from(self.segments() * MESSAGES_MAX).unwrap_or(u32::MAX)
+    }
+
+    /// How datagrams are cut now.
+    pub fn segmentation(&self) -> Segmentation {
+        self.segmentation
+    }
+
+    /// Cuts datagrams here from now on, as on a kernel that cannot.
+    pub fn segment_here(&mut self) {
+        self.segmentation = Segmentation::Here;
+        self.socket = None;
+    }
+
+    /// The socket, to wait until it is writable; none while the link is down.
+    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Sends datagrams that stand one behind the other, and tells how many left before an error stopped them.
+    ///
+    /// # Bounds
+    /// At most [`UdpLink::batch_count_max`] of them.
+    pub fn send(&mut self, datagrams: &[u8]) -> (usize, Result<(), LinkError>) {
+        let mut sent = 0;
+        while sent < datagrams.len() {
+            match self.send_once(&datagrams[sent..]) {
+                Ok(bytes) => sent += bytes,
+                Err(errno) => match self.judge(errno) {
+                    Judgement::Again => {}
+                    Judgement::Stop(error) => return (sent / self.datagram_bytes, Err(error)),
+                },
+            }
+        }
+        (sent / self.datagram_bytes, Ok(()))
+    }
+
+    /// One system call: the bytes of the messages that the kernel took.
+    fn send_once(&mut self, datagrams: &[u8]) -> Result<usize, Errno> {
+        let message_bytes = match self.segmentation {
+            Segmentation::Kernel => self.segments() * self.datagram_bytes,
+            Segmentation::Here => self.datagram_bytes,
+        };
+        if self.socket.is_none() {
+            self.socket = Some(self.connect()?);
+        }
+        let Some(socket) = &self.socket else {
+            return Err(Errno::ENOTCONN);
+        };
+        let messages: Vec<[IoSlice<'_>; 1]> = datagrams
+            .chunks(message_bytes)
+            .map(|message| [IoSlice::new(message)])
+            .collect();
+        let to = vec![None; messages.len()];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let results = sendmmsg(
+            socket.as_raw_fd(),
+            &mut self.headers,
+            &messages,
+            to,
+            [],
+            flags,
+        )?;
+        Ok(results.map(|message| message.bytes).sum())
+    }
+
+    fn judge(&mut self, errno: Errno) -> Judgement {
+        match errno {
+            // An answer to an earlier datagram: nobody listens. Nothing is to be learned from the other side.
+            Errno::ECONNREFUSED | Errno::EINTR => Judgement::Again,
+            Errno::EAGAIN => Judgement::Stop(LinkError::Full),
+            Errno::ENOBUFS | Errno::ENOMEM => Judgement::Stop(LinkError::Congested),
+            Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE | Errno::EOPNOTSUPP
+                if self.segmentation == Segmentation::Kernel =>
+            {
+                tracing::warn!(
+                    %errno,
+                    "the kernel does not cut datagrams here; sending takes more time (datagram_bytes may exceed the \
+                     link's MTU)"
+                );
+                self.segment_here();
+                Judgement::Again
+            }
+            other => {
+                self.socket = None;
+                Judgement::Stop(LinkError::Down(other))
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<UdpSocket, Errno> {
+        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        let socket = UdpSocket::bind(self.bind).map_err(errno)?;
+        let wanted = usize::try_from(self.send_buffer.0.min(BUFFER_ASKED_MAX)).unwrap_or(0);
+        if setsockopt(&socket, sockopt::SndBufForce, &wanted).is_err() {
+            setsockopt(&socket, sockopt::SndBuf, &wanted)?;
+        }
+        // Nothing is ever read, so nothing that arrives may occupy memory.
+        setsockopt(&socket, sockopt::RcvBuf, &0)?;
+        let segment = i32::try_from(self.datagram_bytes).unwrap_or(0);
+        if self.segmentation == Segmentation::Kernel
+            && let Err(errno) = setsockopt(&socket, sockopt::UdpGsoSegment, &segment)
+        {
+            tracing::info!(%errno, "the kernel does not cut datagrams; sending takes more time");
+            self.segmentation = Segmentation::Here;
+        }
+        socket.connect(self.to).map_err(errno)?;
+        Ok(socket)
+    }
+
+    fn segments(&self) -> usize {
+        (MESSAGE_BYTES_MAX / self.datagram_bytes).clamp(1, SEGMENTS_MAX)
+    }
+}
+
+enum Judgement {
+    Again,
+    Stop(LinkError),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::time::Duration;
+
+    use super::*;
+
+    fn link(datagram_bytes: u16) -> (UdpLink, UdpSocket) {
+        let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+        setsockopt(&sink, sockopt::RcvBuf, &(2 << 20)).unwrap();
+        sink.set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let datagram = DatagramBytes::new(datagram_bytes).unwrap();
+        let to = sink.local_addr().unwrap();
+        (
+            UdpLink::open(to, None, datagram, ByteSize(4 << 20)).unwrap(),
+            sink,
+        )
+    }
+
+    fn receive(sink: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
+        let mut buffer = [0; 65_536];
+        let mut receive = || {
+            sink.recv(&mut buffer)
+                .map(|bytes| buffer[..bytes].to_vec())
+                .unwrap()
+        };
+        (0..count).map(|_| receive()).collect()
+    }
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|place| (place * 7 + place / 1_000) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn both_paths_send_the_same_datagrams_in_order() {
+        for datagram_bytes in [1_472, 584, 8_972] {
+            let (mut link, sink) = link(datagram_bytes);
+            for count in [1, 2, link.segments(), link.batch_count_max() as usize - 1] {
+                let datagrams = bytes(count * usize::from(datagram_bytes));
+                for segmentation in [Segmentation::Kernel, Segmentation::Here] {
+                    if segmentation == Segmentation::Here {
+                        link.segment_here();
+                    }
+                    assert_eq!(link.send(&datagrams), (count, Ok(())));
+                    assert_eq!(link.segmentation(), segmentation);
+                    let received = receive(&sink, count);
+                    assert!(
+                        received
+                            .iter()
+                            .all(|one| one.len() == usize::from(datagram_bytes))
+                    );
+                    assert_eq!(received.concat(), datagrams);
+                }
+                link.segmentation = Segmentation::Kernel;
+                link.socket = None;
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_listening_stops_nothing() {
+        let (mut link, sink) = link(1_472);
+        let datagrams = bytes(5 * 1_472);
+        drop(sink);
+        for _ in 0..50 {
+            assert_eq!(link.send(&datagrams), (5, Ok(())));
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_told_and_tried_again() {
+        let datagram = DatagramBytes::new(1_472).unwrap();
+        // Packets to a multicast group leave by an interface that its index names; there is none of this one.
+        let to = "[ff12::1%99999]:7000".parse().unwrap();
+        let mut link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
+        for _ in 0..3 {
+            let (sent, result) = link.send(&bytes(1_472));
+            assert_eq!(sent, 0);
+            assert!(matches!(result, Err(LinkError::Down(_))), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn the_rate_counts_the_headers_of_ip_and_udp() {
+        let (link, _sink) = link(1_472);
+        assert_eq!(link.wire_bytes(), 1_500);
+        let datagram = DatagramBytes::new(1_452).unwrap();
+        let to = "[::1]:7000".parse().unwrap();
+        let link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
+        assert_eq!(link.wire_bytes(), 1_500);
+    }
+}
