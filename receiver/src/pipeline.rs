@@ -13,7 +13,7 @@ mod assembler;
 mod beacons;
 mod completed;
 
-pub use assembler::{Assembler, Assembling, Cause, Effect, Finished, SetCounters};
+pub use assembler::{Assembler, Assembling, Cause, Effect, Finished, SetCounters, Spilled};
 pub use completed::Completed;
 
 use valise_common::units::Mono;

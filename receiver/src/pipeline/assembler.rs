@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use valise_common::fec::BlockBuffer;
+use valise_common::ids::{ContainerId, Serial};
 use valise_common::units::Mono;
 use valise_common::wire::{DropReason, SetId};
 
@@ -216,13 +217,13 @@ impl Assembler {
     }
 
     /// Notes a container that has been completed before the start.
-    pub fn restore_completed(&mut self, set: &SetId) {
-        self.completed.insert(set.serial, &set.container);
+    pub fn restore_completed(&mut self, serial: Serial, container: &ContainerId) {
+        self.completed.insert(serial, container);
     }
 
-    /// What has been completed.
-    pub fn completed_mut(&mut self) -> &mut Completed {
-        &mut self.completed
+    /// Tells whether a container has been completed.
+    pub fn is_completed(&self, serial: Serial, container: &ContainerId) -> bool {
+        self.completed.contains(serial, container)
     }
 
     /// Takes up the beacon that was written before the start.

@@ -1,1 +1,473 @@
-//! To be written.
+//! The process `receive`: turns datagrams back into containers. It holds link keys and cannot open a container.
+//!
+//! ```text
+//! link ─► reader ─► assembler ─┬─────────────► publisher ─► inbox/
+//!         opens     collects   └─► digest ──────┘  syncs
+//!                   rebuilds       hashes large ones as they grow
+//! ```
+//!
+//! Nobody waits for a disk but the two on the right; the queues between are bounded, and answers always find room.
+
+mod assemble;
+mod digest;
+mod keys;
+mod publish;
+mod reader;
+mod shared;
+mod slab;
+mod start;
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::json;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use thiserror::Error;
+use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::ids::Serial;
+use valise_common::os::audit_log::{AuditLog, AuditLogError};
+use valise_common::os::clock::{mono_now, utc_now};
+use valise_common::os::durable::{Access, Sync, SyncBatch, free_bytes, replace};
+use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::lock::HostLock;
+use valise_common::os::service;
+use valise_common::os::signals::{Asked, Signals};
+use valise_common::os::watch::{DirWatch, Notice};
+use valise_common::units::{Mono, UtcTime};
+use valise_common::wire::DatagramBytes;
+
+use crate::io::assembly::AssemblyStore;
+use crate::io::completed::CompletedLog;
+use crate::io::host::{Host, HostError};
+use crate::io::link_serial::{SerialLink, SerialLinkError};
+use crate::io::link_udp::{Granted, UdpLink};
+use crate::pipeline::Assembler;
+use assemble::{Driver, INPUTS_MAX, Input};
+use digest::{Digest, GROWTHS_MAX};
+use keys::{First, LinkKeys};
+use publish::{DELIVERIES_MAX, Folders, Publisher};
+use reader::Reader;
+use shared::{Event, Shared};
+use slab::{SLABS, Slab};
+use view::{Constants, ReceiveView};
+
+/// The view, the room on the disk and the keys are looked after this often.
+const TICK_US: u64 = 1_000_000;
+
+/// Bytes of the disk that are left free, so that the audit logs and `release` can go on.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Events that may wait for the main thread; more are not told, only counted.
+const EVENTS_MAX: usize = 256;
+
+/// What a thread of `receive` needs of stack; the default would only lock more memory.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Why `receive` does not start, or ended.
+#[derive(Debug, Error)]
+pub enum ReceiveError {
+    /// The host is not commissioned, or its file is damaged.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Another process is at work.
+    #[error("receive is running already; stop it first, or look at its status")]
+    Running,
+    /// The serial link is not there yet.
+    #[error(transparent)]
+    Serial(#[from] SerialLinkError),
+    /// The configuration names no address to listen on.
+    #[error("link.listen is missing: a UDP link needs an address and port")]
+    NoAddress,
+    /// The system failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The audit log failed.
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
+    /// A thread failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Receives until SIGTERM.
+///
+/// # Errors
+/// Why it could not start, or had to end. What is durable by then is taken up at the next start.
+pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
+    // Before any thread: only threads that inherit the mask leave signals to the descriptor.
+    let signals = Signals::new()?;
+    let state = ReceiverState::new(&config.state);
+    let host = Host::read(&state.host())?;
+    let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
+    let (link, granted) = open_link(config)?;
+    let mut receive = Receive::start(config, &state, &host, link, granted)?;
+    service::ready();
+    let ended = receive.main_loop(&signals);
+    service::stopping();
+    let stopped = receive.stop();
+    ended.and(stopped)
+}
+
+fn open_link(config: &ReceiverConfig) -> Result<(UdpLink, Granted), ReceiveError> {
+    match config.link.kind {
+        LinkKind::Serial => {
+            let device = config.link.device.clone().unwrap_or_default();
+            match SerialLink::open(&device, config.link.baud)? {}
+        }
+        LinkKind::Udp => {
+            let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
+            let (link, granted) = UdpLink::open(listen, config.link.socket_buffer)?;
+            let address = link.local_addr()?;
+            tracing::info!(%address, "listening");
+            if granted.granted < granted.asked {
+                tracing::warn!(
+                    asked = %granted.asked,
+                    granted = %granted.granted,
+                    "the kernel granted a smaller receive buffer than asked for: bursts above it are lost; \
+                     raise net.core.rmem_max to what is asked for, or give this process CAP_NET_ADMIN"
+                );
+            }
+            Ok((link, granted))
+        }
+    }
+}
+
+struct Receive {
+    state: ReceiverState,
+    spool_bytes_max: u64,
+    shared: Arc<Shared>,
+    // From the last one of a datagram's way to the first.
+    threads: Vec<JoinHandle<()>>,
+    input: SyncSender<Input>,
+    events: Receiver<Event>,
+    keys: LinkKeys,
+    watch: DirWatch,
+    // Absent on a host that was commissioned without one for this role.
+    audit: Option<AuditLog>,
+    // Forged sets since the last tick: one line each would let a thief of the link key fill the disk.
+    poisoned: BTreeMap<Serial, u64>,
+    kernel_drops_told: u64,
+    constants: Constants,
+}
+
+impl Receive {
+    fn start(
+        config: &ReceiverConfig,
+        state: &ReceiverState,
+        host: &Host,
+        link: UdpLink,
+        granted: Granted,
+    ) -> Result<Self, ReceiveError> {
+        let size = DatagramBytes::new(config.datagram_bytes())
+            .ok_or_else(|| io::Error::other("link.datagram_bytes is out of range"))?;
+        let tmp = state.tmp(Role::Receive);
+        let folders = Folders {
+            assembly: state.assembly(),
+            tmp: tmp.clone(),
+            inbox: state.inbox(),
+            beacon: state.inbox_beacon(),
+        };
+        let memory_bytes = usize::try_from(config.memory.assembly.0).unwrap_or(usize::MAX);
+        let mut assembler = Assembler::new(memory_bytes);
+        let mut store = AssemblyStore::new(state.assembly(), tmp.clone());
+        let mut sync = SyncBatch::new(state.root())?;
+        let (mut completed, records) = CompletedLog::open(state.completed(), tmp.clone())?;
+        let found = start::recover(
+            mono_now(),
+            &folders,
+            (&mut completed, &records),
+            &mut store,
+            &mut sync,
+            &mut assembler,
+        )?;
+        drop(records);
+        tracing::info!(
+            published = found.published,
+            resumed = found.resumed,
+            "took up what was there"
+        );
+
+        let mut watch = DirWatch::new()?;
+        watch.add(&state.link_keys(), Notice::ArrivalsAndRemovals)?;
+        let verified = state.assembly().join("link-keys");
+        let keys = LinkKeys::open(state.link_keys(), host.channel, verified, tmp)?;
+
+        let (tell, events) = sync_channel(EVENTS_MAX);
+        let (input, inputs) = sync_channel(INPUTS_MAX);
+        let (free, free_slabs) = sync_channel(SLABS);
+        let (grow, growth) = sync_channel(GROWTHS_MAX);
+        let (publish, deliveries) = sync_channel(DELIVERIES_MAX);
+        for _ in 0..SLABS - 1 {
+            let _ = free.try_send(Slab::new());
+        }
+        let shared = Arc::new(Shared::new(tell));
+        let reader = Reader {
+            link,
+            size,
+            free: free_slabs,
+            full: input.clone(),
+        };
+        let driver = Driver {
+            assembler,
+            store,
+            symbol_bytes: usize::from(size.symbol_bytes()),
+            input: inputs,
+            free,
+            digest: grow,
+            publish: publish.clone(),
+        };
+        let assembly = folders.assembly.clone();
+        let digest = Digest {
+            assembly,
+            growth,
+            publish,
+            assembler: input.clone(),
+        };
+        let publisher = Publisher {
+            folders,
+            completed,
+            sync,
+            deliveries,
+            assembler: input.clone(),
+        };
+        let now = utc_now();
+        let mut receive = Self {
+            state: state.clone(),
+            spool_bytes_max: config.spool.bytes_max.0,
+            shared,
+            threads: Vec::new(),
+            input,
+            events,
+            keys,
+            watch,
+            audit: open_audit(state)?,
+            poisoned: BTreeMap::new(),
+            kernel_drops_told: 0,
+            constants: Constants {
+                started: now,
+                socket_buffer_asked: granted.asked.0,
+                socket_buffer_granted: granted.granted.0,
+            },
+        };
+        receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
+        receive.load_keys(now)?;
+        receive.tell_room()?;
+        receive.spawn("publisher", move |_| publisher.run())?;
+        receive.spawn("digest", move |_| digest.run())?;
+        receive.spawn("assembler", move |shared| driver.run(shared))?;
+        receive.spawn("reader", move |shared| reader.run(shared))?;
+        Ok(receive)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Shared) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread_name = name.to_owned();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                if let Err(error) = work(&shared) {
+                    shared.tell(Event::Failed(format!("the {thread_name} failed: {error}")));
+                }
+            })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn main_loop(&mut self, signals: &Signals) -> Result<(), ReceiveError> {
+        let mut tick = mono_now();
+        loop {
+            let now = mono_now();
+            if now >= tick {
+                self.tick()?;
+                tick = now.plus_us(TICK_US);
+            }
+            self.wait(signals, tick)?;
+            while let Some(asked) = signals.take()? {
+                match asked {
+                    Asked::Stop => return Ok(()),
+                    Asked::Reload => self.load_keys(utc_now())?,
+                    Asked::Child => {}
+                }
+            }
+            if self.watch.drain()?.any() {
+                self.load_keys(utc_now())?;
+            }
+            while let Ok(event) = self.events.try_recv() {
+                self.handle_event(event)?;
+            }
+        }
+    }
+
+    /// Waits for a signal or a changed key, at most until the tick or a tenth of a second: events have no descriptor.
+    fn wait(&self, signals: &Signals, tick: Mono) -> Result<(), ReceiveError> {
+        let wait = Duration::from_micros(tick.since_us(mono_now())).min(Duration::from_millis(100));
+        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+        let mut ready = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, wait) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno).into()),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) -> Result<(), ReceiveError> {
+        match event {
+            Event::Failed(text) => return Err(ReceiveError::Failed(text)),
+            Event::Poisoned(set) => *self.poisoned.entry(set.serial).or_default() += 1,
+            Event::KeyVerified(bundle) => {
+                if self.keys.handle_verified(bundle, utc_now())? == First::Yes {
+                    tracing::info!(%bundle, "the link key of this bundle is in use; older ones end in 24 hours");
+                    self.note("link-key-in-use", &[("bundle", json!(bundle))])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), ReceiveError> {
+        let now = utc_now();
+        self.write_view(now)?;
+        self.tell_room()?;
+        self.load_keys_if_due(now)?;
+        for (serial, sets) in std::mem::take(&mut self.poisoned) {
+            tracing::warn!(%serial, sets, "discarded sets with forged symbols: somebody else has the link key");
+            self.note(
+                "poisoned",
+                &[("serial", json!(serial)), ("sets", json!(sets))],
+            )?;
+        }
+        let drops = self.shared.read().kernel_drops;
+        if drops > self.kernel_drops_told {
+            let lost = drops - self.kernel_drops_told;
+            tracing::warn!(
+                lost,
+                "the kernel dropped datagrams: the link is faster than this host"
+            );
+            self.kernel_drops_told = drops;
+        }
+        service::watchdog();
+        Ok(())
+    }
+
+    fn write_view(&self, now: UtcTime) -> Result<(), ReceiveError> {
+        let view = ReceiveView::new(
+            now,
+            self.constants,
+            &self.shared.read(),
+            &self.shared.assembly(),
+        );
+        let text = serde_json::to_vec(&view).map_err(io::Error::other)?;
+        let path = self.state.view_of(Role::Receive);
+        match replace(
+            &self.state.tmp(Role::Receive),
+            &path,
+            &text,
+            Access::Group,
+            Sync::No,
+        ) {
+            // A view is worth no stop: what is shown is old, and its time says so.
+            Err(error) if assemble::is_full(&error) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Tells the assembler how many bytes it may have on disk.
+    fn tell_room(&self) -> Result<(), ReceiveError> {
+        let mut inbox_bytes = 0_u64;
+        for entry in fs::read_dir(self.state.inbox())? {
+            // Release takes containers away meanwhile.
+            let bytes = entry?.metadata().map_or(0, |metadata| metadata.len());
+            inbox_bytes = inbox_bytes.saturating_add(bytes);
+        }
+        let free = free_bytes(self.state.root())?.saturating_sub(RESERVE_BYTES);
+        let by_disk = free.saturating_add(self.shared.assembly().disk_bytes);
+        let by_config = self.spool_bytes_max.saturating_sub(inbox_bytes);
+        // If the assembler is so busy that there is no room for a word, the next second will do.
+        let _ = self.input.try_send(Input::Room(by_disk.min(by_config)));
+        Ok(())
+    }
+
+    fn load_keys_if_due(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
+        // An old key ends by the clock; a minute more or less does not matter.
+        if now.as_s().is_multiple_of(60) {
+            self.load_keys(now)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn load_keys(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
+        let in_force = self.keys.load(now)?;
+        for fault in &in_force.faults {
+            tracing::warn!(fault, "a link key cannot be used");
+        }
+        if in_force.keys.is_empty() {
+            tracing::debug!("there is no link key: run bundle create");
+        }
+        self.shared.set_keys(in_force.keys, in_force.issued_last);
+        let _ = self.input.try_send(Input::Issued(in_force.issued_last));
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        event: &str,
+        fields: valise_common::audit::Fields<'_>,
+    ) -> Result<(), ReceiveError> {
+        if let Some(audit) = &mut self.audit {
+            audit.append(utc_now(), event, fields);
+            audit.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the threads from front to back; everything that is in memory goes to disk.
+    fn stop(mut self) -> Result<(), ReceiveError> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for (place, thread) in self.threads.drain(..).rev().enumerate() {
+            if thread.join().is_err() {
+                return Err(ReceiveError::Failed("a thread panicked".to_owned()));
+            }
+            if place == 0 {
+                // The reader has handed over its last slab.
+                let _ = self.input.send(Input::Stop);
+            }
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.handle_event(event)?;
+        }
+        self.write_view(utc_now())?;
+        self.note("stopped", &[])
+    }
+}
+
+fn open_audit(state: &ReceiverState) -> Result<Option<AuditLog>, ReceiveError> {
+    if !state
+        .audit()
+        .join(format!("{}.log", Role::Receive))
+        .exists()
+    {
+        tracing::warn!(
+            "there is no audit log for receive on this host; its events are only logged"
+        );
+        return Ok(None);
+    }
+    let (audit, _) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+    Ok(Some(audit))
+}

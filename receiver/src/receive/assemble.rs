@@ -1,0 +1,240 @@
+//! Thread 2: drives the assembler, and does for it what takes a file but no sync.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use valise_common::os::clock::mono_now;
+use valise_common::units::Mono;
+use valise_common::wire::SetId;
+
+use super::digest::Growth;
+use super::publish::Delivery;
+use super::shared::{AssemblyView, Event, SHOWN_SETS_MAX, Shared};
+use super::slab::{Arrived, Slab};
+use crate::io::assembly::AssemblyStore;
+use crate::pipeline::{Assembler, Cause, Effect, Finished, Spilled, Tally};
+use crate::stage::fec::SourceBlock;
+use crate::stage::reassemble::SETS_MAX;
+
+/// How often the view is renewed.
+const VIEW_US: u64 = 500_000;
+
+/// Inputs that may wait: every slab, two answers for every set that may be being finished, and a few words of the main
+/// thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
+pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + 64;
+
+/// What the assembler's thread waits for.
+#[derive(Debug)]
+pub enum Input {
+    /// Symbols and beacons.
+    Slab(Slab),
+    /// A block that was handed out has been written, and comes back.
+    Recycle(Box<SourceBlock>),
+    /// A set that was handed out has been judged.
+    Finished(SetId, Finished),
+    /// The highest serial that has a slot.
+    Issued(u64),
+    /// Bytes that sets may have on disk.
+    Room(u64),
+    /// Put everything on disk and end.
+    Stop,
+}
+
+/// The thread's end of everything.
+pub struct Driver {
+    /// The machine.
+    pub assembler: Assembler,
+    /// Its files.
+    pub store: AssemblyStore,
+    /// Bytes of a symbol.
+    pub symbol_bytes: usize,
+    /// What comes.
+    pub input: Receiver<Input>,
+    /// Slabs that go back.
+    pub free: SyncSender<Slab>,
+    /// Larger containers, to be hashed while they grow.
+    pub digest: SyncSender<Growth>,
+    /// Containers of one block, and beacons, to be made durable.
+    pub publish: SyncSender<Delivery>,
+}
+
+impl Driver {
+    /// Works until it is told to stop, and then until everything that was handed out is durable.
+    ///
+    /// # Errors
+    /// If the disk fails; a full one is no failure.
+    pub fn run(mut self, shared: &Shared) -> io::Result<()> {
+        let mut tally = Tally::default();
+        let mut shown = Mono(0);
+        self.perform(mono_now(), shared)?;
+        loop {
+            let now = mono_now();
+            let next = self.assembler.next_wakeup().unwrap_or(now.plus_us(VIEW_US));
+            let wait = next.since_us(now).min(VIEW_US);
+            let input = self.input.recv_timeout(Duration::from_micros(wait));
+            let now = mono_now();
+            match input {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(input) => self.handle(now, input, &mut tally, shared)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.assembler.handle_time(now);
+            self.perform(now, shared)?;
+            if now.since_us(shown) >= VIEW_US {
+                shared.set_assembly(self.view(&tally));
+                shown = now;
+            }
+        }
+        self.assembler.handle_stop();
+        self.perform(mono_now(), shared)?;
+        // The threads behind end when they have nothing more to do, and with them their ends of `input`.
+        drop((self.digest, self.publish, self.free));
+        shared.set_assembly(view_of(&self.assembler, &tally));
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        now: Mono,
+        input: Input,
+        tally: &mut Tally,
+        shared: &Shared,
+    ) -> io::Result<()> {
+        match input {
+            Input::Slab(mut slab) => {
+                for arrived in slab.arrived(self.symbol_bytes) {
+                    let (outcome, counter) = match arrived {
+                        Arrived::Symbol(symbol, payload) => (
+                            self.assembler.handle_symbol(now, &symbol, payload),
+                            &mut tally.symbols,
+                        ),
+                        Arrived::Beacon(payload) => (
+                            self.assembler.handle_beacon(now, payload),
+                            &mut tally.beacons,
+                        ),
+                    };
+                    match outcome {
+                        Ok(()) => *counter += 1,
+                        Err(reason) => tally.dropped.count(reason),
+                    }
+                    self.perform(now, shared)?;
+                }
+                slab.clear();
+                // The circle has room for every slab that there is; when the reader has ended, the slab ends too.
+                let _ = self.free.send(slab);
+            }
+            Input::Recycle(block) => self.assembler.recycle(*block),
+            Input::Finished(set, finished) => self.assembler.handle_finished(&set, finished),
+            Input::Issued(last) => self.assembler.handle_issued(last),
+            Input::Room(bytes) => self.assembler.handle_room(bytes),
+            Input::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// Does everything that the assembler asks for.
+    fn perform(&mut self, now: Mono, shared: &Shared) -> io::Result<()> {
+        while let Some(effect) = self.assembler.poll_effect() {
+            self.perform_one(now, effect, shared)?;
+        }
+        Ok(())
+    }
+
+    fn perform_one(&mut self, now: Mono, effect: Effect, shared: &Shared) -> io::Result<()> {
+        match effect {
+            Effect::Restore { set, block } => {
+                let assembler = &mut self.assembler;
+                self.store.restore(&set, block, |index, bytes| {
+                    assembler.handle_restored(now, &set, block, index, bytes);
+                })?;
+                assembler.handle_restore_done(&set, block);
+            }
+            Effect::Spill { set, buffer } => {
+                if !has_room(self.store.spill(&set, &buffer))? {
+                    self.assembler
+                        .handle_spill_failed(&set, buffer.shape().number);
+                }
+                self.assembler.offer(buffer);
+            }
+            Effect::Write {
+                set,
+                block,
+                spilled,
+            } => {
+                let number = block.shape().number;
+                if !has_room(self.store.write_block(&set, &block))? {
+                    self.assembler.handle_write_failed(&set, number);
+                }
+                if spilled == Spilled::Yes {
+                    self.store.forget_part(&set, number)?;
+                }
+                self.assembler.recycle(block);
+            }
+            // Only a hint: what the digest has no time for now, it hashes later.
+            Effect::Prefix { set, bytes } => {
+                let _ = self.digest.try_send(Growth::Prefix { set, bytes });
+            }
+            Effect::FinishFile { set } => {
+                self.store.close(&set);
+                hand_over(&self.digest, Growth::Whole { set })?;
+            }
+            Effect::FinishBlock { set, block } => {
+                hand_over(
+                    &self.publish,
+                    Delivery::Block {
+                        set,
+                        block: Box::new(block),
+                    },
+                )?;
+            }
+            Effect::Forget { set, cause } => {
+                self.store.forget(&set)?;
+                if cause == Cause::Poisoned {
+                    shared.tell(Event::Poisoned(set));
+                }
+            }
+            Effect::Beacon { payload } => hand_over(&self.publish, Delivery::Beacon(payload))?,
+        }
+        Ok(())
+    }
+
+    fn view(&self, tally: &Tally) -> AssemblyView {
+        view_of(&self.assembler, tally)
+    }
+}
+
+fn view_of(assembler: &Assembler, tally: &Tally) -> AssemblyView {
+    AssemblyView {
+        tally: *tally,
+        sets: assembler.set_counters(),
+        set_count: assembler.set_count(),
+        assembling: assembler.assembling().take(SHOWN_SETS_MAX).collect(),
+        memory_bytes: assembler.memory_bytes(),
+        disk_bytes: assembler.disk_bytes(),
+    }
+}
+
+/// Hands something to a thread that ends only after this one; if it is gone, it has failed.
+fn hand_over<T>(channel: &SyncSender<T>, thing: T) -> io::Result<()> {
+    channel
+        .send(thing)
+        .map_err(|_| io::Error::other("another thread of this process has failed"))
+}
+
+/// A full disk is an answer, any other error is one.
+fn has_room(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether an error says that the disk, or this user's share of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

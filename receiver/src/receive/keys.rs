@@ -1,0 +1,291 @@
+//! Which link keys are in force: the newest, and older ones for a day after a newer one first verified a datagram, or until
+//! their file is gone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
+use valise_common::limits::LINK_KEY_OVERLAP_S;
+use valise_common::os::durable::{Access, Sync, read_bounded, read_secret_file, replace};
+use valise_common::secret::Secret32;
+use valise_common::units::UtcTime;
+use zeroize::Zeroizing;
+
+use crate::stage::deframe::HeldKey;
+
+/// Bytes of a key file: a few names and numbers.
+const KEY_FILE_BYTES_MAX: usize = 4_096;
+
+/// Bytes of the file that remembers when each key first verified: some forty for each.
+const VERIFIED_BYTES_MAX: usize = 1 << 20;
+
+/// `keys/link/<bundle>.key`, as `bundle create` writes it.
+#[derive(Deserialize)]
+struct KeyFile {
+    bundle: BundleId,
+    key_id: LinkKeyId,
+    key: String,
+    channel: ChannelId,
+    #[expect(dead_code, reason = "named so that the file's every key is known")]
+    first_serial: Serial,
+    last_serial: Serial,
+}
+
+/// The keys in force.
+#[derive(Default)]
+pub struct InForce {
+    /// The keys.
+    pub keys: Vec<HeldKey>,
+    /// The highest serial that has a slot; 0 if there is none.
+    pub issued_last: u64,
+    /// Key files that cannot be used, with why.
+    pub faults: Vec<String>,
+}
+
+/// The link keys of this host, and when each first verified.
+#[derive(Debug)]
+pub struct LinkKeys {
+    folder: PathBuf,
+    channel: ChannelId,
+    verified_path: PathBuf,
+    tmp: PathBuf,
+    verified: BTreeMap<BundleId, UtcTime>,
+}
+
+impl LinkKeys {
+    /// Reads when each key first verified. `verified_path` is written by this process alone.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn open(
+        folder: PathBuf,
+        channel: ChannelId,
+        verified_path: PathBuf,
+        tmp: PathBuf,
+    ) -> io::Result<Self> {
+        let verified = match read_bounded(&verified_path, VERIFIED_BYTES_MAX) {
+            Ok(bytes) => parse_verified(&bytes).unwrap_or_else(|| {
+                tracing::warn!("the times of the link keys' first use are damaged and begin anew");
+                BTreeMap::new()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            folder,
+            channel,
+            verified_path,
+            tmp,
+            verified,
+        })
+    }
+
+    /// Reads the key files and chooses those in force.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn load(&self, now: UtcTime) -> io::Result<InForce> {
+        let mut in_force = InForce::default();
+        let mut held = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "key") {
+                continue;
+            }
+            match read_key(&path, self.channel) {
+                Ok((key, last)) => {
+                    in_force.issued_last = in_force.issued_last.max(last.get());
+                    held.push(key);
+                }
+                // Retired between the listing and now.
+                Err(KeyFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(fault) => in_force.faults.push(format!("{}: {fault}", path.display())),
+            }
+        }
+        let bundles: Vec<BundleId> = held.iter().map(|key| key.bundle).collect();
+        held.retain(|key| is_in_force(key.bundle, &bundles, &self.verified, now));
+        in_force.keys = held;
+        Ok(in_force)
+    }
+
+    /// Notes that a bundle's key verified a datagram. Tells whether it was the first time ever.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<First> {
+        if self.verified.contains_key(&bundle) {
+            return Ok(First::No);
+        }
+        self.verified.insert(bundle, now);
+        let text: String = self
+            .verified
+            .iter()
+            .map(|(bundle, time)| format!("{bundle} {time}\n"))
+            .collect();
+        replace(
+            &self.tmp,
+            &self.verified_path,
+            text.as_bytes(),
+            Access::Owner,
+            Sync::Yes,
+        )?;
+        Ok(First::Yes)
+    }
+}
+
+/// Whether a key verified for the first time ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// It did.
+    Yes,
+    /// It did before.
+    No,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KeyFault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("not a link key as bundle create writes it: {0}")]
+    Form(String),
+    #[error("a link key of another channel")]
+    Channel,
+}
+
+fn read_key(path: &Path, channel: ChannelId) -> Result<(HeldKey, Serial), KeyFault> {
+    let bytes = read_secret_file(path, KEY_FILE_BYTES_MAX)?;
+    // The parser's text would show the line, and with it the key.
+    let file: KeyFile = serde_json::from_slice(&bytes)
+        .map_err(|error| KeyFault::Form(format!("line {}", error.line())))?;
+    let digits = Zeroizing::new(file.key);
+    if file.channel != channel {
+        return Err(KeyFault::Channel);
+    }
+    let key = Secret32::from_hex(&digits).ok_or_else(|| KeyFault::Form("key".to_owned()))?;
+    Ok((
+        HeldKey {
+            bundle: file.bundle,
+            key_id: file.key_id,
+            key,
+        },
+        file.last_serial,
+    ))
+}
+
+/// A key is in force until a day after a newer one, whose file is still there, first verified.
+fn is_in_force(
+    bundle: BundleId,
+    bundles: &[BundleId],
+    verified: &BTreeMap<BundleId, UtcTime>,
+    now: UtcTime,
+) -> bool {
+    let newer = bundles.iter().filter(|other| **other > bundle);
+    !newer
+        .filter_map(|other| verified.get(other))
+        .any(|time| now.since(*time) >= LINK_KEY_OVERLAP_S)
+}
+
+fn parse_verified(bytes: &[u8]) -> Option<BTreeMap<BundleId, UtcTime>> {
+    let lines = std::str::from_utf8(bytes).ok()?.lines();
+    lines
+        .map(|line| {
+            let (bundle, time) = line.split_once(' ')?;
+            Some((bundle.parse().ok()?, time.parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const CHANNEL: [u8; 16] = [7; 16];
+
+    fn write_key(folder: &Path, bundle: u32, channel: [u8; 16], mode: u32) {
+        let path = folder.join(format!("{bundle}.key"));
+        let text = format!(
+            r#"{{"bundle":{bundle},"key_id":{bundle},"key":"{}","channel":"{}","first_serial":{},"last_serial":{}}}"#,
+            "ab".repeat(32),
+            ChannelId::from_bytes(channel),
+            bundle * 10,
+            bundle * 10 + 9,
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn open(folder: &Path) -> LinkKeys {
+        let keys = folder.join("keys");
+        let _ = fs::create_dir(&keys);
+        let verified = folder.join("verified");
+        LinkKeys::open(
+            keys,
+            ChannelId::from_bytes(CHANNEL),
+            verified,
+            folder.to_path_buf(),
+        )
+        .unwrap()
+    }
+
+    fn bundles(keys: &LinkKeys, now: u64) -> Vec<u32> {
+        let mut bundles: Vec<u32> = keys
+            .load(UtcTime::from_s(now))
+            .unwrap()
+            .keys
+            .iter()
+            .map(|key| key.bundle.0)
+            .collect();
+        bundles.sort_unstable();
+        bundles
+    }
+
+    #[test]
+    fn an_older_key_ends_a_day_after_a_newer_one_first_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keys = open(folder.path());
+        for bundle in 1..=3 {
+            write_key(&folder.path().join("keys"), bundle, CHANNEL, 0o600);
+        }
+        assert_eq!(bundles(&keys, 1_000_000), [1, 2, 3]);
+        assert_eq!(
+            keys.handle_verified(BundleId(2), UtcTime::from_s(1_000))
+                .unwrap(),
+            First::Yes
+        );
+        assert_eq!(
+            keys.handle_verified(BundleId(2), UtcTime::from_s(2_000))
+                .unwrap(),
+            First::No
+        );
+        assert_eq!(bundles(&keys, 1_000 + 86_399), [1, 2, 3]);
+        // The time survives a restart.
+        let keys = open(folder.path());
+        assert_eq!(bundles(&keys, 1_000 + 86_400), [2, 3]);
+        assert_eq!(keys.load(UtcTime::EPOCH).unwrap().issued_last, 39);
+        // Retired by hand.
+        fs::remove_file(folder.path().join("keys/2.key")).unwrap();
+        assert_eq!(bundles(&keys, 1_000 + 86_400), [1, 3]);
+    }
+
+    #[test]
+    fn a_key_file_that_cannot_be_trusted_is_named_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = open(folder.path());
+        let place = folder.path().join("keys");
+        write_key(&place, 1, CHANNEL, 0o644);
+        write_key(&place, 2, [8; 16], 0o600);
+        fs::write(place.join("3.key"), "{\"key\":\"abab\"").unwrap();
+        fs::set_permissions(place.join("3.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(place.join("note"), "not a key").unwrap();
+        let in_force = keys.load(UtcTime::EPOCH).unwrap();
+        assert!(in_force.keys.is_empty());
+        assert_eq!(in_force.faults.len(), 3);
+        assert!(in_force.faults.iter().all(|fault| !fault.contains("abab")));
+    }
+}

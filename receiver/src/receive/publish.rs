@@ -1,0 +1,232 @@
+//! Thread 4: makes containers durable in `inbox/`, many with one sync.
+//!
+//! The order is: bytes synced · a line in `completed` · rename into `inbox/` · list and directory synced. A process that is
+//! killed between the line and the rename leaves the file in `tmp/` or in `assembly/`; start-up completes the rename. So a
+//! container is never lost, and one that `release` has taken already is not collected again.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use valise_common::ids::ContainerHash;
+use valise_common::os::durable::{Access, FinishedFile, StagedFile, SyncBatch, remove_any};
+use valise_common::os::layout::InboxName;
+use valise_common::wire::SetId;
+
+use super::assemble::{Input, is_full};
+use crate::io::assembly::data_path;
+use crate::io::completed::{CompletedLog, Record};
+use crate::pipeline::Finished;
+use crate::stage::fec::SourceBlock;
+use crate::stage::reassemble::{ContainerHasher, SETS_MAX, Verdict};
+
+/// Deliveries that may wait: one for every set that may be being finished, and beacons.
+pub const DELIVERIES_MAX: usize = SETS_MAX + 64;
+
+/// Containers that share a sync.
+const BATCH_MAX: usize = 512;
+
+/// What is to be made durable.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A container of one block, not judged yet.
+    Block {
+        /// The set.
+        set: SetId,
+        /// The container.
+        block: Box<SourceBlock>,
+    },
+    /// An intact container in `assembly/`, synced.
+    File {
+        /// The set.
+        set: SetId,
+        /// Its hash.
+        hash: ContainerHash,
+    },
+    /// The beacon for `release`.
+    Beacon(Vec<u8>),
+}
+
+/// Where everything stands.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// The folder of the sets.
+    pub assembly: PathBuf,
+    /// Where files are staged.
+    pub tmp: PathBuf,
+    /// Where containers go.
+    pub inbox: PathBuf,
+    /// Where the beacon goes.
+    pub beacon: PathBuf,
+}
+
+/// The thread's end of everything.
+pub struct Publisher {
+    /// Where everything stands.
+    pub folders: Folders,
+    /// The list of completed containers.
+    pub completed: CompletedLog,
+    /// Shares syncs.
+    pub sync: SyncBatch,
+    /// What comes.
+    pub deliveries: Receiver<Delivery>,
+    /// Where it is reported.
+    pub assembler: SyncSender<Input>,
+}
+
+/// A container on its way into the inbox.
+struct Leaving {
+    set: SetId,
+    name: InboxName,
+    hash: ContainerHash,
+    file: FinishedFile,
+}
+
+impl Publisher {
+    /// Works until nobody has anything more to deliver.
+    ///
+    /// # Errors
+    /// If the disk fails; a full one is no failure.
+    pub fn run(mut self) -> io::Result<()> {
+        while let Ok(first) = self.deliveries.recv() {
+            let more = self.deliveries.try_iter().take(BATCH_MAX - 1);
+            let batch: Vec<Delivery> = std::iter::once(first).chain(more).collect();
+            self.deliver(batch)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, batch: Vec<Delivery>) -> io::Result<()> {
+        let mut leaving: Vec<Leaving> = Vec::new();
+        let mut beacon = None;
+        for delivery in batch {
+            match delivery {
+                Delivery::Beacon(payload) => beacon = Some(payload),
+                Delivery::File { set, hash } => {
+                    let name = InboxName {
+                        serial: set.serial,
+                        container: hash.id(),
+                    };
+                    let file = FinishedFile::found(data_path(&self.folders.assembly, &set));
+                    leaving.push(Leaving {
+                        set,
+                        name,
+                        hash,
+                        file,
+                    });
+                }
+                Delivery::Block { set, block } => {
+                    let staged = self.stage(&set, &block, &leaving);
+                    let finished = match staged {
+                        Ok(Staged::Leaving(container)) => {
+                            leaving.push(container);
+                            None
+                        }
+                        Ok(Staged::Judged(verdict)) => Some(Finished::Judged(verdict)),
+                        Err(error) if is_full(&error) => Some(Finished::NoDisk),
+                        Err(error) => return Err(error),
+                    };
+                    self.report(Input::Recycle(block));
+                    if let Some(finished) = finished {
+                        self.report(Input::Finished(set, finished));
+                    }
+                }
+            }
+        }
+        let beacon = beacon.and_then(|payload| self.stage_beacon(&payload));
+        self.sync.commit()?;
+        if !leaving.is_empty() {
+            let records: Vec<Record> = leaving
+                .iter()
+                .map(|container| (container.set.serial, container.hash))
+                .collect();
+            self.completed.append(&records, &mut self.sync)?;
+        }
+        let sets: Vec<(SetId, ContainerHash)> = leaving
+            .iter()
+            .map(|container| (container.set, container.hash))
+            .collect();
+        for Leaving { name, file, .. } in leaving {
+            let from = file.path().to_path_buf();
+            let to = self.folders.inbox.join(file_name(&name));
+            match file.publish_in(&to, &mut self.sync) {
+                // It is there already, as another geometry cut it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_any(&from)?,
+                result => result?,
+            }
+        }
+        if let Some(beacon) = beacon {
+            beacon?.replace_in(&self.folders.beacon, &mut self.sync)?;
+        }
+        self.sync.commit()?;
+        for (set, hash) in sets {
+            self.report(Input::Finished(
+                set,
+                Finished::Judged(Verdict::Intact(hash)),
+            ));
+        }
+        Ok(())
+    }
+
+    fn stage(
+        &mut self,
+        set: &SetId,
+        block: &SourceBlock,
+        leaving: &[Leaving],
+    ) -> io::Result<Staged> {
+        let mut hasher = ContainerHasher::default();
+        hasher.update(block.bytes());
+        let verdict = hasher.verdict(&set.container);
+        let Verdict::Intact(hash) = verdict else {
+            return Ok(Staged::Judged(verdict));
+        };
+        let name = InboxName {
+            serial: set.serial,
+            container: hash.id(),
+        };
+        if leaving.iter().any(|other| other.name == name) {
+            // The same container under two geometries, in one batch.
+            return Ok(Staged::Judged(verdict));
+        }
+        let mut staged = StagedFile::create_named(&self.folders.tmp, &file_name(&name))?;
+        staged.set_access(Access::Group)?;
+        staged.write_all(block.bytes())?;
+        let file = staged.finish_in(&mut self.sync)?;
+        Ok(Staged::Leaving(Leaving {
+            set: *set,
+            name,
+            hash,
+            file,
+        }))
+    }
+
+    /// Stages a beacon. One that finds no room is left out: the next will come.
+    fn stage_beacon(&mut self, payload: &[u8]) -> Option<io::Result<FinishedFile>> {
+        let mut write = || {
+            let mut staged = StagedFile::create(&self.folders.tmp)?;
+            staged.set_access(Access::Group)?;
+            staged.write_all(payload)?;
+            staged.finish_in(&mut self.sync)
+        };
+        match write() {
+            Err(error) if is_full(&error) => None,
+            result => Some(result),
+        }
+    }
+
+    /// The assembler has room for every answer; when it has ended, nobody needs one.
+    fn report(&self, input: Input) {
+        let _ = self.assembler.send(input);
+    }
+}
+
+enum Staged {
+    Leaving(Leaving),
+    Judged(Verdict),
+}
+
+/// The name of a container in `inbox/`, and in `tmp/` before.
+pub fn file_name(name: &InboxName) -> OsString {
+    format!("{name}.container").into()
+}

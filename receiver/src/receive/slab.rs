@@ -1,0 +1,120 @@
+//! What passes from the reader to the assembler: a whole receive buffer, with the symbols where they were received.
+//!
+//! There is a fixed number of slabs. They go round in a circle, so that a datagram costs no allocation, and its payload is
+//! copied once: from here to its place in the block.
+
+use valise_common::fec::BlockShape;
+use valise_common::wire::{PAYLOAD_OFFSET, SetId};
+
+use crate::io::link_udp::BUFFER_BYTES;
+use crate::stage::deframe::{Frame, Symbol};
+
+/// Slabs of one process, the one that the reader fills included. More would only move drops from the reader, which counts
+/// them, to a later time.
+pub const SLABS: usize = 8;
+
+/// A receive buffer and what authentic datagrams are in it.
+#[derive(Debug)]
+pub struct Slab {
+    /// The received bytes.
+    pub bytes: Box<[u8]>,
+    entries: Vec<Entry>,
+    sets: Vec<SetId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    datagram: usize,
+    content: Content,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Symbol {
+        set: usize,
+        block: BlockShape,
+        index: u16,
+    },
+    Beacon,
+}
+
+/// An authentic datagram of a slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived<'s> {
+    /// A symbol and its payload.
+    Symbol(Symbol, &'s [u8]),
+    /// A beacon's payload.
+    Beacon(&'s [u8]),
+}
+
+impl Slab {
+    /// An empty slab.
+    pub fn new() -> Self {
+        Self {
+            bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            entries: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
+
+    /// Notes what a datagram that starts at `datagram` carries. Cover is not worth a note.
+    pub fn push(&mut self, datagram: usize, frame: &Frame) {
+        let content = match frame {
+            Frame::Cover => return,
+            Frame::Beacon => Content::Beacon,
+            Frame::Symbol(symbol) => {
+                if self.sets.last() != Some(&symbol.set) {
+                    self.sets.push(symbol.set);
+                }
+                let (block, index) = (symbol.block, symbol.index);
+                Content::Symbol {
+                    set: self.sets.len() - 1,
+                    block,
+                    index,
+                }
+            }
+        };
+        self.entries.push(Entry { datagram, content });
+    }
+
+    /// Tells whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many symbols and beacons are in it.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What is in it, in the order of arrival. Payloads are `symbol_bytes` long.
+    pub fn arrived(&self, symbol_bytes: usize) -> impl Iterator<Item = Arrived<'_>> {
+        self.entries.iter().filter_map(move |entry| {
+            let start = entry.datagram + PAYLOAD_OFFSET;
+            let payload = self.bytes.get(start..start + symbol_bytes)?;
+            Some(match entry.content {
+                Content::Beacon => Arrived::Beacon(payload),
+                Content::Symbol { set, block, index } => Arrived::Symbol(
+                    Symbol {
+                        set: *self.sets.get(set)?,
+                        block,
+                        index,
+                    },
+                    payload,
+                ),
+            })
+        })
+    }
+
+    /// Forgets what is in it.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.sets.clear();
+    }
+}
+
+impl Default for Slab {
+    fn default() -> Self {
+        Self::new()
+    }
+}

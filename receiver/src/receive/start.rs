@@ -1,0 +1,136 @@
+//! What start-up makes of what the last process left: nothing that was collected is lost, nothing is listed twice.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use valise_common::ids::ContainerHash;
+use valise_common::limits::DATAGRAM_BYTES_MAX;
+use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, read_bounded, remove_any};
+use valise_common::os::layout::InboxName;
+use valise_common::units::Mono;
+
+use super::publish::Folders;
+use crate::io::assembly::{AssemblyStore, DataFile};
+use crate::io::completed::{CompletedLog, Record};
+use crate::pipeline::Assembler;
+
+/// What start-up found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Containers whose rename into `inbox/` was completed.
+    pub published: usize,
+    /// Sets that are collected further.
+    pub resumed: usize,
+}
+
+/// Brings the files into order and tells the assembler what there is.
+///
+/// # Errors
+/// Those of the disk.
+pub fn recover(
+    now: Mono,
+    folders: &Folders,
+    completed: (&mut CompletedLog, &[Record]),
+    store: &mut AssemblyStore,
+    sync: &mut SyncBatch,
+    assembler: &mut Assembler,
+) -> io::Result<Found> {
+    let (log, records) = completed;
+    let mut found = Found::default();
+    for (serial, hash) in records {
+        assembler.restore_completed(*serial, &hash.id());
+    }
+    found.published = publish_staged(folders, records, sync)?;
+    list_inbox(folders, log, sync, assembler)?;
+    sync.commit()?;
+    clear_tmp(&folders.tmp, |_| false)?;
+    if let Ok(payload) = read_bounded(&folders.beacon, usize::from(DATAGRAM_BYTES_MAX)) {
+        assembler.restore_beacon(now, &payload);
+    }
+    for set in store.scan()? {
+        let is_completed = assembler.is_completed(set.set.serial, &set.set.container);
+        let whole =
+            u64::try_from(set.done.len()).is_ok_and(|n| n == set.set.geometry.block_count());
+        // Of a completed container, the data file is gone, or only the rename is missing.
+        let keep = match set.data {
+            DataFile::There => whole || !is_completed,
+            DataFile::Absent => set.done.is_empty() && !is_completed,
+        };
+        let (done, spilled) = (set.done.into_iter(), set.spilled.into_iter());
+        if keep && assembler.restore_set(set.set, done, spilled).is_ok() {
+            found.resumed += 1;
+        } else {
+            store.forget(&set.set)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Completes the renames of containers that are listed as completed and still stand in `tmp/`.
+fn publish_staged(
+    folders: &Folders,
+    records: &[Record],
+    sync: &mut SyncBatch,
+) -> io::Result<usize> {
+    let mut published = 0;
+    for entry in fs::read_dir(&folders.tmp)? {
+        let entry = entry?;
+        let path = entry.path();
+        let Some(name) = InboxName::of_container(&entry.file_name()) else {
+            continue;
+        };
+        let Some(hash) = hash_file(&path)? else {
+            continue;
+        };
+        if !records.contains(&(name.serial, hash)) || hash.id() != name.container {
+            continue;
+        }
+        let to = folders.inbox.join(entry.file_name());
+        match FinishedFile::found(path.clone()).publish_in(&to, sync) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_any(&path)?,
+            result => result?,
+        }
+        published += 1;
+    }
+    Ok(published)
+}
+
+fn hash_file(path: &Path) -> io::Result<Option<ContainerHash>> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(Some(ContainerHash::from_bytes(
+        *hasher.finalize().as_bytes(),
+    )))
+}
+
+/// Lists what stands in `inbox/` and is not in the list: power was lost before the list was on the disk.
+fn list_inbox(
+    folders: &Folders,
+    log: &mut CompletedLog,
+    sync: &mut SyncBatch,
+    assembler: &mut Assembler,
+) -> io::Result<()> {
+    let mut missing: Vec<Record> = Vec::new();
+    for entry in fs::read_dir(&folders.inbox)? {
+        let entry = entry?;
+        let Some(name) = InboxName::of_container(&entry.file_name()) else {
+            continue;
+        };
+        if assembler.is_completed(name.serial, &name.container) {
+            continue;
+        }
+        if let Some(hash) = hash_file(&entry.path())? {
+            missing.push((name.serial, hash));
+            assembler.restore_completed(name.serial, &name.container);
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        log.append(&missing, sync)
+    }
+}

@@ -1,0 +1,117 @@
+//! `view/receive.json`: what `status` and `list` show of the link.
+
+use serde::{Deserialize, Serialize};
+use valise_common::ids::{ContainerId, Serial};
+use valise_common::units::UtcTime;
+
+use super::shared::{AssemblyView, ReadView};
+use crate::pipeline::Tally;
+use valise_common::wire::Counters;
+
+/// What `receive` shows, once a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiveView {
+    /// When this was written.
+    pub time: UtcTime,
+    /// When the process started.
+    pub started: UtcTime,
+    /// When the last authentic datagram came; absent if none has come since the start.
+    pub last_datagram: Option<UtcTime>,
+    /// Symbols that were new and are kept.
+    pub symbols: u64,
+    /// Beacons that were believed.
+    pub beacons: u64,
+    /// Cover datagrams.
+    pub covers: u64,
+    /// Datagrams that were dropped, by reason; reasons that never occurred are left out.
+    pub counters: Counters,
+    /// Datagrams that the kernel dropped because nobody read them in time.
+    pub kernel_drops: u64,
+    /// Receive buffer that the configuration asks for, in bytes.
+    pub socket_buffer_asked: u64,
+    /// Receive buffer that the kernel granted, in bytes.
+    pub socket_buffer_granted: u64,
+    /// Containers put into the inbox.
+    pub completed: u64,
+    /// Sets that were discarded because some of their symbols are forged.
+    pub poisoned: u64,
+    /// Sets that were discarded because another needed the room.
+    pub yielded: u64,
+    /// Sets that are being collected.
+    pub assembling_count: usize,
+    /// The first thousand of them, by serial.
+    pub assembling: Vec<AssemblingView>,
+    /// Bytes of incomplete blocks in memory.
+    pub memory_bytes: usize,
+    /// Bytes of incomplete containers on disk.
+    pub disk_bytes: u64,
+}
+
+/// A container that is being collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssemblingView {
+    /// Its serial, as the link claims it.
+    pub serial: Serial,
+    /// Its id.
+    pub container: ContainerId,
+    /// Its length.
+    pub container_bytes: u64,
+    /// Symbols that are there.
+    pub have_symbols: u64,
+    /// Symbols that are needed.
+    pub need_symbols: u64,
+}
+
+/// What does not change while the process runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Constants {
+    /// When it started.
+    pub started: UtcTime,
+    /// Receive buffer that was asked for.
+    pub socket_buffer_asked: u64,
+    /// Receive buffer that the kernel granted.
+    pub socket_buffer_granted: u64,
+}
+
+impl ReceiveView {
+    /// Puts the threads' views together.
+    pub fn new(
+        time: UtcTime,
+        constants: Constants,
+        read: &ReadView,
+        assembly: &AssemblyView,
+    ) -> Self {
+        let mut tally: Tally = read.tally;
+        tally.add(&assembly.tally);
+        let last_datagram = match read.last_datagram_us {
+            0 => None,
+            us => Some(UtcTime::from_s(us / 1_000_000)),
+        };
+        let assembling = assembly.assembling.iter().map(|one| AssemblingView {
+            serial: one.set.serial,
+            container: one.set.container,
+            container_bytes: one.set.geometry.container_bytes(),
+            have_symbols: one.have_symbols,
+            need_symbols: one.need_symbols,
+        });
+        Self {
+            time,
+            started: constants.started,
+            last_datagram,
+            symbols: tally.symbols,
+            beacons: tally.beacons,
+            covers: tally.covers,
+            counters: tally.dropped,
+            kernel_drops: read.kernel_drops,
+            socket_buffer_asked: constants.socket_buffer_asked,
+            socket_buffer_granted: constants.socket_buffer_granted,
+            completed: assembly.sets.completed,
+            poisoned: assembly.sets.poisoned,
+            yielded: assembly.sets.yielded,
+            assembling_count: assembly.set_count,
+            assembling: assembling.collect(),
+            memory_bytes: assembly.memory_bytes,
+            disk_bytes: assembly.disk_bytes,
+        }
+    }
+}
