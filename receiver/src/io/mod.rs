@@ -2,10 +2,14 @@
 
 pub mod assembly;
 pub mod completed;
-pub mod containers;
-pub mod host;
 pub mod link_serial;
 pub mod link_udp;
+
+pub mod bundle_store;
+pub mod containers;
+pub mod host;
 pub mod publish;
 pub mod register;
 pub mod slots;
+pub mod trust_store;
+pub mod view;

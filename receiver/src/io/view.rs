@@ -1,0 +1,267 @@
+//! What the daemons show to `list` and `status`: one JSON file a role, rewritten as a whole.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
+use valise_common::os::durable::{self, Access, Sync};
+use valise_common::units::UtcTime;
+
+use crate::release::serial_set::SerialSet;
+use crate::release::states::Announced;
+
+/// Bytes of the largest view that is read.
+const VIEW_BYTES_MAX: usize = 16 << 20;
+
+/// Serials as ranges of first and last.
+pub type Ranges = Vec<(Serial, Serial)>;
+
+/// A set as ranges.
+pub fn ranges_of(set: &SerialSet) -> Ranges {
+    set.ranges().collect()
+}
+
+/// Ranges as a set.
+pub fn set_of(ranges: &Ranges) -> SerialSet {
+    let mut set = SerialSet::new();
+    ranges.iter().for_each(|(first, last)| set.insert_range(*first, *last));
+    set
+}
+
+/// What `release` shows. Of claimed serials the register tells, of the others this does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// When it was written.
+    pub time: UtcTime,
+    /// "Now" as cables are judged by.
+    pub now: UtcTime,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The version of the trust list in force.
+    pub trust_version: Option<u32>,
+    /// Whether software keys may approve.
+    pub software_keys: bool,
+    /// The newest beacon.
+    pub beacon: Option<BeaconView>,
+    /// Serials whose container waits.
+    pub complete: Ranges,
+    /// Serials whose container is being opened.
+    pub opened: Ranges,
+    /// Serials that were once found missing.
+    pub gaps: Ranges,
+    /// Serials that were given up by the sender.
+    pub not_sent: Ranges,
+    /// How many serials are in which state.
+    pub counts: Counts,
+    /// The bundles and their slots.
+    pub bundles: Vec<BundleView>,
+    /// What an operator must look at.
+    pub alarms: Vec<AlarmView>,
+    /// What went wrong since the start, in numbers.
+    pub counters: Counters,
+}
+
+/// The newest beacon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeaconView {
+    /// The highest serial issued.
+    pub highest: u64,
+    /// Every serial up to it has had its passes or was given up.
+    pub settled: u64,
+    /// The lowest serial that the sender still keeps.
+    pub lowest_retained: u64,
+    /// The sender's clock, advisory.
+    pub sender_time: UtcTime,
+    /// The sender's trust list.
+    pub trust_version: u32,
+    /// Serials on their way.
+    pub under_way: Ranges,
+    /// Serials that had all their passes.
+    pub passes_done: Ranges,
+    /// Serials that were given up.
+    pub not_sent: Ranges,
+}
+
+impl BeaconView {
+    /// The beacon as the states need it.
+    pub fn announced(&self) -> Announced {
+        Announced {
+            highest: self.highest,
+            settled: self.settled,
+            under_way: set_of(&self.under_way),
+            passes_done: set_of(&self.passes_done),
+            not_sent: set_of(&self.not_sent),
+        }
+    }
+}
+
+/// How many serials are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// The highest serial that anything tells of.
+    pub highest: u64,
+    /// Claimed by a container: released, quarantined or discarded.
+    pub claimed: u64,
+    /// Held.
+    pub quarantined: u64,
+    /// Missing.
+    pub missing: u64,
+    /// Waiting or being opened.
+    pub complete: u64,
+}
+
+/// A bundle and its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleView {
+    /// Its number.
+    pub bundle: BundleId,
+    /// Its first serial.
+    pub first: Serial,
+    /// Number of slots.
+    pub count: u32,
+    /// The link key that it brought.
+    pub link_key: LinkKeyId,
+    /// Its unused slots were destroyed.
+    pub void: bool,
+    /// Slots of serials that were not announced yet.
+    pub left: u64,
+}
+
+/// Something that an operator must look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// In one word.
+    pub code: String,
+    /// In a sentence.
+    pub text: String,
+    /// Since when.
+    pub since: UtcTime,
+}
+
+/// What went wrong since the start, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Cables released.
+    pub released: u64,
+    /// Cables put into quarantine.
+    pub quarantined: u64,
+    /// Containers that did not open.
+    pub unopened: u64,
+    /// Second containers for a claimed serial.
+    pub second_containers: u64,
+}
+
+impl ReleaseView {
+    /// Writes the view. It is no state: nothing waits for the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        durable::replace(tmp, path, &text, Access::Group, Sync::No)
+    }
+
+    /// Reads the view; `None` before the daemon ran first.
+    ///
+    /// # Errors
+    /// The system's, and a view of another program version.
+    pub fn read(path: &Path) -> io::Result<Option<ReleaseView>> {
+        read_view(path)
+    }
+}
+
+/// What `receive` shows, as far as commands need it; the rest is passed on as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiveView {
+    /// When it was written.
+    #[serde(default)]
+    pub time: Option<serde_json::Value>,
+    /// When the last datagram verified.
+    #[serde(default)]
+    pub last_datagram: Option<serde_json::Value>,
+    /// Serials of which some symbols are here.
+    #[serde(default)]
+    pub assembling: Vec<AssemblingView>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A container that is being collected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AssemblingView {
+    /// Its serial.
+    pub serial: Serial,
+    /// Symbols that are here.
+    #[serde(default)]
+    pub have_symbols: u64,
+    /// Symbols that are needed.
+    #[serde(default)]
+    pub need_symbols: u64,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ReceiveView {
+    /// Reads the view; `None` before the daemon ran first.
+    ///
+    /// # Errors
+    /// The system's, and a view of another program version.
+    pub fn read(path: &Path) -> io::Result<Option<ReceiveView>> {
+        read_view(path)
+    }
+
+    /// The serials of which some symbols are here.
+    pub fn assembling_set(&self) -> SerialSet {
+        let mut set = SerialSet::new();
+        self.assembling.iter().for_each(|one| set.insert(one.serial));
+        set
+    }
+
+    /// When the last datagram verified, as text or in seconds.
+    pub fn last_datagram_at(&self) -> Option<UtcTime> {
+        match self.last_datagram.as_ref()? {
+            serde_json::Value::String(text) => text.parse().ok(),
+            value => value.as_u64().map(UtcTime::from_s),
+        }
+    }
+}
+
+fn read_view<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match durable::read_bounded(path, VIEW_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use super::*;
+
+    #[test]
+    fn ranges_round_trip() {
+        let mut set = SerialSet::new();
+        for serial in [1, 2, 3, 9] {
+            set.insert(Serial::new(serial).unwrap());
+        }
+        assert_eq!(set_of(&ranges_of(&set)), set);
+    }
+
+    #[test]
+    fn the_view_of_receive_may_say_more_than_we_know() {
+        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3},"last_datagram":1800000000,
+            "assembling":[{"serial":4,"container":"00","container_bytes":9,"have_symbols":1,
+            "need_symbols":2}]}"#;
+        let view: ReceiveView = serde_json::from_str(text).unwrap();
+        assert_eq!(view.assembling_set().to_string(), "4");
+        assert_eq!(view.last_datagram_at(), Some(UtcTime::from_s(1_800_000_000)));
+        assert!(view.rest.contains_key("counters"));
+        let none: ReceiveView = serde_json::from_str("{}").unwrap();
+        assert_eq!(none.last_datagram_at(), None);
+    }
+}
