@@ -1,6 +1,16 @@
-//! The loop of `release`: opens, verifies and publishes what `receive` left in the inbox.
+//! `release`: opens, verifies and publishes what `receive` left in the inbox. It has no network.
 
+mod alarms;
+mod cables;
+mod daemon;
 pub mod event;
 pub mod ledger;
+mod observe;
+pub mod requests;
 pub mod serial_set;
+mod startup;
 pub mod states;
+mod worker;
+
+pub use daemon::{Release, ReleaseError, run};
+pub use observe::shortened;

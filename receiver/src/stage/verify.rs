@@ -191,23 +191,31 @@ pub fn verify(
         Some(serial) => Err(Refused::Seen { serial }),
         None => Ok(judged),
     });
-    let (serial, container, preamble) = opened.into_parts();
     match judged {
-        Ok(judged) => Ok(Verified {
-            serial,
-            container,
-            preamble,
-            approvals: judged.approvals,
-            trust_version: judged.trust_version,
-            now: judged.now,
-        }),
-        Err(refused) => Err(Held {
-            serial,
-            container,
-            message_id: Some(message_id),
-            code: refused.code(),
-            reason: refused.to_string(),
-        }),
+        Err(refused) => Err(hold(opened, &refused)),
+        Ok(judged) => {
+            let (serial, container, preamble) = opened.into_parts();
+            Ok(Verified {
+                serial,
+                container,
+                preamble,
+                approvals: judged.approvals,
+                trust_version: judged.trust_version,
+                now: judged.now,
+            })
+        }
+    }
+}
+
+/// What is recorded of an opened cable that was refused.
+pub fn hold(opened: Opened, refused: &Refused) -> Held {
+    let (serial, container, preamble) = opened.into_parts();
+    Held {
+        serial,
+        container,
+        message_id: Some(preamble.manifest().message_id),
+        code: refused.code(),
+        reason: refused.to_string(),
     }
 }
 

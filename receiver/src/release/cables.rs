@@ -1,0 +1,519 @@
+//! Containers on their way out: many are opened, verified and staged, then share the syncs that commit them.
+//!
+//! The order of one batch: ① stage every mailbox's folder and sync ② commit "publishing" ③ rename each ④ commit
+//! "released" ⑤ erase the slots and delete the containers. Whatever a crash leaves of it, `startup` takes up.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use valise_common::ids::{BundleId, MessageId, Serial};
+use valise_common::os::durable;
+use valise_common::os::layout::{InboxName, Role};
+
+use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
+use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
+use crate::io::register::Claim;
+use crate::release::daemon::{Release, ReleaseError};
+use crate::release::event::Event;
+use crate::release::serial_set::SerialSet;
+use crate::release::worker::{Busy, Task};
+use crate::stage::open::{NotOpened, Opened};
+use crate::stage::publish::StageName;
+use crate::stage::verify::{Held, Judged, Policy, Verified, hold, verify};
+
+/// Containers beyond this size go to the second thread.
+pub const LARGE_BYTES: u64 = 4 << 20;
+
+/// Containers of one batch: enough to share a sync, few enough that one that arrives now waits some milliseconds only.
+const BATCH_CONTAINERS: usize = 64;
+
+/// Bytes of one batch's containers.
+const BATCH_BYTES: u64 = 16 << 20;
+
+/// How long a container waits when the disk was full.
+const FULL_RETRY_US: u64 = 30_000_000;
+
+/// Serials whose containers were logged as unopened or second; beyond it they are only counted.
+const NOTED_MAX: usize = 4_096;
+
+/// Where a container stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In the inbox.
+    Inbox,
+    /// In quarantine; an operator asked for a recheck.
+    Quarantine {
+        /// The name of the request.
+        request: String,
+        /// The user that asked.
+        uid: u32,
+    },
+}
+
+/// A container that is being taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// What its name says.
+    pub name: InboxName,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A cable whose folders are staged.
+#[derive(Debug)]
+pub struct Ready {
+    /// Its container.
+    pub incoming: Incoming,
+    /// The cable.
+    pub cable: Verified,
+    /// Its folders in the stage.
+    pub names: Vec<StageName>,
+}
+
+/// What a batch will commit.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// To publish.
+    pub ready: Vec<Ready>,
+    /// To hold.
+    pub held: Vec<(Incoming, Held)>,
+    /// Did not open.
+    pub unopened: Vec<(Incoming, NotOpened)>,
+    /// For a serial that another container claimed.
+    pub second: Vec<Incoming>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+            && self.held.is_empty()
+            && self.unopened.is_empty()
+            && self.second.is_empty()
+    }
+}
+
+impl Release {
+    /// Takes the next small containers through, and gives the second thread a large one. Tells whether more wait.
+    pub(super) fn release_some(&mut self) -> Result<bool, ReleaseError> {
+        if self.trust.is_none() {
+            return Ok(false);
+        }
+        let mono = self.mono();
+        let mut chosen = Vec::new();
+        let mut serials = BTreeSet::new();
+        let mut bytes: u64 = 0;
+        let mut more = false;
+        for (name, waiting) in &self.waiting {
+            let due = waiting.not_before.is_none_or(|not_before| not_before <= mono);
+            if !due || waiting.bytes > LARGE_BYTES || self.in_work == Some(name.serial) {
+                continue;
+            }
+            if chosen.len() >= BATCH_CONTAINERS || bytes >= BATCH_BYTES {
+                more = true;
+                break;
+            }
+            // A second one for the same serial is judged when the first one's fate is known.
+            if serials.insert(name.serial) {
+                bytes = bytes.saturating_add(waiting.bytes);
+                chosen.push((*name, waiting.bytes));
+            } else {
+                more = true;
+            }
+        }
+        let mut batch = Batch::default();
+        for (name, bytes) in chosen {
+            let path = self.state.container(&name);
+            let incoming = Incoming { name, path, bytes, origin: Origin::Inbox };
+            self.take_in(incoming, &mut batch)?;
+        }
+        self.commit(batch)?;
+        self.give_large(mono)?;
+        Ok(more)
+    }
+
+    fn give_large(&mut self, mono: valise_common::units::Mono) -> Result<(), ReleaseError> {
+        if self.worker.busy() == Busy::Yes {
+            return Ok(());
+        }
+        let large = self.waiting.iter().find(|(_, waiting)| {
+            waiting.bytes > LARGE_BYTES
+                && waiting.not_before.is_none_or(|not_before| not_before <= mono)
+        });
+        let Some((name, bytes)) = large.map(|(name, waiting)| (*name, waiting.bytes)) else {
+            return Ok(());
+        };
+        let path = self.state.container(&name);
+        let mut batch = Batch::default();
+        self.take_in(Incoming { name, path, bytes, origin: Origin::Inbox }, &mut batch)?;
+        self.commit(batch)
+    }
+
+    /// Opens a container and decides on it, or gives it to the second thread.
+    pub(super) fn take_in(
+        &mut self,
+        incoming: Incoming,
+        batch: &mut Batch,
+    ) -> Result<(), ReleaseError> {
+        let serial = incoming.name.serial;
+        if incoming.origin == Origin::Inbox && self.ledger.claimed().contains(serial) {
+            return self.take_claimed(incoming, batch);
+        }
+        let Some((bundle, slot)) = self.slot_of(serial)? else {
+            batch.unopened.push((incoming, NotOpened::Slot));
+            return Ok(());
+        };
+        let Some(list) = self.trust.as_ref().map(|signed| Arc::clone(&signed.list)) else {
+            return Ok(());
+        };
+        let task = OpenTask {
+            path: incoming.path.clone(),
+            name: incoming.name,
+            channel: self.host.channel,
+            bundle,
+            slot,
+            list,
+            now: self.now(),
+            tmp: self.state.tmp(Role::Release),
+        };
+        if incoming.bytes > LARGE_BYTES {
+            self.in_work = Some(serial);
+            self.waiting.remove(&incoming.name);
+            return Ok(self.worker.give(Task::Open(incoming, Box::new(task)))?);
+        }
+        let opened = open_container(&task);
+        self.take_opened(incoming, opened, batch)
+    }
+
+    /// A container whose serial is claimed: a leftover of the one that claimed it, or a stranger.
+    fn take_claimed(
+        &mut self,
+        incoming: Incoming,
+        batch: &mut Batch,
+    ) -> Result<(), ReleaseError> {
+        let serial = incoming.name.serial;
+        let claimed = self.ledger.register().cable(serial)?;
+        let hash = match hash_container(&incoming.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.waiting.remove(&incoming.name);
+                return Ok(());
+            }
+            other => other?,
+        };
+        match claimed.filter(|cable| cable.container == hash) {
+            None => batch.second.push(incoming),
+            Some(cable) if cable.claim == Claim::Quarantined => {
+                self.move_to_quarantine(&incoming)?;
+                self.sync.commit()?;
+            }
+            // Start-up erased the slots of those that came further; only the file was left.
+            Some(_) => self.delete(&incoming)?,
+        }
+        Ok(())
+    }
+
+    /// Decides on a container that was opened, or was not.
+    pub(super) fn take_opened(
+        &mut self,
+        incoming: Incoming,
+        opened: io::Result<OpenedFile>,
+        batch: &mut Batch,
+    ) -> Result<(), ReleaseError> {
+        let serial = incoming.name.serial;
+        match opened {
+            Err(error) if is_full(&error) => self.wait_for_room(incoming, &error)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Nobody but this process deletes there; without its file there is nothing to do.
+                self.waiting.remove(&incoming.name);
+            }
+            Err(error) => return Err(error.into()),
+            Ok(OpenedFile::NotOpened(reason)) => batch.unopened.push((incoming, reason)),
+            Ok(OpenedFile::Faulty { container, message_id, fault }) => {
+                let (code, reason) = (fault.code(), fault.to_string());
+                let held = Held { serial, container, message_id, code, reason };
+                batch.held.push((incoming, held));
+            }
+            Ok(OpenedFile::Refused(opened, refused)) => {
+                batch.held.push((incoming, hold(opened, &refused)));
+            }
+            Ok(OpenedFile::Opened(opened, judged, body)) => {
+                self.take_sound(incoming, opened, judged, body, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_sound(
+        &mut self,
+        incoming: Incoming,
+        opened: Opened,
+        judged: Judged,
+        body: BodyFolder,
+        batch: &mut Batch,
+    ) -> Result<(), ReleaseError> {
+        let Some(list) = self.trust.as_ref().map(|signed| Arc::clone(&signed.list)) else {
+            return Ok(());
+        };
+        let policy = Policy { channel: self.host.channel, list: &list, now: self.now() };
+        let message_id = opened.preamble().manifest().message_id;
+        let seen = self.seen(&message_id)?;
+        match verify(opened, Some(judged), &policy, |_| seen) {
+            Err(held) => batch.held.push((incoming, held)),
+            Ok(cable) => {
+                self.reserved.insert(message_id, cable.serial());
+                if incoming.bytes > LARGE_BYTES {
+                    self.in_work = Some(incoming.name.serial);
+                    let groups = self.groups.clone();
+                    self.worker.give(Task::Stage(incoming, cable, body, groups))?;
+                    return Ok(());
+                }
+                let staged =
+                    stage(&self.state, body, &cable, &self.groups, &mut Syncing::Batch(&mut self.sync));
+                self.take_staged(incoming, cable, staged, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a staged cable into the batch.
+    pub(super) fn take_staged(
+        &mut self,
+        incoming: Incoming,
+        cable: Verified,
+        staged: io::Result<Vec<StageName>>,
+        batch: &mut Batch,
+    ) -> Result<(), ReleaseError> {
+        match staged {
+            Ok(names) => batch.ready.push(Ready { incoming, cable, names }),
+            Err(error) if is_full(&error) => {
+                let message_id = cable.manifest().message_id;
+                self.reserved.remove(&message_id);
+                for mailbox in &cable.manifest().to {
+                    let serial = cable.serial();
+                    let name = StageName { serial, message_id, mailbox: mailbox.clone() };
+                    durable::remove_any(&self.state.stage().join(name.to_string()))?;
+                }
+                self.wait_for_room(incoming, &error)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The serial under which a message-id was published, or is about to be.
+    fn seen(&self, message_id: &MessageId) -> Result<Option<Serial>, ReleaseError> {
+        match self.reserved.get(message_id) {
+            Some(serial) => Ok(Some(*serial)),
+            None => Ok(self.ledger.register().seen(message_id)?),
+        }
+    }
+
+    fn slot_of(
+        &self,
+        serial: Serial,
+    ) -> Result<Option<(BundleId, valise_common::seal::SlotSecret)>, ReleaseError> {
+        let Some(bundle) = self.ledger.bundle_of(serial).map(|row| row.bundle) else {
+            return Ok(None);
+        };
+        let Some(slots) = self.slots.get(&bundle) else { return Ok(None) };
+        Ok(slots.slot(serial)?.map(|slot| (bundle, slot)))
+    }
+
+    /// A full disk loses nothing: the container stays where it is and is tried again.
+    fn wait_for_room(&mut self, incoming: Incoming, error: &io::Error) -> Result<(), ReleaseError> {
+        let now = self.now();
+        self.alarms.set("disk", now, 2, || format!("the disk is full; cables wait ({error})"));
+        match &incoming.origin {
+            Origin::Inbox => {
+                let not_before = Some(self.mono().plus_us(FULL_RETRY_US));
+                let waiting = super::daemon::Waiting { bytes: incoming.bytes, not_before };
+                self.waiting.insert(incoming.name, waiting);
+            }
+            Origin::Quarantine { request, uid } => {
+                let text = "the disk is full; make room and ask again";
+                self.refuse(request, "quarantine-recheck", *uid, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits a batch.
+    pub(super) fn commit(&mut self, mut batch: Batch) -> Result<(), ReleaseError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.dirty = true;
+        let now = self.now();
+        // ① Everything staged is durable before the log speaks of it.
+        self.sync.commit()?;
+        // ②
+        self.append_verdicts(&mut batch, now);
+        self.ledger.commit()?;
+        // ③
+        for ready in &batch.ready {
+            for name in &ready.names {
+                if let Published::InPlaceOf(aside) = publish(&self.state, name, &mut self.sync)? {
+                    let text = format!(
+                        "something had the name of serial {} in mailbox {}; it is now {}",
+                        name.serial,
+                        name.mailbox,
+                        aside.file_name().unwrap_or_default().display()
+                    );
+                    self.raise("foreign-file", text);
+                }
+            }
+        }
+        for (incoming, _) in &batch.held {
+            if incoming.origin == Origin::Inbox {
+                self.move_to_quarantine(incoming)?;
+            }
+        }
+        self.sync.commit()?;
+        // ④
+        for ready in &batch.ready {
+            let (serial, message_id) = (ready.cable.serial(), ready.cable.manifest().message_id);
+            self.ledger.append(now, Event::Released { serial, message_id });
+        }
+        self.ledger.commit()?;
+        self.counters.released += u64::try_from(batch.ready.len()).unwrap_or(0);
+        // ⑤
+        let mut erased = BTreeSet::new();
+        for ready in &batch.ready {
+            let serial = ready.cable.serial();
+            if let Some(bundle) = self.ledger.bundle_of(serial).map(|row| row.bundle)
+                && let Some(slots) = self.slots.get(&bundle)
+            {
+                slots.erase(serial)?;
+                erased.insert(bundle);
+            }
+            self.reserved.remove(&ready.cable.manifest().message_id);
+        }
+        for bundle in erased {
+            if let Some(slots) = self.slots.get(&bundle) {
+                slots.sync()?;
+            }
+        }
+        let gone = batch.ready.iter().map(|ready| &ready.incoming);
+        let gone = gone.chain(batch.unopened.iter().map(|(incoming, _)| incoming));
+        for incoming in gone.chain(&batch.second) {
+            // A recheck that did not open any more destroys nothing.
+            if incoming.origin == Origin::Inbox || self.was_released(incoming, &batch.ready) {
+                self.delete(incoming)?;
+            }
+        }
+        self.answer_rechecks(&batch)
+    }
+
+    fn was_released(&self, incoming: &Incoming, ready: &[Ready]) -> bool {
+        ready.iter().any(|ready| ready.incoming.name == incoming.name)
+    }
+
+    /// Writes what was decided into the log; nothing of it has happened before the log is committed.
+    fn append_verdicts(&mut self, batch: &mut Batch, now: valise_common::units::UtcTime) {
+        for ready in &batch.ready {
+            let manifest = ready.cable.manifest();
+            let event = Event::Publishing {
+                serial: ready.cable.serial(),
+                container: ready.cable.container(),
+                message_id: manifest.message_id,
+                to: manifest.to.clone(),
+                trust_version: ready.cable.trust_version(),
+            };
+            self.ledger.append(now, event);
+        }
+        for (incoming, held) in &batch.held {
+            let Held { serial, container, message_id, code, reason } = held.clone();
+            let code = code.to_owned();
+            let event = match incoming.origin {
+                Origin::Quarantine { uid, .. } => Event::Rechecked { serial, code, reason, uid },
+                Origin::Inbox => {
+                    self.counters.quarantined += 1;
+                    Event::Quarantined { serial, container, message_id, code, reason }
+                }
+            };
+            self.ledger.append(now, event);
+        }
+        for (incoming, reason) in &batch.unopened {
+            if incoming.origin != Origin::Inbox {
+                continue;
+            }
+            self.counters.unopened += 1;
+            let InboxName { serial, container } = incoming.name;
+            if note(&mut self.noted_unopened, serial) {
+                let code = reason.code().to_owned();
+                self.ledger.append(now, Event::Unopened { serial, container, code });
+                let text = format!(
+                    "a container for serial {serial} did not open and was deleted ({reason}); \
+                     the serial stays open"
+                );
+                self.raise("unopened", text);
+            }
+        }
+        for incoming in &batch.second {
+            self.counters.second_containers += 1;
+            let InboxName { serial, container } = incoming.name;
+            if note(&mut self.noted_second, serial) {
+                self.ledger.append(now, Event::SecondContainer { serial, container });
+                let text =
+                    format!("a second container came for serial {serial}; nothing was changed");
+                self.raise("second-container", text);
+            }
+        }
+    }
+
+    fn answer_rechecks(&mut self, batch: &Batch) -> Result<(), ReleaseError> {
+        for ready in &batch.ready {
+            if let Origin::Quarantine { request, .. } = &ready.incoming.origin {
+                let text = format!("serial {} is released", ready.cable.serial());
+                self.accept(request, &text)?;
+            }
+        }
+        for (incoming, held) in &batch.held {
+            if let Origin::Quarantine { request, .. } = &incoming.origin {
+                let text = format!("serial {} stays in quarantine: {}", held.serial, held.reason);
+                self.refuse_quietly(request, &text)?;
+            }
+        }
+        for (incoming, reason) in &batch.unopened {
+            if let Origin::Quarantine { request, uid } = &incoming.origin {
+                let serial = incoming.name.serial;
+                let text = format!("the container of serial {serial} does not open: {reason}");
+                self.refuse(request, "quarantine-recheck", *uid, &text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to_quarantine(&mut self, incoming: &Incoming) -> Result<(), ReleaseError> {
+        let to = self.state.quarantined(&incoming.name);
+        durable::rename_new(&incoming.path, &to)?;
+        self.sync.add_dir(self.state.quarantine());
+        self.sync.add_dir(self.state.inbox());
+        self.waiting.remove(&incoming.name);
+        Ok(())
+    }
+
+    fn delete(&mut self, incoming: &Incoming) -> Result<(), ReleaseError> {
+        durable::remove_any(&incoming.path)?;
+        self.waiting.remove(&incoming.name);
+        Ok(())
+    }
+}
+
+/// Whether a serial is noted for the first time, while there is room.
+fn note(noted: &mut SerialSet, serial: Serial) -> bool {
+    if noted.contains(serial) || noted.serial_count() >= u64::try_from(NOTED_MAX).unwrap_or(0) {
+        return false;
+    }
+    noted.insert(serial);
+    true
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

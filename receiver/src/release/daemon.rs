@@ -1,0 +1,363 @@
+//! The process: its parts, and the loop that waits for work.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use thiserror::Error;
+use valise_common::config::ReceiverConfig;
+use valise_common::ids::{BundleId, MessageId, Serial};
+use valise_common::os::durable::SyncBatch;
+use valise_common::os::layout::{InboxName, ReceiverState, Role};
+use valise_common::os::lock::HostLock;
+use valise_common::os::request::Requests;
+use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::signals::{Asked, Signals};
+use valise_common::os::watch::{DirIndex, DirWatch, Notice};
+use valise_common::os::{clock, service};
+use valise_common::units::{Mono, UtcTime};
+use valise_common::wire::Beacon;
+
+use crate::io::bundle_store::BundleStoreError;
+use crate::io::host::{Host, HostError};
+use crate::io::publish::{GroupError, Groups};
+use crate::io::register::RegisterError;
+use crate::io::slots::{SlotFile, SlotsError};
+use crate::io::trust_store::{SignedList, TrustStoreError};
+use crate::io::view::Counters;
+use crate::release::alarms::Alarms;
+use crate::release::cables::{Batch, Incoming};
+use crate::release::event::Event;
+use crate::release::ledger::{Ledger, LedgerError, now_of};
+use crate::release::observe::Suspects;
+use crate::release::serial_set::SerialSet;
+use crate::release::worker::{Busy, Done, Worker};
+
+/// How often the loop looks at what no descriptor tells of.
+const TICK_US: u64 = 1_000_000;
+
+/// Why `release` ends, or does not begin.
+#[derive(Debug, Error)]
+pub enum ReleaseError {
+    /// The system failed. After a failed sync what the disk holds is unknown, so that the process ends and starts anew.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The audit log or the register.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// The register.
+    #[error("{0}")]
+    Register(#[from] RegisterError),
+    /// The slots.
+    #[error("{0}")]
+    Slots(#[from] SlotsError),
+    /// The host was not commissioned.
+    #[error("{0}")]
+    Host(#[from] HostError),
+    /// The trust list on disk.
+    #[error("{0}")]
+    Trust(#[from] TrustStoreError),
+    /// A bundle could not be made.
+    #[error("{0}")]
+    Bundle(#[from] BundleStoreError),
+    /// `[mailboxes]`.
+    #[error("{0}")]
+    Groups(#[from] GroupError),
+    /// The sandbox.
+    #[error("{0}")]
+    Sandbox(#[from] SandboxError),
+    /// Another one runs.
+    #[error("another release works in {0}: stop it first")]
+    Running(PathBuf),
+}
+
+/// A container that waits in the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its length.
+    pub bytes: u64,
+    /// Not to be tried before.
+    pub not_before: Option<Mono>,
+}
+
+/// The process.
+pub struct Release {
+    pub(super) config: ReceiverConfig,
+    pub(super) state: ReceiverState,
+    pub(super) host: Host,
+    pub(super) ledger: Ledger,
+    pub(super) trust: Option<SignedList>,
+    pub(super) groups: Groups,
+    pub(super) slots: BTreeMap<BundleId, SlotFile>,
+    pub(super) sync: SyncBatch,
+    pub(super) requests: Requests,
+    /// Requests that are under way.
+    pub(super) pending_requests: BTreeSet<String>,
+    /// A request waits for the second thread.
+    pub(super) look_again: bool,
+    pub(super) worker: Worker,
+    /// Containers in the inbox, by serial.
+    pub(super) waiting: BTreeMap<InboxName, Waiting>,
+    /// Quarantined containers that an operator wants verified again.
+    pub(super) rechecks: VecDeque<Incoming>,
+    /// The serial that the second thread works on.
+    pub(super) in_work: Option<Serial>,
+    /// Message-ids that are verified and not yet committed.
+    pub(super) reserved: BTreeMap<MessageId, Serial>,
+    pub(super) beacon: Option<Beacon>,
+    pub(super) suspects: Suspects,
+    pub(super) alarms: Alarms,
+    pub(super) counters: Counters,
+    pub(super) noted_unopened: SerialSet,
+    pub(super) noted_second: SerialSet,
+    /// What is shown has changed.
+    pub(super) dirty: bool,
+    // Held to the end.
+    _lock: HostLock,
+}
+
+/// What woke the loop.
+#[derive(Default)]
+struct Woken {
+    inbox: bool,
+    requests: bool,
+}
+
+/// The watched folders.
+struct Watched {
+    watch: DirWatch,
+    inbox: DirIndex,
+    requests: DirIndex,
+}
+
+/// Runs until a signal asks to stop.
+///
+/// # Errors
+/// [`ReleaseError`] when the process cannot begin or go on.
+pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
+    let signals = Signals::new()?;
+    let state = ReceiverState::new(config.state.clone());
+    if !sandbox::protect_memory()? {
+        tracing::warn!("memory is not locked: keys may reach the swap space; raise LimitMEMLOCK");
+    }
+    let groups = Groups::look_up(&config.mailboxes)?;
+    let profile = Profile {
+        role: Role::Release,
+        read: Vec::new(),
+        write: vec![state.root().to_owned()],
+        run: config.alarm.command.first().map(PathBuf::from).into_iter().collect(),
+    };
+    let confinement = sandbox::enter(&profile)?;
+    tracing::info!(?confinement, "release is confined");
+    let mut release = Release::open(config.clone(), state, groups)?;
+    service::ready();
+    let result = release.work(&signals);
+    service::stopping();
+    result
+}
+
+impl Release {
+    /// Everything that `release` is made of, with what a crash left taken up.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn open(
+        config: ReceiverConfig,
+        state: ReceiverState,
+        groups: Groups,
+    ) -> Result<Release, ReleaseError> {
+        let host = Host::read(&state.host())?;
+        let lock = HostLock::try_take(&state.lock(Role::Release))?
+            .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
+        let (ledger, recovered) = Ledger::open(&state)?;
+        let mut release = Release {
+            sync: SyncBatch::new(state.root())?,
+            requests: Requests::new(state.requests(), state.tmp(Role::Release)),
+            pending_requests: BTreeSet::new(),
+            look_again: false,
+            worker: Worker::start(state.clone())?,
+            config,
+            state,
+            host,
+            ledger,
+            trust: None,
+            groups,
+            slots: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            rechecks: VecDeque::new(),
+            in_work: None,
+            reserved: BTreeMap::new(),
+            beacon: None,
+            suspects: Suspects::default(),
+            alarms: Alarms::new(),
+            counters: Counters::default(),
+            noted_unopened: SerialSet::new(),
+            noted_second: SerialSet::new(),
+            dirty: true,
+            _lock: lock,
+        };
+        if recovered.torn_bytes > 0 {
+            let text = format!(
+                "the audit log ended in {} bytes of a line that was never committed; they were put aside",
+                recovered.torn_bytes
+            );
+            release.raise("audit-log", text);
+        }
+        release.start_up()?;
+        Ok(release)
+    }
+
+    fn work(&mut self, signals: &Signals) -> Result<(), ReleaseError> {
+        let mut watch = DirWatch::new()?;
+        let inbox = watch.add(&self.state.inbox(), Notice::Arrivals)?;
+        let requests = watch.add(&self.state.requests(), Notice::Arrivals)?;
+        let mut watched = Watched { watch, inbox, requests };
+        // What came before the watch began.
+        self.scan_inbox()?;
+        self.read_beacon()?;
+        self.serve_requests()?;
+        self.observe()?;
+        self.show();
+        let mut ticked = self.mono();
+        let mut more = true;
+        loop {
+            let woken = self.wait(&mut watched, signals, if more { 0 } else { TICK_US })?;
+            let Some(woken) = woken else { break };
+            if woken.inbox {
+                self.read_beacon()?;
+            }
+            self.take_done()?;
+            let waited = self.look_again && self.worker.busy() == Busy::No;
+            if woken.requests || waited {
+                self.look_again = false;
+                self.serve_requests()?;
+            }
+            more = self.release_some()?;
+            self.recheck_some()?;
+            let mono = self.mono();
+            if mono.since_us(ticked) >= TICK_US {
+                ticked = mono;
+                service::watchdog();
+                self.observe()?;
+            }
+            self.log_alarms()?;
+            if self.dirty {
+                self.show();
+            }
+        }
+        self.stop()
+    }
+
+    /// Waits for work. `None` means that the process shall stop.
+    fn wait(
+        &mut self,
+        watched: &mut Watched,
+        signals: &Signals,
+        timeout_us: u64,
+    ) -> Result<Option<Woken>, ReleaseError> {
+        let mut fds = [
+            PollFd::new(watched.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.worker.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = u16::try_from(timeout_us / 1_000).map_or(PollTimeout::MAX, PollTimeout::from);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(io::Error::from(errno).into()),
+        }
+        while let Some(asked) = signals.take()? {
+            match asked {
+                Asked::Stop => return Ok(None),
+                Asked::Reload | Asked::Child => {}
+            }
+        }
+        let mut woken = Woken::default();
+        let changes = watched.watch.drain()?;
+        for (folder, name) in &changes.names {
+            if *folder == watched.inbox {
+                match InboxName::of_container(name) {
+                    Some(name) => self.arrive(name)?,
+                    None => woken.inbox = true,
+                }
+            } else if *folder == watched.requests {
+                woken.requests = true;
+            }
+        }
+        if changes.overflowed {
+            self.scan_inbox()?;
+            woken = Woken { inbox: true, requests: true };
+        }
+        Ok(Some(woken))
+    }
+
+    fn take_done(&mut self) -> Result<(), ReleaseError> {
+        let Some(done) = self.worker.take()? else { return Ok(()) };
+        self.dirty = true;
+        self.in_work = None;
+        let mut batch = Batch::default();
+        match done {
+            Done::Opened(incoming, opened) => self.take_opened(incoming, opened, &mut batch)?,
+            Done::Staged(incoming, cable, names) => {
+                self.take_staged(incoming, cable, names, &mut batch)?;
+            }
+            Done::Bundle(plan, out, request, uid, made) => {
+                self.take_bundle(plan, out, &request, uid, made)?;
+            }
+        }
+        self.commit(batch)
+    }
+
+    fn recheck_some(&mut self) -> Result<(), ReleaseError> {
+        let large = crate::release::cables::LARGE_BYTES;
+        let next = self.rechecks.front();
+        let ready =
+            next.is_some_and(|next| next.bytes <= large || self.worker.busy() == Busy::No);
+        if ready && let Some(incoming) = self.rechecks.pop_front() {
+            let mut batch = Batch::default();
+            self.take_in(incoming, &mut batch)?;
+            self.commit(batch)?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), ReleaseError> {
+        let now = self.now();
+        self.ledger.append(now, Event::Stopped);
+        self.ledger.checkpoint(now)?;
+        self.show();
+        Ok(())
+    }
+
+    /// "Now" for judging.
+    pub(super) fn now(&self) -> UtcTime {
+        let issued = self.trust.as_ref().map(|signed| signed.list.issued());
+        now_of(clock::utc_now(), issued, self.ledger.last_time())
+    }
+
+    pub(super) fn mono(&self) -> Mono {
+        clock::mono_now()
+    }
+
+    /// Raises an alarm about something that happened.
+    pub(super) fn raise(&mut self, code: &'static str, text: String) {
+        tracing::warn!("{code}: {text}");
+        let (now, mono) = (self.now(), self.mono());
+        self.alarms.raise(code, now, mono, text);
+        self.dirty = true;
+    }
+
+    fn log_alarms(&mut self) -> Result<(), ReleaseError> {
+        if self.alarms.has_fresh() {
+            let now = self.now();
+            while let Some(event) = self.alarms.poll_fresh() {
+                self.ledger.append(now, event);
+            }
+            self.ledger.commit()?;
+            self.dirty = true;
+        }
+        self.alarms.run_commands(&self.config.alarm.command);
+        Ok(())
+    }
+}

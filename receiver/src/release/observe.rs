@@ -1,0 +1,411 @@
+//! What the loop watches: the inbox, the beacon, what is missing, and what it shows of all that.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use valise_common::ids::Serial;
+use valise_common::os::layout::{InboxName, Role};
+use valise_common::os::{clock, durable, service};
+use valise_common::units::{Mono, UtcTime};
+use valise_common::wire::Beacon;
+
+use crate::io::register::{BundleState, Claim};
+use crate::io::view::{
+    BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of,
+};
+use crate::release::daemon::{Release, ReleaseError, Waiting};
+use crate::release::event::Event;
+use crate::release::serial_set::SerialSet;
+use crate::release::states::{Announced, Knowledge};
+
+/// Bytes of the largest beacon payload.
+const BEACON_BYTES_MAX: usize = 1 << 14;
+
+/// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
+/// `receive`, which rebuilds and syncs a large container long after they came.
+const GAP_GRACE_US: u64 = 5_000_000;
+
+/// Below this share of a bundle's slots an operator must renew it, in percent.
+const SLOTS_LOW_PERCENT: u64 = 20;
+
+/// Below this many free bytes an operator must make room.
+const DISK_LOW_BYTES: u64 = 1 << 30;
+
+/// A clock so far behind the log is wrong, or was.
+const CLOCK_BEHIND_S: u64 = 300;
+
+/// Folders of one mailbox that are looked at.
+const FOLDERS_MAX: usize = 100_000;
+
+/// How often mailboxes are looked at.
+const PICKUP_EVERY_US: u64 = 60_000_000;
+
+/// Serials that are missing and not yet known as gaps.
+#[derive(Debug, Default)]
+pub struct Suspects {
+    serials: SerialSet,
+    since: Option<Mono>,
+    mailboxes_seen: Option<Mono>,
+}
+
+impl Suspects {
+    /// Takes what is missing now; returns what has been missing for the grace and becomes a gap.
+    fn handle_missing(&mut self, mono: Mono, missing: SerialSet) -> SerialSet {
+        match self.since {
+            Some(since) if mono.since_us(since) < GAP_GRACE_US => {
+                // Who came meanwhile is no suspect any more; who was not one waits for its own grace.
+                let came = self.serials.without(&missing);
+                self.serials = self.serials.without(&came);
+                SerialSet::new()
+            }
+            _ => {
+                let came = self.serials.without(&missing);
+                let confirmed = self.serials.without(&came);
+                self.serials = missing.without(&confirmed);
+                self.since = Some(mono);
+                confirmed
+            }
+        }
+    }
+}
+
+impl Release {
+    /// Notes a container that arrived.
+    pub(super) fn arrive(&mut self, name: InboxName) -> Result<(), ReleaseError> {
+        match fs::symlink_metadata(self.state.container(&name)) {
+            Ok(metadata) if metadata.is_file() => {
+                self.dirty = true;
+                let waiting = Waiting { bytes: metadata.len(), not_before: None };
+                self.waiting.entry(name).or_insert(waiting);
+            }
+            Ok(_) => self.raise("foreign-file", "a container in inbox/ is no regular file".into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Notes every container in the inbox.
+    pub(super) fn scan_inbox(&mut self) -> Result<(), ReleaseError> {
+        for entry in fs::read_dir(self.state.inbox())? {
+            if let Some(name) = InboxName::of_container(&entry?.file_name())
+                && self.in_work != Some(name.serial)
+            {
+                self.arrive(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the newest beacon that `receive` verified.
+    pub(super) fn read_beacon(&mut self) -> Result<(), ReleaseError> {
+        let bytes = match durable::read_bounded(&self.state.inbox_beacon(), BEACON_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let last = self.ledger.bundles().iter().map(|bundle| bundle.last.get()).max();
+        match Beacon::decode(&bytes) {
+            Ok(beacon) if Some(beacon.highest) <= last || beacon.highest == 0 => {
+                if self.beacon.as_ref() != Some(&beacon) {
+                    self.beacon = Some(beacon);
+                    self.dirty = true;
+                }
+            }
+            _ => {
+                let now = self.now();
+                self.alarms.set("beacon", now, 1, || {
+                    "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
+                     it is ignored"
+                        .to_owned()
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of all serials, except what `receive` is collecting.
+    pub(super) fn knowledge(&self) -> Knowledge {
+        let mut complete = SerialSet::new();
+        self.waiting.keys().for_each(|name| complete.insert(name.serial));
+        let mut opened = SerialSet::new();
+        self.in_work.into_iter().for_each(|serial| opened.insert(serial));
+        Knowledge {
+            first: self.ledger.bundles().iter().map(|bundle| bundle.first).min(),
+            claimed: self.ledger.claimed().clone(),
+            void: self.ledger.void(),
+            complete,
+            opened,
+            assembling: SerialSet::new(),
+            gaps: self.ledger.gaps().clone(),
+            not_sent: self.ledger.not_sent().clone(),
+            announced: self.beacon.as_ref().map(Announced::from).unwrap_or_default(),
+        }
+    }
+
+    /// Looks at everything that no descriptor tells of, once a second.
+    pub(super) fn observe(&mut self) -> Result<(), ReleaseError> {
+        let (now, mono) = (self.now(), self.mono());
+        self.alarms.handle_time(mono);
+        let knowledge = self.knowledge();
+        let missing = knowledge.missing();
+        self.note_ranges(now, mono, &knowledge, &missing)?;
+        self.watch_host(now)?;
+        self.watch_cables(now, &knowledge, &missing)?;
+        self.watch_mailboxes(now, mono)?;
+        if now >= self.ledger.checkpoint_due() {
+            self.ledger.checkpoint(now)?;
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn note_ranges(
+        &mut self,
+        now: UtcTime,
+        mono: Mono,
+        knowledge: &Knowledge,
+        missing: &SerialSet,
+    ) -> Result<(), ReleaseError> {
+        let unknown = missing.without(self.ledger.gaps());
+        for (first, last) in self.suspects.handle_missing(mono, unknown).ranges() {
+            self.ledger.append(now, Event::Gap { first, last });
+        }
+        let not_sent = knowledge.announced.not_sent.without(self.ledger.not_sent());
+        for (first, last) in not_sent.without(self.ledger.claimed()).ranges() {
+            self.ledger.append(now, Event::NotSent { first, last });
+        }
+        Ok(self.ledger.commit()?)
+    }
+
+    fn watch_host(&mut self, now: UtcTime) -> Result<(), ReleaseError> {
+        let free_bytes = durable::free_bytes(self.state.root())?;
+        let low = u64::from(free_bytes < DISK_LOW_BYTES);
+        let full = self.waiting.values().any(|waiting| waiting.not_before.is_some());
+        let level = if full { 2 } else { low };
+        self.alarms.set("disk", now, level, || {
+            format!("{} MiB are free on the disk of the state folder; make room", free_bytes >> 20)
+        });
+        let clock = clock::utc_now();
+        let behind_s = now.since(clock);
+        self.alarms.set("clock", now, u64::from(behind_s > CLOCK_BEHIND_S), || {
+            format!(
+                "the clock says {clock}, but the log or the trust list says {now}; set the clock, \
+                 or run valise-receiver clock accept if it is right"
+            )
+        });
+        let none = u64::from(self.trust.is_none());
+        self.alarms.set("no-trust-list", now, none, || {
+            "there is no trust list, so that nothing is released; run valise-receiver trust import"
+                .to_owned()
+        });
+        let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
+        let last = receive.as_ref().and_then(ReceiveView::last_datagram_at);
+        let silent_s = last.map_or(0, |last| clock.since(last));
+        let limit_s = self.config.release.silence_alarm.as_s();
+        self.alarms.set("silence", now, u64::from(silent_s > limit_s), || {
+            format!(
+                "no datagram has verified since {}; look at the sender and the line",
+                last.unwrap_or(UtcTime::EPOCH)
+            )
+        });
+        Ok(())
+    }
+
+    fn watch_cables(
+        &mut self,
+        now: UtcTime,
+        knowledge: &Knowledge,
+        missing: &SerialSet,
+    ) -> Result<(), ReleaseError> {
+        let gaps = missing.without(&missing.without(self.ledger.gaps()));
+        self.alarms.set("missing", now, gaps.serial_count(), || {
+            format!("missing: {}; have the sender run valise-sender resend {}", shortened(&gaps), shortened(&gaps))
+        });
+        let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
+        let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
+        self.alarms.set("quarantine", now, held_count, || {
+            format!("{held_count} in quarantine; see valise-receiver quarantine list")
+        });
+        let highest = knowledge.highest().map_or(0, Serial::get);
+        let bundles = self.ledger.bundles();
+        let newest = bundles.iter().rev().find(|row| row.state == BundleState::Live);
+        let (left, count) = match newest {
+            Some(row) => (left_of(row.first, row.last, highest), u64::from(row.count)),
+            None => (1, 1),
+        };
+        let low = left.saturating_mul(100) < count.saturating_mul(SLOTS_LOW_PERCENT);
+        self.alarms.set("slots-low", now, u64::from(low), || {
+            format!("{left} slots are left; run valise-receiver bundle create and send the courier")
+        });
+        Ok(())
+    }
+
+    /// Cables that nobody fetched.
+    fn watch_mailboxes(&mut self, now: UtcTime, mono: Mono) -> Result<(), ReleaseError> {
+        let due = self
+            .suspects
+            .mailboxes_seen
+            .is_none_or(|seen| mono.since_us(seen) >= PICKUP_EVERY_US);
+        if !due {
+            return Ok(());
+        }
+        self.suspects.mailboxes_seen = Some(mono);
+        let Some(signed) = &self.trust else { return Ok(()) };
+        let clock_s = clock::utc_now().as_s();
+        let limit_s = self.config.release.pickup_alarm.as_s();
+        let mut old: u64 = 0;
+        for mailbox in signed.list.mailboxes() {
+            let Ok(entries) = fs::read_dir(self.state.mailbox(&mailbox.id)) else { continue };
+            for entry in entries.take(FOLDERS_MAX).flatten() {
+                let Ok(metadata) = entry.metadata() else { continue };
+                let changed_s = u64::try_from(metadata.ctime()).unwrap_or(0);
+                if metadata.is_dir() && clock_s.saturating_sub(changed_s) > limit_s {
+                    old = old.saturating_add(1);
+                }
+            }
+        }
+        self.alarms.set("not-fetched", now, old, || {
+            format!("{old} released cables were not fetched for {}", self.config.release.pickup_alarm)
+        });
+        Ok(())
+    }
+
+    /// Rewrites what is shown.
+    pub(super) fn show(&mut self) {
+        self.dirty = false;
+        let view = self.view();
+        service::status(&format!(
+            "released {} · quarantine {} · missing {}",
+            self.counters.released, view.counts.quarantined, view.counts.missing
+        ));
+        let tmp = self.state.tmp(Role::Release);
+        if let Err(error) = view.write(&tmp, &self.state.view_of(Role::Release)) {
+            // Nothing depends on it; a full disk has its own alarm.
+            tracing::warn!("the view cannot be written: {error}");
+        }
+    }
+
+    fn view(&self) -> ReleaseView {
+        let knowledge = self.knowledge();
+        let highest = knowledge.highest().map_or(0, Serial::get);
+        let quarantined =
+            self.ledger.register().cables(Some(Claim::Quarantined)).map_or(0, |rows| rows.len());
+        let complete = knowledge.complete.serial_count();
+        ReleaseView {
+            time: clock::utc_now(),
+            now: self.now(),
+            channel: self.host.channel,
+            trust_version: self.trust.as_ref().map(|signed| signed.list.version()),
+            software_keys: self
+                .trust
+                .as_ref()
+                .is_some_and(|signed| signed.list.allow_software_keys()),
+            beacon: self.beacon.as_ref().map(beacon_view),
+            complete: ranges_of(&knowledge.complete),
+            opened: ranges_of(&knowledge.opened),
+            gaps: ranges_of(&knowledge.gaps),
+            not_sent: ranges_of(&knowledge.not_sent),
+            counts: Counts {
+                highest,
+                claimed: knowledge.claimed.serial_count(),
+                quarantined: u64::try_from(quarantined).unwrap_or(u64::MAX),
+                missing: knowledge.missing().serial_count(),
+                complete: complete.saturating_add(knowledge.opened.serial_count()),
+            },
+            bundles: self
+                .ledger
+                .bundles()
+                .iter()
+                .map(|row| BundleView {
+                    bundle: row.bundle,
+                    first: row.first,
+                    count: row.count,
+                    link_key: row.link_key,
+                    void: row.state == BundleState::Void,
+                    left: match row.state {
+                        BundleState::Live => left_of(row.first, row.last, highest),
+                        BundleState::Void => 0,
+                    },
+                })
+                .collect(),
+            alarms: self.alarms.view(),
+            counters: self.counters,
+        }
+    }
+}
+
+fn beacon_view(beacon: &Beacon) -> BeaconView {
+    let announced = Announced::from(beacon);
+    BeaconView {
+        highest: beacon.highest,
+        settled: beacon.settled,
+        lowest_retained: beacon.lowest_retained,
+        sender_time: UtcTime::from_s(beacon.sender_time_us / 1_000_000),
+        trust_version: beacon.trust_version,
+        under_way: ranges_of(&announced.under_way),
+        passes_done: ranges_of(&announced.passes_done),
+        not_sent: ranges_of(&announced.not_sent),
+    }
+}
+
+/// How many slots of `first..=last` are for serials behind the highest.
+fn left_of(first: Serial, last: Serial, highest: u64) -> u64 {
+    last.get().saturating_sub(highest.max(first.get().saturating_sub(1)))
+}
+
+/// Serials in a line that fits a terminal.
+pub fn shortened(set: &SerialSet) -> String {
+    let text = set.to_string();
+    match text.char_indices().nth(120) {
+        Some((cut, _)) => {
+            let cut = text[..cut].rfind(',').unwrap_or(cut);
+            format!("{}, …", &text[..cut])
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use super::*;
+
+    fn serial(value: u64) -> Serial {
+        Serial::new(value).unwrap()
+    }
+
+    fn set(members: &[u64]) -> SerialSet {
+        let mut set = SerialSet::new();
+        members.iter().for_each(|member| set.insert(serial(*member)));
+        set
+    }
+
+    #[test]
+    fn a_gap_is_what_stays_missing_for_the_grace() {
+        let mut suspects = Suspects::default();
+        assert!(suspects.handle_missing(Mono(0), set(&[3, 4])).is_empty());
+        // Serial 3 comes, serial 9 is new.
+        assert!(suspects.handle_missing(Mono(1_000_000), set(&[4, 9])).is_empty());
+        assert_eq!(suspects.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])), set(&[4]));
+        assert_eq!(suspects.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])), set(&[9]));
+        assert!(suspects.handle_missing(Mono(3 * GAP_GRACE_US), set(&[])).is_empty());
+    }
+
+    #[test]
+    fn slots_left_are_those_behind_the_highest_serial() {
+        assert_eq!(left_of(serial(1), serial(10), 0), 10);
+        assert_eq!(left_of(serial(1), serial(10), 8), 2);
+        assert_eq!(left_of(serial(1), serial(10), 12), 0);
+        assert_eq!(left_of(serial(11), serial(20), 5), 10);
+    }
+
+    #[test]
+    fn a_long_list_of_serials_is_cut_at_a_comma() {
+        let members: Vec<u64> = (1..200).map(|n| n * 2).collect();
+        let text = shortened(&set(&members));
+        assert!(text.len() < 130 && text.ends_with(", …"), "{text}");
+        assert_eq!(shortened(&set(&[1, 2, 5])), "1-2,5");
+    }
+}

@@ -1,0 +1,177 @@
+//! What a crash left, taken up. Every step may itself be killed anywhere: done again, it changes nothing.
+//!
+//! | log says | found | becomes |
+//! |---|---|---|
+//! | nothing | a folder in the stage | removed; its container is still in the inbox |
+//! | publishing | a folder in the stage | made visible |
+//! | publishing | no folder in the stage | it was visible already; its reader may have moved it |
+//! | released | slot or container | erased, deleted |
+//! | quarantined | container in the inbox | moved to quarantine |
+//! | discarded | slot or container | erased, deleted |
+//! | bundle void | unused slots | erased |
+
+use std::fs;
+
+use valise_common::os::durable;
+use valise_common::os::layout::{InboxName, Role};
+
+use crate::io::bundle_store;
+use crate::io::publish::{Published, make_mailbox, publish};
+use crate::io::register::{BundleState, CableRow, Claim};
+use crate::io::slots::SlotFile;
+use crate::io::trust_store;
+use crate::release::daemon::{Release, ReleaseError};
+use crate::release::event::Event;
+use crate::stage::publish::StageName;
+
+impl Release {
+    /// Takes up what a crash left, and logs the start.
+    pub(super) fn start_up(&mut self) -> Result<(), ReleaseError> {
+        self.state.create_all()?;
+        durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
+        let imported = self.ledger.register().trust()?;
+        let imported = imported.as_ref().map(|(version, sha256)| (*version, sha256.as_str()));
+        self.trust = trust_store::load(&self.state, &self.host, imported)?;
+        self.make_mailboxes()?;
+        self.recover_bundles()?;
+        self.finish_publishing()?;
+        self.clear_stage()?;
+        self.finish_erasing()?;
+        self.finish_quarantine()?;
+        self.start_log()
+    }
+
+    pub(super) fn make_mailboxes(&self) -> Result<(), ReleaseError> {
+        let Some(signed) = &self.trust else { return Ok(()) };
+        for mailbox in signed.list.mailboxes() {
+            make_mailbox(&self.state, &mailbox.id, &self.groups)?;
+        }
+        Ok(())
+    }
+
+    fn recover_bundles(&mut self) -> Result<(), ReleaseError> {
+        let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
+        bundle_store::recover(&self.state, &known)?;
+        for bundle in self.ledger.register().retired()? {
+            bundle_store::remove_link_key(&self.state, bundle)?;
+        }
+        self.open_slots()
+    }
+
+    /// Opens the slots of bundles that are not open yet.
+    pub(super) fn open_slots(&mut self) -> Result<(), ReleaseError> {
+        for row in self.ledger.bundles() {
+            if !self.slots.contains_key(&row.bundle) {
+                let path = self.state.slots_of(row.bundle);
+                self.slots.insert(row.bundle, SlotFile::open(&path, self.host.channel, row)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_publishing(&mut self) -> Result<(), ReleaseError> {
+        let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
+        for row in &rows {
+            for name in stage_names(row) {
+                // The list may have lost the mailbox since; its cable was committed all the same.
+                make_mailbox(&self.state, &name.mailbox, &self.groups)?;
+                if let Published::InPlaceOf(_) = publish(&self.state, &name, &mut self.sync)? {
+                    let text = format!("something had the name of serial {}", row.serial);
+                    self.raise("foreign-file", text);
+                }
+            }
+        }
+        self.sync.commit()?;
+        let now = self.now();
+        for row in &rows {
+            if let Some(message_id) = row.message_id {
+                self.ledger.append(now, Event::Released { serial: row.serial, message_id });
+            }
+        }
+        Ok(self.ledger.commit()?)
+    }
+
+    /// Folders whose publishing was not committed. Their containers are still in the inbox, and are opened again.
+    fn clear_stage(&mut self) -> Result<(), ReleaseError> {
+        for entry in fs::read_dir(self.state.stage())? {
+            durable::remove_any(&entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Slots that the log says are used or destroyed.
+    fn finish_erasing(&mut self) -> Result<(), ReleaseError> {
+        let gone = |row: &CableRow| matches!(row.claim, Claim::Released | Claim::Discarded);
+        for row in self.ledger.register().cables(None)?.iter().filter(|row| gone(row)) {
+            let bundle = self.ledger.bundle_of(row.serial).map(|bundle| bundle.bundle);
+            if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle))
+                && slots.slot(row.serial)?.is_some()
+            {
+                slots.erase(row.serial)?;
+            }
+            let name = InboxName { serial: row.serial, container: row.container.id() };
+            durable::remove_any(&self.state.quarantined(&name))?;
+        }
+        let void = self.ledger.void();
+        for row in self.ledger.bundles() {
+            let Some(slots) = self.slots.get(&row.bundle) else { continue };
+            if row.state == BundleState::Void {
+                for serial in void.iter().filter(|serial| row.holds(*serial)) {
+                    slots.erase(serial)?;
+                }
+            }
+            slots.sync()?;
+        }
+        Ok(())
+    }
+
+    fn finish_quarantine(&mut self) -> Result<(), ReleaseError> {
+        for row in self.ledger.register().cables(Some(Claim::Quarantined))? {
+            let name = InboxName { serial: row.serial, container: row.container.id() };
+            let (from, to) = (self.state.container(&name), self.state.quarantined(&name));
+            let here = fs::symlink_metadata(&from).is_ok();
+            if here && fs::symlink_metadata(&to).is_err() {
+                durable::rename_new(&from, &to)?;
+                self.sync.add_dir(self.state.quarantine());
+                self.sync.add_dir(self.state.inbox());
+            }
+        }
+        for entry in fs::read_dir(self.state.quarantine())? {
+            let entry = entry?;
+            let known = match InboxName::of_container(&entry.file_name()) {
+                Some(name) => self.ledger.register().cable(name.serial)?.is_some_and(|row| {
+                    row.claim == Claim::Quarantined && row.container.id() == name.container
+                }),
+                None => false,
+            };
+            if !known {
+                self.raise("foreign-file", "a file in quarantine/ is not ours; look at it".into());
+            }
+        }
+        self.sync.commit()?;
+        Ok(())
+    }
+
+    fn start_log(&mut self) -> Result<(), ReleaseError> {
+        let software_keys =
+            self.trust.as_ref().is_some_and(|signed| signed.list.allow_software_keys());
+        if software_keys {
+            tracing::warn!(
+                "the trust list lets software keys approve: for harnesses only, never for real cables"
+            );
+        }
+        let now = self.now();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.ledger.append(now, Event::Started { version, software_keys });
+        Ok(self.ledger.checkpoint(now)?)
+    }
+}
+
+fn stage_names(row: &CableRow) -> Vec<StageName> {
+    let Some(message_id) = row.message_id else { return Vec::new() };
+    let mailboxes = row.mailboxes.as_deref().unwrap_or_default().split(' ');
+    mailboxes
+        .filter_map(|mailbox| mailbox.parse().ok())
+        .map(|mailbox| StageName { serial: row.serial, message_id, mailbox })
+        .collect()
+}
