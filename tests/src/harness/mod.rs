@@ -5,6 +5,7 @@
 //! by `valise-loopback`, by the benchmarks and by the end-to-end tests.
 
 mod awaiting;
+mod bulk;
 mod cable;
 mod commission;
 mod error;
@@ -16,6 +17,7 @@ mod settings;
 mod world;
 
 pub use awaiting::await_condition;
+pub use bulk::HiddenRequest;
 pub use cable::{Released, Submission, compare_files};
 pub use commission::{Courier, Roster};
 pub use error::{HarnessError, Result};

@@ -1,0 +1,133 @@
+//! The command line of `valise-bench`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// A group of rows of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rows {
+    /// Goodput of the link alone, CPU and memory.
+    Link,
+    /// Submission to release of a large cable.
+    Whole,
+    /// A thousand small cables.
+    Many,
+    /// FLASH, idle and beside a large ROUTINE cable.
+    Flash,
+    /// Forged datagrams.
+    Forged,
+    /// The repair that a cable needs, by calculation.
+    Repair,
+}
+
+/// Where the state of both hosts lies while it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Place {
+    /// `target/bench`, on whatever disk that is.
+    Disk,
+    /// `/dev/shm`.
+    Tmpfs,
+}
+
+/// Measures Valise on this machine and compares with its targets.
+///
+/// Example: valise-bench --quick --rows link,flash
+#[derive(Debug, Clone, Parser)]
+#[command(name = "valise-bench", version, verbatim_doc_comment)]
+pub struct Options {
+    /// Fewer runs of smaller cables: a minute or two instead of a quarter of an hour.
+    #[arg(long)]
+    pub quick: bool,
+    /// Runs of each row; 5, or 2 with --quick, if not given.
+    #[arg(long)]
+    pub runs: Option<u32>,
+    /// Bytes of the large cable; 10^9, or 2·10^8 with --quick, if not given.
+    #[arg(long)]
+    pub size: Option<u64>,
+    /// Only these rows.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub rows: Vec<Rows>,
+    /// Where the state lies; both if not given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub places: Vec<Place>,
+    /// The sender's rate in rows with loss. The wire is a third process on the machine's cores, and
+    /// what is sent faster than it can carry is lost beyond the share that is measured.
+    #[arg(long, default_value = "unlimited")]
+    pub lossy_rate: String,
+    /// Write the figures as JSON to this file.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether these rows are to be measured.
+    pub fn wants(&self, rows: Rows) -> bool {
+        self.rows.is_empty() || self.rows.contains(&rows)
+    }
+
+    /// Runs of each row.
+    pub fn runs(&self) -> u32 {
+        self.runs.unwrap_or(if self.quick { 2 } else { 5 })
+    }
+
+    /// Bytes of the large cable.
+    pub fn size(&self) -> u64 {
+        self.size.unwrap_or(if self.quick {
+            200_000_000
+        } else {
+            1_000_000_000
+        })
+    }
+
+    /// The places to measure at.
+    pub fn places(&self) -> Vec<Place> {
+        if self.places.is_empty() {
+            vec![Place::Tmpfs, Place::Disk]
+        } else {
+            self.places.clone()
+        }
+    }
+
+    /// The place for rows that are measured at one only: the disk, unless only tmpfs is asked for.
+    pub fn one_place(&self) -> Place {
+        if self.places == [Place::Tmpfs] {
+            Place::Tmpfs
+        } else {
+            Place::Disk
+        }
+    }
+}
+
+impl Place {
+    /// The folder below which worlds are made.
+    pub fn folder(self) -> PathBuf {
+        match self {
+            Self::Tmpfs => PathBuf::from("/dev/shm"),
+            Self::Disk => PathBuf::from("target/bench"),
+        }
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tmpfs => "tmpfs",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_runs_are_fewer_and_smaller() {
+        let quick = Options::parse_from(["valise-bench", "--quick"]);
+        let whole = Options::parse_from(["valise-bench"]);
+        assert!(quick.runs() < whole.runs() && quick.size() < whole.size());
+        assert!(whole.wants(Rows::Forged));
+        let some = Options::parse_from(["valise-bench", "--rows", "link,flash"]);
+        assert!(some.wants(Rows::Flash) && !some.wants(Rows::Many));
+    }
+}
