@@ -110,3 +110,6 @@ impl Pipeline {
         &self.tally
     }
 }
+
+#[cfg(test)]
+mod tests;

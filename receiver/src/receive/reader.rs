@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use valise_common::os::clock::utc_now_us;
@@ -76,14 +76,7 @@ impl Reader {
     }
 
     fn free_slab(&self) -> Option<Slab> {
-        match self.free.try_recv() {
-            Ok(slab) => Some(slab),
-            Err(TryRecvError::Disconnected) => None,
-            Err(TryRecvError::Empty) => match self.free.recv_timeout(PATIENCE) {
-                Ok(slab) => Some(slab),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
-        }
+        self.free.recv_timeout(PATIENCE).ok()
     }
 }
 
