@@ -1,4 +1,5 @@
-//! The bundle that a courier carries from receiver to sender, and the statement that administrators sign for it.
+//! The bundle that a courier carries from receiver to sender, and the statement that administrators
+//! sign for it.
 
 mod statement;
 
@@ -24,8 +25,8 @@ pub type SlotKey = [u8; SLOT_PUBLIC_BYTES];
 
 /// The sender's half of a slot.
 pub struct SlotPublic {
-    /// Shared by both sides, and erased by the sender once it has sealed: it keeps a recorded container closed even if the
-    /// KEM should fall.
+    /// Shared by both sides, and erased by the sender once it has sealed: it keeps a recorded
+    /// container closed even if the KEM should fall.
     pub psk: Secret32,
     /// The receiver's one-time public key.
     pub public: Box<SlotKey>,
@@ -60,9 +61,7 @@ pub struct Bundle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// Not a bundle of this version.
-    #[error(
-        "not a bundle of this version: it begins with other bytes; take channel.bundle from the courier's medium"
-    )]
+    #[error("not a bundle of this version; take channel.bundle from the courier's medium")]
     Magic,
     /// The length does not fit the number of slots.
     #[error("bundle is {bytes} bytes long, but {count} slots need {needed_bytes}; copy it again")]
@@ -283,7 +282,10 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_return(mut noise in proptest::collection::vec(any::<u8>(), 0..4000), like_ours: bool) {
+        fn any_bytes_return(
+            mut noise in proptest::collection::vec(any::<u8>(), 0..4000),
+            like_ours: bool,
+        ) {
             if like_ours && noise.len() > HEADER_BYTES {
                 noise.resize(HEADER_BYTES + SLOT_RECORD_BYTES, 1);
                 noise[..8].copy_from_slice(&MAGIC);

@@ -6,8 +6,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// A secret of `N` bytes, erased when it is dropped.
 ///
-/// It stands on the heap, so that moving it leaves no copies behind on the stack. It has neither `Debug` nor `Clone`:
-/// whoever wants a second copy must write down where it is made.
+/// It stands on the heap, so that moving it leaves no copies behind on the stack. It has neither
+/// `Debug` nor `Clone`: whoever wants a second copy must write down where it is made.
 pub struct Secret<const N: usize>(Box<[u8; N]>);
 
 /// A secret of 32 bytes: link keys, slot seeds, slot PSKs.

@@ -22,7 +22,8 @@ pub fn utc_now_us() -> u64 {
 
 /// The monotonic clock, the same for all processes of a host since its start.
 pub fn mono_now() -> Mono {
-    // The kernel always has this clock; were it absent, time would stand still and every deadline with it.
+    // The kernel always has this clock; were it absent, time would stand still and every deadline
+    // with it.
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
         return Mono(0);
     };

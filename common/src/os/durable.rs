@@ -1,8 +1,9 @@
 //! Durable files: what is written here is whole or absent after a crash at any system call.
 //!
-//! The order is always: write to `tmp/` on the same file system (`O_EXCL|O_NOFOLLOW`, 0600), check every write, `fsync`
-//! the file, rename, `fsync` the directory, and only then answer or act. An error of `fsync` is never retried: the kernel
-//! may have dropped the pages and would report success the second time. Whoever gets one ends the process.
+//! The order is always: write to `tmp/` on the same file system (`O_EXCL|O_NOFOLLOW`, 0600), check
+//! every write, `fsync` the file, rename, `fsync` the directory, and only then answer or act. An
+//! error of `fsync` is never retried: the kernel may have dropped the pages and would report
+//! success the second time. Whoever gets one ends the process.
 
 mod batch;
 mod read;
@@ -44,7 +45,8 @@ pub enum Access {
     Everyone,
 }
 
-/// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped before it is finished.
+/// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped
+/// before it is finished.
 #[derive(Debug)]
 pub struct StagedFile {
     file: File,
@@ -53,7 +55,8 @@ pub struct StagedFile {
     written_bytes: u64,
 }
 
-/// A file under `tmp/` whose bytes have been handed over for good; only its name is still to be made.
+/// A file under `tmp/` whose bytes have been handed over for good; only its name is still to be
+/// made.
 ///
 /// Dropping it leaves the file: start-up decides what becomes of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,7 +195,8 @@ impl FinishedFile {
         &self.path
     }
 
-    /// Gives the file its name, durably. A file that has this name already is an error, never overwritten.
+    /// Gives the file its name, durably. A file that has this name already is an error, never
+    /// overwritten.
     ///
     /// # Errors
     /// If the name is taken, or the rename or the sync of the directory fails.
@@ -211,7 +215,8 @@ impl FinishedFile {
         Ok(())
     }
 
-    /// Gives the file its name in place of an older file of that name; the directory is left to a batch.
+    /// Gives the file its name in place of an older file of that name; the directory is left to a
+    /// batch.
     ///
     /// # Errors
     /// If the rename fails.
@@ -286,7 +291,8 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         .map_err(|errno| told("rename to", to, errno.into()))
 }
 
-/// Makes a directory of exactly the given mode, or accepts one that stands there; a symbolic link is refused.
+/// Makes a directory of exactly the given mode, or accepts one that stands there; a symbolic link
+/// is refused.
 ///
 /// # Errors
 /// If it cannot be made, or something else has its name.
@@ -303,7 +309,8 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Overwrites a range with zeros: the erasure of a key in its file. It is durable once the batch has committed.
+/// Overwrites a range with zeros: the erasure of a key in its file. It is durable once the batch
+/// has committed.
 ///
 /// What a flash disk or a copying file system still holds underneath is out of reach from here.
 ///
@@ -319,7 +326,8 @@ pub fn erase_range(
     batch.add_file(file.try_clone()?)
 }
 
-/// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already is no error.
+/// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already
+/// is no error.
 ///
 /// # Errors
 /// If something stays. Nothing is synced.

@@ -42,10 +42,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// The name of a container in `outbox/`: what `transmit` orders its queue by, without opening anything.
+/// The name of a container in `outbox/`: what `transmit` orders its queue by, without opening
+/// anything.
 ///
 /// # Shape
-/// `<precedence 0–3>-<serial>-<not-after, seconds since 1970>`, then `.container` or, for its geometry, `.fec`.
+/// `<precedence 0–3>-<serial>-<not-after, seconds since 1970>`, then `.container` or, for its
+/// geometry, `.fec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutboxName {
     /// 0 is FLASH.
@@ -165,7 +167,8 @@ macro_rules! common_paths {
             &self.root
         }
 
-        /// Where a role stages what it writes; no other role and no start-up but its own touches it.
+        /// Where a role stages what it writes; no other role and no start-up but its own touches
+        /// it.
         pub fn tmp(&self, role: Role) -> PathBuf {
             self.root.join("tmp").join(role.as_str())
         }

@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-/// A lock that its holder keeps for the whole life of the process; the kernel frees it when the process ends.
+/// A lock that its holder keeps for the whole life of the process; the kernel frees it when the
+/// process ends.
 ///
-/// It is an open-file-description lock on the whole file, not `flock`: whoever asks whether a daemon runs can do so
-/// without taking the lock for an instant, and so cannot make a daemon fail that starts at that very moment.
+/// It is an open-file-description lock on the whole file, not `flock`: whoever asks whether a
+/// daemon runs can do so without taking the lock for an instant, and so cannot make a daemon fail
+/// that starts at that very moment.
 #[derive(Debug)]
 pub struct HostLock {
     _file: File,
@@ -34,8 +36,8 @@ impl HostLock {
             .open(path)?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)?)) {
             Ok(_) => {
-                // Readable for all, whatever the umask: commands of other users ask whether the daemon runs. A file that
-                // somebody else made has the rights that he gave it.
+                // Readable for all, whatever the umask: commands of other users ask whether the
+                // daemon runs. A file that somebody else made has the rights that he gave it.
                 let _ = file.set_permissions(Permissions::from_mode(0o644));
                 Ok(Some(Self { _file: file }))
             }

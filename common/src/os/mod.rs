@@ -1,5 +1,6 @@
-//! The operating system, behind calls that cannot be used wrongly: durable files, locks, the one clock, the one source
-//! of entropy, signals, directory watches, requests, the sandbox and the service manager.
+//! The operating system, behind calls that cannot be used wrongly: durable files, locks, the one
+//! clock, the one source of entropy, signals, directory watches, requests, the sandbox and the
+//! service manager.
 
 pub mod audit_log;
 pub mod clock;

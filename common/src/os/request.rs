@@ -7,7 +7,8 @@
 //! requests/NAME.refused     the reason; the folder stays where its author put it
 //! ```
 //!
-//! The person who asks is the folder's owner, never what the folder says. The daemon judges a copy that only it can write.
+//! The person who asks is the folder's owner, never what the folder says. The daemon judges a copy
+//! that only it can write.
 
 mod client;
 mod server;
@@ -59,7 +60,8 @@ impl Kind {
     }
 }
 
-/// Tells whether a folder may have this name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`, and not an answer's.
+/// Tells whether a folder may have this name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`, and not an
+/// answer's.
 fn is_request_name(name: &str) -> bool {
     name.len() <= 100
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())

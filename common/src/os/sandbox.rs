@@ -1,9 +1,10 @@
 //! What a role may do, given up before it touches any input.
 //!
-//! Three fences, each for what the others cannot see: no core dump and no swapped key (`memory`), no file outside
-//! the role's folders (`paths`, by Landlock), no system call that the role has no use for (`calls`, by seccomp): gate and
-//! release cannot make a network socket at all, transmit and receive only datagram sockets. Landlock does not restrict UDP,
-//! and no fence of software makes a link one-way.
+//! Three fences, each for what the others cannot see: no core dump and no swapped key (`memory`),
+//! no file outside the role's folders (`paths`, by Landlock), no system call that the role has no
+//! use for (`calls`, by seccomp): gate and release cannot make a network socket at all, transmit
+//! and receive only datagram sockets. Landlock does not restrict UDP, and no fence of software
+//! makes a link one-way.
 
 mod calls;
 mod memory;
@@ -26,12 +27,14 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// What gate needs: all of its host's state but the link keys' folder is its own, so it gets the state folder.
+    /// What gate needs: all of its host's state but the link keys' folder is its own, so it gets
+    /// the state folder.
     pub fn gate(state: &SenderState) -> Self {
         Self::new(Role::Gate, vec![], vec![state.root().to_path_buf()])
     }
 
-    /// What transmit needs: sealed containers and link keys to read; progress, view and log to write.
+    /// What transmit needs: sealed containers and link keys to read; progress, view and log to
+    /// write.
     pub fn transmit(state: &SenderState) -> Self {
         let read = vec![state.host(), state.outbox(), state.link_keys()];
         let write = vec![
@@ -73,8 +76,8 @@ impl Profile {
         self
     }
 
-    /// Adds a program to run, for example the alarm command. It is fenced in like the role that runs it, but for the
-    /// system's own programs and libraries, which it may read and run.
+    /// Adds a program to run, for example the alarm command. It is fenced in like the role that
+    /// runs it, but for the system's own programs and libraries, which it may read and run.
     pub fn running(mut self, program: impl Into<PathBuf>) -> Self {
         self.run.push(program.into());
         self
@@ -128,11 +131,12 @@ pub enum SandboxError {
     Calls(String),
 }
 
-/// Gives up everything that the profile does not name. To be called once, after the lock is taken and the socket bound, and
-/// before any thread starts.
+/// Gives up everything that the profile does not name. To be called once, after the lock is taken
+/// and the socket bound, and before any thread starts.
 ///
 /// # Errors
-/// If a fence cannot be put up although the kernel has it; what the kernel lacks is told in [`Confinement`].
+/// If a fence cannot be put up although the kernel has it; what the kernel lacks is told in
+/// [`Confinement`].
 pub fn enter(profile: &Profile) -> Result<Confinement, SandboxError> {
     let memory_locked = protect_memory()?;
     let paths = paths::restrict(profile)?;

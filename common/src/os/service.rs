@@ -26,7 +26,8 @@ pub fn status(line: &str) {
     notify("STATUS", &plain(line));
 }
 
-/// How often [`watchdog`] must be called, if the service manager watches this process: half the time that it allows.
+/// How often [`watchdog`] must be called, if the service manager watches this process: half the
+/// time that it allows.
 #[cfg(feature = "systemd")]
 pub fn watchdog_interval() -> Option<Duration> {
     match systemd::daemon::watchdog_enabled() {
@@ -50,7 +51,8 @@ fn notify(key: &str, value: &str) {
 #[cfg(not(feature = "systemd"))]
 fn notify(_key: &str, _value: &str) {}
 
-/// One line without control characters: a line end would begin another field, and a NUL ends the message.
+/// One line without control characters: a line end would begin another field, and a NUL ends the
+/// message.
 fn plain(text: &str) -> String {
     text.chars()
         .map(|character| {

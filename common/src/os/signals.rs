@@ -28,7 +28,8 @@ pub struct Signals {
 impl Signals {
     /// Blocks SIGTERM, SIGINT and SIGHUP and takes them over.
     ///
-    /// To be called before any thread starts: only threads that inherit the mask leave the signals to the descriptor.
+    /// To be called before any thread starts: only threads that inherit the mask leave the signals
+    /// to the descriptor.
     ///
     /// # Errors
     /// If the kernel has no descriptor left.
@@ -85,8 +86,9 @@ impl AsFd for Signals {
 
 /// Starts a command with no signal blocked.
 ///
-/// A child inherits the mask of the thread that starts it, and most programs cannot be ended while SIGTERM is blocked. The
-/// mask is lifted for the call alone; a signal that comes just then ends this process at once, as any crash may.
+/// A child inherits the mask of the thread that starts it, and most programs cannot be ended while
+/// SIGTERM is blocked. The mask is lifted for the call alone; a signal that comes just then ends
+/// this process at once, as any crash may.
 ///
 /// # Errors
 /// Those of [`Command::spawn`].
@@ -113,7 +115,8 @@ mod tests {
     use super::*;
 
     fn raise_here(signal: Signal) {
-        // To this thread alone, as raise(3) does: other tests of the process do not block the signal.
+        // To this thread alone, as raise(3) does: other tests of the process do not block the
+        // signal.
         nix::sys::signal::raise(signal).unwrap();
     }
 

@@ -60,7 +60,8 @@ impl DirWatch {
         })
     }
 
-    /// Watches one more directory. What is in it already must be read after this call, or an arrival could be missed.
+    /// Watches one more directory. What is in it already must be read after this call, or an
+    /// arrival could be missed.
     ///
     /// # Errors
     /// If it is not a directory, or is a symbolic link, or the kernel has no watch left.

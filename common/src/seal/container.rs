@@ -33,7 +33,8 @@ const MAGIC: [u8; 8] = *b"VALISE\x00\x01";
 /// HPKE Base, X-Wing, HKDF-SHA256, ChaCha20-Poly1305.
 const SUITE: u8 = 1;
 
-// The limits once more as the integers of the format; usize has no lossless conversion in a constant.
+// The limits once more as the integers of the format; usize has no lossless conversion in a
+// constant.
 const SEGMENT_FIELD: u32 = 65_536;
 const SEGMENT_BYTES_U64: u64 = 65_536;
 const TAG_BYTES_U64: u64 = 16;
@@ -113,8 +114,8 @@ pub enum OpenError {
         /// P.
         padded_bytes: u64,
     },
-    /// The content key does not open, or its commitment differs: it was sealed for another slot, or altered. Which of the
-    /// two it is stays untold.
+    /// The content key does not open, or its commitment differs: it was sealed for another slot, or
+    /// altered. Which of the two it is stays untold.
     #[error("container was not sealed for this slot, or was altered")]
     Key,
     /// A segment does not verify.
@@ -222,7 +223,8 @@ pub const fn padded_of_container(bytes: u64) -> Option<u64> {
     Some(padded_bytes)
 }
 
-/// The randomness of one sealing: content key 32, encapsulation 64. Consumed by it, so that it serves once.
+/// The randomness of one sealing: content key 32, encapsulation 64. Consumed by it, so that it
+/// serves once.
 pub type SealRandomness = Secret<96>;
 
 /// Seals one package, segment by segment.
@@ -330,8 +332,8 @@ impl Opener {
         .map_err(|_| OpenError::Key)?;
         let (segments, commitment) =
             Segments::new(&content_key, &slot.psk, prefix, header.padded_bytes);
-        // ChaCha20-Poly1305 commits to no key: without this comparison one container could be made to open to
-        // different packages under different slots.
+        // ChaCha20-Poly1305 commits to no key: without this comparison one container could be made
+        // to open to different packages under different slots.
         if !bool::from(commitment.ct_eq(&prefix[COMMITMENT_AT..])) {
             return Err(OpenError::Key);
         }
@@ -347,7 +349,8 @@ impl Opener {
         &self.header
     }
 
-    /// How many bytes of container the next segment takes, tag included; 0 behind the last, and behind one that failed.
+    /// How many bytes of container the next segment takes, tag included; 0 behind the last, and
+    /// behind one that failed.
     pub fn next_bytes(&self) -> usize {
         match self.segments.next_bytes() {
             _ if self.broken => 0,
@@ -356,7 +359,8 @@ impl Opener {
         }
     }
 
-    /// Opens the next segment in place; its tag is cut off. On an error the vector is empty and the opener of no further use.
+    /// Opens the next segment in place; its tag is cut off. On an error the vector is empty and the
+    /// opener of no further use.
     ///
     /// # Errors
     /// [`OpenError::Segment`] and [`OpenError::SegmentLength`].
@@ -452,7 +456,8 @@ impl Segments {
     }
 }
 
-/// Hands the encapsulation its randomness, which the caller drew: sealing itself has no source of entropy.
+/// Hands the encapsulation its randomness, which the caller drew: sealing itself has no source of
+/// entropy.
 struct Given<'a> {
     bytes: &'a [u8],
 }

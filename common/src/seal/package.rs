@@ -16,7 +16,8 @@ use crate::limits::{
 /// The first eight bytes of a package.
 const MAGIC: [u8; 8] = *b"VALPKG\x00\x01";
 
-// The limits once more as the integers of the format; usize has no lossless conversion in a constant.
+// The limits once more as the integers of the format; usize has no lossless conversion in a
+// constant.
 const MANIFEST_FIELD_MAX: u32 = 65_536;
 const APPROVALS_FIELD_MAX: u32 = 65_536;
 const HEADER_BYTES_U64: u64 = 24;
@@ -26,11 +27,12 @@ const _: () = {
     assert!(PACKAGE_HEADER_BYTES == 24);
 };
 
-/// P for a package of `length` bytes: rounded up by the Padmé rule, at least 1,024, so that the length on the link tells
-/// little about the cable.
+/// P for a package of `length` bytes: rounded up by the Padmé rule, at least 1,024, so that the
+/// length on the link tells little about the cable.
 ///
 /// # Source
-/// Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", §4.
+/// Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs",
+/// §4.
 pub const fn padded_bytes(length: u64) -> u64 {
     if length <= PACKAGE_BYTES_MIN_PADDED {
         return PACKAGE_BYTES_MIN_PADDED;

@@ -10,18 +10,20 @@ use nix::unistd::syncfs;
 
 use super::{open_dir, sync_dir, told};
 
-/// Up to this many entries are synced one by one, which waits for nothing else that is being written to the disk: a FLASH
-/// cable is never behind the pages of a large ROUTINE one.
+/// Up to this many entries are synced one by one, which waits for nothing else that is being
+/// written to the disk: a FLASH cable is never behind the pages of a large ROUTINE one.
 const SINGLE_SYNCS_MAX: usize = 32;
 
-/// Files and directories that become durable together, so that many small ones share the cost of a sync.
+/// Files and directories that become durable together, so that many small ones share the cost of a
+/// sync.
 ///
-/// Make one at the start of a process and use it again and again. Beyond 32 entries the file system of the state folder is
-/// synced as a whole; the kernel then reports every write-back error since this batch was *made*, once, which is why the
-/// batch must be older than the files in it.
+/// Make one at the start of a process and use it again and again. Beyond 32 entries the file system
+/// of the state folder is synced as a whole; the kernel then reports every write-back error since
+/// this batch was *made*, once, which is why the batch must be older than the files in it.
 ///
 /// # Bounds
-/// 32 open files, whatever is added; files on another file system than the state folder are synced at once.
+/// 32 open files, whatever is added; files on another file system than the state folder are synced
+/// at once.
 #[derive(Debug)]
 pub struct SyncBatch {
     anchor: File,

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::told;
 
-/// Reads a regular file of at most `bytes_max` bytes. A symbolic link is not followed, and a pipe does not block.
+/// Reads a regular file of at most `bytes_max` bytes. A symbolic link is not followed, and a pipe
+/// does not block.
 ///
 /// # Errors
 /// If it cannot be read, is something else than a regular file, or is larger.
@@ -22,8 +23,8 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file that holds a key: as [`read_bounded`], and only if nobody but its owner has any right to it, and the owner
-/// is this user or root. The bytes erase themselves.
+/// Reads a file that holds a key: as [`read_bounded`], and only if nobody but its owner has any
+/// right to it, and the owner is this user or root. The bytes erase themselves.
 ///
 /// # Errors
 /// As [`read_bounded`], and [`io::ErrorKind::PermissionDenied`] if others have a right to it.
@@ -40,8 +41,8 @@ pub fn read_secret_file(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<V
             ),
         ));
     }
-    // The capacity is final: a growing vector would leave copies of its beginning on the heap. One byte more than the file
-    // shows whether it grew meanwhile.
+    // The capacity is final: a growing vector would leave copies of its beginning on the heap. One
+    // byte more than the file shows whether it grew meanwhile.
     let length = usize::try_from(metadata.len())
         .unwrap_or(usize::MAX)
         .min(bytes_max);

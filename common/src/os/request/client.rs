@@ -40,8 +40,9 @@ pub struct Placed {
 impl Request {
     /// Begins a request in the host's `requests/`.
     ///
-    /// From here on whatever this process creates is its user's alone (umask 077). Where `requests/` has a default ACL the
-    /// kernel takes that instead of the umask, and so gives the daemon, and nobody else, its right to read and delete.
+    /// From here on whatever this process creates is its user's alone (umask 077). Where
+    /// `requests/` has a default ACL the kernel takes that instead of the umask, and so gives the
+    /// daemon, and nobody else, its right to read and delete.
     ///
     /// # Errors
     /// If the folder cannot be made.
@@ -81,7 +82,8 @@ impl Request {
         Ok(length)
     }
 
-    /// Adds a file by its path, without its bytes passing through this process where the kernel can copy by itself.
+    /// Adds a file by its path, without its bytes passing through this process where the kernel can
+    /// copy by itself.
     ///
     /// # Errors
     /// If it cannot be read or written, or the name is not that of a file.
@@ -124,7 +126,8 @@ impl Placed {
         &self.name
     }
 
-    /// Waits for the answer: without end if no timeout is given, as long as the daemon runs whose lock this is.
+    /// Waits for the answer: without end if no timeout is given, as long as the daemon runs whose
+    /// lock this is.
     ///
     /// The folder of a refused request is deleted: it holds only copies.
     ///

@@ -38,8 +38,8 @@ pub struct Found {
     pub name: String,
     /// The user who owns the folder, and so the person who asks.
     pub owner_uid: u32,
-    /// True if an answer stands beside it: a refused folder that its author left, or one that a crash kept from being
-    /// deleted.
+    /// True if an answer stands beside it: a refused folder that its author left, or one that a
+    /// crash kept from being deleted.
     pub answered: bool,
 }
 
@@ -109,12 +109,14 @@ pub enum RequestRefused {
     NoText,
     /// The daemon may not read it.
     #[error(
-        "the daemon may not read the request; give its user rights, for example by a default ACL on requests/"
+        "the daemon may not read the request; give its user the right, best by a default ACL on \
+         requests/"
     )]
     Unreadable,
     /// The daemon could not delete it afterwards, and so would leave plaintext behind.
     #[error(
-        "the daemon could not delete the request afterwards; give its user the right to write the folder, for example by a default ACL on requests/"
+        "the daemon could not delete the request afterwards; give its user the right to write the \
+         folder, best by a default ACL on requests/"
     )]
     Undeletable,
     /// An error of the system on the daemon's side: not the requester's fault.
@@ -128,7 +130,8 @@ impl Requests {
         Self { requests, tmp }
     }
 
-    /// Lists the request folders in the order of their names. Whatever else lies there is passed over.
+    /// Lists the request folders in the order of their names. Whatever else lies there is passed
+    /// over.
     ///
     /// # Errors
     /// If the directory cannot be read.
@@ -204,8 +207,9 @@ impl Requests {
 
     /// Answers yes. The batch must be committed before [`Requests::forget`].
     ///
-    /// Other than everything else an answer gets its name before it is synced. That is safe because it is no state: until
-    /// the batch is committed the folder is still there, and an answer that a crash tore lacks its LF and counts as none.
+    /// Other than everything else an answer gets its name before it is synced. That is safe because
+    /// it is no state: until the batch is committed the folder is still there, and an answer that a
+    /// crash tore lacks its LF and counts as none.
     ///
     /// # Errors
     /// If the answer cannot be written.
@@ -237,13 +241,14 @@ impl Requests {
     /// Deletes an accepted request's folder.
     ///
     /// # Errors
-    /// If something of it stays: its author may have changed its rights meanwhile. That is to be logged, not to end the
-    /// process; the answer beside it keeps it from being judged again.
+    /// If something of it stays: its author may have changed its rights meanwhile. That is to be
+    /// logged, not to end the process; the answer beside it keeps it from being judged again.
     pub fn forget(&self, name: &str) -> io::Result<()> {
         remove_any(&self.requests.join(name))
     }
 
-    /// Deletes this daemon's answers whose folder is gone and which are older than `age`. Returns how many.
+    /// Deletes this daemon's answers whose folder is gone and which are older than `age`. Returns
+    /// how many.
     ///
     /// # Errors
     /// If the directory cannot be read, or an answer cannot be deleted.
@@ -347,7 +352,8 @@ fn copy_all(
             continue;
         }
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
-        // One byte more than allowed shows that there is more. From file to file, the kernel copies by itself.
+        // One byte more than allowed shows that there is more. From file to file, the kernel copies
+        // by itself.
         let bytes = io::copy(
             &mut file.take(left_bytes.saturating_add(1)),
             &mut copy.file(),

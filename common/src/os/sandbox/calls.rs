@@ -1,7 +1,8 @@
-//! System calls: those that a role, its libraries and a configured command make; every other one fails with ENOSYS.
+//! System calls: those that a role, its libraries and a configured command make; every other one
+//! fails with ENOSYS.
 //!
-//! ENOSYS, because the C library then takes the older way that it has for older kernels. Killing the process would turn an
-//! update of a library into a dead channel.
+//! ENOSYS, because the C library then takes the older way that it has for older kernels. Killing
+//! the process would turn an update of a library into a dead channel.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,12 @@ use seccompiler::{
 use super::SandboxError;
 use crate::os::layout::Role;
 
-/// What every process does: memory, threads, files, time, signals, waiting, ending, starting a configured command.
+/// What every process does: memory, threads, files, time, signals, waiting, ending, starting a
+/// configured command.
 ///
-/// Not among them, and so refused: tracing and reading other processes, mounting, modules, namespaces, keyrings, BPF,
-/// performance counters, io_uring, userfaultfd, clocks to set, devices to make, and every change of user.
+/// Not among them, and so refused: tracing and reading other processes, mounting, modules,
+/// namespaces, keyrings, BPF, performance counters, io_uring, userfaultfd, clocks to set, devices
+/// to make, and every change of user.
 const ORDINARY: &[libc::c_long] = &[
     // Memory.
     libc::SYS_brk,
@@ -179,7 +182,8 @@ const ORDINARY: &[libc::c_long] = &[
     libc::SYS_timerfd_gettime,
     libc::SYS_timerfd_settime,
     libc::SYS_tkill,
-    // Sockets that are already restricted by their making: to the journal, the service manager, the link.
+    // Sockets that are already restricted by their making: to the journal, the service manager, the
+    // link.
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_getpeername,
@@ -241,7 +245,8 @@ const OLDER: &[libc::c_long] = &[];
 /// The low bits of a socket's type; the others are flags.
 const SOCKET_TYPE_MASK: u64 = 0xf;
 
-/// Restricts this process, all its threads and its future children. Returns whether the architecture is known here.
+/// Restricts this process, all its threads and its future children. Returns whether the
+/// architecture is known here.
 pub(super) fn restrict(role: Role) -> Result<bool, SandboxError> {
     let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(false);

@@ -7,11 +7,12 @@ use landlock::{
 
 use super::{Profile, SandboxError};
 
-/// The Landlock version whose rights are taken away where the kernel knows them: Linux 6.12. A kernel without one of
-/// them restricts the rest.
+/// The Landlock version whose rights are taken away where the kernel knows them: Linux 6.12. A
+/// kernel without one of them restricts the rest.
 const VERSION: ABI = ABI::V6;
 
-/// What the C library reads to map users and groups, to load its modules for that, and to know the machine.
+/// What the C library reads to map users and groups, to load its modules for that, and to know the
+/// machine.
 const SYSTEM_READ: [&str; 15] = [
     "/etc/group",
     "/etc/host.conf",
@@ -30,10 +31,12 @@ const SYSTEM_READ: [&str; 15] = [
     "/usr/lib64",
 ];
 
-/// What a configured command needs besides itself: an interpreter, ordinary programs, their libraries.
+/// What a configured command needs besides itself: an interpreter, ordinary programs, their
+/// libraries.
 const COMMAND_RUN: [&str; 6] = ["/bin", "/lib", "/lib64", "/sbin", "/usr", "/etc"];
 
-/// Restricts this process and its future children to the profile's files. Returns whether the kernel can.
+/// Restricts this process and its future children to the profile's files. Returns whether the
+/// kernel can.
 ///
 /// Paths that do not exist are passed over: they give no right.
 pub(super) fn restrict(profile: &Profile) -> Result<bool, SandboxError> {
@@ -42,7 +45,8 @@ pub(super) fn restrict(profile: &Profile) -> Result<bool, SandboxError> {
 
 fn build(profile: &Profile) -> Result<bool, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    // No device is ever made, and truncation, renames between folders and device control come with writing.
+    // No device is ever made, and truncation, renames between folders and device control come with
+    // writing.
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::Execute);
     let run = read | AccessFs::Execute;

@@ -1,5 +1,5 @@
-//! A fence stands until its process ends, so each test puts it up in a process of its own: the test program, started again
-//! for that one test.
+//! A fence stands until its process ends, so each test puts it up in a process of its own: the test
+//! program, started again for that one test.
 
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 

@@ -22,8 +22,8 @@ pub enum LogError {
     Twice,
 }
 
-/// Sends log lines of `level` (error, warn, info, debug, trace) and above to the journal, if standard error leads there,
-/// and else to standard error.
+/// Sends log lines of `level` (error, warn, info, debug, trace) and above to the journal, if
+/// standard error leads there, and else to standard error.
 ///
 /// # Errors
 /// [`LogError`].

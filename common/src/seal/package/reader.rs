@@ -5,8 +5,8 @@ use crate::limits::PACKAGE_HEADER_BYTES;
 
 /// Takes a package apart while its segments are being opened.
 ///
-/// What it hands out may be used only when the opener has finished *and* [`PackageReader::finish`] has returned: until then
-/// the end of the container may still be missing.
+/// What it hands out may be used only when the opener has finished *and* [`PackageReader::finish`]
+/// has returned: until then the end of the container may still be missing.
 ///
 /// # Bounds
 /// It keeps header, manifest and approvals, at most 131,096 bytes, and never the body.

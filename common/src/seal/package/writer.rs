@@ -57,13 +57,15 @@ impl<R: Read> PackageWriter<R> {
     /// Puts the next `bytes` bytes of the package into `segment`, in place of what it held.
     ///
     /// # Errors
-    /// An error of the body, also if it yields fewer or more bytes than told, or if `bytes` is more than is left of P.
+    /// An error of the body, also if it yields fewer or more bytes than told, or if `bytes` is more
+    /// than is left of P.
     pub fn fill(&mut self, segment: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
         let asked_bytes = u64::try_from(bytes).map_err(io::Error::other)?;
         self.left_bytes = self.left_bytes.checked_sub(asked_bytes).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "more bytes asked for than the package has")
         })?;
-        // A reused segment keeps its room, and only what it grows by is zeroed before it is overwritten.
+        // A reused segment keeps its room, and only what it grows by is zeroed before it is
+        // overwritten.
         segment.resize(bytes, 0);
         let head = &self.head[self.head_done_bytes..];
         let head_now = head.len().min(bytes);
@@ -74,7 +76,8 @@ impl<R: Read> PackageWriter<R> {
         self.body.read_exact(&mut segment[head_now..head_now + body_now])?;
         self.body_left_bytes -= u64::try_from(body_now).map_err(io::Error::other)?;
         segment[head_now + body_now..].fill(0);
-        if self.body_left_bytes == 0 && !self.body_ended && self.head_done_bytes == self.head.len() {
+        let head_done = self.head_done_bytes == self.head.len();
+        if head_done && self.body_left_bytes == 0 && !self.body_ended {
             self.body_ended = true;
             let behind = self.body.by_ref().take(1).read_to_end(&mut Vec::new())?;
             if behind != 0 {
