@@ -143,12 +143,10 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
         tracing::warn!("memory is not locked: keys may reach the swap space; raise LimitMEMLOCK");
     }
     let groups = Groups::look_up(&config.mailboxes)?;
-    let profile = Profile {
-        role: Role::Release,
-        read: Vec::new(),
-        write: vec![state.root().to_owned()],
-        run: config.alarm.command.first().map(PathBuf::from).into_iter().collect(),
-    };
+    let mut profile = Profile::release(&state);
+    if let Some(program) = config.alarm.command.first() {
+        profile = profile.running(program);
+    }
     let confinement = sandbox::enter(&profile)?;
     tracing::info!(?confinement, "release is confined");
     let mut release = Release::open(config.clone(), state, groups)?;
