@@ -19,11 +19,20 @@ fn the_containers_of_another_implementation_open() {
         let container = bytes(&vector, "container");
         let header = Header::decode(&field(&container, 0)).unwrap();
         assert_eq!(header.serial.get(), vector["serial"].as_u64().unwrap());
-        assert_eq!(u64::from(header.bundle.0), vector["bundle"].as_u64().unwrap());
-        assert_eq!(header.channel.to_string(), vector["channel"].as_str().unwrap());
+        assert_eq!(
+            u64::from(header.bundle.0),
+            vector["bundle"].as_u64().unwrap()
+        );
+        assert_eq!(
+            header.channel.to_string(),
+            vector["channel"].as_str().unwrap()
+        );
         assert_eq!(header.encode(), container[..HEADER_BYTES]);
         let hash = blake3::hash(&container);
-        assert_eq!(hex::encode(&hash.as_bytes()[..12]), vector["container_id"].as_str().unwrap());
+        assert_eq!(
+            hex::encode(&hash.as_bytes()[..12]),
+            vector["container_id"].as_str().unwrap()
+        );
         let package = open_all(&container, &slot_of(&vector)).unwrap();
         let digest = hex::encode(Sha256::digest(&package));
         assert_eq!(digest, vector["package_sha256"].as_str().unwrap());
@@ -32,7 +41,10 @@ fn the_containers_of_another_implementation_open() {
         let digest = hex::encode(Sha256::digest(body));
         assert_eq!(digest, vector["body_sha256"].as_str().unwrap());
         let manifest = reader.finish().unwrap().manifest;
-        assert_eq!(String::from_utf8(manifest).unwrap(), vector["manifest"].as_str().unwrap());
+        assert_eq!(
+            String::from_utf8(manifest).unwrap(),
+            vector["manifest"].as_str().unwrap()
+        );
     }
 }
 
@@ -41,7 +53,9 @@ fn every_bad_vector_is_refused() {
     let mut count = 0;
     for entry in std::fs::read_dir(vectors()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        let Some(name) = name.strip_suffix(".json").filter(|name| name.starts_with("container-bad"))
+        let Some(name) = name
+            .strip_suffix(".json")
+            .filter(|name| name.starts_with("container-bad"))
         else {
             continue;
         };
@@ -87,16 +101,26 @@ fn segments_cannot_be_swapped_cut_or_repeated() {
     let package = vec![7; 3 * SEGMENT_BYTES];
     let container = seal_all(&package, &slot(1).public(), randomness(5));
     let prefix = field::<PREFIX_BYTES>(&container, 0);
-    let segments: Vec<Vec<u8>> =
-        container[PREFIX_BYTES..].chunks(SEGMENT_BYTES + TAG_BYTES).map(<[u8]>::to_vec).collect();
-    for (order, opened_count) in [([1, 0, 2], 0), ([0, 2, 1], 1), ([0, 0, 1], 1), ([2, 1, 0], 0)] {
+    let segments: Vec<Vec<u8>> = container[PREFIX_BYTES..]
+        .chunks(SEGMENT_BYTES + TAG_BYTES)
+        .map(<[u8]>::to_vec)
+        .collect();
+    for (order, opened_count) in [
+        ([1, 0, 2], 0),
+        ([0, 2, 1], 1),
+        ([0, 0, 1], 1),
+        ([2, 1, 0], 0),
+    ] {
         let mut opener = Opener::new(&prefix, &slot(1)).unwrap();
         let mut opened = 0;
         for index in order {
             let mut segment = segments[index].clone();
             match opener.open_segment(&mut segment) {
                 Ok(()) => opened += 1,
-                Err(_) => assert!(segment.is_empty(), "nothing of an altered segment is visible"),
+                Err(_) => assert!(
+                    segment.is_empty(),
+                    "nothing of an altered segment is visible"
+                ),
             }
         }
         assert_eq!(opened, opened_count, "{order:?}");
@@ -112,7 +136,10 @@ fn an_opener_that_failed_opens_nothing_more() {
     let mut opener = Opener::new(&prefix, &slot(1)).unwrap();
     let mut bad = good.clone();
     bad[0] ^= 1;
-    assert_eq!(opener.open_segment(&mut bad), Err(OpenError::Segment { index: 0 }));
+    assert_eq!(
+        opener.open_segment(&mut bad),
+        Err(OpenError::Segment { index: 0 })
+    );
     assert_eq!(opener.next_bytes(), 0);
     assert!(opener.open_segment(&mut good.clone()).is_err());
     assert!(!opener.finished());
@@ -121,11 +148,17 @@ fn an_opener_that_failed_opens_nothing_more() {
 #[test]
 fn a_segment_of_another_length_is_refused() {
     let (_, mut sealer) = Sealer::new(&header(100), &slot(1).public(), randomness(1)).unwrap();
-    let wrong = SealError::Segment { bytes: 99, needed_bytes: 100 };
+    let wrong = SealError::Segment {
+        bytes: 99,
+        needed_bytes: 100,
+    };
     assert_eq!(sealer.seal_segment(&mut vec![0; 99]), Err(wrong));
     sealer.seal_segment(&mut vec![0; 100]).unwrap();
     assert!(sealer.finished());
-    let beyond = SealError::Segment { bytes: 0, needed_bytes: 0 };
+    let beyond = SealError::Segment {
+        bytes: 0,
+        needed_bytes: 0,
+    };
     assert_eq!(sealer.seal_segment(&mut Vec::new()), Err(beyond));
     for padded_bytes in [0, PACKAGE_BYTES_MAX + 1] {
         let sealed = Sealer::new(&header(padded_bytes), &slot(1).public(), randomness(1));
@@ -138,7 +171,10 @@ fn two_sealings_of_one_serial_share_nothing_but_the_header() {
     let first = seal_all(&[7; 100], &slot(1).public(), randomness(5));
     let second = seal_all(&[7; 100], &slot(1).public(), randomness(6));
     assert_eq!(first[..HEADER_BYTES], second[..HEADER_BYTES]);
-    let same = first[HEADER_BYTES..].iter().zip(&second[HEADER_BYTES..]).filter(|(a, b)| a == b);
+    let same = first[HEADER_BYTES..]
+        .iter()
+        .zip(&second[HEADER_BYTES..])
+        .filter(|(a, b)| a == b);
     assert!(same.count() < 40, "about 1 byte in 256 agrees by chance");
 }
 
@@ -152,8 +188,14 @@ fn lengths_that_no_package_gives_are_told_apart() {
     // A second segment of a tag alone does not exist.
     assert_eq!(padded_of_container(1264 + 65_552 + 16), None);
     assert_eq!(padded_of_container(1264 + 65_552 + 17), Some(65_537));
-    assert_eq!(padded_of_container(container_bytes(PACKAGE_BYTES_MAX)), Some(PACKAGE_BYTES_MAX));
-    assert_eq!(padded_of_container(container_bytes(PACKAGE_BYTES_MAX) + 17), None);
+    assert_eq!(
+        padded_of_container(container_bytes(PACKAGE_BYTES_MAX)),
+        Some(PACKAGE_BYTES_MAX)
+    );
+    assert_eq!(
+        padded_of_container(container_bytes(PACKAGE_BYTES_MAX) + 17),
+        None
+    );
     assert_eq!(padded_of_container(u64::MAX), None);
 }
 

@@ -38,14 +38,20 @@ pub fn decode_approvals(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PackageError> {
     }
     let mut approvals = Vec::with_capacity(count);
     for _ in 0..count {
-        let (length, behind) = rest.split_first_chunk().ok_or(PackageError::ApprovalLengths)?;
+        let (length, behind) = rest
+            .split_first_chunk()
+            .ok_or(PackageError::ApprovalLengths)?;
         let (approval, behind) = behind
             .split_at_checked(u16::from_be_bytes(*length).into())
             .ok_or(PackageError::ApprovalLengths)?;
         approvals.push(approval.to_vec());
         rest = behind;
     }
-    if rest.is_empty() { Ok(approvals) } else { Err(PackageError::ApprovalLengths) }
+    if rest.is_empty() {
+        Ok(approvals)
+    } else {
+        Err(PackageError::ApprovalLengths)
+    }
 }
 
 #[cfg(test)]
@@ -58,10 +64,16 @@ mod tests {
     #[test]
     fn none_and_seventeen_are_refused() {
         let none: [&[u8]; 0] = [];
-        assert_eq!(encode_approvals(&none), Err(PackageError::ApprovalCount { count: 0 }));
+        assert_eq!(
+            encode_approvals(&none),
+            Err(PackageError::ApprovalCount { count: 0 })
+        );
         let count = PackageError::ApprovalCount { count: 17 };
         assert_eq!(encode_approvals(&[b"x"; 17]), Err(count));
-        assert_eq!(decode_approvals(&[0]), Err(PackageError::ApprovalCount { count: 0 }));
+        assert_eq!(
+            decode_approvals(&[0]),
+            Err(PackageError::ApprovalCount { count: 0 })
+        );
         assert_eq!(decode_approvals(&[17]), Err(count));
         assert!(encode_approvals(&[vec![0; 65_535], vec![0; 65_535]]).is_err());
         assert!(encode_approvals(&[vec![0; 65_536]]).is_err());
@@ -70,7 +82,10 @@ mod tests {
     #[test]
     fn bytes_missing_or_left_over_are_refused() {
         let bytes = encode_approvals(&[&b"first"[..], b"", b"third"]).unwrap();
-        assert_eq!(decode_approvals(&bytes).unwrap(), [&b"first"[..], b"", b"third"]);
+        assert_eq!(
+            decode_approvals(&bytes).unwrap(),
+            [&b"first"[..], b"", b"third"]
+        );
         for length in 0..bytes.len() {
             assert!(decode_approvals(&bytes[..length]).is_err(), "{length}");
         }

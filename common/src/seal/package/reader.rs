@@ -23,9 +23,15 @@ enum State {
     /// Less than 24 bytes were seen.
     Header,
     /// The header says how many bytes come before the body.
-    Head { header: PackageHeader, head_bytes: usize },
+    Head {
+        header: PackageHeader,
+        head_bytes: usize,
+    },
     /// Body and padding.
-    Behind { package: Package, body_left_bytes: u64 },
+    Behind {
+        package: Package,
+        body_left_bytes: u64,
+    },
 }
 
 /// All of a package but its body.
@@ -42,7 +48,12 @@ pub struct Package {
 impl PackageReader {
     /// Expects a package of P bytes.
     pub fn new(padded_bytes: u64) -> Self {
-        Self { padded_bytes, seen_bytes: 0, head: Vec::new(), state: State::Header }
+        Self {
+            padded_bytes,
+            seen_bytes: 0,
+            head: Vec::new(),
+            state: State::Header,
+        }
     }
 
     /// Takes the next opened bytes; returns those of them that belong to the body.
@@ -50,7 +61,9 @@ impl PackageReader {
     /// # Errors
     /// [`PackageError`]; the package is then to be dropped.
     pub fn push<'a>(&mut self, opened: &'a [u8]) -> Result<&'a [u8], PackageError> {
-        let too_long = PackageError::Length { padded_bytes: self.padded_bytes };
+        let too_long = PackageError::Length {
+            padded_bytes: self.padded_bytes,
+        };
         let opened_bytes = u64::try_from(opened.len()).map_err(|_| too_long)?;
         self.seen_bytes = self.seen_bytes.saturating_add(opened_bytes);
         if self.seen_bytes > self.padded_bytes {
@@ -75,18 +88,29 @@ impl PackageReader {
             }
             let behind_header = &self.head[PACKAGE_HEADER_BYTES..];
             let manifest_bytes = usize::try_from(header.manifest_bytes).map_err(|_| too_long)?;
-            let (manifest, approvals) =
-                behind_header.split_at_checked(manifest_bytes).ok_or(too_long)?;
+            let (manifest, approvals) = behind_header
+                .split_at_checked(manifest_bytes)
+                .ok_or(too_long)?;
             let package = Package {
                 manifest: manifest.to_vec(),
                 approvals: decode_approvals(approvals)?,
                 body_bytes: header.body_bytes,
             };
             self.head = Vec::new();
-            self.state = State::Behind { package, body_left_bytes: header.body_bytes };
+            self.state = State::Behind {
+                package,
+                body_left_bytes: header.body_bytes,
+            };
         }
-        let State::Behind { body_left_bytes, .. } = &mut self.state else { return Ok(&[]) };
-        let take = usize::try_from(*body_left_bytes).unwrap_or(usize::MAX).min(rest.len());
+        let State::Behind {
+            body_left_bytes, ..
+        } = &mut self.state
+        else {
+            return Ok(&[]);
+        };
+        let take = usize::try_from(*body_left_bytes)
+            .unwrap_or(usize::MAX)
+            .min(rest.len());
         let (body, padding) = rest.split_at(take);
         *body_left_bytes -= u64::try_from(take).map_err(|_| too_long)?;
         if padding.iter().any(|byte| *byte != 0) {
@@ -163,14 +187,23 @@ mod tests {
         let good = package(b"manifest", b"body");
         let mut reader = PackageReader::new(good.len() as u64);
         reader.push(&good[..good.len() - 1]).unwrap();
-        assert!(matches!(reader.finish(), Err(PackageError::Short { bytes: 1023, .. })));
+        assert!(matches!(
+            reader.finish(),
+            Err(PackageError::Short { bytes: 1023, .. })
+        ));
         let mut reader = PackageReader::new(good.len() as u64 - 1);
-        assert!(matches!(reader.push(&good), Err(PackageError::Length { .. })));
+        assert!(matches!(
+            reader.push(&good),
+            Err(PackageError::Length { .. })
+        ));
         // A body that would end behind the container.
         let mut long = good.clone();
         long[16..24].copy_from_slice(&1000_u64.to_be_bytes());
         let mut reader = PackageReader::new(long.len() as u64);
-        assert!(matches!(reader.push(&long), Err(PackageError::Length { padded_bytes: 1024 })));
+        assert!(matches!(
+            reader.push(&long),
+            Err(PackageError::Length { padded_bytes: 1024 })
+        ));
     }
 
     #[test]

@@ -31,10 +31,14 @@ impl<R: Read> PackageWriter<R> {
     ) -> Result<Self, PackageError> {
         let told = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let header = PackageHeader {
-            manifest_bytes: u32::try_from(manifest.len())
-                .map_err(|_| PackageError::Manifest { bytes: told(manifest.len()) })?,
-            approvals_bytes: u32::try_from(approvals.len())
-                .map_err(|_| PackageError::Approvals { bytes: told(approvals.len()) })?,
+            manifest_bytes: u32::try_from(manifest.len()).map_err(|_| PackageError::Manifest {
+                bytes: told(manifest.len()),
+            })?,
+            approvals_bytes: u32::try_from(approvals.len()).map_err(|_| {
+                PackageError::Approvals {
+                    bytes: told(approvals.len()),
+                }
+            })?,
             body_bytes,
         };
         let padded_bytes = padded_bytes(header.package_bytes()?);
@@ -62,7 +66,10 @@ impl<R: Read> PackageWriter<R> {
     pub fn fill(&mut self, segment: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
         let asked_bytes = u64::try_from(bytes).map_err(io::Error::other)?;
         self.left_bytes = self.left_bytes.checked_sub(asked_bytes).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "more bytes asked for than the package has")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "more bytes asked for than the package has",
+            )
         })?;
         // A reused segment keeps its room, and only what it grows by is zeroed before it is
         // overwritten.
@@ -72,8 +79,11 @@ impl<R: Read> PackageWriter<R> {
         segment[..head_now].copy_from_slice(&head[..head_now]);
         self.head_done_bytes += head_now;
         let room = bytes - head_now;
-        let body_now = usize::try_from(self.body_left_bytes).unwrap_or(usize::MAX).min(room);
-        self.body.read_exact(&mut segment[head_now..head_now + body_now])?;
+        let body_now = usize::try_from(self.body_left_bytes)
+            .unwrap_or(usize::MAX)
+            .min(room);
+        self.body
+            .read_exact(&mut segment[head_now..head_now + body_now])?;
         self.body_left_bytes -= u64::try_from(body_now).map_err(io::Error::other)?;
         segment[head_now + body_now..].fill(0);
         let head_done = self.head_done_bytes == self.head.len();
@@ -104,7 +114,10 @@ mod tests {
             package.extend_from_slice(&segment);
             left -= now;
         }
-        assert!(writer.fill(&mut segment, 1).is_err(), "nothing comes behind P");
+        assert!(
+            writer.fill(&mut segment, 1).is_err(),
+            "nothing comes behind P"
+        );
         Ok(package)
     }
 
@@ -121,9 +134,18 @@ mod tests {
 
     #[test]
     fn a_body_that_changed_under_our_hands_is_an_error() {
-        assert_eq!(write(10, &[9; 9], 100).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(write(10, &[9; 11], 100).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(write(0, &[9; 1], 100).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            write(10, &[9; 9], 100).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+        assert_eq!(
+            write(10, &[9; 11], 100).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(
+            write(0, &[9; 1], 100).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert_eq!(write(0, &[], 100).unwrap().len(), 1024);
     }
 
