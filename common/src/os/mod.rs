@@ -12,4 +12,5 @@ pub mod request;
 pub mod sandbox;
 pub mod service;
 pub mod signals;
+pub mod supervise;
 pub mod watch;
