@@ -11,6 +11,7 @@ mod transmission;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::config::Cover;
 use valise_common::ids::Serial;
@@ -98,7 +99,7 @@ pub enum Outlook {
 }
 
 /// What left so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Datagrams that carried a symbol.
     pub symbols: u64,
@@ -310,6 +311,11 @@ impl Pipeline {
     /// A container that is known.
     pub fn sealed(&self, serial: Serial) -> Option<&Sealed> {
         self.transmissions.get(&serial).map(|known| &known.sealed)
+    }
+
+    /// All containers that are known.
+    pub fn serials(&self) -> impl Iterator<Item = Serial> {
+        self.transmissions.keys().copied()
     }
 
     /// What left so far.

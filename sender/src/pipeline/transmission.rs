@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use valise_common::fec::Geometry;
 use valise_common::fec::plan::pass_symbols;
 use valise_common::ids::{ContainerId, Serial};
+use valise_common::os::layout::OutboxName;
 use valise_common::precedence::Precedence;
 use valise_common::units::{Mono, Percent, UtcTime};
 
@@ -26,6 +27,23 @@ pub struct Sealed {
     pub geometry: Geometry,
     /// Passes wanted in all.
     pub passes: u8,
+}
+
+impl Sealed {
+    /// The name of its files in the outbox.
+    pub fn name(&self) -> OutboxName {
+        let Self {
+            precedence,
+            serial,
+            not_after,
+            ..
+        } = *self;
+        OutboxName {
+            precedence,
+            serial,
+            not_after,
+        }
+    }
 }
 
 /// What a container does now.

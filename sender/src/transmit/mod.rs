@@ -1,1 +1,397 @@
-//! To be written.
+//! The process that sends sealed containers. It has the link key and the network, and no key that opens anything.
+//!
+//! One loop: whatever gate or a signal says is taken in between two batches, so a FLASH waits for one batch at most. The
+//! disk is written to by a thread of its own.
+
+mod link;
+mod load;
+mod record;
+mod session;
+pub mod view;
+mod watch;
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::prctl;
+use nix::sys::time::TimeSpec;
+use serde_json::json;
+use thiserror::Error;
+use valise_common::config::SenderConfig;
+use valise_common::os::audit_log::{AuditLog, AuditLogError};
+use valise_common::os::clock;
+use valise_common::os::durable;
+use valise_common::os::entropy::EntropyError;
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::lock::HostLock;
+use valise_common::os::service;
+use valise_common::os::signals::{Asked, Signals};
+use valise_common::units::{Mono, Rate};
+
+use crate::io::link_key::LinkKeyError;
+use crate::io::link_serial::SerialLinkError;
+use crate::io::outbox::{Outbox, OutboxError};
+use crate::pipeline::{Batch, Now, Pipeline, Sealed, Settings};
+
+use link::Link;
+use load::Loader;
+use record::{RecordError, Recorder};
+use session::Session;
+use view::{LinkState, OnLinkView, TransmitView};
+use watch::{News, StateWatch};
+
+/// Views, progress and the watchdog come about so often.
+const SECOND_US: u64 = 1_000_000;
+/// A wait of so much leaves time to make the repair symbols of a block.
+const PREPARE_US: u64 = 300;
+/// Why transmit ended.
+#[derive(Debug, Error)]
+pub enum TransmitError {
+    /// The lock is held.
+    #[error("transmit is running already on this state folder")]
+    Running,
+    /// `init` has not been run.
+    #[error("this host is not commissioned: run valise-sender init first ({0})")]
+    NotCommissioned(AuditLogError),
+    /// Noise at an unlimited rate would fill the machine and the link.
+    #[error("link.cover = true needs a link.rate in bit/s, not \"unlimited\"")]
+    CoverNeedsRate,
+    /// The link cannot be opened.
+    #[error("link: {0}")]
+    Link(io::Error),
+    /// Not a UDP link.
+    #[error(transparent)]
+    Serial(#[from] SerialLinkError),
+    /// The outbox cannot be read.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The link key cannot be used.
+    #[error(transparent)]
+    Key(#[from] LinkKeyError),
+    /// No random session id.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// What was done cannot be written down.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A file, a directory or a system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// Names what failed.
+trait During<T> {
+    fn during(self, what: &'static str) -> Result<T, TransmitError>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, what: &'static str) -> Result<T, TransmitError> {
+        self.map_err(|error| TransmitError::Io {
+            what,
+            source: error.into(),
+        })
+    }
+}
+
+/// Runs `transmit` until it is told to stop.
+///
+/// # Errors
+/// [`TransmitError`]: a wrong configuration at the start; later only what durability rests on. The link being down is none.
+pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
+    let mut transmit = Transmit::start(config)?;
+    service::ready();
+    while transmit.step()? == Flow::GoOn {}
+    service::stopping();
+    transmit.stop()
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    GoOn,
+    Stop,
+}
+
+/// The running process.
+struct Transmit {
+    state: SenderState,
+    rate: Rate,
+    pipeline: Pipeline,
+    loader: Loader,
+    session: Option<Session>,
+    link: Link,
+    recorder: Recorder,
+    watch: StateWatch,
+    signals: Signals,
+    batch: Batch,
+    second: Second,
+    watchdog_at: Option<Mono>,
+    // Freed by the kernel when the process ends.
+    _lock: HostLock,
+}
+
+/// What is due once a second.
+struct Second {
+    began: Mono,
+    datagrams: u64,
+}
+
+impl Transmit {
+    fn start(config: &SenderConfig) -> Result<Self, TransmitError> {
+        let state = SenderState::new(&config.state);
+        let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
+        let lock = lock.ok_or(TransmitError::Running)?;
+        let link = Link::open(config)?;
+        // Blocked before the recorder's thread starts, which inherits the mask.
+        let signals = Signals::new().during("signals")?;
+        durable::clear_tmp(&state.tmp(Role::Transmit), |_| false).during("clear tmp/transmit")?;
+        let audit = AuditLog::open(&state.audit(), Role::Transmit.as_str());
+        let (audit, recovered) = audit.map_err(TransmitError::NotCommissioned)?;
+        let recorder = Recorder::start(state.clone(), audit).during("start a thread")?;
+        let torn_bytes = json!(recovered.torn_bytes);
+        recorder.event(
+            "start",
+            vec![("role", json!("transmit")), ("torn_bytes", torn_bytes)],
+        );
+        // Waits end when they should, not up to 50 us later.
+        prctl::set_timerslack(1).during("timer slack")?;
+        let now = now();
+        let settings = Settings {
+            datagram: link.datagram,
+            wire_bytes: link.udp.wire_bytes(),
+            batch_count_max: link.udp.batch_count_max(),
+            rate: config.link.rate,
+            cover: config.link.cover,
+            repair: config.fec.repair,
+            interleave: config.fec.interleave,
+        };
+        let outbox = Outbox::new(state.clone());
+        let mut transmit = Self {
+            rate: config.link.rate,
+            pipeline: Pipeline::new(settings, now),
+            loader: Loader::new(outbox, link.datagram, config.fec.repair),
+            session: None,
+            watch: StateWatch::new(&state)?,
+            state,
+            link,
+            recorder,
+            signals,
+            batch: Batch::default(),
+            second: Second {
+                began: now.mono,
+                datagrams: 0,
+            },
+            watchdog_at: service::watchdog_interval().map(|_| now.mono),
+            _lock: lock,
+        };
+        transmit.take_news(News::everything())?;
+        Ok(transmit)
+    }
+
+    /// One turn: a batch or a wait, and whatever happened meanwhile.
+    fn step(&mut self) -> Result<Flow, TransmitError> {
+        let now = now();
+        if self.recorder.has_failed() {
+            return Ok(Flow::Stop);
+        }
+        if now.mono.since_us(self.second.began) >= SECOND_US {
+            self.second_passed(now);
+        }
+        let wake = self.send(now)?;
+        if wake.since_us(now.mono) >= PREPARE_US && self.loader.prepare(&self.pipeline) {
+            return self.wait(Duration::ZERO);
+        }
+        self.wait(wake - now.mono)
+    }
+
+    /// Ends the process in order: what has left is written down.
+    fn stop(mut self) -> Result<(), TransmitError> {
+        self.second_passed(now());
+        self.recorder
+            .event("stop", vec![("role", json!("transmit"))]);
+        Ok(self.recorder.stop()?)
+    }
+
+    /// Sends what may leave now; tells when to go on.
+    fn send(&mut self, now: Now) -> Result<Mono, TransmitError> {
+        let Some(session) = &mut self.session else {
+            return Ok(now.mono.plus_us(SECOND_US));
+        };
+        if self.link.is_clear() {
+            if !self.pipeline.poll_batch(now, &mut self.batch) {
+                return Ok(self.pipeline.next_wakeup(now));
+            }
+            if !session.framer.has_room(self.batch.count()) {
+                session.renew()?;
+                self.recorder.event("session", session.fields());
+            }
+            let buffer = self.link.room(self.batch.count());
+            let framer = &mut session.framer;
+            let unreadable = self
+                .loader
+                .fill(&self.batch, &self.pipeline, framer, buffer);
+            for one in unreadable {
+                if let Some(error) = one.error {
+                    tracing::error!(serial = one.serial.get(), %error, "a container cannot be sent");
+                }
+                self.forget(one.serial);
+            }
+        }
+        if let Some(retry_at) = self.link.send(now.mono) {
+            return Ok(retry_at);
+        }
+        self.second.datagrams += u64::from(self.batch.count());
+        while let Some(ended) = self.pipeline.poll_ended() {
+            self.loader.close(ended.progress.serial);
+            self.recorder.ended(ended);
+        }
+        Ok(self.pipeline.next_wakeup(now))
+    }
+
+    /// Waits so long, or until something happens, and takes it in.
+    fn wait(&mut self, span: Duration) -> Result<Flow, TransmitError> {
+        let writable = self.link.udp.writable().filter(|_| self.link.lacks_room);
+        let mut ready = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+        ];
+        ready.extend(writable.map(|socket| PollFd::new(socket, PollFlags::POLLOUT)));
+        let span = span.min(Duration::from_micros(SECOND_US));
+        match ppoll(&mut ready, Some(TimeSpec::from(span)), None) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(Flow::GoOn),
+            Ok(_) => {}
+            Err(errno) => return Err(errno).during("wait"),
+        }
+        let is_ready = |place: usize| ready[place].any().unwrap_or(false);
+        let (signalled, changed) = (is_ready(0), is_ready(1));
+        if ready.len() > 2 && is_ready(2) {
+            self.link.retry_at = Mono(0);
+        }
+        if signalled {
+            while let Some(asked) = self.signals.take().during("signals")? {
+                match asked {
+                    Asked::Stop => return Ok(Flow::Stop),
+                    Asked::Reload | Asked::Child => self.take_news(News::everything())?,
+                }
+            }
+        }
+        if changed {
+            let news = self.watch.take()?;
+            self.take_news(news)?;
+        }
+        Ok(Flow::GoOn)
+    }
+
+    fn take_news(&mut self, mut news: News) -> Result<(), TransmitError> {
+        if news.keys {
+            self.take_key()?;
+        }
+        let now = now();
+        // Gate's knowledge before the containers: a serial that it no longer calls "in sealing" is there by then.
+        if let Some(spool) = self.watch.spool(&mut news)? {
+            self.pipeline.handle_spool(spool);
+        }
+        let known = |serial| self.pipeline.sealed(serial).map(Sealed::name);
+        let found = self
+            .watch
+            .containers(news, known, self.pipeline.serials())?;
+        for serial in found.gone {
+            self.forget(serial);
+        }
+        for arrived in found.arrived {
+            let sealed = arrived.sealed;
+            if let Err(refused) = self
+                .pipeline
+                .handle_container(now, sealed, arrived.progress)
+            {
+                tracing::error!(%refused, "a container cannot be sent");
+            }
+        }
+        Ok(())
+    }
+
+    fn take_key(&mut self) -> Result<(), TransmitError> {
+        let bundle = self.session.as_ref().map(|session| session.bundle);
+        match Session::newest(&self.state, self.link.datagram, bundle) {
+            Ok(None) => {
+                if self.session.is_none() {
+                    self.link.state = LinkState::NoKey;
+                    tracing::info!("no link key yet: nothing is sent before a bundle is imported");
+                }
+            }
+            Ok(Some(session)) => {
+                tracing::info!(bundle = session.bundle.0, "a session begins");
+                self.recorder.event("session", session.fields());
+                self.session = Some(session);
+                self.link.state = LinkState::Up;
+            }
+            // The old key still reaches the receiver for a while; without any there is nothing to go on with.
+            Err(error) if self.session.is_some() => {
+                tracing::error!(%error, "the newest link key cannot be used");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, serial: valise_common::ids::Serial) {
+        self.pipeline.handle_gone(serial);
+        self.loader.close(serial);
+    }
+
+    fn second_passed(&mut self, now: Now) {
+        let span_us = now.mono.since_us(self.second.began).max(1);
+        let bits = self.second.datagrams * u64::from(self.link.udp.wire_bytes()) * 8;
+        let on_link = self.pipeline.on_link().filter_map(|progress| {
+            let sealed = self.pipeline.sealed(progress.serial)?;
+            Some(OnLinkView {
+                serial: progress.serial,
+                pass: progress.pass,
+                passes: sealed.passes,
+                position: progress.position,
+                source_symbols: sealed.geometry.symbol_count(),
+            })
+        });
+        let view = TransmitView {
+            time: clock::utc_now(),
+            session: self.session.as_ref().map(Session::view),
+            rate: self.rate,
+            rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,
+            sent: self.pipeline.totals(),
+            held_up: self.link.held_up,
+            link: self.link.state,
+            waiting: self.pipeline.depths(),
+            on_link: on_link.collect(),
+        };
+        let moved = std::iter::from_fn(|| self.pipeline.poll_progress());
+        self.recorder.moved(moved, view);
+        self.second = Second {
+            began: now.mono,
+            datagrams: 0,
+        };
+        if let (Some(at), Some(interval)) = (self.watchdog_at, service::watchdog_interval())
+            && now.mono >= at
+        {
+            service::watchdog();
+            self.watchdog_at = Some(now.mono + interval);
+        }
+    }
+}
+
+fn now() -> Now {
+    Now {
+        mono: clock::mono_now(),
+        utc_us: clock::utc_now_us(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Writes down what transmit has done, on a thread of its own: a sync may take longer than a burst lasts, and the link does
+//! not wait for the disk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thiserror::Error;
+use valise_common::ids::Serial;
+use valise_common::os::audit_log::{AuditLog, AuditLogError};
+use valise_common::os::clock;
+use valise_common::os::durable::SyncBatch;
+use valise_common::os::layout::SenderState;
+
+use super::view::TransmitView;
+use crate::io::progress::{self, Progress};
+use crate::pipeline::{Outlook, PassEnded};
+
+/// So long the passes of many small cables gather before they share their syncs.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Why nothing more can be written down. Transmit ends: what the disk holds is unknown.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The system failed.
+    #[error("progress cannot be written down: {0}")]
+    Io(#[from] io::Error),
+    /// The audit log failed.
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
+    /// The thread is gone.
+    #[error("the thread that writes progress down has ended")]
+    Thread,
+}
+
+/// The writing thread, as the sending thread sees it.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), RecordError>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    something: Condvar,
+}
+
+/// What is to be written down. Newer views and progress take the place of older ones, so it grows only by passes that end.
+#[derive(Default)]
+struct Waiting {
+    ended: Vec<PassEnded>,
+    moved: BTreeMap<Serial, Progress>,
+    view: Option<TransmitView>,
+    events: Vec<Event>,
+    stop: bool,
+}
+
+struct Event {
+    event: &'static str,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Recorder {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn start(state: SenderState, audit: AuditLog) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("record".to_owned())
+            .spawn(move || run(&theirs, &state, audit))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// An event for the audit log.
+    pub fn event(&self, event: &'static str, fields: Vec<(&'static str, Value)>) {
+        self.add(|waiting| waiting.events.push(Event { event, fields }));
+    }
+
+    /// A pass has been sent to its end: to be made durable.
+    pub fn ended(&self, ended: PassEnded) {
+        self.add(|waiting| {
+            waiting.moved.remove(&ended.progress.serial);
+            waiting.ended.push(ended);
+        });
+    }
+
+    /// Containers have moved on, and what there is to see.
+    pub fn moved(&self, moved: impl Iterator<Item = Progress>, view: TransmitView) {
+        self.add(|waiting| {
+            waiting
+                .moved
+                .extend(moved.map(|progress| (progress.serial, progress)));
+            waiting.view = Some(view);
+        });
+    }
+
+    /// Whether the thread has ended, which it does only after an error.
+    pub fn has_failed(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Has everything written down and ends the thread.
+    ///
+    /// # Errors
+    /// What the thread ended with.
+    pub fn stop(mut self) -> Result<(), RecordError> {
+        self.add(|waiting| waiting.stop = true);
+        let thread = self.thread.take().ok_or(RecordError::Thread)?;
+        thread.join().map_err(|_| RecordError::Thread)?
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Waiting)) {
+        add(&mut lock(&self.shared.waiting));
+        self.shared.something.notify_one();
+    }
+}
+
+/// A thread that panicked while it held the lock left plain data behind, whole.
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.ended.is_empty()
+            && self.moved.is_empty()
+            && self.view.is_none()
+            && self.events.is_empty()
+            && !self.stop
+    }
+}
+
+fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), RecordError> {
+    let mut batch = SyncBatch::new(state.root())?;
+    loop {
+        let mut waiting = lock(&shared.waiting);
+        while waiting.is_empty() {
+            let woken = shared.something.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        if !waiting.stop {
+            let gathered = shared
+                .something
+                .wait_timeout_while(waiting, GATHER, |more| !more.stop);
+            waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let taken = std::mem::take(&mut *waiting);
+        drop(waiting);
+        write(state, &mut audit, &mut batch, &taken)?;
+        if taken.stop {
+            audit.checkpoint(clock::utc_now())?;
+            return Ok(());
+        }
+    }
+}
+
+fn write(
+    state: &SenderState,
+    audit: &mut AuditLog,
+    batch: &mut SyncBatch,
+    taken: &Waiting,
+) -> Result<(), RecordError> {
+    let now = clock::utc_now();
+    for event in &taken.events {
+        audit.append(now, event.event, &event.fields);
+    }
+    for ended in &taken.ended {
+        let Progress {
+            serial,
+            passes_done,
+            ..
+        } = ended.progress;
+        let event = match ended.outlook {
+            Outlook::MorePasses => "pass",
+            Outlook::Transmitted => "transmitted",
+        };
+        audit.append(
+            now,
+            event,
+            &[("serial", json!(serial)), ("passes", json!(passes_done))],
+        );
+    }
+    if !taken.events.is_empty() || !taken.ended.is_empty() {
+        audit.commit()?;
+    }
+    if !taken.ended.is_empty() {
+        // Of a serial whose passes ended in quick succession, the last counts.
+        let last: BTreeMap<Serial, &Progress> = taken
+            .ended
+            .iter()
+            .map(|ended| (ended.progress.serial, &ended.progress))
+            .collect();
+        let all: Vec<Progress> = last.into_values().cloned().collect();
+        progress::write_all(state, &all, batch)?;
+    }
+    for moved in taken.moved.values() {
+        progress::write_unsynced(state, moved)?;
+    }
+    if let Some(view) = &taken.view {
+        view.write(state)?;
+    }
+    if audit.checkpoint_due() <= now {
+        audit.checkpoint(now)?;
+    }
+    Ok(())
+}

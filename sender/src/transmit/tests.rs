@@ -1,0 +1,493 @@
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::UdpSocket;
+
+use nix::sys::signal::{Signal, raise};
+use nix::sys::socket::{setsockopt, sockopt};
+use valise_common::fec::{BlockBuffer, BlockCodec, plan};
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
+use valise_common::os::audit_log::AuditLog;
+use valise_common::os::layout::OutboxName;
+use valise_common::precedence::Precedence;
+use valise_common::secret::Secret32;
+use valise_common::units::{Percent, UtcTime};
+use valise_common::wire::{
+    self, Beacon, DatagramBytes, EntryState, InnerHeader, SessionKey, SetId,
+};
+
+use super::*;
+use crate::io::link_key::{self, StoredLinkKey};
+use crate::io::outbox::{FecFile, SpoolBeacon};
+use crate::io::progress;
+
+/// A sender's state with a container in it, and the far end of its link.
+struct World {
+    folder: tempfile::TempDir,
+    state: SenderState,
+    sink: UdpSocket,
+    keys: BTreeMap<u8, [u8; 32]>,
+    datagram_bytes: u16,
+    buffers: BTreeMap<(SetId, u32), BlockBuffer>,
+    arrived: Vec<(SessionId, u64, InnerHeader)>,
+    beacons: Vec<Beacon>,
+}
+
+impl World {
+    fn new(datagram_bytes: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = SenderState::new(folder.path());
+        state.create_all().unwrap();
+        AuditLog::create(&state.audit(), "transmit", "valise/test/transmit").unwrap();
+        let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+        setsockopt(&sink, sockopt::RcvBuf, &(2 << 20)).unwrap();
+        sink.set_nonblocking(true).unwrap();
+        let mut world = Self {
+            folder,
+            state,
+            sink,
+            keys: BTreeMap::new(),
+            datagram_bytes,
+            buffers: BTreeMap::new(),
+            arrived: Vec::new(),
+            beacons: Vec::new(),
+        };
+        world.import_key(1);
+        world
+    }
+
+    fn import_key(&mut self, bundle: u8) {
+        let stored = StoredLinkKey {
+            bundle: BundleId(u32::from(bundle)),
+            key_id: LinkKeyId(bundle),
+            key: Secret32::new([bundle; 32]),
+            channel: ChannelId::from_bytes([3; 16]),
+        };
+        link_key::write(&self.state, Role::Gate, &stored).unwrap();
+        self.keys.insert(bundle, [bundle; 32]);
+    }
+
+    fn start(&self, rate: &str) -> Transmit {
+        let (root, to) = (
+            self.folder.path().display(),
+            self.sink.local_addr().unwrap(),
+        );
+        let datagram_bytes = self.datagram_bytes;
+        let config = format!(
+            "state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\ndatagram_bytes = {datagram_bytes}\n\
+             rate = \"{rate}\"\n[fec]\ninterleave = \"5 ms\"\n"
+        );
+        Transmit::start(&SenderConfig::parse(&config).unwrap()).unwrap()
+    }
+
+    /// Puts a container into the outbox as gate does, and returns its bytes.
+    fn put(&self, serial: u64, precedence: Precedence, padded: u64, passes: u8) -> Vec<u8> {
+        let length = 1_264 + padded + 16 * padded.div_ceil(65_536);
+        let byte = |place: u64| (place.wrapping_mul(serial + 7) >> 3) as u8;
+        let container: Vec<u8> = (0..length).map(byte).collect();
+        let hash = ContainerHash::from_bytes([serial as u8; 32]);
+        let repair = Percent::from_ppm(250_000);
+        let geometry = plan::choose(length, self.datagram_bytes - 72, repair, passes).unwrap();
+        let fec = FecFile {
+            geometry,
+            passes,
+            container: hash.id(),
+            hash,
+        };
+        let name = self.name(serial, precedence);
+        self.place(
+            &serde_json::to_vec(&fec).unwrap(),
+            &self.state.geometry(&name),
+        );
+        self.place(&container, &self.state.container(&name));
+        container
+    }
+
+    fn name(&self, serial: u64, precedence: Precedence) -> OutboxName {
+        let serial = Serial::new(serial).unwrap();
+        OutboxName {
+            precedence,
+            serial,
+            not_after: UtcTime::LAST,
+        }
+    }
+
+    fn place(&self, bytes: &[u8], dest: &std::path::Path) {
+        let staged = self.state.tmp(Role::Gate).join("staged");
+        fs::write(&staged, bytes).unwrap();
+        fs::rename(&staged, dest).unwrap();
+    }
+
+    /// Takes what has arrived; every datagram must open with the link key that it names.
+    fn receive(&mut self) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(length) = self.sink.recv(&mut buffer) {
+            let datagram = &mut buffer[..length];
+            assert_eq!(length, usize::from(self.datagram_bytes));
+            let size = DatagramBytes::new(self.datagram_bytes).unwrap();
+            let clear = wire::peek(datagram, size).unwrap();
+            let key = Secret32::new(self.keys[&clear.key_id.0]);
+            let session = SessionKey::derive(&key, clear.session);
+            let (clear, inner) = wire::open(&session, datagram).unwrap();
+            let payload = &datagram[wire::PAYLOAD_OFFSET..][..usize::from(size.symbol_bytes())];
+            match inner {
+                InnerHeader::Symbol(header) => {
+                    let (set, shape) = header.check(size.symbol_bytes()).unwrap();
+                    let new = || BlockBuffer::new(&set.geometry, &shape);
+                    // Every eighth symbol is lost on the way.
+                    if clear.counter % 8 != 0 || set.geometry.symbol_count() < 9 {
+                        self.buffers
+                            .entry((set, shape.number))
+                            .or_insert_with(new)
+                            .insert(header.index, payload);
+                    }
+                }
+                InnerHeader::Beacon => self.beacons.push(Beacon::decode(payload).unwrap()),
+                InnerHeader::Cover => assert!(payload.iter().all(|byte| *byte == 0)),
+            }
+            self.arrived.push((clear.session, clear.counter, inner));
+        }
+    }
+
+    /// The container of a serial, rebuilt from what has arrived.
+    fn rebuilt(&mut self, serial: u64) -> Option<Vec<u8>> {
+        let mut codec = BlockCodec::new();
+        let mut container = Vec::new();
+        let of_serial = |set: &&(SetId, u32)| set.0.serial.get() == serial;
+        let set = self.buffers.keys().find(of_serial)?.0;
+        for shape in set.geometry.blocks() {
+            let buffer = self.buffers.get_mut(&(set, shape.number))?;
+            codec.rebuild(&set.geometry, buffer).ok()?;
+            container.extend_from_slice(buffer.source().unwrap());
+        }
+        container.truncate(set.geometry.container_bytes() as usize);
+        Some(container)
+    }
+
+    /// Lets transmit run until something holds, which it must within a minute.
+    fn until(&mut self, transmit: &mut Transmit, mut holds: impl FnMut(&mut Self) -> bool) {
+        let start = clock::mono_now();
+        while !holds(self) {
+            assert!(
+                clock::mono_now().since_us(start) < 60_000_000,
+                "it never came"
+            );
+            assert_eq!(transmit.step().unwrap(), Flow::GoOn);
+            self.receive();
+        }
+    }
+
+    fn symbols(&self, serial: u64) -> usize {
+        let of_serial = |inner: &InnerHeader| matches!(inner, InnerHeader::Symbol(header) if header.serial.get() == serial);
+        self.arrived
+            .iter()
+            .filter(|(_, _, inner)| of_serial(inner))
+            .count()
+    }
+
+    fn progress(&self, serial: u64) -> Option<progress::Progress> {
+        progress::read(&self.state.progress(), Serial::new(serial).unwrap()).unwrap()
+    }
+
+    fn state_of(&self, serial: u64) -> Option<EntryState> {
+        let entries = &self.beacons.last()?.entries;
+        entries
+            .iter()
+            .find(|entry| entry.serial.get() == serial)
+            .map(|entry| entry.state)
+    }
+}
+
+#[test]
+fn containers_of_all_sizes_arrive_over_loss() {
+    let mut world = World::new(1_472);
+    let sizes = [1_024, 4_096, 60_000, 3_000_000];
+    let sent: Vec<Vec<u8>> = (1..)
+        .zip(sizes)
+        .map(|(serial, size)| world.put(serial, Precedence::Routine, size, 2))
+        .collect();
+    let mut transmit = world.start("200 Mbit/s");
+    world.until(&mut transmit, |world| {
+        world.state_of(4) == Some(EntryState::PassesDone)
+    });
+    world.until(&mut transmit, |world| {
+        (1..=4).all(|serial| world.rebuilt(serial).is_some())
+    });
+    for (serial, container) in (1..).zip(&sent) {
+        assert!(
+            world.rebuilt(serial).unwrap() == *container,
+            "serial {serial}"
+        );
+    }
+    assert_eq!(world.beacons.last().unwrap().settled, 4);
+    transmit.stop().unwrap();
+    assert_eq!(world.progress(4).unwrap().passes_done, 2);
+    let log = fs::read_to_string(world.state.audit().join("transmit.log")).unwrap();
+    for event in [
+        "\"start\"",
+        "\"session\"",
+        "\"pass\"",
+        "\"transmitted\"",
+        "\"stop\"",
+    ] {
+        assert!(log.contains(event), "{event}");
+    }
+}
+
+#[test]
+fn jumbo_datagrams_carry_the_same() {
+    let mut world = World::new(8_972);
+    let container = world.put(1, Precedence::Routine, 2_000_000, 2);
+    let mut transmit = world.start("400 Mbit/s");
+    world.until(&mut transmit, |world| {
+        world.state_of(1) == Some(EntryState::PassesDone)
+    });
+    assert!(world.rebuilt(1).unwrap() == container);
+}
+
+#[test]
+fn counters_rise_by_one_and_each_start_has_its_own_session() {
+    let mut world = World::new(1_472);
+    world.put(1, Precedence::Routine, 60_000, 1);
+    let mut sessions = BTreeSet::new();
+    for _ in 0..2 {
+        world.arrived.clear();
+        world.beacons.clear();
+        let mut transmit = world.start("100 Mbit/s");
+        world.until(&mut transmit, |world| {
+            world.state_of(1) == Some(EntryState::PassesDone)
+        });
+        transmit.stop().unwrap();
+        for (counter, (session, arrived, _)) in (0..).zip(&world.arrived) {
+            assert_eq!(*arrived, counter);
+            sessions.insert(*session);
+        }
+    }
+    assert_eq!(sessions.len(), 2);
+}
+
+#[test]
+fn a_container_that_arrives_is_on_the_link_within_milliseconds() {
+    let mut world = World::new(1_472);
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| !world.beacons.is_empty());
+    let mut took = Vec::new();
+    for serial in 1..=11 {
+        world.put(serial, Precedence::Flash, 4_096, 1);
+        let start = clock::mono_now();
+        world.until(&mut transmit, |world| world.symbols(serial) > 0);
+        took.push(clock::mono_now().since_us(start));
+        world.until(&mut transmit, |world| {
+            world.state_of(serial) == Some(EntryState::PassesDone)
+        });
+    }
+    took.sort_unstable();
+    assert!(took[5] < 20_000, "{took:?}");
+}
+
+#[test]
+fn a_restart_goes_on_where_the_pass_stood() {
+    let mut world = World::new(1_472);
+    let container = world.put(1, Precedence::Routine, 6_000_000, 1);
+    let mut transmit = world.start("40 Mbit/s");
+    world.until(&mut transmit, |world| world.symbols(1) > 2_000);
+    transmit.stop().unwrap();
+    let stood = world.progress(1).unwrap();
+    assert_eq!((stood.passes_done, stood.pass), (0, 0));
+    assert!(stood.position > 1_900, "{stood:?}");
+    let mut transmit = world.start("400 Mbit/s");
+    world.until(&mut transmit, |world| {
+        world.state_of(1) == Some(EntryState::PassesDone)
+    });
+    assert!(world.rebuilt(1).unwrap() == container);
+    let in_a_pass: u32 = plan::choose(container.len() as u64, 1_400, Percent::from_ppm(250_000), 1)
+        .unwrap()
+        .blocks()
+        .map(|shape| plan::pass_symbols(&shape, Percent::from_ppm(250_000), 0).count())
+        .sum();
+    let sent = world.symbols(1);
+    assert!(
+        (in_a_pass as usize..in_a_pass as usize + 20).contains(&sent),
+        "{sent} of {in_a_pass}"
+    );
+}
+
+#[test]
+fn deleted_and_damaged_containers_stop_nothing() {
+    let mut world = World::new(1_472);
+    world.put(1, Precedence::Flash, 60_000_000, 1);
+    let cut_short = world.name(2, Precedence::Flash);
+    world.put(2, Precedence::Flash, 4_096, 1);
+    fs::write(world.state.container(&cut_short), "short").unwrap();
+    fs::write(
+        world.state.outbox().join("1-3-9999999999.container"),
+        "no geometry",
+    )
+    .unwrap();
+    fs::write(world.state.outbox().join("1-4-9999999999.fec"), "{").unwrap();
+    fs::write(world.state.outbox().join("1-4-9999999999.container"), "").unwrap();
+    fs::write(world.state.outbox().join("nonsense"), "").unwrap();
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| world.symbols(1) > 100);
+    let gone = world.name(1, Precedence::Flash);
+    fs::remove_file(world.state.container(&gone)).unwrap();
+    fs::remove_file(world.state.geometry(&gone)).unwrap();
+    let container = world.put(5, Precedence::Routine, 60_000, 1);
+    world.until(&mut transmit, |world| {
+        world.state_of(5) == Some(EntryState::PassesDone)
+    });
+    assert!(world.rebuilt(5).unwrap() == container);
+    assert_eq!(world.state_of(1), None);
+    transmit.stop().unwrap();
+}
+
+#[test]
+fn a_resend_and_what_gate_knows_are_taken_up_at_once() {
+    let mut world = World::new(1_472);
+    world.put(1, Precedence::Routine, 60_000, 1);
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| {
+        world.state_of(1) == Some(EntryState::PassesDone)
+    });
+    let before = world.symbols(1);
+    let name = world.name(1, Precedence::Routine);
+    let text = fs::read(world.state.geometry(&name)).unwrap();
+    let fec: FecFile = serde_json::from_slice(&text).unwrap();
+    let raised = serde_json::to_vec(&FecFile { passes: 2, ..fec }).unwrap();
+    world.place(&raised, &world.state.geometry(&name));
+    world.until(&mut transmit, |world| world.symbols(1) == 2 * before);
+    let sealing = vec![Serial::new(2).unwrap()];
+    let spool = SpoolBeacon {
+        issued: 2,
+        trust_version: 7,
+        in_sealing: sealing,
+        ..SpoolBeacon::default()
+    };
+    world.place(
+        &serde_json::to_vec(&spool).unwrap(),
+        &world.state.outbox_beacon(),
+    );
+    world.until(&mut transmit, |world| {
+        world.beacons.last().unwrap().highest == 2
+    });
+    let last = world.beacons.last().unwrap();
+    assert_eq!((last.settled, last.trust_version), (1, 7));
+}
+
+#[test]
+fn a_new_bundle_brings_its_key_to_the_link_at_once() {
+    let mut world = World::new(1_472);
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| !world.beacons.is_empty());
+    world.import_key(2);
+    let before = world.beacons.len();
+    world.until(&mut transmit, |world| world.beacons.len() > before);
+    assert_eq!(transmit.session.as_ref().unwrap().bundle, BundleId(2));
+    assert_eq!(
+        world.arrived.last().unwrap().0,
+        transmit.session.as_ref().unwrap().framer.session()
+    );
+}
+
+#[test]
+fn without_a_bundle_nothing_is_sent_until_one_comes() {
+    let mut world = World::new(1_472);
+    fs::remove_file(world.state.link_key(BundleId(1))).unwrap();
+    world.put(1, Precedence::Flash, 4_096, 1);
+    let mut transmit = world.start("100 Mbit/s");
+    for _ in 0..3 {
+        assert_eq!(
+            transmit.wait(Duration::from_millis(20)).unwrap(),
+            Flow::GoOn
+        );
+        transmit.send(now()).unwrap();
+    }
+    world.receive();
+    assert!(world.arrived.is_empty());
+    assert_eq!(transmit.link.state, LinkState::NoKey);
+    world.import_key(2);
+    world.until(&mut transmit, |world| {
+        world.state_of(1) == Some(EntryState::PassesDone)
+    });
+}
+
+#[test]
+fn the_view_shows_what_is_on_the_link() {
+    let mut world = World::new(1_472);
+    world.put(1, Precedence::Routine, 60_000_000, 2);
+    let mut transmit = world.start("50 Mbit/s");
+    let path = world.state.view_of(Role::Transmit);
+    let read = |path: &std::path::Path| -> Option<TransmitView> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    };
+    world.until(&mut transmit, |_| {
+        read(&path).is_some_and(|view| view.on_link.len() == 1)
+    });
+    let view = read(&path).unwrap();
+    assert_eq!((view.link, view.on_link[0].passes), (LinkState::Up, 2));
+    assert!(view.sent.symbols > 0 && view.on_link[0].position > 0);
+    let rate = view.rate_achieved_bits;
+    assert!((40_000_000..=51_500_000).contains(&rate), "{rate}");
+}
+
+#[test]
+fn only_one_transmit_runs_and_a_host_must_be_commissioned() {
+    let world = World::new(1_472);
+    let _transmit = world.start("100 Mbit/s");
+    let (root, to) = (
+        world.folder.path().display(),
+        world.sink.local_addr().unwrap(),
+    );
+    let config = format!("state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\n");
+    let config = SenderConfig::parse(&config).unwrap();
+    assert!(matches!(
+        Transmit::start(&config),
+        Err(TransmitError::Running)
+    ));
+    let bare = tempfile::tempdir().unwrap();
+    SenderState::new(bare.path()).create_all().unwrap();
+    let config = SenderConfig {
+        state: bare.path().to_owned(),
+        ..config
+    };
+    assert!(matches!(
+        Transmit::start(&config),
+        Err(TransmitError::NotCommissioned(_))
+    ));
+}
+
+#[test]
+fn cover_without_a_rate_and_serial_links_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display();
+    SenderState::new(folder.path()).create_all().unwrap();
+    for (link, told) in [
+        (
+            "kind = \"udp\"\nto = \"127.0.0.1:9\"\nrate = \"unlimited\"\ncover = true",
+            "link.rate",
+        ),
+        (
+            "kind = \"serial\"\ndevice = \"/dev/absent\"",
+            "later version",
+        ),
+    ] {
+        let config = format!("state = \"{root}\"\n[link]\n{link}\n");
+        let Err(error) = run(&SenderConfig::parse(&config).unwrap()) else {
+            panic!("it ran")
+        };
+        assert!(error.to_string().contains(told), "{error}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_in_order() {
+    let mut world = World::new(1_472);
+    world.put(1, Precedence::Routine, 60_000_000, 1);
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| world.symbols(1) > 500);
+    raise(Signal::SIGTERM).unwrap();
+    while transmit.step().unwrap() == Flow::GoOn {}
+    transmit.stop().unwrap();
+    assert!(world.progress(1).unwrap().position >= 500);
+}

@@ -1,0 +1,101 @@
+//! `view/transmit.json`: what `status` shows of the link. Rewritten about once a second, never synced.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use valise_common::ids::{BundleId, LinkKeyId, Serial, SessionId};
+use valise_common::os::durable::{self, Access, Sync};
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::units::{Rate, UtcTime};
+
+use crate::pipeline::Totals;
+
+/// What there is to see of transmit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransmitView {
+    /// When it was written.
+    pub time: UtcTime,
+    /// The session on the link; none before the first bundle was imported.
+    pub session: Option<SessionView>,
+    /// The configured rate.
+    pub rate: Rate,
+    /// Bits a second over the last second, IP packets with their headers.
+    pub rate_achieved_bits: u64,
+    /// Datagrams that left since the start.
+    pub sent: Totals,
+    /// What kept datagrams from leaving at once since the start.
+    pub held_up: HeldUp,
+    /// What the link does.
+    pub link: LinkState,
+    /// Containers that wait for a pass: FLASH, IMMEDIATE, PRIORITY, ROUTINE.
+    pub waiting: [usize; 4],
+    /// Containers whose pass is on the link.
+    pub on_link: Vec<OnLinkView>,
+}
+
+/// The session on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub session: SessionId,
+    /// The link key that it uses.
+    pub key_id: LinkKeyId,
+    /// The bundle that brought the key.
+    pub bundle: BundleId,
+}
+
+/// Why datagrams did not leave at once: how often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldUp {
+    /// The send buffer was full.
+    pub full: u64,
+    /// The device's queue was full.
+    pub congested: u64,
+    /// There was no way to the receiver.
+    pub down: u64,
+}
+
+/// What the link does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Datagrams leave.
+    Up,
+    /// They do not, and are tried again.
+    Down,
+    /// There is no link key yet.
+    NoKey,
+}
+
+/// One container on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnLinkView {
+    /// Its serial.
+    pub serial: Serial,
+    /// The pass, from 0.
+    pub pass: u8,
+    /// Passes wanted in all.
+    pub passes: u8,
+    /// Symbols of the pass that have left.
+    pub position: u64,
+    /// Source symbols of the container.
+    pub source_symbols: u64,
+}
+
+impl TransmitView {
+    /// Writes the view in place of the older one.
+    ///
+    /// # Errors
+    /// If it cannot be written or renamed.
+    pub fn write(&self, state: &SenderState) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let dest = state.view_of(Role::Transmit);
+        durable::replace(
+            &state.tmp(Role::Transmit),
+            &dest,
+            &text,
+            Access::Group,
+            Sync::No,
+        )
+    }
+}

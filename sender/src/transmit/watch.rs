@@ -1,0 +1,197 @@
+//! Notices what gate does in `outbox/` and `keys/link/`, and reads what changed there.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use valise_common::ids::Serial;
+use valise_common::os::layout::{OutboxName, SenderState};
+use valise_common::os::watch::{Changes, DirIndex, DirWatch, Notice};
+
+use super::{During as _, TransmitError};
+use crate::io::outbox::{Outbox, OutboxError, OutboxFile, SpoolBeacon};
+use crate::io::progress::{self, Progress};
+use crate::pipeline::Sealed;
+
+/// What may have changed.
+#[derive(Debug, Default)]
+pub struct News {
+    /// A link key.
+    pub keys: bool,
+    /// What gate knows.
+    spool: bool,
+    /// Containers or their geometry.
+    names: BTreeSet<OutboxName>,
+    /// Names are missing: everything must be read again.
+    everything: bool,
+}
+
+/// What has changed of the containers.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// New, or with other wanted passes.
+    pub arrived: Vec<Arrived>,
+    /// Deleted by gate.
+    pub gone: Vec<Serial>,
+}
+
+/// A container in the outbox.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What transmit knows of it.
+    pub sealed: Sealed,
+    /// How far an earlier process came.
+    pub progress: Option<Progress>,
+}
+
+/// Watches the folders that gate writes for transmit.
+pub struct StateWatch {
+    state: SenderState,
+    outbox: Outbox,
+    watch: DirWatch,
+    outbox_index: DirIndex,
+}
+
+impl News {
+    /// Everything must be read again.
+    pub fn everything() -> Self {
+        Self {
+            keys: true,
+            spool: true,
+            names: BTreeSet::new(),
+            everything: true,
+        }
+    }
+
+    fn add(&mut self, changes: Changes, outbox: DirIndex) {
+        if changes.overflowed {
+            *self = Self::everything();
+        }
+        for (folder, name) in changes.names {
+            if folder == outbox {
+                self.add_name(name);
+            } else {
+                self.keys = true;
+            }
+        }
+    }
+
+    fn add_name(&mut self, name: OsString) {
+        match OutboxFile::parse(&name) {
+            Some(OutboxFile::Beacon) => self.spool = true,
+            Some(OutboxFile::Container(name) | OutboxFile::Fec(name)) => {
+                self.names.insert(name);
+            }
+            None => {}
+        }
+    }
+}
+
+impl StateWatch {
+    /// Begins to watch. What is there already must be read afterwards: [`News::everything`].
+    pub fn new(state: &SenderState) -> Result<Self, TransmitError> {
+        let mut watch = DirWatch::new().during("watch folders")?;
+        let outbox = watch.add(&state.outbox(), Notice::ArrivalsAndRemovals);
+        let outbox_index = outbox.during("watch outbox/")?;
+        watch
+            .add(&state.link_keys(), Notice::Arrivals)
+            .during("watch keys/link/")?;
+        let outbox = Outbox::new(state.clone());
+        Ok(Self {
+            state: state.clone(),
+            outbox,
+            watch,
+            outbox_index,
+        })
+    }
+
+    /// Takes what has changed.
+    pub fn take(&mut self) -> Result<News, TransmitError> {
+        let mut news = News::default();
+        news.add(
+            self.watch.drain().during("watch folders")?,
+            self.outbox_index,
+        );
+        Ok(news)
+    }
+
+    /// What gate knows, if that changed. Adds to `news` the containers that had arrived when gate wrote it.
+    pub fn spool(&mut self, news: &mut News) -> Result<Option<SpoolBeacon>, TransmitError> {
+        let mut spool = None;
+        while news.spool {
+            news.spool = false;
+            spool = self.told(self.outbox.beacon())?.or(spool);
+            // Gate puts a container into the outbox before it stops calling it "in sealing". So whatever this beacon relies
+            // on has been noticed by now.
+            news.add(
+                self.watch.drain().during("watch folders")?,
+                self.outbox_index,
+            );
+        }
+        Ok(spool)
+    }
+
+    /// What has changed of the containers; `known` are those that transmit knows.
+    pub fn containers(
+        &self,
+        news: News,
+        known: impl Fn(Serial) -> Option<OutboxName>,
+        all: impl Iterator<Item = Serial>,
+    ) -> Result<Found, TransmitError> {
+        let mut found = Found::default();
+        let mut names = news.names;
+        if news.everything {
+            let there = self.outbox.containers()?;
+            found
+                .gone
+                .extend(all.filter(|serial| !there.contains_key(serial)));
+            names.extend(there.into_values());
+        }
+        for name in names {
+            if !self.state.container(&name).exists() {
+                if known(name.serial) == Some(name) {
+                    found.gone.push(name.serial);
+                }
+                continue;
+            }
+            if let Some(arrived) = self.told(self.arrived(&name))?.flatten() {
+                found.arrived.push(arrived);
+            }
+        }
+        Ok(found)
+    }
+
+    fn arrived(&self, name: &OutboxName) -> Result<Option<Arrived>, OutboxError> {
+        let Some(fec) = self.outbox.fec(name)? else {
+            return Ok(None);
+        };
+        let progress = progress::read(&self.state.progress(), name.serial)?;
+        let sealed = Sealed {
+            serial: name.serial,
+            precedence: name.precedence,
+            not_after: name.not_after,
+            container: fec.container,
+            geometry: fec.geometry,
+            passes: fec.passes,
+        };
+        Ok(Some(Arrived { sealed, progress }))
+    }
+
+    /// One damaged file stops nothing but its own container.
+    fn told<T>(&self, result: Result<T, OutboxError>) -> Result<Option<T>, TransmitError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(OutboxError::Io(error)) => Err(error).during("read outbox/"),
+            Err(error) => {
+                tracing::error!(%error, "a file of the outbox is left out");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl AsFd for StateWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
