@@ -9,4 +9,4 @@ pub mod io;
 pub mod gate;
 pub mod transmit;
 
-// pub mod cli;
+pub mod cli;

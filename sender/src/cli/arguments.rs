@@ -13,7 +13,12 @@ use valise_common::units::UtcTime;
 #[command(name = "valise-sender", version, arg_required_else_help = true)]
 pub struct Arguments {
     /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/valise/sender.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/valise/sender.toml"
+    )]
     pub config: PathBuf,
     /// What to do.
     #[command(subcommand)]
@@ -215,7 +220,12 @@ pub struct Approve {
     /// The cable's id.
     pub id: MessageId,
     /// Sign here, with this key, through ssh-keygen.
-    #[arg(long, value_name = "KEYFILE", conflicts_with = "signature", required_unless_present = "signature")]
+    #[arg(
+        long,
+        value_name = "KEYFILE",
+        conflicts_with = "signature",
+        required_unless_present = "signature"
+    )]
     pub key: Option<PathBuf>,
     /// Take a signature that was made elsewhere.
     #[arg(long, value_name = "FILE.sig")]
@@ -297,7 +307,10 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         fn visit(command: &clap::Command) {
             if command.has_subcommands() {
-                command.get_subcommands().filter(|one| one.get_name() != "help").for_each(visit);
+                command
+                    .get_subcommands()
+                    .filter(|one| one.get_name() != "help")
+                    .for_each(visit);
             } else {
                 let example = command.get_after_help().map(ToString::to_string);
                 assert!(
@@ -316,7 +329,9 @@ mod tests {
                      --config here.toml";
         let arguments = Arguments::try_parse_from(typed.split_whitespace()).unwrap();
         assert_eq!(arguments.config, PathBuf::from("here.toml"));
-        let Command::Submit(submit) = arguments.command else { panic!("not a submit") };
+        let Command::Submit(submit) = arguments.command else {
+            panic!("not a submit")
+        };
         assert_eq!((submit.to.len(), submit.precedence), (2, Precedence::Flash));
         for wrong in [
             "valise-sender submit --label EU --to a --precedence soon --subject S x.txt",
@@ -324,7 +339,10 @@ mod tests {
             "valise-sender approve xyz --key k",
             "valise-sender approve 0123456789abcdef0123456789abcdef --key k --signature s",
         ] {
-            assert!(Arguments::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
+            assert!(
+                Arguments::try_parse_from(wrong.split_whitespace()).is_err(),
+                "{wrong}"
+            );
         }
     }
 }

@@ -57,7 +57,10 @@ mod tests {
             (CliError::usage("what"), 2),
             (CliError::system("disk"), 3),
         ] {
-            assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", ExitCode::from(code)));
+            assert_eq!(
+                format!("{:?}", error.exit_code()),
+                format!("{:?}", ExitCode::from(code))
+            );
         }
     }
 }

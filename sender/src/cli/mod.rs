@@ -20,6 +20,9 @@ use valise_common::limits;
 use arguments::{Arguments, BundleCommand, Command, TrustCommand};
 pub use error::CliError;
 
+use crate::gate::GateError;
+use crate::io::trust_store::TrustStoreError;
+
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     // clap ends the process itself: with 2 after a wrong usage, with 0 after help.
@@ -38,7 +41,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     let config = || read_config(&path);
     match arguments.command {
         Command::Run => supervise::run(&path, &config()?),
-        Command::Gate => crate::gate::run(&config()?).map_err(CliError::system),
+        Command::Gate => crate::gate::run(&config()?).map_err(gate_error),
         Command::Transmit => crate::transmit::run(&config()?).map_err(CliError::system),
         Command::Init(options) => commission::init(&config()?, &options),
         Command::Submit(options) => cables::submit(&config()?, &options),
@@ -49,23 +52,31 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Reject(options) => cables::reject(&config()?, &options),
         Command::Withdraw(options) => cables::withdraw(&config()?, &options),
         Command::Resend(options) => cables::resend(&config()?, &options),
-        Command::Bundle { command: BundleCommand::Import(options) } => {
-            commission::bundle_import(&config()?, &options)
-        }
-        Command::Bundle { command: BundleCommand::Status(options) } => {
-            look::bundle_status(&config()?, &options)
-        }
-        Command::Trust { command: TrustCommand::Check(options) } => {
-            commission::trust_check(&config()?, &options)
-        }
-        Command::Trust { command: TrustCommand::Import(options) } => {
-            commission::trust_import(&config()?, &options)
-        }
-        Command::Trust { command: TrustCommand::Show(options) } => {
-            commission::trust_show(&config()?, &options)
-        }
+        Command::Bundle {
+            command: BundleCommand::Import(options),
+        } => commission::bundle_import(&config()?, &options),
+        Command::Bundle {
+            command: BundleCommand::Status(options),
+        } => look::bundle_status(&config()?, &options),
+        Command::Trust {
+            command: TrustCommand::Check(options),
+        } => commission::trust_check(&config()?, &options),
+        Command::Trust {
+            command: TrustCommand::Import(options),
+        } => commission::trust_import(&config()?, &options),
+        Command::Trust {
+            command: TrustCommand::Show(options),
+        } => commission::trust_show(&config()?, &options),
         Command::Status(options) => look::status(&config()?, &options),
         Command::CheckConfig(options) => explain::check_config(&path, &options),
+    }
+}
+
+/// A host that was never commissioned is a matter of its configuration; all else is the system's.
+fn gate_error(error: GateError) -> CliError {
+    match error {
+        GateError::Trust(TrustStoreError::NotCommissioned { .. }) => CliError::usage(error),
+        _ => CliError::system(error),
     }
 }
 
@@ -74,11 +85,15 @@ fn read_config(path: &Path) -> Result<SenderConfig, CliError> {
     let shown = path.display();
     let length = std::fs::metadata(path)
         .map_err(|error| {
-            CliError::Usage(format!("{shown}: {error}; give the file's place with --config FILE"))
+            CliError::Usage(format!(
+                "{shown}: {error}; give the file's place with --config FILE"
+            ))
         })?
         .len();
     if usize::try_from(length).unwrap_or(usize::MAX) > limits::CONFIG_BYTES_MAX {
-        return Err(CliError::Usage(format!("{shown} is too long for a configuration")));
+        return Err(CliError::Usage(format!(
+            "{shown} is too long for a configuration"
+        )));
     }
     let text = std::fs::read_to_string(path)
         .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;

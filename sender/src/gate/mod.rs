@@ -1,31 +1,368 @@
 //! The process that takes submissions, collects approvals, judges and seals. It has no network and no key that opens
 //! anything.
 
+pub mod alarm;
+pub mod commission;
+pub mod error;
 pub mod event;
+pub mod host;
+pub mod judge;
 pub mod ledger;
+pub mod prepare;
+pub mod recover;
+pub mod sealing;
+pub mod upkeep;
+pub mod worker;
 
-use std::io;
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
-use thiserror::Error;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::config::SenderConfig;
+use valise_common::ids::Serial;
+use valise_common::os::clock;
+use valise_common::os::request::{Answer, Found, Requests};
+use valise_common::os::sandbox::{self, Profile};
+use valise_common::os::signals::{Asked, Signals};
+use valise_common::os::watch::{DirIndex, DirWatch, Notice};
+use valise_common::os::{service, supervise};
+use valise_common::precedence::Precedence;
+use valise_common::trust::TrustList;
+use valise_common::units::Mono;
 
-/// Why `gate` ended.
-#[derive(Debug, Error)]
-pub enum GateError {
-    /// A file, a directory or a system call failed.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
-}
+pub use error::GateError;
+use event::Event;
+use host::Gate;
+use prepare::{Preparer, Refused, Unfit, Wish};
+use sealing::{FinishedContainer, LARGE_BODY_BYTES};
+use worker::{Done, Work, Worker};
+
+/// Requests that share one commit. More would make a FLASH cable wait longer behind them.
+const BATCH_REQUESTS_MAX: usize = 128;
+
+/// The longest that gate sleeps: time brings expiry and checkpoints.
+const SLEEP_MS_MAX: u64 = 10_000;
+
+/// Views that only progress asks for are not written more often.
+const PROGRESS_VIEW_US: u64 = 250_000;
+
+/// Upkeep is not done more often.
+const UPKEEP_US: u64 = 1_000_000;
+
+/// Answers that nobody fetched are kept for so long.
+const ANSWERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// Runs `gate` until it is told to stop.
 ///
 /// # Errors
 /// [`GateError`] when anything that durability rests on fails.
-pub fn run(_config: &SenderConfig) -> Result<(), GateError> {
-    Ok(())
+pub fn run(config: &SenderConfig) -> Result<(), GateError> {
+    match service::init_logging("gate", &config.log.level) {
+        Ok(()) | Err(service::LogError::Twice) => {}
+        Err(error) => return Err(error.into()),
+    }
+    supervise::follow_supervisor()?;
+    // Before any thread: the worker must inherit the mask and the fences.
+    let signals = Signals::new()?;
+    let gate = Gate::open(config)?;
+    let profile = config
+        .alarm
+        .command
+        .first()
+        .into_iter()
+        .fold(Profile::gate(&gate.state), |profile, program| {
+            profile.running(program)
+        });
+    let confinement = sandbox::enter(&profile)?;
+    tracing::info!(?confinement, "gate is fenced in");
+    let mut daemon = Daemon::start(gate)?;
+    tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
+    service::ready();
+    let result = daemon.serve(&signals);
+    service::stopping();
+    result
+}
+
+struct Daemon {
+    gate: Gate,
+    worker: Worker,
+    watch: DirWatch,
+    progress: DirIndex,
+    /// Requests on the worker.
+    in_work: BTreeSet<String>,
+    /// Refused folders that their authors left.
+    left: BTreeSet<String>,
+    rescan: bool,
+    view_due: Option<Mono>,
+    upkeep_done: Mono,
+    answers_expired: Mono,
+    next_expiry: Option<valise_common::units::UtcTime>,
+}
+
+impl Daemon {
+    fn start(mut gate: Gate) -> Result<Self, GateError> {
+        let software_keys = gate
+            .trust
+            .as_ref()
+            .is_some_and(TrustList::allow_software_keys);
+        if software_keys {
+            tracing::warn!("the trust list allows software keys: for exercises only");
+        }
+        gate.record(&Event::Start { software_keys });
+        let mut large = gate.recover()?;
+        if gate.trust.is_none() {
+            gate.alarm("trust-missing", "no trust list is in force; import one");
+        }
+        let next_expiry = gate.upkeep()?;
+        large.extend(gate.seal_ready(true)?);
+        let now = gate.now();
+        gate.audit.checkpoint(now)?;
+        gate.publish_view()?;
+        let preparer = Preparer {
+            requests: Requests::new(gate.state.requests(), gate.preparer.tmp.clone()),
+            tmp: gate.preparer.tmp.clone(),
+            administrators: gate.preparer.administrators.clone(),
+            submission_bytes_max: gate.preparer.submission_bytes_max,
+        };
+        let mut worker = Worker::start(preparer)?;
+        for (precedence, work) in large {
+            worker.add(precedence, work);
+        }
+        let mut watch = DirWatch::new()?;
+        watch.add(&gate.state.requests(), Notice::ArrivalsAndRemovals)?;
+        let progress = watch.add(&gate.state.progress(), Notice::Arrivals)?;
+        let now = clock::mono_now();
+        Ok(Self {
+            gate,
+            worker,
+            watch,
+            progress,
+            in_work: BTreeSet::new(),
+            left: BTreeSet::new(),
+            rescan: true,
+            view_due: None,
+            upkeep_done: now,
+            answers_expired: now,
+            next_expiry,
+        })
+    }
+
+    fn serve(&mut self, signals: &Signals) -> Result<(), GateError> {
+        // What was written before the watch began shows in no notice.
+        let live: Vec<Serial> = self.gate.ledger.serials.keys().copied().collect();
+        self.note_progress(live)?;
+        loop {
+            while let Some(asked) = signals.take()? {
+                if asked == Asked::Stop {
+                    self.gate.record(&Event::Stop);
+                    let now = self.gate.now();
+                    self.gate.audit.checkpoint(now)?;
+                    self.gate.publish_view()?;
+                    return Ok(());
+                }
+            }
+            self.take_changes()?;
+            self.take_done()?;
+            if self.rescan {
+                self.take_requests()?;
+            }
+            self.keep_up()?;
+            service::watchdog();
+            self.sleep(signals)?;
+        }
+    }
+
+    fn sleep(&self, signals: &Signals) -> Result<(), GateError> {
+        let timeout_ms = if self.rescan { 0 } else { self.sleep_ms() };
+        let mut ready = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.worker.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = PollTimeout::try_from(timeout_ms).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut ready, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(std::io::Error::from(errno).into()),
+        }
+    }
+
+    fn sleep_ms(&self) -> u64 {
+        let mut sleep_ms = SLEEP_MS_MAX;
+        if let Some(interval) = service::watchdog_interval() {
+            sleep_ms = sleep_ms.min(u64::try_from(interval.as_millis()).unwrap_or(sleep_ms));
+        }
+        let now = clock::mono_now();
+        if let Some(due) = self.view_due {
+            sleep_ms = sleep_ms.min(due.since_us(now).div_ceil(1_000));
+        }
+        if let Some(expiry) = self.next_expiry {
+            let left_s = expiry.plus_s(1).since(clock::utc_now());
+            sleep_ms = sleep_ms.min(left_s.saturating_mul(1_000).max(100));
+        }
+        sleep_ms
+    }
+
+    fn take_changes(&mut self) -> Result<(), GateError> {
+        let changes = self.watch.drain()?;
+        if changes.overflowed {
+            self.rescan = true;
+            let live: Vec<Serial> = self.gate.ledger.serials.keys().copied().collect();
+            return self.note_progress(live);
+        }
+        let mut serials = BTreeSet::new();
+        for (directory, name) in changes.names {
+            let Some(name) = name.to_str() else { continue };
+            if directory == self.progress {
+                serials.extend(name.parse::<Serial>());
+            } else if !name.starts_with('.') {
+                self.rescan |= !name.ends_with(".accepted");
+            }
+        }
+        self.note_progress(serials)
+    }
+
+    fn note_progress(
+        &mut self,
+        serials: impl IntoIterator<Item = Serial>,
+    ) -> Result<(), GateError> {
+        if self.gate.note_progress(serials)? {
+            self.gate.commit()?;
+            self.view_due
+                .get_or_insert(clock::mono_now().plus_us(PROGRESS_VIEW_US));
+        }
+        Ok(())
+    }
+
+    fn take_done(&mut self) -> Result<(), GateError> {
+        while let Some(done) = self.worker.take() {
+            match done {
+                Done::Failed(error) => return Err(error.into()),
+                Done::Prepared(result) => {
+                    let name = match &result {
+                        Ok(prepared) => &prepared.name,
+                        Err(refused) => &refused.name,
+                    };
+                    self.in_work.remove(name);
+                    let large = self.gate.handle(vec![result])?;
+                    self.hand_over(large);
+                }
+                Done::Sealed { id, result } => {
+                    let (file, sealed) = result?;
+                    self.gate
+                        .finish(vec![FinishedContainer { id, file, sealed }])?;
+                    self.gate.publish_view()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, large: Vec<(Precedence, Work)>) {
+        for (precedence, work) in large {
+            self.worker.add(precedence, work);
+        }
+    }
+
+    fn take_requests(&mut self) -> Result<(), GateError> {
+        let found = self.gate.preparer.requests.scan()?;
+        self.left
+            .retain(|name| found.iter().any(|one| one.answered && one.name == *name));
+        let mut batch = Vec::new();
+        self.rescan = false;
+        for one in found {
+            if self.in_work.contains(&one.name) || self.left.contains(&one.name) {
+                continue;
+            }
+            if batch.len() == BATCH_REQUESTS_MAX {
+                self.rescan = true;
+                break;
+            }
+            if one.answered && !self.is_repeated(&one)? {
+                self.left.insert(one.name);
+                continue;
+            }
+            let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
+            // The copy, and the container that will be sealed from it.
+            let needed_bytes = bytes.saturating_mul(2).saturating_add(bytes / 4);
+            if let Err(free_bytes) = self.gate.check_room(needed_bytes) {
+                let reason = Unfit::DiskFull {
+                    free_bytes,
+                    needed_bytes,
+                };
+                let (name, owner_uid) = (one.name, one.owner_uid);
+                batch.push(Err(Refused {
+                    name,
+                    owner_uid,
+                    request: "request",
+                    reason,
+                }));
+            } else if bytes > LARGE_BODY_BYTES {
+                self.in_work.insert(one.name.clone());
+                self.worker.add(Precedence::Routine, Work::Prepare(one));
+            } else {
+                let answered = one.answered;
+                let prepared = self.gate.preparer.prepare(&one);
+                // Only a submission may be asked again under its name: the others have had their effect.
+                match &prepared {
+                    Ok(again) if answered && !matches!(again.wish, Wish::Submit(_)) => {
+                        self.forget(&one);
+                    }
+                    _ => batch.push(prepared),
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for refused in batch.iter().filter_map(|request| request.as_ref().err()) {
+            self.left.insert(refused.name.clone());
+        }
+        let large = self.gate.handle(batch)?;
+        self.hand_over(large);
+        Ok(())
+    }
+
+    /// Whether an answered request may be one that was placed again, or was never deleted: an accepted one.
+    fn is_repeated(&self, found: &Found) -> Result<bool, GateError> {
+        let answer = self.gate.preparer.requests.answer_of(&found.name)?;
+        Ok(matches!(answer, Some(Answer::Accepted(_))))
+    }
+
+    fn forget(&mut self, found: &Found) {
+        if let Err(error) = self.gate.preparer.requests.forget(&found.name) {
+            tracing::warn!("an answered request could not be deleted: {error}");
+            self.left.insert(found.name.clone());
+        }
+    }
+
+    fn keep_up(&mut self) -> Result<(), GateError> {
+        let now = clock::mono_now();
+        let mut write_view = self.view_due.is_some_and(|due| due <= now);
+        if now.since_us(self.upkeep_done) >= UPKEEP_US {
+            self.upkeep_done = now;
+            self.next_expiry = self.gate.upkeep()?;
+            if self.gate.wants_room && self.gate.check_room(LARGE_BODY_BYTES).is_ok() {
+                self.gate.wants_room = false;
+                let large = self.gate.seal_ready(true)?;
+                self.hand_over(large);
+            }
+            self.gate.commit()?;
+            let time = self.gate.now();
+            if self.gate.audit.checkpoint_due() <= time {
+                self.gate.audit.checkpoint(time)?;
+            }
+            write_view |= !self.gate.changed.is_empty() || self.gate.alarms.take_changed();
+        }
+        if now.since_us(self.answers_expired) >= 3_600_000_000 {
+            self.answers_expired = now;
+            self.gate.preparer.requests.expire_answers(ANSWERS_KEPT)?;
+        }
+        if write_view {
+            self.view_due = None;
+            self.gate.publish_view()?;
+        }
+        Ok(())
+    }
 }

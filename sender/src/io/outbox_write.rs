@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use valise_common::ids::Serial;
+use valise_common::limits;
 use valise_common::os::durable::{
-    Access, FinishedFile, StagedFile, Sync, SyncBatch, remove_any, replace,
+    Access, FinishedFile, StagedFile, Sync, SyncBatch, read_bounded, remove_any, replace,
 };
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
@@ -80,6 +81,18 @@ impl OutboxWriter {
     ) -> io::Result<()> {
         geometry.replace_in(&self.state.geometry(name), batch)?;
         container.publish_in(&self.state.container(name), batch)
+    }
+
+    /// What stands beside a container, if it can be read.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn geometry(&self, name: &OutboxName) -> io::Result<Option<FecFile>> {
+        match read_bounded(&self.state.geometry(name), limits::REQUEST_TEXT_BYTES_MAX) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Rewrites a geometry durably: a resend asks for more passes.

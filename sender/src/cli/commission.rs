@@ -1,0 +1,309 @@
+//! Commissioning: the host's state, the courier's material, the trust list.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+use valise_common::config::SenderConfig;
+use valise_common::limits;
+use valise_common::os::audit_log::AuditLog;
+use valise_common::os::clock;
+use valise_common::os::durable::read_bounded;
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::lock::HostLock;
+use valise_common::os::request::TakenFile;
+use valise_common::sshsig::{KeyKind, PublicKey};
+use valise_common::trust::{TrustList, check_administrators, difference};
+
+use super::arguments::{BundleImport, Init, Shown, TrustFile};
+use super::request::{ask, begin, set};
+use super::{CliError, print_json, print_line};
+use crate::gate::GateError;
+use crate::gate::host::Gate;
+use crate::gate::judge::No;
+use crate::gate::prepare::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
+use crate::io::trust_store::{Host, SignedList, TrustStoreError};
+
+/// `init`
+pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
+    let mut administrators = Vec::new();
+    for path in &options.administrators {
+        let shown = path.display();
+        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
+            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+        let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
+            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+        if key.kind() == KeyKind::Ed25519 {
+            eprintln!(
+                "valise-sender: warning: {shown} is a software key; whoever copies its file is an administrator"
+            );
+        }
+        administrators.push(key);
+    }
+    check_administrators(&administrators).map_err(CliError::refused)?;
+    let state = SenderState::new(&config.state);
+    if state.host().exists() {
+        let shown = state.host().display().to_string();
+        return Err(CliError::Refused(format!(
+            "{shown} is there: this host is commissioned already, and nothing was changed"
+        )));
+    }
+    std::fs::create_dir_all(state.root())
+        .and_then(|()| state.create_all())
+        .map_err(|error| CliError::System(format!("{}: {error}", state.root().display())))?;
+    let _lock = HostLock::try_take(&state.lock(Role::Gate))
+        .map_err(CliError::system)?
+        .ok_or_else(|| CliError::Refused("gate runs on this state folder".to_owned()))?;
+    let mut keys = BTreeMap::new();
+    for role in [Role::Gate, Role::Transmit] {
+        let origin = format!("valise-sender/{role}");
+        let (mut log, key) =
+            AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(CliError::system)?;
+        log.append(
+            clock::utc_now(),
+            "init",
+            &[("administrators", json!(administrators.len()))],
+        );
+        log.commit().map_err(CliError::system)?;
+        keys.insert(role.as_str(), key);
+    }
+    Host {
+        administrators,
+        channel: None,
+    }
+    .store(&state)
+    .map_err(CliError::system)?;
+    let shown = state.root().display();
+    if options.json {
+        let keys: BTreeMap<&str, String> = keys
+            .iter()
+            .map(|(role, key)| (*role, key.to_hex().to_string()))
+            .collect();
+        return print_json(&json!({ "state": shown.to_string(), "audit_keys": keys }));
+    }
+    print_line(&format!(
+        "commissioned in {shown}; next: bundle import, trust import, run"
+    ))?;
+    print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
+    for (role, key) in &keys {
+        print_line(&format!("  {role}: {}", key.to_hex().as_str()))?;
+    }
+    Ok(())
+}
+
+/// Opens the host in this process, if no daemon has it.
+fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
+    match Gate::open(config) {
+        Ok(mut gate) => {
+            // Large cables that must be sealed again wait for the daemon.
+            gate.recover().map_err(CliError::system)?;
+            Ok(Some(gate))
+        }
+        Err(GateError::AlreadyRunning) => Ok(None),
+        Err(GateError::Trust(error @ TrustStoreError::NotCommissioned { .. })) => {
+            Err(CliError::usage(error))
+        }
+        Err(error) => Err(CliError::system(error)),
+    }
+}
+
+fn close_here(mut gate: Gate, answer: Result<String, No>) -> Result<String, CliError> {
+    gate.commit().map_err(CliError::system)?;
+    gate.publish_view().map_err(CliError::system)?;
+    answer.map_err(|no| CliError::Refused(no.to_string()))
+}
+
+/// The files of a folder that an import takes, by name.
+fn files_of(folder: &Path, base: &[&str]) -> BTreeMap<String, TakenFile> {
+    let mut names: Vec<String> = base.iter().map(|name| (*name).to_owned()).collect();
+    for name in base {
+        names.extend(
+            (1..=limits::ADMINISTRATOR_SIGNATURES_MAX).map(|number| format!("{name}.{number}.sig")),
+        );
+    }
+    let mut files = BTreeMap::new();
+    for name in names {
+        let path = folder.join(&name);
+        if let Ok(metadata) = path.metadata() {
+            files.insert(
+                name,
+                TakenFile {
+                    path,
+                    bytes: metadata.len(),
+                },
+            );
+        }
+    }
+    files
+}
+
+fn request_with(
+    config: &SenderConfig,
+    word: &str,
+    files: &BTreeMap<String, TakenFile>,
+) -> Result<String, CliError> {
+    let mut text = toml::Table::new();
+    set(&mut text, "request", word);
+    let mut request = begin(config)?;
+    for (name, file) in files {
+        request
+            .add_path(name, &file.path)
+            .map_err(|error| CliError::System(format!("{}: {error}", file.path.display())))?;
+    }
+    ask(config, request, &text)
+}
+
+/// `bundle import`
+pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<(), CliError> {
+    let folder = &options.folder;
+    let files = files_of(folder, &[BUNDLE_NAME, STATEMENT_NAME]);
+    for name in [BUNDLE_NAME, STATEMENT_NAME] {
+        if !files.contains_key(name) {
+            let text = format!("{} holds no {name}", folder.display());
+            return Err(CliError::Usage(text));
+        }
+    }
+    let answer = match open_here(config)? {
+        Some(mut gate) => {
+            let administrators = gate.host.administrators.clone();
+            let result = match verify_bundle(&files, &administrators) {
+                Ok(verified) => gate.import_bundle(&verified).map_err(CliError::system)?,
+                Err(unfit) => Err(No::new(unfit.code(), unfit)),
+            };
+            gate.note_refusal("bundle-import", &result);
+            close_here(gate, result)?
+        }
+        None => request_with(config, "bundle-import", &files)?,
+    };
+    print_line(&answer)
+}
+
+/// `trust import`
+pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
+    let files = trust_files(&options.file)?;
+    let answer = match open_here(config)? {
+        Some(mut gate) => {
+            let result = match signed_list(&files) {
+                Ok(signed) => gate.import_trust(&signed).map_err(CliError::system)?,
+                Err(unfit) => Err(No::new(unfit.code(), unfit)),
+            };
+            gate.note_refusal("trust-import", &result);
+            close_here(gate, result)?
+        }
+        None => request_with(config, "trust-import", &files)?,
+    };
+    if options.json {
+        print_json(&json!({ "answer": answer }))
+    } else {
+        print_line(&answer)
+    }
+}
+
+/// The list and its signatures, whatever the list's file is called, under the names of a request.
+fn trust_files(path: &Path) -> Result<BTreeMap<String, TakenFile>, CliError> {
+    let shown = path.display();
+    let metadata = path
+        .metadata()
+        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| CliError::Usage(format!("{shown} is not a file")))?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let found = files_of(folder.unwrap_or(Path::new(".")), &[name]);
+    let renamed = |key: &str| format!("{TRUST_NAME}{}", key.strip_prefix(name).unwrap_or_default());
+    let mut files: BTreeMap<String, TakenFile> = found
+        .into_iter()
+        .map(|(key, file)| (renamed(&key), file))
+        .collect();
+    let list = TakenFile {
+        path: path.to_owned(),
+        bytes: metadata.len(),
+    };
+    files.insert(TRUST_NAME.to_owned(), list);
+    Ok(files)
+}
+
+/// The list in force on this host, if there is one that can be read.
+fn list_in_force(config: &SenderConfig) -> Option<TrustList> {
+    let path = SenderState::new(&config.state).trust_list();
+    let bytes = read_bounded(&path, limits::TRUST_LIST_BYTES_MAX).ok()?;
+    TrustList::parse(&bytes).ok()
+}
+
+/// `trust check`
+pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
+    let shown = options.file.display();
+    let files = trust_files(&options.file)?;
+    let signed: SignedList =
+        signed_list(&files).map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+    let list = TrustList::parse(&signed.bytes)
+        .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+    let held = list_in_force(config);
+    let changes = held
+        .as_ref()
+        .map(|held| difference(held, &list))
+        .unwrap_or_default();
+    let warnings = list.warnings(clock::utc_now());
+    let host = Host::load(&SenderState::new(&config.state)).ok();
+    let signatures = match (&host, signed.signatures.is_empty()) {
+        (_, true) => "not signed yet".to_owned(),
+        (None, false) => {
+            "signed, but this host is not commissioned and knows no administrator".to_owned()
+        }
+        (Some(host), false) => match signed.verify(&host.administrators) {
+            Ok(_) => "signed by two administrators".to_owned(),
+            Err(error) => return Err(CliError::Refused(format!("{shown}: {error}"))),
+        },
+    };
+    if let Some(held) = &held
+        && list.version() < held.version()
+    {
+        return Err(CliError::Refused(format!(
+            "{shown}: version {} does not rise; {} is in force",
+            list.version(),
+            held.version()
+        )));
+    }
+    if options.json {
+        return print_json(&json!({
+            "version": list.version(),
+            "channel": list.channel(),
+            "signatures": signatures,
+            "meaning": list.explain(),
+            "changes": changes,
+            "warnings": warnings,
+        }));
+    }
+    print_line(&list.explain().join("\n"))?;
+    if !changes.is_empty() {
+        print_line(&format!("\nchanges:\n  {}", changes.join("\n  ")))?;
+    }
+    if !warnings.is_empty() {
+        print_line(&format!("\nwarnings:\n  {}", warnings.join("\n  ")))?;
+    }
+    print_line(&format!("\n{signatures}"))
+}
+
+/// `trust show`
+pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+    let list = list_in_force(config).ok_or_else(|| {
+        CliError::Refused("no trust list is in force; import one with trust import".to_owned())
+    })?;
+    if options.json {
+        return print_json(&json!({
+            "version": list.version(),
+            "channel": list.channel(),
+            "issued": list.issued(),
+            "meaning": list.explain(),
+            "warnings": list.warnings(clock::utc_now()),
+        }));
+    }
+    print_line(&list.explain().join("\n"))?;
+    for warning in list.warnings(clock::utc_now()) {
+        print_line(&format!("warning: {warning}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `check-config`: what the configuration means, or what is wrong in it.
+
+use std::path::Path;
+
+use serde_json::json;
+use valise_common::config::{Cover, LinkKind, SenderConfig};
+
+use super::arguments::Shown;
+use super::{CliError, print_json, print_line, read_config};
+
+/// `check-config`
+pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
+    let config = read_config(path)?;
+    let (meaning, warnings) = (meaning(&config), warnings(&config));
+    if options.json {
+        let state = config.state.display().to_string();
+        return print_json(&json!({
+            "ok": true,
+            "state": state,
+            "meaning": meaning,
+            "warnings": warnings,
+        }));
+    }
+    print_line(&meaning.join("\n"))?;
+    for warning in warnings {
+        print_line(&format!("warning: {warning}"))?;
+    }
+    Ok(())
+}
+
+fn meaning(config: &SenderConfig) -> Vec<String> {
+    let link = &config.link;
+    let way = match link.kind {
+        LinkKind::Udp => {
+            let to = link.to.map_or_else(String::new, |to| to.to_string());
+            format!("UDP to {to}, at {}", link.rate)
+        }
+        LinkKind::Serial => {
+            let device = link.device.as_deref().unwrap_or(Path::new("")).display();
+            format!("the serial line {device}, at {} baud", link.baud)
+        }
+    };
+    let cover = match link.cover {
+        Cover::Constant => "with noise whenever there is nothing to send",
+        Cover::None => "silent when there is nothing to send",
+    };
+    let fec = &config.fec;
+    let persons: Vec<String> = config
+        .persons
+        .iter()
+        .map(|(user, person)| format!("{user} is {person}"))
+        .collect();
+    let persons = if persons.is_empty() {
+        "nobody".to_owned()
+    } else {
+        persons.join(", ")
+    };
+    vec![
+        format!("state     below {}", config.state.display()),
+        format!("persons   {persons}"),
+        format!(
+            "link      {way}, in datagrams of {} bytes, {cover}",
+            config.datagram_bytes()
+        ),
+        format!(
+            "fec       {} passes, each with {} repair symbols, spread over bursts of {}",
+            fec.passes, fec.repair, fec.interleave
+        ),
+        format!(
+            "limits    submissions of at most {}, {} waiting at a time",
+            config.limits.submission_bytes_max, config.limits.pending_max
+        ),
+        format!(
+            "retain    sent containers for {} and at most {}",
+            config.retain.time, config.retain.bytes
+        ),
+        format!(
+            "alarm     {}, and when {} of the slots are left",
+            config
+                .alarm
+                .command
+                .first()
+                .map_or("shown by status alone", |_| "runs its command"),
+            config.alarm.slots_low
+        ),
+    ]
+}
+
+fn warnings(config: &SenderConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.persons.is_empty() {
+        warnings.push("[persons] names nobody, so nobody can submit or end a cable".to_owned());
+    }
+    for user in config.persons.keys() {
+        let known = nix::unistd::User::from_name(user).ok().flatten().is_some();
+        if !known && user.parse::<u32>().is_err() {
+            warnings.push(format!(
+                "[persons] names {user}, whom this system does not know"
+            ));
+        }
+    }
+    if !config.state.is_dir() {
+        let shown = config.state.display();
+        warnings.push(format!("{shown} is missing; valise-sender init makes it"));
+    }
+    if let Some(program) = config.alarm.command.first()
+        && program.contains('/')
+        && !Path::new(program).is_file()
+    {
+        warnings.push(format!("the alarm command {program} is missing"));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_put_into_words_and_gaps_are_told() {
+        let text = "state = '/nonexistent/valise'\n[link]\nkind = 'udp'\nto = '192.0.2.2:7000'\n";
+        let config = SenderConfig::parse(text).unwrap();
+        let words = meaning(&config).join("\n");
+        assert!(
+            words.contains("192.0.2.2:7000") && words.contains("1472"),
+            "{words}"
+        );
+        assert_eq!(warnings(&config).len(), 2);
+    }
+}

@@ -1,0 +1,503 @@
+//! Looking: lists, one cable, slots, health. Everything comes from `view/`; nothing is changed.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use serde_json::{Value, json};
+use valise_common::config::SenderConfig;
+use valise_common::ids::PersonId;
+use valise_common::os::durable::read_bounded;
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::lock::HostLock;
+use valise_common::os::watch::{DirWatch, Notice};
+use valise_common::trust::{Role as PersonRole, TrustList};
+use valise_common::{limits, os::clock};
+
+use super::arguments::{List, Show, Shown, Status};
+use super::cables::{manifest_text, waiting_manifest};
+use super::{CliError, print_json, print_line};
+use crate::gate::host::persons_by_uid;
+use crate::io::view::{self, AlarmView, CableView, View};
+
+/// The words that `--state` takes.
+const STATES: [&str; 11] = [
+    "submitted",
+    "approved",
+    "sealed",
+    "queued",
+    "transmitting",
+    "transmitted",
+    "retained",
+    "retired",
+    "rejected",
+    "withdrawn",
+    "expired",
+];
+
+/// How long a health report may be old before it counts as none: gate writes one at every change, and every ten seconds
+/// it could.
+const FOLLOW_MS: u16 = 2_000;
+
+fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
+    let state = SenderState::new(&config.state);
+    if !state.root().is_dir() {
+        let shown = state.root().display();
+        return Err(CliError::Usage(format!(
+            "{shown} is missing; run valise-sender init first"
+        )));
+    }
+    let path = state.view_of(Role::Gate);
+    view::read(&path).map_err(|error| CliError::System(format!("{}: {error}", path.display())))
+}
+
+/// One row of `list --json`.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: String,
+    serial: Option<u64>,
+    state: &'a str,
+    precedence: &'a str,
+    label: String,
+    approvals: usize,
+    needed: u8,
+}
+
+impl<'a> Row<'a> {
+    fn new(cable: &'a CableView) -> Self {
+        Self {
+            id: cable.id.to_string(),
+            serial: cable.serial.map(|serial| serial.get()),
+            state: &cable.state,
+            precedence: cable.precedence.as_str(),
+            label: cable.label.to_string(),
+            approvals: cable.approvals,
+            needed: cable.needed,
+        }
+    }
+}
+
+/// `list`
+pub fn list(config: &SenderConfig, options: &List) -> Result<(), CliError> {
+    if let Some(state) = &options.state
+        && !STATES.contains(&state.as_str())
+    {
+        let text = format!("no such state; states are {}", STATES.join(", "));
+        return Err(CliError::Usage(text));
+    }
+    let cables = read_view(config)?
+        .map(|view| view.cables)
+        .unwrap_or_default();
+    let mine = if options.mine {
+        Some(my_officer(config)?)
+    } else {
+        None
+    };
+    let shown: Vec<&CableView> = cables
+        .iter()
+        .filter(|cable| {
+            options
+                .state
+                .as_ref()
+                .is_none_or(|state| *state == cable.state)
+        })
+        .filter(|cable| mine.as_ref().is_none_or(|me| needs_me(cable, me)))
+        .collect();
+    if options.json {
+        return print_json(
+            &shown
+                .iter()
+                .map(|cable| Row::new(cable))
+                .collect::<Vec<_>>(),
+        );
+    }
+    for cable in shown {
+        print_line(&line_of(cable))?;
+    }
+    Ok(())
+}
+
+fn line_of(cable: &CableView) -> String {
+    let serial = cable
+        .serial
+        .map_or_else(|| "-".to_owned(), |serial| serial.to_string());
+    let mut state = cable.state.clone();
+    match cable.state.as_str() {
+        "submitted" | "approved" => {
+            state.push_str(&format!(" {} of {}", cable.approvals, cable.needed));
+        }
+        "transmitting" => {
+            if let (Some(pass), Some(passes)) = (cable.pass, cable.passes) {
+                state.push_str(&format!(" (pass {pass} of {passes})"));
+            }
+        }
+        _ => {}
+    }
+    format!(
+        "{} {serial:>8} {:<9} {state:<28} {}",
+        cable.id, cable.precedence, cable.label
+    )
+}
+
+/// The calling user's person, who must be an officer for `--mine` to mean anything.
+fn my_officer(config: &SenderConfig) -> Result<PersonId, CliError> {
+    let uid = nix::unistd::getuid().as_raw();
+    let me = persons_by_uid(&config.persons)
+        .remove(&uid)
+        .ok_or_else(|| {
+            CliError::Refused(format!(
+                "user {uid} is no person of this host; [persons] in the configuration maps users"
+            ))
+        })?;
+    let path = SenderState::new(&config.state).trust_list();
+    let list = read_bounded(&path, limits::TRUST_LIST_BYTES_MAX)
+        .ok()
+        .and_then(|bytes| TrustList::parse(&bytes).ok());
+    let officer = list
+        .as_ref()
+        .and_then(|list| list.person(&me))
+        .is_some_and(|person| person.has_role(PersonRole::Officer));
+    if list.is_some() && !officer {
+        return Err(CliError::Refused(format!(
+            "{me} is not an officer of the trust list"
+        )));
+    }
+    Ok(me)
+}
+
+fn needs_me(cable: &CableView, me: &PersonId) -> bool {
+    matches!(cable.state.as_str(), "submitted" | "approved")
+        && cable.serial.is_none()
+        && cable.approvals < usize::from(cable.needed)
+        && cable.drafter != *me
+        && !cable.approved_by.contains(me)
+}
+
+/// `show`
+pub fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
+    let view = read_view(config)?;
+    let cable = view
+        .as_ref()
+        .and_then(|view| view.cables.iter().find(|cable| cable.id == options.id))
+        .ok_or_else(|| {
+            CliError::Refused(format!(
+                "no cable {} is known; valise-sender list shows what is, the register what was",
+                options.id
+            ))
+        })?;
+    let waits = matches!(cable.state.as_str(), "submitted" | "approved");
+    let manifest = if waits {
+        waiting_manifest(config, &options.id).ok()
+    } else {
+        None
+    };
+    let missing = usize::from(cable.needed).saturating_sub(cable.approvals);
+    if options.json {
+        let mut value = serde_json::to_value(cable).map_err(CliError::system)?;
+        if let Value::Object(fields) = &mut value {
+            let text = manifest.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            fields.insert("manifest".to_owned(), json!(text));
+            fields.insert(
+                "still_needed".to_owned(),
+                json!(if waits { missing } else { 0 }),
+            );
+        }
+        return print_json(&value);
+    }
+    print_line(&line_of(cable))?;
+    print_line(&format!("drafter    {}", cable.drafter))?;
+    print_line(&format!("submitted  {}", cable.submitted))?;
+    print_line(&format!("not after  {}", cable.not_after))?;
+    let by: Vec<&str> = cable.approved_by.iter().map(PersonId::as_str).collect();
+    let by = if by.is_empty() {
+        "nobody yet".to_owned()
+    } else {
+        by.join(", ")
+    };
+    print_line(&format!("approved   by {by}"))?;
+    if waits && missing > 0 {
+        print_line(&format!(
+            "needs      {missing} more of {} officers",
+            cable.needed
+        ))?;
+    }
+    if let Some(reason) = &cable.reason {
+        print_line(&format!("because    {reason}"))?;
+    }
+    if let (Some(container), Some(bytes)) = (cable.container, cable.container_bytes) {
+        print_line(&format!("container  {container}, {bytes} bytes"))?;
+    }
+    if let Some(manifest) = manifest {
+        print_line(&format!("\n{}", manifest_text(&manifest)?))?;
+    }
+    Ok(())
+}
+
+/// `bundle status`
+pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+    let Some(view) = read_view(config)? else {
+        return Err(CliError::Refused(
+            "no bundle was imported; run bundle import".to_owned(),
+        ));
+    };
+    let host = &view.host;
+    if options.json {
+        return print_json(&json!({
+            "slots_left": host.slots_left,
+            "slots_total": host.slots_total,
+            "issued": host.issued,
+            "bundles": host.bundles,
+        }));
+    }
+    for bundle in &host.bundles {
+        let void = if bundle.void { ", replaced" } else { "" };
+        print_line(&format!(
+            "bundle {}: serials {} to {}, {} slots left{void}",
+            bundle.bundle, bundle.first_serial, bundle.last_serial, bundle.left
+        ))?;
+    }
+    print_line(&format!(
+        "{} of {} slots are left",
+        host.slots_left, host.slots_total
+    ))
+}
+
+/// Everything that `status` tells.
+#[derive(Serialize)]
+struct Health {
+    gate: &'static str,
+    transmit: &'static str,
+    channel: Option<String>,
+    trust_version: Option<u32>,
+    software_keys: bool,
+    issued: u64,
+    slots_left: u64,
+    slots_total: u64,
+    disk_free_bytes: u64,
+    cables: std::collections::BTreeMap<String, usize>,
+    alarms: Vec<AlarmView>,
+    transmit_view: Option<Value>,
+}
+
+fn running(state: &SenderState, role: Role) -> Result<bool, CliError> {
+    HostLock::is_held(&state.lock(role)).map_err(CliError::system)
+}
+
+fn health(config: &SenderConfig) -> Result<Health, CliError> {
+    let state = SenderState::new(&config.state);
+    let view = read_view(config)?;
+    let word = |runs| if runs { "running" } else { "not running" };
+    let (gate, transmit) = (
+        running(&state, Role::Gate)?,
+        running(&state, Role::Transmit)?,
+    );
+    let mut alarms = view
+        .as_ref()
+        .map(|view| view.host.alarms.clone())
+        .unwrap_or_default();
+    for (role, runs) in [(Role::Gate, gate), (Role::Transmit, transmit)] {
+        if !runs {
+            alarms.push(AlarmView {
+                alarm: format!("{role}-not-running"),
+                text: format!("{role} is not running; start it with valise-sender run"),
+                since: clock::utc_now(),
+            });
+        }
+    }
+    let transmit_view: Option<Value> =
+        read_bounded(&state.view_of(Role::Transmit), limits::CONFIG_BYTES_MAX)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(told) = transmit_view.as_ref().and_then(|value| value.get("alarms"))
+        && let Ok(told) = serde_json::from_value::<Vec<AlarmView>>(told.clone())
+    {
+        alarms.extend(told);
+    }
+    let mut cables = std::collections::BTreeMap::new();
+    for cable in view.iter().flat_map(|view| &view.cables) {
+        *cables.entry(cable.state.clone()).or_default() += 1;
+    }
+    let host = view.map(|view| view.host);
+    let of = |number: fn(&view::HostView) -> u64| host.as_ref().map_or(0, number);
+    Ok(Health {
+        gate: word(gate),
+        transmit: word(transmit),
+        channel: host
+            .as_ref()
+            .and_then(|host| host.channel)
+            .map(|channel| channel.to_string()),
+        trust_version: host.as_ref().and_then(|host| host.trust_version),
+        software_keys: host.as_ref().is_some_and(|host| host.software_keys),
+        issued: of(|host| host.issued),
+        slots_left: of(|host| host.slots_left),
+        slots_total: of(|host| host.slots_total),
+        disk_free_bytes: of(|host| host.disk_free_bytes),
+        cables,
+        alarms,
+        transmit_view,
+    })
+}
+
+/// `status`
+pub fn status(config: &SenderConfig, options: &Status) -> Result<(), CliError> {
+    if options.follow {
+        return follow(config, options.json);
+    }
+    let health = health(config)?;
+    if options.json {
+        print_json(&health)?;
+    } else if options.check {
+        for alarm in &health.alarms {
+            print_line(&format!("{}: {}", alarm.alarm, alarm.text))?;
+        }
+    } else {
+        print_line(&health_text(&health))?;
+    }
+    if options.check && !health.alarms.is_empty() {
+        let count = health.alarms.len();
+        return Err(CliError::Refused(format!(
+            "{count} alarms; see valise-sender status"
+        )));
+    }
+    Ok(())
+}
+
+fn health_text(health: &Health) -> String {
+    let mut lines = vec![
+        format!("gate      {}", health.gate),
+        format!("transmit  {}", health.transmit),
+        format!(
+            "channel   {}",
+            health
+                .channel
+                .as_deref()
+                .unwrap_or("none yet; import a bundle")
+        ),
+        health.trust_version.map_or_else(
+            || "trust     no list; import one".to_owned(),
+            |version| format!("trust     version {version}"),
+        ),
+        format!("serials   {} issued", health.issued),
+        format!(
+            "slots     {} of {} left",
+            health.slots_left, health.slots_total
+        ),
+        format!("disk      {} MiB free", health.disk_free_bytes >> 20),
+    ];
+    let cables: Vec<String> = health
+        .cables
+        .iter()
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    let cables = if cables.is_empty() {
+        "none".to_owned()
+    } else {
+        cables.join(", ")
+    };
+    lines.push(format!("cables    {cables}"));
+    if health.software_keys {
+        lines.push("warning   the trust list allows software keys: for exercises only".to_owned());
+    }
+    lines.extend(
+        health
+            .alarms
+            .iter()
+            .map(|alarm| format!("ALARM     {}: {}", alarm.alarm, alarm.text)),
+    );
+    lines.join("\n")
+}
+
+/// Shows the health again whenever something of it changed, until interrupted.
+fn follow(config: &SenderConfig, json: bool) -> Result<(), CliError> {
+    let state = SenderState::new(&config.state);
+    let mut watch = DirWatch::new().map_err(CliError::system)?;
+    watch
+        .add(&state.view(), Notice::Arrivals)
+        .map_err(CliError::system)?;
+    let mut last = BTreeSet::new();
+    loop {
+        let health = health(config)?;
+        let text = if json {
+            serde_json::to_string(&health).map_err(CliError::system)?
+        } else {
+            health_text(&health)
+        };
+        if !last.contains(&text) {
+            let separator = if json { "" } else { "\n" };
+            print_line(&format!("{text}{separator}"))?;
+            last = BTreeSet::from([text]);
+        }
+        watch.drain().map_err(CliError::system)?;
+        let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::from(FOLLOW_MS)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(CliError::system(errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::ids::MessageId;
+    use valise_common::precedence::Precedence;
+    use valise_common::units::UtcTime;
+
+    use super::*;
+
+    fn cable() -> CableView {
+        CableView {
+            id: MessageId::from_bytes([1; 16]),
+            serial: None,
+            state: "approved".into(),
+            precedence: Precedence::Flash,
+            label: "EU-RESTRICTED".parse().unwrap(),
+            approvals: 1,
+            needed: 2,
+            drafter: "a.person".parse().unwrap(),
+            approved_by: vec!["b.officer".parse().unwrap()],
+            body_bytes: 4,
+            submitted: UtcTime::from_s(1),
+            not_after: UtcTime::from_s(9),
+            changed: UtcTime::from_s(2),
+            reason: None,
+            pass: None,
+            passes: None,
+            container: None,
+            container_bytes: None,
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_fixed_names_and_nulls() {
+        let value = serde_json::to_value(Row::new(&cable())).unwrap();
+        assert_eq!(
+            value,
+            json!({
+                "id": "01010101010101010101010101010101",
+                "serial": null,
+                "state": "approved",
+                "precedence": "FLASH",
+                "label": "EU-RESTRICTED",
+                "approvals": 1,
+                "needed": 2,
+            })
+        );
+        assert!(line_of(&cable()).contains("approved 1 of 2"));
+    }
+
+    #[test]
+    fn mine_is_what_still_needs_my_approval() {
+        let person = |name: &str| name.parse::<PersonId>().unwrap();
+        assert!(needs_me(&cable(), &person("c.officer")));
+        assert!(!needs_me(&cable(), &person("b.officer")));
+        assert!(!needs_me(&cable(), &person("a.person")));
+        let sealed = CableView {
+            state: "queued".into(),
+            ..cable()
+        };
+        assert!(!needs_me(&sealed, &person("c.officer")));
+    }
+}

@@ -1,0 +1,53 @@
+//! Placing a request and waiting for gate's answer.
+
+use std::io;
+
+use valise_common::config::SenderConfig;
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::request::{Answer, Request};
+
+use super::CliError;
+
+/// Begins a request on this host.
+pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {
+    let requests = SenderState::new(&config.state).requests();
+    Request::new(&requests).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let shown = requests.display();
+            CliError::System(format!("{shown} is missing; run valise-sender init first"))
+        }
+        _ => CliError::System(format!("{}: {error}", requests.display())),
+    })
+}
+
+/// Makes the request visible, waits, and returns what gate says.
+pub fn ask(
+    config: &SenderConfig,
+    request: Request,
+    text: &toml::Table,
+) -> Result<String, CliError> {
+    let state = SenderState::new(&config.state);
+    let text = toml::to_string(text).map_err(CliError::system)?;
+    let placed = request.place(&text).map_err(CliError::system)?;
+    let name = placed.name().to_owned();
+    match placed
+        .wait(None, &state.lock(Role::Gate))
+        .map_err(CliError::system)?
+    {
+        Answer::Accepted(answer) => Ok(answer),
+        // What failed on gate's side is no refusal.
+        Answer::Refused(reason) if reason.starts_with("system failure") => {
+            Err(CliError::System(reason))
+        }
+        Answer::Refused(reason) => Err(CliError::Refused(reason)),
+        Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
+            "gate is not running; the request waits in requests/{name} until it does: \
+             valise-sender run"
+        ))),
+    }
+}
+
+/// One key of a request's text.
+pub fn set(table: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
+    table.insert(key.to_owned(), value.into());
+}

@@ -1,0 +1,77 @@
+//! Signing through `ssh-keygen`, which speaks to agents, files and security keys.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use valise_common::limits;
+use valise_common::os::durable::{StagedFile, read_bounded, remove_any};
+use valise_common::sshsig::{Namespace, Signature};
+
+use super::CliError;
+
+/// A folder of this user alone, gone with the value.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = remove_any(&self.0);
+    }
+}
+
+/// Signs a manifest's exact bytes with a key.
+pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> {
+    if !key.is_file() {
+        return Err(CliError::Usage(format!(
+            "{}: no such key file",
+            key.display()
+        )));
+    }
+    let template = std::env::temp_dir().join("valise-approve-XXXXXX");
+    let folder = nix::unistd::mkdtemp(&template).map_err(CliError::system)?;
+    let scratch = Scratch(folder);
+    let path = scratch.0.join("manifest.txt");
+    write_private(&scratch.0, &path, manifest).map_err(CliError::system)?;
+    let status = Command::new("ssh-keygen")
+        .arg("-Y")
+        .arg("sign")
+        .arg("-n")
+        .arg(Namespace::CableApproval.as_str())
+        .arg("-f")
+        .arg(key)
+        .arg("--")
+        .arg(&path)
+        // Standard output is for answers; what ssh-keygen asks and says stands on the terminal and on standard error.
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| {
+            CliError::System(format!(
+                "ssh-keygen cannot be run: {error}; install openssh-client"
+            ))
+        })?;
+    if !status.success() {
+        return Err(CliError::Refused(
+            "ssh-keygen did not sign; nothing was approved".to_owned(),
+        ));
+    }
+    read_signature(&scratch.0.join("manifest.txt.sig"))
+}
+
+/// Reads a signature that was made elsewhere.
+pub fn read_signature(path: &Path) -> Result<Signature, CliError> {
+    let shown = path.display();
+    let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
+        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Signature::from_armor(&text).map_err(|error| CliError::Refused(format!("{shown}: {error}")))
+}
+
+fn write_private(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::other("a file needs a name"))?;
+    let mut staged = StagedFile::create_named(folder, name)?;
+    staged.write_all(bytes)?;
+    let _ = staged.finish()?;
+    Ok(())
+}

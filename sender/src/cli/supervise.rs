@@ -1,0 +1,26 @@
+//! `run`: gate and transmit as supervised children of one user.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use valise_common::config::SenderConfig;
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::service;
+use valise_common::os::supervise::{SuperviseError, supervise};
+
+use super::CliError;
+use crate::io::trust_store::Host;
+
+/// `run`
+pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
+    service::init_logging("run", &config.log.level).map_err(CliError::usage)?;
+    // What both would stumble over is better told once.
+    Host::load(&SenderState::new(&config.state)).map_err(CliError::usage)?;
+    let program = std::env::current_exe().map_err(CliError::system)?;
+    let path = path.canonicalize().map_err(CliError::usage)?;
+    let arguments = [OsString::from("--config"), path.into_os_string()];
+    supervise(&program, &[Role::Gate, Role::Transmit], &arguments).map_err(|error| match error {
+        SuperviseError::Configuration { .. } => CliError::usage(error),
+        SuperviseError::Io { .. } => CliError::system(error),
+    })
+}

@@ -1,0 +1,75 @@
+//! Why `gate` ended.
+
+use std::io;
+
+use thiserror::Error;
+use valise_common::ids::BundleId;
+use valise_common::os::audit_log::AuditLogError;
+use valise_common::os::sandbox::SandboxError;
+
+use crate::io::pending::PendingError;
+use crate::io::register::RegisterError;
+use crate::io::slots::SlotsError;
+use crate::io::trust_store::TrustStoreError;
+use crate::stage::seal::SealingError;
+
+/// Why `gate` ended. Whatever durability rests on is never tried twice: the next start finds a state that it knows.
+#[derive(Debug, Error)]
+pub enum GateError {
+    /// Another process is this host's gate.
+    #[error("gate runs already on this state folder")]
+    AlreadyRunning,
+    /// The host has no state, or a wrong one.
+    #[error(transparent)]
+    Trust(#[from] TrustStoreError),
+    /// The system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The audit log failed.
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
+    /// A line of the audit log is not what gate writes.
+    #[error("line {seq} of the audit log is not what gate writes; run audit verify")]
+    AuditLine {
+        /// Its number.
+        seq: u64,
+    },
+    /// The register knows more lines than the log has.
+    #[error(
+        "the audit log ends at line {log} but the register knows {register}: the log was cut or replaced; \
+         restore it, or delete register.db to go on with what is left"
+    )]
+    LogCut {
+        /// Lines of the log.
+        log: u64,
+        /// Lines that the register knows.
+        register: u64,
+    },
+    /// The register failed.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The slots failed.
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
+    /// A waiting cable cannot be read.
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    /// A container could not be made.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    /// The geometry of a container could not be chosen.
+    #[error("no geometry fits the container: {0}")]
+    Geometry(#[from] valise_common::fec::GeometryError),
+    /// The link key of a bundle that the log knows is not there.
+    #[error("the link key of bundle {bundle} is missing; import a new bundle")]
+    LinkKey {
+        /// The bundle.
+        bundle: BundleId,
+    },
+    /// The process could not be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The log could not be set up.
+    #[error(transparent)]
+    Log(#[from] valise_common::os::service::LogError),
+}

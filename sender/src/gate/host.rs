@@ -1,0 +1,407 @@
+//! Gate's state: what it holds in memory of what stands on disk, and how it changes it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use valise_common::audit::AuditRecord;
+use valise_common::config::SenderConfig;
+use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
+use valise_common::limits;
+use valise_common::os::audit_log::AuditLog;
+use valise_common::os::clock;
+use valise_common::os::durable::{SyncBatch, free_bytes};
+use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::lock::HostLock;
+use valise_common::os::request::Requests;
+use valise_common::trust::TrustList;
+use valise_common::units::UtcTime;
+
+use super::alarm::Alarms;
+use super::error::GateError;
+use super::event::Event;
+use super::ledger::{Cable, Ledger, Phase};
+use super::prepare::Preparer;
+use crate::io::outbox::{GivenUp, SpoolBeacon};
+use crate::io::outbox_write::OutboxWriter;
+use crate::io::pending::Pending;
+use crate::io::progress::Progress;
+use crate::io::register::Register;
+use crate::io::slots::SlotStore;
+use crate::io::trust_store::{self, Host};
+use crate::io::view::{AlarmView, BundleView, CableView, HostView, ViewWriter};
+
+/// Ended cables that stay in memory and in the view; older ones are in the register alone.
+pub const ENDED_SHOWN_MAX: usize = 2_000;
+
+/// Given-up serials that the beacon still names.
+const GIVEN_UP_MAX: usize = 256;
+
+/// Bytes that stay free on the disk for the audit log, the register and containers that are already due.
+pub const DISK_RESERVE_BYTES: u64 = 32 << 20;
+
+/// Gate: the one owner of everything that a cable goes through before the link.
+pub struct Gate {
+    _lock: HostLock,
+    /// The configuration.
+    pub config: SenderConfig,
+    /// Where everything stands.
+    pub state: SenderState,
+    /// Administrators and channel.
+    pub host: Host,
+    /// The list in force.
+    pub trust: Option<TrustList>,
+    /// What the audit log adds up to.
+    pub ledger: Ledger,
+    /// The index.
+    pub register: Register,
+    /// The commit point.
+    pub audit: AuditLog,
+    /// The slots.
+    pub slots: SlotStore,
+    /// Waiting cables.
+    pub pending: Pending,
+    /// Sealed cables.
+    pub outbox: OutboxWriter,
+    /// What is asked.
+    pub preparer: Preparer,
+    /// Many files, one sync. As old as the process.
+    pub sync: SyncBatch,
+    /// How far transmit has come.
+    pub progress: BTreeMap<Serial, Progress>,
+    /// Serials whose container is not in the outbox yet.
+    pub in_sealing: BTreeSet<Serial>,
+    /// Why cables with a full quorum are not being sealed.
+    pub hindered: BTreeMap<MessageId, String>,
+    /// What needs a person.
+    pub alarms: Alarms,
+    /// Whether a cable waits for room on the disk.
+    pub wants_room: bool,
+    /// Cables that changed since the register and the view were written.
+    pub changed: BTreeSet<MessageId>,
+    view: ViewWriter,
+    persons: BTreeMap<u32, PersonId>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate")
+            .field("issued", &self.ledger.issued)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Takes the host's lock, reads everything and rolls the register forward. [`super::recover`] comes next.
+    ///
+    /// # Errors
+    /// [`GateError`]: no state, another gate, or a state that contradicts itself.
+    pub fn open(config: &SenderConfig) -> Result<Self, GateError> {
+        let state = SenderState::new(&config.state);
+        let host = Host::load(&state)?;
+        state.create_all()?;
+        let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
+        let (audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
+        let mut register = Register::open(&state.register())?;
+        let (mut ledger, known) = register.load(ENDED_SHOWN_MAX)?;
+        roll_forward(&audit, &mut register, &mut ledger, known)?;
+        let trust = match ledger.trust {
+            Some((_, hash)) => load_trust(&state, &host, hash)?,
+            None => None,
+        };
+        let sync = SyncBatch::new(state.root())?;
+        let tmp = state.tmp(Role::Gate);
+        let mut gate = Self {
+            _lock: lock,
+            config: config.clone(),
+            trust,
+            ledger,
+            register,
+            audit,
+            slots: SlotStore::new(&state),
+            pending: Pending::new(&state),
+            outbox: OutboxWriter::new(&state),
+            preparer: Preparer {
+                requests: Requests::new(state.requests(), tmp.clone()),
+                tmp,
+                administrators: host.administrators.clone(),
+                submission_bytes_max: config.limits.submission_bytes_max.0,
+            },
+            sync,
+            progress: BTreeMap::new(),
+            in_sealing: BTreeSet::new(),
+            hindered: BTreeMap::new(),
+            alarms: Alarms::default(),
+            wants_room: false,
+            changed: BTreeSet::new(),
+            view: ViewWriter::default(),
+            persons: persons_by_uid(&config.persons),
+            host,
+            state,
+        };
+        if recovered.torn_bytes > 0 {
+            gate.alarm(
+                "audit-torn",
+                "the audit log ended in a torn line, which was put aside",
+            );
+        }
+        gate.changed
+            .extend(gate.ledger.cables.keys().copied().collect::<Vec<_>>());
+        Ok(gate)
+    }
+
+    /// "Now": the latest of the clock, the list's `issued` and the last audit time.
+    pub fn now(&self) -> UtcTime {
+        let issued = self
+            .trust
+            .as_ref()
+            .map_or(UtcTime::EPOCH, TrustList::issued);
+        let last = self.audit.last_time().unwrap_or(UtcTime::EPOCH);
+        clock::utc_now().max(issued).max(last)
+    }
+
+    /// Adds an event to the next commit, and to the ledger at once: a commit that fails ends the process.
+    pub fn record(&mut self, event: &Event) {
+        let now = self.now();
+        let (word, fields) = event.line();
+        self.audit.append(now, word, &fields);
+        if let Some(id) = self.ledger.apply(now, event) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// Makes everything recorded so far durable.
+    ///
+    /// # Errors
+    /// [`GateError::Audit`]; the process must end.
+    pub fn commit(&mut self) -> Result<(), GateError> {
+        Ok(self.audit.commit()?)
+    }
+
+    /// Raises an alarm, unless it is raised already.
+    pub fn alarm(&mut self, word: &'static str, text: &str) {
+        if self
+            .alarms
+            .raise(word, text, self.now(), &self.config.alarm.command)
+        {
+            self.record(&Event::Alarm {
+                alarm: word.to_owned(),
+            });
+        }
+    }
+
+    /// The person that a local user is.
+    pub fn person(&self, uid: u32) -> Option<PersonId> {
+        self.persons.get(&uid).cloned()
+    }
+
+    /// Who asked, for the audit log.
+    pub fn asker(&self, uid: u32) -> String {
+        self.person(uid)
+            .map_or_else(|| format!("uid {uid}"), |person| person.to_string())
+    }
+
+    /// Tells whether the disk takes so many more bytes; `Err` holds what is free.
+    ///
+    /// # Errors
+    /// The free bytes, if they are too few.
+    pub fn check_room(&self, bytes: u64) -> Result<(), u64> {
+        let free = free_bytes(self.state.root()).unwrap_or(0);
+        if free < bytes.saturating_add(DISK_RESERVE_BYTES) {
+            Err(free)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What transmit is to know now.
+    pub fn beacon(&self) -> SpoolBeacon {
+        SpoolBeacon {
+            issued: self.ledger.issued,
+            lowest_retained: self.lowest_retained(),
+            trust_version: self.ledger.trust.map_or(0, |(version, _)| version),
+            in_sealing: self.in_sealing.iter().copied().collect(),
+            given_up: self.given_up().into(),
+        }
+    }
+
+    fn lowest_retained(&self) -> u64 {
+        let kept = |phase| matches!(phase, Phase::Sealed | Phase::Transmitted);
+        self.ledger
+            .serials
+            .iter()
+            .find(|(_, id)| {
+                self.ledger
+                    .cables
+                    .get(*id)
+                    .is_some_and(|cable| kept(cable.phase))
+            })
+            .map_or(0, |(serial, _)| serial.get())
+    }
+
+    fn given_up(&self) -> VecDeque<GivenUp> {
+        let mut given_up = VecDeque::new();
+        for (serial, id) in self.ledger.serials.iter().rev() {
+            let Some(cable) = self.ledger.cables.get(id) else {
+                continue;
+            };
+            if cable.phase != Phase::Expired {
+                continue;
+            }
+            let container = cable.issued.as_ref().and_then(|issued| issued.container);
+            given_up.push_front(match container {
+                Some((hash, bytes)) => GivenUp {
+                    serial: *serial,
+                    container: hash.id(),
+                    container_bytes: bytes,
+                },
+                // It never had a container; the length is that of the smallest.
+                None => GivenUp {
+                    serial: *serial,
+                    container: ContainerId::from_bytes([0; 12]),
+                    container_bytes: valise_common::seal::container_bytes(
+                        limits::PACKAGE_BYTES_MIN_PADDED,
+                    ),
+                },
+            });
+            if given_up.len() == GIVEN_UP_MAX {
+                break;
+            }
+        }
+        given_up
+    }
+
+    /// Tells transmit what gate knows.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn write_beacon(&self) -> Result<(), GateError> {
+        Ok(self.outbox.write_beacon(&self.beacon())?)
+    }
+
+    /// Writes changed cables to the register and the view: the last step before answers.
+    ///
+    /// # Errors
+    /// [`GateError`].
+    pub fn publish_view(&mut self) -> Result<(), GateError> {
+        let now = self.now();
+        let changed = std::mem::take(&mut self.changed);
+        let cables: Vec<&Cable> = changed
+            .iter()
+            .filter_map(|id| self.ledger.cables.get(id))
+            .collect();
+        self.register
+            .store(&self.ledger, cables.iter().copied(), self.audit.next_seq())?;
+        for cable in cables {
+            let progress = cable.serial().and_then(|serial| self.progress.get(&serial));
+            let hindered = self.hindered.get(&cable.id);
+            let shown = CableView::new(cable, progress, hindered, now);
+            self.view.put(&shown).map_err(std::io::Error::other)?;
+        }
+        let before = self.ledger.cables.len();
+        self.ledger.forget_ended(ENDED_SHOWN_MAX);
+        if self.ledger.cables.len() < before {
+            let cables = &self.ledger.cables;
+            self.view.retain(|id| cables.contains_key(id));
+        }
+        self.view.write(&self.state, &self.host_view(now))?;
+        Ok(())
+    }
+
+    fn host_view(&self, now: UtcTime) -> HostView {
+        let issued = self.ledger.issued;
+        let bundles = self.ledger.bundles.iter().map(|(id, held)| {
+            let first_unused = held.first.get().max(issued.saturating_add(1));
+            let left = (held.last().get() + 1).saturating_sub(first_unused);
+            BundleView {
+                bundle: *id,
+                first_serial: held.first,
+                last_serial: held.last(),
+                left: if held.void { 0 } else { left },
+                void: held.void,
+            }
+        });
+        let (slots_left, slots_total) = self.ledger.slots_left();
+        HostView {
+            time: now,
+            channel: self.ledger.channel,
+            trust_version: self.ledger.trust.map(|(version, _)| version),
+            software_keys: self
+                .trust
+                .as_ref()
+                .is_some_and(TrustList::allow_software_keys),
+            issued,
+            lowest_retained: self.lowest_retained(),
+            slots_left,
+            slots_total,
+            bundles: bundles.collect(),
+            disk_free_bytes: free_bytes(self.state.root()).unwrap_or(0),
+            alarms: self.alarm_views(),
+        }
+    }
+
+    fn alarm_views(&self) -> Vec<AlarmView> {
+        self.alarms.views()
+    }
+}
+
+/// The persons of the configuration by their users' numbers; a user may be named by number where the system knows no name.
+/// Read once: the sandbox closes the system's list of users.
+pub fn persons_by_uid(persons: &BTreeMap<String, PersonId>) -> BTreeMap<u32, PersonId> {
+    let uid_of = |user: &String| {
+        let known = nix::unistd::User::from_name(user).ok().flatten();
+        known
+            .map(|user| user.uid.as_raw())
+            .or_else(|| user.parse().ok())
+    };
+    let by_uid = persons
+        .iter()
+        .filter_map(|(user, person)| Some((uid_of(user)?, person.clone())));
+    by_uid.collect()
+}
+
+fn roll_forward(
+    audit: &AuditLog,
+    register: &mut Register,
+    ledger: &mut Ledger,
+    known: u64,
+) -> Result<(), GateError> {
+    let log = audit.next_seq();
+    if known > log {
+        return Err(GateError::LogCut {
+            log,
+            register: known,
+        });
+    }
+    let mut changed = BTreeSet::new();
+    for record in audit.lines_from(known)? {
+        let AuditRecord {
+            seq,
+            time,
+            event,
+            fields,
+        } = record?;
+        let event = Event::parse(&event, fields).map_err(|_| GateError::AuditLine { seq })?;
+        changed.extend(ledger.apply(time, &event));
+    }
+    let cables: Vec<&Cable> = changed
+        .iter()
+        .filter_map(|id| ledger.cables.get(id))
+        .collect();
+    register.store(ledger, cables, log)?;
+    ledger.forget_ended(ENDED_SHOWN_MAX);
+    Ok(())
+}
+
+/// The list that the log names; an import that was cut short is finished first.
+fn load_trust(
+    state: &SenderState,
+    host: &Host,
+    hash: valise_common::ids::ContainerHash,
+) -> Result<Option<TrustList>, GateError> {
+    if let Some(staged) = trust_store::SignedList::staged(state)?
+        && staged.hash() == hash
+    {
+        staged.install(state)?;
+    }
+    trust_store::clear_staging(state)?;
+    Ok(trust_store::load(state, &host.administrators, hash)?)
+}

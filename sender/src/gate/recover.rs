@@ -1,0 +1,339 @@
+//! Start-up: from whatever a killed process left to a state that goes on. It may itself be killed anywhere.
+//!
+//! | log says | files | becomes |
+//! |---|---|---|
+//! | submitted, approved | `pending/ID/` | waits on; approvals without a line are dropped |
+//! | nothing | `pending/ID/` | deleted: its request was never answered and is still there |
+//! | sealing | anything in `tmp/` | sealed again, same serial |
+//! | sealed | in `outbox/` | slot and plaintext erased |
+//! | sealed | in `tmp/`, with that hash | moved into `outbox/`, then as above |
+//! | sealed | neither, `pending/ID/` there | sealed again, same serial |
+//! | sealed | neither, slot erased | given up, with an alarm |
+//! | ended | anything | deleted |
+//! | nothing | a container in `outbox/` | put aside, with an alarm |
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
+use valise_common::os::durable::{FinishedFile, clear_tmp, make_dir, remove_any};
+use valise_common::os::layout::{OutboxName, Role};
+use valise_common::precedence::Precedence;
+
+use super::error::GateError;
+use super::event::Event;
+use super::host::Gate;
+use super::ledger::{Cable, Phase};
+use super::sealing::Issuing;
+use super::worker::Work;
+use crate::io::outbox::FecFile;
+use crate::io::outbox_write::{name_of, staged_name};
+use crate::io::progress;
+
+impl Gate {
+    /// Brings files and log together. Large cables that must be sealed again come back as work for the worker.
+    ///
+    /// # Errors
+    /// [`GateError`].
+    pub fn recover(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
+        self.recover_tmp()?;
+        self.recover_bundles()?;
+        self.recover_pending()?;
+        let lost = self.recover_outbox()?;
+        self.progress = progress::read_all(&self.state.progress())?;
+        self.drop_stale_progress()?;
+        let again = self.seal_again(lost)?;
+        self.commit()?;
+        self.write_beacon()?;
+        self.seal_issued(again)
+    }
+
+    fn live(&self) -> Vec<Cable> {
+        self.ledger
+            .cables
+            .values()
+            .filter(|cable| cable.phase.is_sealed())
+            .cloned()
+            .collect()
+    }
+
+    fn recover_tmp(&mut self) -> Result<(), GateError> {
+        let kept: BTreeSet<String> = self
+            .live()
+            .iter()
+            .filter(|cable| cable.phase == Phase::Sealed)
+            .filter_map(|cable| cable.serial().map(staged_name))
+            .collect();
+        Ok(clear_tmp(&self.state.tmp(Role::Gate), |name| {
+            name.to_str().is_some_and(|name| kept.contains(name))
+        })?)
+    }
+
+    fn recover_bundles(&mut self) -> Result<(), GateError> {
+        for entry in std::fs::read_dir(self.state.slots())? {
+            let path = entry?.path();
+            let known = self
+                .ledger
+                .bundles
+                .keys()
+                .any(|id| self.state.slots_of(*id) == path);
+            if !known {
+                remove_any(&path)?;
+            }
+        }
+        let void: Vec<BundleId> = self
+            .ledger
+            .bundles
+            .iter()
+            .filter(|(_, held)| held.void)
+            .map(|(id, _)| *id)
+            .collect();
+        for bundle in void {
+            self.slots.destroy(bundle)?;
+        }
+        self.drop_old_link_keys()?;
+        if let Some(newest) = self.ledger.bundles.keys().next_back().copied()
+            && !self.state.link_key(newest).exists()
+        {
+            let text = format!("the link key of bundle {newest} is missing; import a new bundle");
+            self.alarm("link-key", &text);
+        }
+        Ok(())
+    }
+
+    fn recover_pending(&mut self) -> Result<(), GateError> {
+        let (folders, others) = self.pending.scan()?;
+        for path in others {
+            self.put_aside(&path)?;
+        }
+        for id in &folders {
+            match self
+                .ledger
+                .cables
+                .get(id)
+                .map(|cable| (cable.phase, cable.approvals.clone()))
+            {
+                Some((Phase::Open | Phase::Sealing | Phase::Sealed, approvals)) => {
+                    self.pending.drop_unknown_approvals(id, &approvals)?;
+                }
+                _ => self.pending.remove(id)?,
+            }
+        }
+        let missing: Vec<MessageId> = self
+            .ledger
+            .cables
+            .values()
+            .filter(|cable| cable.phase == Phase::Open && !folders.contains(&cable.id))
+            .map(|cable| cable.id)
+            .collect();
+        for id in missing {
+            self.hindered
+                .insert(id, "its folder is missing; submit it again".to_owned());
+            self.alarm(
+                "pending-missing",
+                "the folder of a waiting cable is missing",
+            );
+        }
+        Ok(())
+    }
+
+    /// Finishes sealed cables whose container is whole; returns those that have none.
+    fn recover_outbox(&mut self) -> Result<Vec<MessageId>, GateError> {
+        let (containers, orphans) = self.outbox.scan()?;
+        for name in orphans {
+            remove_any(&self.state.geometry(&name))?;
+        }
+        for (serial, name) in &containers {
+            self.check_owner(*serial, name)?;
+        }
+        let mut lost = Vec::new();
+        let mut clean = Vec::new();
+        for cable in self.live() {
+            let Some(name) = name_of(&cable) else {
+                continue;
+            };
+            let there = containers.get(&name.serial) == Some(&name);
+            match cable.phase {
+                Phase::Sealing => {
+                    self.in_sealing.insert(name.serial);
+                    lost.push(cable.id);
+                }
+                _ if there => {
+                    self.rewrite_geometry(name.serial)?;
+                    clean.push(cable);
+                }
+                _ if self.publish_staged(&cable, &name)? => clean.push(cable),
+                _ => {
+                    self.in_sealing.insert(name.serial);
+                    lost.push(cable.id);
+                }
+            }
+        }
+        let mut unclean = Vec::new();
+        for cable in clean {
+            let Some(issued) = &cable.issued else {
+                continue;
+            };
+            let erased = self.slots.is_erased(issued.bundle, issued.serial)?;
+            if !erased || self.pending.exists(&cable.id) {
+                unclean.push(cable);
+            }
+        }
+        let slots: Vec<(BundleId, Serial)> = unclean
+            .iter()
+            .filter_map(|cable| cable.issued.as_ref())
+            .map(|issued| (issued.bundle, issued.serial))
+            .collect();
+        self.slots.erase(&slots)?;
+        for cable in unclean {
+            self.pending.remove(&cable.id)?;
+        }
+        Ok(lost)
+    }
+
+    /// Deletes the container of an ended cable; puts one aside that the log does not know.
+    fn check_owner(&mut self, serial: Serial, name: &OutboxName) -> Result<(), GateError> {
+        match self
+            .ledger
+            .by_serial(serial)
+            .map(|cable| (cable.phase, name_of(cable)))
+        {
+            Some((phase, _)) if phase.is_final() => Ok(self.outbox.remove(name)?),
+            Some((_, owner)) if owner == Some(*name) => Ok(()),
+            // An ended cable may be forgotten here; its serial was issued then.
+            None if serial.get() <= self.ledger.issued => Ok(self.outbox.remove(name)?),
+            _ => {
+                self.put_aside(&self.state.geometry(name))?;
+                self.put_aside(&self.state.container(name))
+            }
+        }
+    }
+
+    /// Step ④ again: a container in `tmp/` with the committed hash is moved into the outbox.
+    fn publish_staged(&mut self, cable: &Cable, name: &OutboxName) -> Result<bool, GateError> {
+        let Some((hash, bytes)) = cable.issued.as_ref().and_then(|issued| issued.container) else {
+            return Ok(false);
+        };
+        let path = self.state.tmp(Role::Gate).join(staged_name(name.serial));
+        if hash_of(&path)? != Some(hash) {
+            remove_any(&path)?;
+            return Ok(false);
+        }
+        let passes = self.config.fec.passes;
+        let geometry = self.geometry(bytes)?;
+        let fec = FecFile {
+            geometry,
+            passes,
+            container: hash.id(),
+            hash,
+        };
+        let fec = self.outbox.stage_geometry(&fec, &mut self.sync)?;
+        self.sync.commit()?;
+        self.outbox
+            .publish(name, fec, FinishedFile::found(path), &mut self.sync)?;
+        self.sync.commit()?;
+        Ok(true)
+    }
+
+    /// Makes the proofs of cables that must be sealed again under their serials.
+    fn seal_again(&mut self, lost: Vec<MessageId>) -> Result<Vec<Issuing>, GateError> {
+        let mut again = Vec::new();
+        for id in lost {
+            let Some(cable) = self.ledger.cables.get(&id).cloned() else {
+                continue;
+            };
+            let Some(issued) = cable.issued.clone() else {
+                continue;
+            };
+            let (serial, bundle) = (issued.serial, issued.bundle);
+            let proof = if self.slots.is_erased(bundle, serial)? {
+                Err("its container is missing and its slot is used".to_owned())
+            } else {
+                self.proof(&cable)
+            };
+            match proof {
+                Ok(approved) => again.push(Issuing {
+                    id,
+                    approved,
+                    serial,
+                    bundle,
+                }),
+                Err(reason) => {
+                    self.alarm(
+                        "not-sealed",
+                        "a cable with a serial could not be sealed again",
+                    );
+                    self.record(&Event::GivenUp { serial, reason });
+                    self.commit()?;
+                    self.in_sealing.remove(&serial);
+                    if !self.slots.is_erased(bundle, serial)? {
+                        self.slots.erase(&[(bundle, serial)])?;
+                    }
+                    self.pending.remove(&id)?;
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    fn drop_stale_progress(&mut self) -> Result<(), GateError> {
+        let live: BTreeSet<Serial> = self.live().iter().filter_map(Cable::serial).collect();
+        for entry in std::fs::read_dir(self.state.progress())? {
+            let entry = entry?;
+            let serial = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<Serial>().ok());
+            if serial.is_some_and(|serial| !live.contains(&serial)) {
+                remove_any(&entry.path())?;
+            }
+        }
+        self.progress.retain(|serial, _| live.contains(serial));
+        Ok(())
+    }
+
+    /// Moves something that no rule explains out of the way, for a person to look at.
+    fn put_aside(&mut self, path: &Path) -> Result<(), GateError> {
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        let aside = self.state.root().join("aside");
+        make_dir(&aside, 0o700)?;
+        let mut target: PathBuf = aside.join(name);
+        let mut number = 1;
+        while target.exists() {
+            let mut numbered = name.to_owned();
+            numbered.push(format!(".{number}"));
+            target = aside.join(numbered);
+            number += 1;
+        }
+        match std::fs::rename(path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
+        self.alarm(
+            "aside",
+            "something that gate did not make was put into aside/; look at it",
+        );
+        Ok(())
+    }
+}
+
+fn hash_of(path: &Path) -> io::Result<Option<ContainerHash>> {
+    let mut file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(Some(ContainerHash::from_bytes(
+                *hasher.finalize().as_bytes(),
+            )));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}

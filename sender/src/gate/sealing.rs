@@ -1,0 +1,271 @@
+//! Sealing, step by step, so that a crash anywhere loses nothing and seals nothing twice.
+//!
+//! ① commit serial and message-id ② container into `tmp/`, synced ③ commit its whole hash ④ rename into `outbox/` ⑤ erase
+//! the slot's PSK, the plaintext and `pending/ID/` ⑥ index. Many cables share each step's sync.
+
+use valise_common::fec::Geometry;
+use valise_common::fec::plan::choose;
+use valise_common::ids::{BundleId, MessageId, Serial};
+use valise_common::limits;
+use valise_common::os::durable::FinishedFile;
+use valise_common::os::entropy;
+use valise_common::precedence::Precedence;
+
+use super::error::GateError;
+use super::event::Event;
+use super::host::Gate;
+use super::ledger::{Cable, Phase};
+use super::worker::{SealWork, Work};
+use crate::io::outbox::FecFile;
+use crate::io::outbox_write::name_of;
+use crate::stage::approve::{Approved, approve};
+use crate::stage::seal::Sealed;
+
+/// Bodies beyond this are copied and sealed on the worker, so that a FLASH cable is never behind them.
+pub const LARGE_BODY_BYTES: u64 = 4 << 20;
+
+/// A cable whose serial is issued and whose proof is made.
+pub struct Issuing {
+    /// The cable.
+    pub id: MessageId,
+    /// The proof.
+    pub approved: Approved,
+    /// Its serial.
+    pub serial: Serial,
+    /// The bundle of its slot.
+    pub bundle: BundleId,
+}
+
+/// A container that is durable under `tmp/`.
+#[derive(Debug)]
+pub struct FinishedContainer {
+    /// The cable.
+    pub id: MessageId,
+    /// The container's file.
+    pub file: FinishedFile,
+    /// Its hash and length.
+    pub sealed: Sealed,
+}
+
+impl Gate {
+    /// Makes the proof of a cable from what stands in its folder.
+    ///
+    /// # Errors
+    /// A sentence that says what hinders it.
+    pub fn proof(&self, cable: &Cable) -> Result<Approved, String> {
+        let list = self.trust.as_ref().ok_or("no trust list is in force")?;
+        let manifest = self
+            .pending
+            .manifest(&cable.id)
+            .map_err(|error| error.to_string())?;
+        let approvals = cable
+            .approvals
+            .iter()
+            .map(|officer| self.pending.approval(&cable.id, officer))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
+        approve(manifest, approvals, list, self.now()).map_err(|error| error.to_string())
+    }
+
+    /// Officers that a cable's label asks for today.
+    pub fn needed(&self, cable: &Cable) -> usize {
+        self.trust
+            .as_ref()
+            .and_then(|list| list.classification(cable.label.classification()))
+            .map_or(usize::from(cable.needed), |(_, classification)| {
+                classification.officers
+            })
+    }
+
+    /// Issues serials to those of `ids` that have their quorum, most urgent first, and records step ① for each.
+    pub fn issue(&mut self, ids: impl IntoIterator<Item = MessageId>) -> Vec<Issuing> {
+        let mut ready: Vec<(Precedence, _, MessageId)> = ids
+            .into_iter()
+            .filter_map(|id| self.ledger.cables.get(&id))
+            .filter(|cable| cable.phase == Phase::Open)
+            .filter(|cable| cable.approvals.len() >= self.needed(cable))
+            .map(|cable| (cable.precedence, cable.submitted, cable.id))
+            .collect();
+        ready.sort_unstable();
+        ready.dedup();
+        let mut issuing = Vec::new();
+        for (_, _, id) in ready {
+            match self.issue_one(id) {
+                Ok(one) => {
+                    self.hindered.remove(&id);
+                    issuing.push(one);
+                }
+                Err(reason) => {
+                    self.changed.insert(id);
+                    self.hindered.insert(id, reason);
+                }
+            }
+        }
+        issuing
+    }
+
+    fn issue_one(&mut self, id: MessageId) -> Result<Issuing, String> {
+        let cable = self.ledger.cables.get(&id).ok_or("the cable is gone")?;
+        let body_bytes = cable.body_bytes;
+        let Some((serial, bundle)) = self.ledger.next_serial() else {
+            let text = "no slot is left; approved cables wait until a new bundle is imported";
+            self.alarm("slots-none", text);
+            return Err(text.to_owned());
+        };
+        let approved = self.proof(cable)?;
+        if let Err(free) = self.check_room(body_bytes.saturating_add(body_bytes / 8)) {
+            let text = format!("the disk is nearly full ({free} bytes free); sealing waits");
+            self.alarm("disk", &text);
+            self.wants_room = true;
+            return Err(text);
+        }
+        self.record(&Event::Sealing { id, serial, bundle });
+        self.in_sealing.insert(serial);
+        Ok(Issuing {
+            id,
+            approved,
+            serial,
+            bundle,
+        })
+    }
+
+    /// Steps ② to ⑤ for cables whose step ① is committed. Large ones come back as work for the worker.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end, and the next start goes on where this one was.
+    pub fn seal_issued(
+        &mut self,
+        issuing: Vec<Issuing>,
+    ) -> Result<Vec<(Precedence, Work)>, GateError> {
+        let mut large = Vec::new();
+        let mut finished = Vec::new();
+        for one in issuing {
+            let precedence = one.approved.manifest().precedence;
+            let is_large = one.approved.manifest().body_bytes() > LARGE_BODY_BYTES;
+            let work = self.seal_work(one)?;
+            if is_large {
+                large.push((precedence, Work::Seal(Box::new(work))));
+                continue;
+            }
+            let id = work.id;
+            let (staged, sealed) = work.seal()?;
+            let file = staged.finish_in(&mut self.sync)?;
+            finished.push(FinishedContainer { id, file, sealed });
+        }
+        self.finish(finished)?;
+        Ok(large)
+    }
+
+    fn seal_work(&mut self, one: Issuing) -> Result<SealWork, GateError> {
+        let Issuing {
+            id,
+            approved,
+            serial,
+            bundle,
+        } = one;
+        let slot = self.slots.read(bundle, serial)?;
+        let randomness = entropy::secret::<96>().map_err(std::io::Error::other)?;
+        let parts = self.pending.parts(&id, approved.manifest().parts.len());
+        let staged = self.outbox.stage_container(serial)?;
+        staged.reserve(approved.manifest().body_bytes())?;
+        Ok(SealWork {
+            id,
+            approved,
+            serial,
+            bundle,
+            slot,
+            randomness,
+            parts,
+            staged,
+        })
+    }
+
+    /// Steps ② (its sync) to ⑤ for containers that have been written.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn finish(&mut self, finished: Vec<FinishedContainer>) -> Result<(), GateError> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let passes = self.config.fec.passes;
+        let mut publishing = Vec::with_capacity(finished.len());
+        for one in finished {
+            let geometry = self.geometry(one.sealed.bytes)?;
+            let hash = one.sealed.hash;
+            let fec = FecFile {
+                geometry,
+                passes,
+                container: hash.id(),
+                hash,
+            };
+            let fec = self.outbox.stage_geometry(&fec, &mut self.sync)?;
+            publishing.push((one, fec));
+        }
+        self.sync.commit()?;
+        for (one, _) in &publishing {
+            let Some(serial) = self.ledger.cables.get(&one.id).and_then(Cable::serial) else {
+                continue;
+            };
+            self.record(&Event::Sealed {
+                id: one.id,
+                serial,
+                container: one.sealed.hash,
+                container_bytes: one.sealed.bytes,
+                passes,
+            });
+        }
+        self.commit()?;
+        let mut sealed = Vec::with_capacity(publishing.len());
+        for (one, fec) in publishing {
+            let Some(name) = self.ledger.cables.get(&one.id).and_then(name_of) else {
+                continue;
+            };
+            self.outbox.publish(&name, fec, one.file, &mut self.sync)?;
+            sealed.push(one.id);
+        }
+        self.sync.commit()?;
+        self.clean_up(&sealed)
+    }
+
+    /// How a container of this length is cut on this host's link.
+    ///
+    /// # Errors
+    /// If no geometry fits, which the configuration's bounds do not allow.
+    pub fn geometry(&self, container_bytes: u64) -> Result<Geometry, GateError> {
+        let symbol_bytes = self.config.datagram_bytes() - limits::DATAGRAM_OVERHEAD_BYTES;
+        let fec = &self.config.fec;
+        Ok(choose(
+            container_bytes,
+            symbol_bytes,
+            fec.repair,
+            fec.passes,
+        )?)
+    }
+
+    /// Step ⑤: erases the slots' PSKs, then the plaintext, of cables that are in the outbox.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn clean_up(&mut self, ids: &[MessageId]) -> Result<(), GateError> {
+        let mut slots = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(issued) = self
+                .ledger
+                .cables
+                .get(id)
+                .and_then(|cable| cable.issued.as_ref())
+            {
+                slots.push((issued.bundle, issued.serial));
+                self.in_sealing.remove(&issued.serial);
+            }
+            self.changed.insert(*id);
+        }
+        self.write_beacon()?;
+        self.slots.erase(&slots)?;
+        for id in ids {
+            self.pending.remove(id)?;
+        }
+        Ok(())
+    }
+}

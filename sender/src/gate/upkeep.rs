@@ -1,0 +1,171 @@
+//! What time brings: passes that transmit finished, cables that expire, containers that need not be kept, alarms.
+
+use valise_common::ids::{MessageId, Serial};
+use valise_common::os::durable::free_bytes;
+use valise_common::units::UtcTime;
+
+use super::error::GateError;
+use super::event::Event;
+use super::host::{DISK_RESERVE_BYTES, Gate};
+use super::ledger::Phase;
+use crate::io::outbox_write::name_of;
+use crate::io::progress;
+
+impl Gate {
+    /// Takes note of how far transmit has come with some serials. Tells whether anything changed.
+    ///
+    /// # Errors
+    /// [`GateError`] if a progress file cannot be read.
+    pub fn note_progress(
+        &mut self,
+        serials: impl IntoIterator<Item = Serial>,
+    ) -> Result<bool, GateError> {
+        let mut changed = false;
+        for serial in serials {
+            let Some(cable) = self.ledger.by_serial(serial) else {
+                continue;
+            };
+            let Some(issued) = cable.issued.as_ref() else {
+                continue;
+            };
+            let (id, phase, passes) = (cable.id, cable.phase, issued.passes);
+            if !phase.is_sealed() {
+                continue;
+            }
+            let Some(found) = progress::read(&self.state.progress(), serial)? else {
+                continue;
+            };
+            if self.progress.get(&serial) == Some(&found) {
+                continue;
+            }
+            changed = true;
+            self.changed.insert(id);
+            if phase == Phase::Sealed && found.passes_done >= passes {
+                self.record(&Event::Transmitted {
+                    serial,
+                    passes: found.passes_done,
+                });
+            }
+            self.progress.insert(serial, found);
+        }
+        Ok(changed)
+    }
+
+    /// Ends what expired or need not be kept, and checks slots and disk. Returns when the next cable expires.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn upkeep(&mut self) -> Result<Option<UtcTime>, GateError> {
+        let now = self.now();
+        let mut next: Option<UtcTime> = None;
+        let mut gone: Vec<MessageId> = Vec::new();
+        let mut events = Vec::new();
+        let mut retained = Vec::new();
+        for cable in self
+            .ledger
+            .cables
+            .values()
+            .filter(|cable| !cable.phase.is_final())
+        {
+            // not-after itself is still in time.
+            let expired = cable.not_after < now;
+            if !expired {
+                next = Some(next.map_or(cable.not_after, |next| next.min(cable.not_after)));
+            }
+            match (cable.phase, cable.serial()) {
+                (Phase::Open, _) if expired => {
+                    events.push(Event::Expired { id: cable.id });
+                    gone.push(cable.id);
+                }
+                (Phase::Sealed, Some(serial)) if expired => {
+                    let reason = "not-after passed before its passes were done".to_owned();
+                    events.push(Event::GivenUp { serial, reason });
+                    gone.push(cable.id);
+                }
+                (Phase::Transmitted, Some(serial)) => {
+                    let kept_until = cable.changed.plus_s(self.config.retain.time.as_s());
+                    if expired || kept_until < now {
+                        events.push(Event::Retired { serial });
+                        gone.push(cable.id);
+                    } else {
+                        let bytes = cable.issued.as_ref().and_then(|issued| issued.container);
+                        let bytes = bytes.map_or(0, |(_, bytes)| bytes);
+                        retained.push((cable.changed, serial, cable.id, bytes));
+                    }
+                }
+                _ => {}
+            }
+        }
+        retained.sort_unstable();
+        let mut sum: u64 = retained.iter().map(|(_, _, _, bytes)| *bytes).sum();
+        for (_, serial, id, bytes) in retained {
+            if sum <= self.config.retain.bytes.0 {
+                break;
+            }
+            sum -= bytes;
+            events.push(Event::Retired { serial });
+            gone.push(id);
+        }
+        for event in &events {
+            self.record(event);
+        }
+        if !events.is_empty() {
+            self.commit()?;
+            self.delete(&gone)?;
+        }
+        self.check_slots();
+        self.check_disk();
+        self.alarms.reap();
+        Ok(next)
+    }
+
+    fn delete(&mut self, gone: &[MessageId]) -> Result<(), GateError> {
+        for id in gone {
+            let Some(cable) = self.ledger.cables.get(id) else {
+                continue;
+            };
+            match name_of(cable) {
+                Some(name) => {
+                    self.outbox.remove(&name)?;
+                    self.progress.remove(&name.serial);
+                }
+                None => self.pending.remove(id)?,
+            }
+            self.hindered.remove(id);
+        }
+        self.write_beacon()
+    }
+
+    fn check_slots(&mut self) {
+        let (left, total) = self.ledger.slots_left();
+        if left == 0 {
+            if !self.ledger.bundles.is_empty() {
+                self.alarms.clear("slots-low");
+                self.alarm(
+                    "slots-none",
+                    "no slot is left: nothing is sealed until a new bundle is imported",
+                );
+            }
+            return;
+        }
+        self.alarms.clear("slots-none");
+        if left <= self.config.alarm.slots_low.of_ceil(total) {
+            let text =
+                format!("{left} of {total} slots are left; have the receiver make a new bundle");
+            self.alarm("slots-low", &text);
+        } else {
+            self.alarms.clear("slots-low");
+        }
+    }
+
+    fn check_disk(&mut self) {
+        match free_bytes(self.state.root()) {
+            Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear("disk"),
+            Ok(free) => {
+                let text = format!("the disk is nearly full: {free} bytes are free");
+                self.alarm("disk", &text);
+            }
+            Err(error) => tracing::warn!("free space cannot be read: {error}"),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! One thread for what takes long: copying and measuring large requests, sealing large bodies. The loop of gate never waits
+//! for it, so a FLASH cable is never behind a large one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use valise_common::ids::{MessageId, Serial};
+use valise_common::os::durable::{FinishedFile, StagedFile};
+use valise_common::os::request::Found;
+use valise_common::precedence::Precedence;
+use valise_common::seal::{SealRandomness, SlotPublic};
+
+use super::prepare::{Prepared, Preparer, Refused, Wish};
+use crate::io::pending::PartFiles;
+use crate::stage::approve::Approved;
+use crate::stage::seal::{Place, Sealed, SealingError, seal};
+
+/// Something that takes long.
+pub enum Work {
+    /// A large request to copy and measure.
+    Prepare(Found),
+    /// A large cable to seal.
+    Seal(Box<SealWork>),
+}
+
+/// A cable to seal, with everything that it takes.
+pub struct SealWork {
+    /// The cable.
+    pub id: MessageId,
+    /// The proof.
+    pub approved: Approved,
+    /// Its serial.
+    pub serial: Serial,
+    /// The bundle of its slot.
+    pub bundle: valise_common::ids::BundleId,
+    /// Its slot.
+    pub slot: SlotPublic,
+    /// Fresh randomness.
+    pub randomness: SealRandomness,
+    /// Its parts.
+    pub parts: PartFiles,
+    /// Where the container goes.
+    pub staged: StagedFile,
+}
+
+impl SealWork {
+    /// Seals, without syncing.
+    ///
+    /// # Errors
+    /// [`SealingError`].
+    pub fn seal(self) -> Result<(StagedFile, Sealed), SealingError> {
+        let mut staged = self.staged;
+        let place = Place {
+            serial: self.serial,
+            bundle: self.bundle,
+            slot: &self.slot,
+        };
+        let sealed = seal(
+            self.approved,
+            place,
+            self.randomness,
+            self.parts,
+            &mut staged,
+        )?;
+        Ok((staged, sealed))
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Done {
+    /// A request, ready to be judged; a submission's parts are durable.
+    Prepared(Result<Prepared, Refused>),
+    /// A container, durable.
+    Sealed {
+        /// The cable.
+        id: MessageId,
+        /// What came of it.
+        result: Result<(FinishedFile, Sealed), SealingError>,
+    },
+    /// The copies could not be made durable: the process must end.
+    Failed(io::Error),
+}
+
+/// The thread, and what waits for it.
+#[derive(Debug)]
+pub struct Worker {
+    waiting: BTreeMap<(Precedence, u64), WorkBox>,
+    next: u64,
+    busy: bool,
+    to_thread: Sender<WorkBox>,
+    from_thread: Receiver<Done>,
+    wake: Arc<EventFd>,
+}
+
+struct WorkBox(Work);
+
+impl std::fmt::Debug for WorkBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Work::Prepare(_) => "Prepare",
+            Work::Seal(_) => "Seal",
+        })
+    }
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives no thread or descriptor.
+    pub fn start(preparer: Preparer) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        let (to_thread, work) = channel::<WorkBox>();
+        let (done, from_thread) = channel();
+        let woken = Arc::clone(&wake);
+        std::thread::Builder::new()
+            .name("gate-worker".to_owned())
+            .spawn(move || {
+                while let Ok(WorkBox(work)) = work.recv() {
+                    if done.send(perform(&preparer, work)).is_err() || woken.write(1).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        let waiting = BTreeMap::new();
+        Ok(Self {
+            waiting,
+            next: 0,
+            busy: false,
+            to_thread,
+            from_thread,
+            wake,
+        })
+    }
+
+    /// Hands something over; more urgent things go first.
+    pub fn add(&mut self, precedence: Precedence, work: Work) {
+        self.waiting.insert((precedence, self.next), WorkBox(work));
+        self.next += 1;
+        self.feed();
+    }
+
+    /// Takes one thing that is done; to be repeated until `None`.
+    pub fn take(&mut self) -> Option<Done> {
+        // An empty descriptor is no error: the wake-up may have been taken together with the last one.
+        let _ = self.wake.read();
+        match self.from_thread.try_recv() {
+            Ok(done) => {
+                self.busy = false;
+                self.feed();
+                Some(done)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn feed(&mut self) {
+        if self.busy {
+            return;
+        }
+        if let Some((_, work)) = self.waiting.pop_first() {
+            self.busy = self.to_thread.send(work).is_ok();
+        }
+    }
+}
+
+impl AsFd for Worker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+fn perform(preparer: &Preparer, work: Work) -> Done {
+    match work {
+        Work::Prepare(found) => {
+            let mut prepared = preparer.prepare(&found);
+            if let Ok(Prepared {
+                wish: Wish::Submit(submission),
+                ..
+            }) = &mut prepared
+            {
+                for copy in &submission.copies {
+                    if let Err(error) = std::fs::File::open(copy).and_then(|file| file.sync_all()) {
+                        return Done::Failed(error);
+                    }
+                }
+                submission.durable = true;
+            }
+            Done::Prepared(prepared)
+        }
+        Work::Seal(work) => {
+            let id = work.id;
+            match work.seal() {
+                Ok((staged, sealed)) => match staged.finish() {
+                    Ok(finished) => Done::Sealed {
+                        id,
+                        result: Ok((finished, sealed)),
+                    },
+                    Err(error) => Done::Failed(error),
+                },
+                Err(error) => Done::Sealed {
+                    id,
+                    result: Err(error),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! A sender host in a temporary folder, with real `ssh-keygen` keys and the real program.
+
+#![allow(clippy::unwrap_used, clippy::as_conversions, dead_code, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use valise_common::bundle::{Bundle, Statement};
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, LinkKeyId, Serial};
+use valise_common::os::entropy;
+use valise_common::seal::SlotSecret;
+
+pub const CHANNEL: &str = "0123456789abcdef0123456789abcdef";
+
+pub struct Host {
+    pub folder: TempDir,
+    pub secrets: Vec<SlotSecret>,
+    gate: Option<Child>,
+}
+
+/// How a trust list for tests differs from the usual one.
+pub struct List {
+    pub version: u32,
+    pub extra: String,
+    pub drafter_is_officer: bool,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            extra: String::new(),
+            drafter_is_officer: false,
+        }
+    }
+}
+
+impl Host {
+    /// A host with keys and configuration, not commissioned yet.
+    pub fn bare() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Self {
+            folder,
+            secrets: Vec::new(),
+            gate: None,
+        };
+        for key in [
+            "admin1",
+            "admin2",
+            "drafter",
+            "officer1",
+            "officer1b",
+            "officer2",
+            "stranger",
+        ] {
+            host.keygen(key);
+        }
+        host.write_config("");
+        host
+    }
+
+    /// A commissioned host with slots and a trust list.
+    pub fn commissioned(slots: u32) -> Self {
+        let mut host = Self::bare();
+        host.ok(&[
+            "init",
+            "--administrator",
+            "admin1.pub",
+            "--administrator",
+            "admin2.pub",
+        ]);
+        host.make_bundle(1, 1, slots, None);
+        host.ok(&["bundle", "import", "courier-1"]);
+        host.import_list(&List::default());
+        host
+    }
+
+    /// A commissioned host with gate running.
+    pub fn running(slots: u32) -> Self {
+        let mut host = Self::commissioned(slots);
+        host.start_gate();
+        host
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.path("state").join(name)
+    }
+
+    fn keygen(&self, name: &str) {
+        let status = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+            .arg(self.path(name))
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    pub fn public(&self, name: &str) -> String {
+        let line = fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap();
+        line.split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    pub fn sign(&self, key: &str, namespace: &str, file: &Path, signature: &Path) {
+        let _ = fs::remove_file(file.with_added_extension("sig"));
+        let output = Command::new("ssh-keygen")
+            .args(["-Y", "sign", "-n", namespace, "-f"])
+            .arg(self.path(key))
+            .arg(file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        fs::rename(file.with_added_extension("sig"), signature).unwrap();
+    }
+
+    pub fn write_config(&self, extra: &str) {
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+            .unwrap()
+            .unwrap()
+            .name;
+        let text = format!(
+            "state = {:?}\n{extra}\n[persons]\n{user} = 'a.person'\n\
+             [link]\nkind = 'udp'\nto = '127.0.0.1:9'\n",
+            self.path("state").display().to_string()
+        );
+        fs::write(self.path("sender.toml"), text).unwrap();
+    }
+
+    /// Makes a bundle in `courier-ID`, signed by both administrators.
+    pub fn make_bundle(&mut self, id: u32, first: u64, count: u32, replaces: Option<u32>) {
+        let secret = || SlotSecret {
+            seed: entropy::secret().unwrap(),
+            psk: entropy::secret().unwrap(),
+        };
+        let secrets: Vec<SlotSecret> = (0..count).map(|_| secret()).collect();
+        let bundle = Bundle {
+            channel: CHANNEL.parse::<ChannelId>().unwrap(),
+            id: BundleId(id),
+            first: Serial::new(first).unwrap(),
+            link_key_id: LinkKeyId(id as u8),
+            link_key: entropy::secret().unwrap(),
+            slots: secrets.iter().map(SlotSecret::public).collect(),
+        };
+        self.secrets.extend(secrets);
+        let bytes = bundle.encode().unwrap();
+        let courier = self.path(&format!("courier-{id}"));
+        fs::create_dir(&courier).unwrap();
+        fs::write(courier.join("channel.bundle"), &bytes).unwrap();
+        let statement = Statement::of(&bytes, replaces.map(BundleId)).unwrap();
+        let path = courier.join("channel.bundle.statement");
+        fs::write(&path, statement.encode()).unwrap();
+        for number in [1, 2] {
+            let signature = courier.join(format!("channel.bundle.statement.{number}.sig"));
+            self.sign(
+                &format!("admin{number}"),
+                "bundle@valise",
+                &path,
+                &signature,
+            );
+        }
+    }
+
+    pub fn list_text(&self, list: &List) -> String {
+        let person = |id: &str, roles: &str, keys: &[&str]| {
+            let keys: Vec<String> = keys
+                .iter()
+                .map(|key| format!("{:?}", self.public(key)))
+                .collect();
+            format!(
+                "[[person]]\nid = \"{id}\"\nroles = [{roles}]\nkeys = [{}]\n\
+                 valid-from = \"2020-01-01T00:00:00Z\"\nvalid-until = \"2090-01-01T00:00:00Z\"\n",
+                keys.join(", ")
+            )
+        };
+        let roles = if list.drafter_is_officer {
+            "\"drafter\", \"officer\""
+        } else {
+            "\"drafter\""
+        };
+        let mut text = format!(
+            "version = {}\nchannel = \"{CHANNEL}\"\nissued = \"2024-01-01T00:00:00Z\"\n\
+             allow-software-keys = true\n",
+            list.version
+        );
+        text += &person("a.person", roles, &["drafter"]);
+        text += &person("b.officer", "\"officer\"", &["officer1", "officer1b"]);
+        text += &person("c.officer", "\"officer\"", &["officer2"]);
+        text += "[[classification]]\nid = \"EU-RESTRICTED\"\nmarking = \"RESTREINT UE\"\nofficers = 2\n\
+                 user-verification = false\nmedia-types = [\"text/plain\", \"application/octet-stream\"]\n\
+                 cable-bytes-max = 67108864\nvalidity-days-max = 30\n\
+                 [[category]]\nid = \"LIMITE\"\n\
+                 [[mailbox]]\nid = \"paris-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
+                 categories = [\"LIMITE\"]\n";
+        text + &list.extra
+    }
+
+    /// Signs and imports a trust list.
+    pub fn import_list(&self, list: &List) {
+        let path = self.signed_list(list);
+        self.ok(&["trust", "import", path.to_str().unwrap()]);
+    }
+
+    pub fn signed_list(&self, list: &List) -> PathBuf {
+        let path = self.path(&format!("trust-{}.toml", list.version));
+        fs::write(&path, self.list_text(list)).unwrap();
+        for number in [1, 2] {
+            let signature = path.with_added_extension(format!("{number}.sig"));
+            self.sign(
+                &format!("admin{number}"),
+                "trust-list@valise",
+                &path,
+                &signature,
+            );
+        }
+        path
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_valise-sender"));
+        command
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .arg("--config")
+            .arg("sender.toml");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Runs a command that must be refused with this status; returns what it said.
+    pub fn refused(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {output:?}"
+        );
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(arguments)).unwrap()
+    }
+
+    pub fn start_gate(&mut self) {
+        let child = self
+            .command(&["gate"])
+            .stderr(fs::File::create(self.path("gate.err")).unwrap())
+            .spawn()
+            .unwrap();
+        self.gate = Some(child);
+        self.await_gate();
+    }
+
+    fn await_gate(&mut self) {
+        let lock = self.state("gate.lock");
+        while !valise_common::os::lock::HostLock::is_held(&lock).unwrap() {
+            let ended = self.gate.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "{}",
+                fs::read_to_string(self.path("gate.err")).unwrap()
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn gate_id(&self) -> i32 {
+        self.gate.as_ref().unwrap().id() as i32
+    }
+
+    pub fn kill_gate(&mut self) {
+        let mut gate = self.gate.take().unwrap();
+        gate.kill().unwrap();
+        gate.wait().unwrap();
+    }
+
+    pub fn stop_gate(&mut self) {
+        let mut gate = self.gate.take().unwrap();
+        let id = nix::unistd::Pid::from_raw(gate.id() as i32);
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = gate.wait().unwrap();
+        assert!(
+            status.success(),
+            "{}",
+            fs::read_to_string(self.path("gate.err")).unwrap()
+        );
+    }
+
+    /// Submits a text and returns the cable's id.
+    pub fn submit(&self, text: &str, precedence: &str) -> String {
+        fs::write(self.path("cable.txt"), text).unwrap();
+        self.ok(&[
+            "submit",
+            "--label",
+            "EU-RESTRICTED LIMITE",
+            "--to",
+            "paris-desk",
+            "--precedence",
+            precedence,
+            "--subject",
+            "Draft conclusions",
+            "cable.txt",
+        ])
+    }
+
+    pub fn approve(&self, id: &str, key: &str) -> String {
+        self.ok(&["approve", id, "--key", key])
+    }
+
+    pub fn cable(&self, id: &str) -> Value {
+        self.json(&["show", id, "--json"])
+    }
+
+    pub fn outbox(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = fs::read_dir(self.state("outbox"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "container")
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Opens a container with the receiver's half of its slot.
+    pub fn open(&self, container: &Path) -> valise_common::seal::Package {
+        use valise_common::seal::{Opener, PackageReader};
+        let bytes = fs::read(container).unwrap();
+        let prefix: &[u8; 1264] = bytes[..1264].try_into().unwrap();
+        let serial = u64::from_be_bytes(bytes[32..40].try_into().unwrap());
+        let secret = &self.secrets[serial as usize - 1];
+        let mut opener = Opener::new(prefix, secret).unwrap();
+        let mut reader = PackageReader::new(opener.header().padded_bytes);
+        let mut rest = &bytes[1264..];
+        while !opener.finished() {
+            let (segment, behind) = rest.split_at(opener.next_bytes());
+            let mut segment = segment.to_vec();
+            opener.open_segment(&mut segment).unwrap();
+            reader.push(&segment).unwrap();
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+        reader.finish().unwrap()
+    }
+
+    pub fn hash(bytes: &[u8]) -> ContainerHash {
+        ContainerHash::from_bytes(Sha256::digest(bytes).into())
+    }
+
+    /// Whether any file below the state folder holds this text.
+    pub fn state_holds(&self, marker: &[u8]) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path("state")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if fs::read(&path)
+                    .is_ok_and(|bytes| bytes.windows(marker.len()).any(|window| window == marker))
+                {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut gate) = self.gate.take() {
+            let _ = gate.kill();
+            let _ = gate.wait();
+        }
+    }
+}
