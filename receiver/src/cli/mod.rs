@@ -1,1 +1,136 @@
-//! To be written.
+//! What a person types on the isolated host.
+
+mod arguments;
+mod cables;
+mod commission;
+mod config;
+mod error;
+mod request;
+mod status;
+mod trust;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use valise_common::config::ReceiverConfig;
+use valise_common::limits;
+use valise_common::os::layout::Role;
+use valise_common::os::{service, supervise};
+
+use arguments::{
+    Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
+    TrustCommand,
+};
+pub use error::CliError;
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    // Wrong usage ends here, with the exit status 2 that clap uses by itself.
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line; a standard error that is closed changes nothing.
+            let _ = writeln!(io::stderr(), "valise-receiver: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), CliError> {
+    let path = arguments.config;
+    let config = || read_config(&path);
+    match arguments.command {
+        Command::Run => run_both(&path),
+        Command::Receive => {
+            let config = begin_role(&config()?, Role::Receive)?;
+            crate::receive::run(&config).map_err(CliError::system)
+        }
+        Command::Release => {
+            let config = begin_role(&config()?, Role::Release)?;
+            Ok(crate::release::run(&config)?)
+        }
+        Command::Init(options) => commission::init(&config()?, &options),
+        Command::Bundle { command } => match command {
+            BundleCommand::Create(options) => commission::bundle_create(&config()?, &options),
+            BundleCommand::Void(options) => commission::bundle_void(&config()?, &options),
+            BundleCommand::Status(options) => commission::bundle_status(&config()?, &options),
+        },
+        Command::LinkKey { command: LinkKeyCommand::Retire(options) } => {
+            commission::link_key_retire(&config()?, &options)
+        }
+        Command::Trust { command } => match command {
+            TrustCommand::Check(options) => trust::check(&config()?, &options),
+            TrustCommand::Import(options) => trust::import(&config()?, &options),
+            TrustCommand::Show(options) => trust::show(&config()?, &options),
+        },
+        Command::List(options) => cables::list(&config()?, &options),
+        Command::Show(options) => cables::show(&config()?, &options),
+        Command::Gaps(options) => cables::gaps(&config()?, &options),
+        Command::Quarantine { command } => match command {
+            QuarantineCommand::List(options) => cables::quarantine_list(&config()?, &options),
+            QuarantineCommand::Show(options) => cables::quarantine_show(&config()?, &options),
+            QuarantineCommand::Recheck(options) => cables::recheck(&config()?, &options),
+            QuarantineCommand::Discard(options) => cables::discard(&config()?, &options),
+        },
+        Command::Clock { command: ClockCommand::Accept(options) } => {
+            commission::clock_accept(&config()?, &options)
+        }
+        Command::Status(options) => status::status(&config()?, &options),
+        Command::CheckConfig(options) => config::check(&config()?, &options),
+    }
+}
+
+/// Both processes, as children of this one.
+fn run_both(path: &Path) -> Result<(), CliError> {
+    let config = read_config(path)?;
+    service::init_logging("run", &config.log.level).map_err(CliError::system)?;
+    let program = std::env::current_exe().map_err(CliError::system)?;
+    let path = path.canonicalize().map_err(CliError::system)?;
+    let arguments = ["--config".into(), path.into_os_string()];
+    supervise::supervise(&program, &[Role::Receive, Role::Release], &arguments).map_err(|error| {
+        match error {
+            supervise::SuperviseError::Configuration { .. } => CliError::usage(error),
+            other => CliError::system(other),
+        }
+    })
+}
+
+/// What a daemon does before anything else.
+fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
+    supervise::follow_supervisor().map_err(CliError::system)?;
+    service::init_logging(role.as_str(), &config.log.level).map_err(CliError::system)?;
+    Ok(config.clone())
+}
+
+/// Reads the configuration. It is the operator's own file, and may be a link.
+fn read_config(path: &Path) -> Result<ReceiverConfig, CliError> {
+    let shown = path.display();
+    let usage = |error: &dyn std::fmt::Display| CliError::Usage(format!("{shown}: {error}"));
+    let file = File::open(path).map_err(|error| {
+        CliError::Usage(format!("{shown}: {error}; name the file with --config FILE"))
+    })?;
+    let mut text = String::new();
+    let most = u64::try_from(limits::CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|error| usage(&error))?;
+    if text.len() > limits::CONFIG_BYTES_MAX {
+        return Err(usage(&"too long for a configuration"));
+    }
+    ReceiverConfig::parse(&text).map_err(|error| usage(&error))
+}
+
+/// Prints a line; a reader that went away ends the command quietly.
+fn print_line(line: &str) -> Result<(), CliError> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other.map_err(CliError::system),
+    }
+}
+
+/// Prints one JSON document.
+fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    print_line(&serde_json::to_string_pretty(value).map_err(CliError::system)?)
+}

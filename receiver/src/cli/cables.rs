@@ -1,0 +1,251 @@
+//! Serials and what became of them: `list`, `show`, `gaps`, `quarantine …`.
+
+use serde_json::{Value, json};
+use valise_common::config::ReceiverConfig;
+use valise_common::ids::Serial;
+use valise_common::os::layout::{ReceiverState, Role};
+
+use super::arguments::{Discard, List, OneSerial, Shown};
+use super::request::ask_and_print;
+use super::{CliError, print_json, print_line};
+use crate::io::host::Host;
+use crate::io::register::{CableRow, Claim, Register};
+use crate::io::view::{ReceiveView, ReleaseView, set_of};
+use crate::release::requests::Ask;
+use crate::release::states::{Knowledge, StateRow, void_serials};
+
+/// All that commands know of serials: from the register, and from what both daemons show.
+pub struct Known {
+    /// What speaks of serials that nothing claimed.
+    pub knowledge: Knowledge,
+    /// What claimed its serial.
+    pub cables: Vec<CableRow>,
+    /// The view of `receive`.
+    pub receive: ReceiveView,
+}
+
+impl Known {
+    /// Reads the register and the views.
+    pub fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
+        let state = ReceiverState::new(&config.state);
+        Host::read(&state.host())?;
+        let receive = ReceiveView::read(&state.view_of(Role::Receive)).map_err(CliError::system)?;
+        let receive = receive.unwrap_or_default();
+        if !state.register().exists() {
+            return Ok(Known { knowledge: Knowledge::default(), cables: Vec::new(), receive });
+        }
+        // The view first: what it calls waiting may be claimed by the time the register is read, never the reverse.
+        let view = ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?;
+        let register = Register::open_to_read(&state.register()).map_err(CliError::system)?;
+        let claimed = register.claimed().map_err(CliError::system)?;
+        let bundles = register.bundles().map_err(CliError::system)?;
+        let cables = register.cables(None).map_err(CliError::system)?;
+        let mut knowledge = Knowledge {
+            first: bundles.iter().map(|bundle| bundle.first).min(),
+            void: void_serials(&bundles, &claimed),
+            claimed,
+            assembling: receive.assembling_set(),
+            ..Knowledge::default()
+        };
+        if let Some(view) = view {
+            knowledge.complete = set_of(&view.complete);
+            knowledge.opened = set_of(&view.opened);
+            knowledge.gaps = set_of(&view.gaps);
+            knowledge.not_sent = set_of(&view.not_sent);
+            if let Some(beacon) = &view.beacon {
+                knowledge.announced = beacon.announced();
+            }
+        }
+        Ok(Known { knowledge, cables, receive })
+    }
+
+    fn row(&self, serial: Serial) -> Option<StateRow<'_>> {
+        let outside = self.knowledge.first.is_none_or(|first| serial < first)
+            || self.knowledge.highest().is_none_or(|highest| serial > highest);
+        if outside {
+            return None;
+        }
+        self.knowledge.rows(&self.cables).find(|row| row.serial == serial)
+    }
+}
+
+/// Why a cable is held, or was destroyed: the word and the sentence.
+fn reason_of(cable: Option<&CableRow>) -> Option<String> {
+    let cable = cable?;
+    match (&cable.code, &cable.reason) {
+        (Some(code), Some(reason)) => Some(format!("{code}: {reason}")),
+        (None, Some(reason)) => Some(reason.clone()),
+        (code, None) => code.clone(),
+    }
+}
+
+/// `list`
+pub fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
+    let known = Known::read(config)?;
+    let wanted = |row: &StateRow<'_>| options.state.is_none_or(|state| row.state == state);
+    let rows = known.knowledge.rows(&known.cables).filter(wanted);
+    if options.json {
+        let rows: Vec<Value> = rows
+            .map(|row| {
+                json!({
+                    "serial": row.serial,
+                    "state": row.state.as_str(),
+                    "reason": reason_of(row.cable),
+                    "message_id": row.cable.and_then(|cable| cable.message_id),
+                })
+            })
+            .collect();
+        return print_json(&rows);
+    }
+    let mut row_count: u64 = 0;
+    for row in rows {
+        row_count = row_count.saturating_add(1);
+        let id = row.cable.and_then(|cable| cable.message_id);
+        let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let reason = reason_of(row.cable).unwrap_or_default();
+        let line = format!("{:>8}  {:<11}  {id:<32}  {reason}", row.serial, row.state);
+        print_line(line.trim_end())?;
+    }
+    if row_count == 0 {
+        print_line("no serial")?;
+    }
+    Ok(())
+}
+
+/// `show`
+pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+    let known = Known::read(config)?;
+    let serial = options.serial;
+    let Some(row) = known.row(serial) else {
+        return Err(CliError::Refused(format!(
+            "serial {serial} was not announced; see valise-receiver list"
+        )));
+    };
+    let assembling = known.receive.assembling.iter().find(|one| one.serial == serial);
+    let cable = row.cable;
+    let mailboxes: Vec<&str> = cable
+        .and_then(|cable| cable.mailboxes.as_deref())
+        .map(|names| names.split(' ').collect())
+        .unwrap_or_default();
+    let shown = json!({
+        "serial": serial,
+        "state": row.state.as_str(),
+        "reason": reason_of(cable),
+        "message_id": cable.and_then(|cable| cable.message_id),
+        "container": cable.map(|cable| cable.container),
+        "mailboxes": mailboxes,
+        "claimed": cable.map(|cable| cable.claimed_at),
+        "changed": cable.map(|cable| cable.updated_at),
+        "have_symbols": assembling.map(|one| one.have_symbols),
+        "need_symbols": assembling.map(|one| one.need_symbols),
+    });
+    if options.json {
+        return print_json(&shown);
+    }
+    print_fields(&shown)
+}
+
+/// Prints the fields of a document that hold something, one a line.
+fn print_fields(document: &Value) -> Result<(), CliError> {
+    for key in [
+        "serial", "state", "reason", "message_id", "container", "mailboxes", "claimed", "changed",
+        "have_symbols", "need_symbols", "since",
+    ] {
+        let text = match document.get(key) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(items)) if items.is_empty() => continue,
+            Some(Value::Array(items)) => {
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+            }
+            Some(other) => other.to_string(),
+        };
+        print_line(&format!("{:<13} {text}", key.replace('_', "-")))?;
+    }
+    Ok(())
+}
+
+/// `gaps`
+pub fn gaps(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    let known = Known::read(config)?;
+    let missing = known.knowledge.missing();
+    if options.json {
+        return print_json(&json!({
+            "missing": missing.iter().collect::<Vec<_>>(),
+            "ranges": missing.to_string(),
+            "settled": known.knowledge.announced.settled,
+            "highest": known.knowledge.highest(),
+        }));
+    }
+    if missing.is_empty() {
+        return print_line("nothing is missing");
+    }
+    print_line(&missing.to_string())
+}
+
+fn held(config: &ReceiverConfig) -> Result<Vec<CableRow>, CliError> {
+    let mut cables = Known::read(config)?.cables;
+    cables.retain(|cable| cable.claim == Claim::Quarantined);
+    Ok(cables)
+}
+
+fn held_json(cable: &CableRow) -> Value {
+    json!({
+        "serial": cable.serial,
+        "message_id": cable.message_id,
+        "code": cable.code,
+        "reason": cable.reason,
+        "container": cable.container,
+        "since": cable.claimed_at,
+        "checked": cable.updated_at,
+    })
+}
+
+/// `quarantine list`
+pub fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    let cables = held(config)?;
+    if options.json {
+        return print_json(&cables.iter().map(held_json).collect::<Vec<_>>());
+    }
+    if cables.is_empty() {
+        return print_line("nothing is in quarantine");
+    }
+    for cable in &cables {
+        let reason = reason_of(Some(cable)).unwrap_or_default();
+        print_line(&format!("{:>8}  {}  {reason}", cable.serial, cable.claimed_at))?;
+    }
+    Ok(())
+}
+
+/// `quarantine show`
+pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+    let serial = options.serial;
+    let Some(cable) = held(config)?.into_iter().find(|cable| cable.serial == serial) else {
+        return Err(CliError::Refused(format!(
+            "serial {serial} is not in quarantine; see valise-receiver quarantine list"
+        )));
+    };
+    if options.json {
+        return print_json(&held_json(&cable));
+    }
+    let mut shown = held_json(&cable);
+    shown["reason"] = json!(reason_of(Some(&cable)));
+    print_fields(&shown)?;
+    print_line(&format!(
+        "recheck it after a newer trust list, or destroy it: valise-receiver quarantine recheck {serial}, \
+         quarantine discard {serial} --reason TEXT"
+    ))
+}
+
+/// `quarantine recheck`
+pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+    let what = Ask::QuarantineRecheck { serial: options.serial };
+    ask_and_print(config, &what, &[], options.json)
+}
+
+/// `quarantine discard`
+pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliError> {
+    let what =
+        Ask::QuarantineDiscard { serial: options.serial, reason: options.reason.clone() };
+    ask_and_print(config, &what, &[], options.json)
+}

@@ -1,0 +1,271 @@
+//! Commissioning: the host's state, the courier's material, link keys, the clock.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::json;
+use valise_common::config::ReceiverConfig;
+use valise_common::ids::{ChannelId, Sha256Digest};
+use valise_common::limits;
+use valise_common::os::audit_log::AuditLog;
+use valise_common::os::durable::{self, read_bounded};
+use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::lock::HostLock;
+use valise_common::os::{clock, entropy, sandbox};
+use valise_common::sshsig::{KeyKind, PublicKey};
+use valise_common::trust::check_administrators;
+
+use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
+use super::request::{ask, ask_and_print};
+use super::{CliError, print_json, print_line};
+use crate::io::bundle_store::{BUNDLE_FILE, BundlePlan, STATEMENT_FILE};
+use crate::io::host::Host;
+use crate::io::publish::Groups;
+use crate::io::register::{BundleState, Register};
+use crate::io::view::ReleaseView;
+use crate::release::requests::{Ask, BundleMade};
+use crate::release::{Release, ReleaseError};
+
+/// `init`
+pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
+    let administrators = read_administrators(options)?;
+    let state = ReceiverState::new(&config.state);
+    let shown = state.root().display();
+    if fs::symlink_metadata(state.host()).is_ok() {
+        return Err(CliError::Refused(format!(
+            "{} exists: this host is commissioned already, and nothing was changed",
+            state.host().display()
+        )));
+    }
+    sandbox::protect_memory().map_err(CliError::system)?;
+    fs::create_dir_all(state.root())
+        .and_then(|()| state.create_all())
+        .map_err(|error| CliError::System(format!("{shown}: {error}")))?;
+    let _lock = HostLock::try_take(&state.lock(Role::Release))
+        .map_err(CliError::system)?
+        .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
+    let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
+    let mut keys = BTreeMap::new();
+    for role in [Role::Receive, Role::Release] {
+        let origin = format!("valise/{channel}/{role}");
+        let (mut log, key) =
+            AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(|error| {
+                CliError::System(format!(
+                    "{error}; after an init that was cut short, move {} away and init again",
+                    state.audit().display()
+                ))
+            })?;
+        let fields =
+            [("channel", json!(channel)), ("administrators", json!(administrators.len()))];
+        log.append(clock::utc_now(), "init", &fields);
+        log.commit().map_err(CliError::system)?;
+        keys.insert(role.as_str(), key.to_hex().to_string());
+    }
+    // The host's file comes last: with it the host is commissioned.
+    Host { channel, administrators }.write_new(&state.tmp(Role::Release), &state.host())?;
+    if options.json {
+        return print_json(&json!({
+            "channel": channel, "state": shown.to_string(), "audit_keys": keys,
+        }));
+    }
+    print_line(&format!("commissioned in {shown}, channel {channel}"))?;
+    print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
+    for (role, key) in &keys {
+        print_line(&format!("  {role}: {key}"))?;
+    }
+    print_line("next: valise-receiver bundle create --slots N --out DIR, then trust import")
+}
+
+fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
+    let mut administrators = Vec::new();
+    for path in &options.administrators {
+        let shown = path.display();
+        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX).map_err(CliError::usage)?;
+        let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
+            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+        if key.kind() == KeyKind::Ed25519 {
+            eprintln!(
+                "valise-receiver: warning: {shown} is a software key; whoever copies its file is an administrator"
+            );
+        }
+        administrators.push(key);
+    }
+    check_administrators(&administrators).map_err(CliError::refused)?;
+    Ok(administrators)
+}
+
+/// Opens the host in this process, if no daemon has it.
+pub fn open_here(config: &ReceiverConfig) -> Result<Option<Release>, CliError> {
+    let state = ReceiverState::new(&config.state);
+    let groups = Groups::look_up(&config.mailboxes)?;
+    sandbox::protect_memory().map_err(CliError::system)?;
+    match Release::open(config.clone(), state, groups) {
+        Ok(here) => Ok(Some(here)),
+        Err(ReleaseError::Running(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `bundle create`
+pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<(), CliError> {
+    let out = &options.out;
+    fs::create_dir_all(out)
+        .map_err(|error| CliError::System(format!("{}: {error}", out.display())))?;
+    for name in [BUNDLE_FILE, STATEMENT_FILE] {
+        if fs::symlink_metadata(out.join(name)).is_ok() {
+            return Err(CliError::Refused(format!(
+                "{} exists; name another folder, one for each bundle",
+                out.join(name).display()
+            )));
+        }
+    }
+    let (plan, sha256) = match open_here(config)? {
+        Some(mut here) => {
+            let plan = here
+                .plan_bundle(options.slots, options.replaces)?
+                .map_err(CliError::Refused)?;
+            let sha256 = make_here(&mut here, &plan, out)?;
+            let BundlePlan { bundle, first, count, link_key, .. } = plan;
+            let folder = out.clone();
+            (BundleMade { bundle, first, count, link_key, sha256, folder }, sha256)
+        }
+        None => {
+            let what = Ask::BundleCreate { slots: options.slots, replaces: options.replaces };
+            let made: BundleMade =
+                serde_json::from_str(&ask(config, &what, &[])?).map_err(CliError::system)?;
+            let from = ReceiverState::new(&config.state).root().join(&made.folder);
+            fetch(&from, out).map_err(|error| {
+                CliError::System(format!(
+                    "bundle {} is made, but its files stay in {}: {error}",
+                    made.bundle,
+                    from.display()
+                ))
+            })?;
+            let sha256 = made.sha256;
+            (made, sha256)
+        }
+    };
+    if options.json {
+        return print_json(&json!({
+            "bundle": plan.bundle, "first": plan.first, "count": plan.count,
+            "link_key": plan.link_key, "sha256": sha256, "out": out.display().to_string(),
+        }));
+    }
+    let shown = out.display();
+    print_line(&format!(
+        "bundle {}: {} slots from serial {}, link key {}, in {shown}",
+        plan.bundle, plan.count, plan.first, plan.link_key
+    ))?;
+    print_line(&format!(
+        "two administrators sign it: ssh-keygen -Y sign -n bundle@valise -f KEY {shown}/{STATEMENT_FILE}"
+    ))?;
+    print_line(&format!(
+        "and rename the signatures to {STATEMENT_FILE}.1.sig and {STATEMENT_FILE}.2.sig; \
+         the folder is secret, and destroyed when the sender has imported it"
+    ))
+}
+
+/// Makes the bundle in a folder beside the files' own place, and shows them when everything else is in force.
+fn make_here(
+    here: &mut Release,
+    plan: &BundlePlan,
+    out: &Path,
+) -> Result<Sha256Digest, CliError> {
+    let staged = out.join(format!(".{}.new", plan.bundle));
+    let told = |error: io::Error| CliError::System(format!("{}: {error}", out.display()));
+    durable::remove_any(&staged).map_err(told)?;
+    durable::make_dir(&staged, 0o700).map_err(told)?;
+    let uid = nix::unistd::getuid().as_raw();
+    let made = here.make_bundle(plan, &staged, uid);
+    if made.is_err() {
+        // Whatever was written of it is of no use to anybody.
+        let _ = durable::remove_any(&staged);
+    }
+    let sha256 = made?;
+    for name in [BUNDLE_FILE, STATEMENT_FILE] {
+        durable::rename_new(&staged.join(name), &out.join(name)).map_err(told)?;
+    }
+    durable::remove_any(&staged).map_err(told)?;
+    durable::sync_dir(out).map_err(told)?;
+    Ok(sha256)
+}
+
+/// Moves the courier's files from where the daemon left them, across file systems if need be.
+fn fetch(from: &Path, out: &Path) -> io::Result<()> {
+    for name in [BUNDLE_FILE, STATEMENT_FILE] {
+        let (source, dest) = (from.join(name), out.join(name));
+        match durable::rename_new(&source, &dest) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let mut copy = durable::StagedFile::create(out)?;
+                io::copy(&mut fs::File::open(&source)?, &mut copy)?;
+                copy.finish()?.publish(&dest)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    durable::sync_dir(out)?;
+    durable::remove_any(from)
+}
+
+/// `bundle void`
+pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), CliError> {
+    let what = Ask::BundleVoid { bundle: options.bundle, reason: options.reason.clone() };
+    ask_and_print(config, &what, &[], options.json)
+}
+
+/// `bundle status`
+pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
+    let bundles = match Register::open_to_read(&state.register()) {
+        Ok(register) => register.bundles().map_err(CliError::system)?,
+        // No bundle was ever made.
+        Err(_) if !state.register().exists() => Vec::new(),
+        Err(error) => return Err(CliError::system(error)),
+    };
+    let view = ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?;
+    let highest = view.map_or(0, |view| view.counts.highest);
+    let left = |first: u64, last: u64| last.saturating_sub(highest.max(first.saturating_sub(1)));
+    let rows: Vec<_> = bundles
+        .iter()
+        .map(|row| {
+            let void = row.state == BundleState::Void;
+            let left = if void { 0 } else { left(row.first.get(), row.last.get()) };
+            json!({
+                "bundle": row.bundle, "first": row.first, "last": row.last, "count": row.count,
+                "link_key": row.link_key, "void": void, "left": left,
+            })
+        })
+        .collect();
+    if options.json {
+        return print_json(&rows);
+    }
+    if rows.is_empty() {
+        return print_line("no bundle yet; run valise-receiver bundle create");
+    }
+    for (row, shown) in bundles.iter().zip(&rows) {
+        let left = if row.state == BundleState::Void {
+            "void".to_owned()
+        } else {
+            format!("{} of {} slots left", shown["left"], row.count)
+        };
+        print_line(&format!(
+            "bundle {}: serials {} to {}, link key {}, {left}",
+            row.bundle, row.first, row.last, row.link_key
+        ))?;
+    }
+    Ok(())
+}
+
+/// `link-key retire`
+pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Result<(), CliError> {
+    ask_and_print(config, &Ask::LinkKeyRetire { link_key: options.link_key }, &[], options.json)
+}
+
+/// `clock accept`
+pub fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    ask_and_print(config, &Ask::ClockAccept {}, &[], options.json)
+}

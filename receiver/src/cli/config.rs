@@ -1,0 +1,80 @@
+//! `check-config`: what the configuration means, and what this host has against it.
+
+use serde_json::json;
+use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::os::layout::ReceiverState;
+
+use super::arguments::Shown;
+use super::{CliError, print_json, print_line};
+use crate::io::host::{Host, HostError};
+use crate::io::publish::Groups;
+
+/// `check-config`
+pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    // An unknown group is a wrong configuration.
+    Groups::look_up(&config.mailboxes)?;
+    let state = ReceiverState::new(&config.state);
+    let commissioned = match Host::read(&state.host()) {
+        Ok(host) => Some(host.channel),
+        Err(HostError::Absent) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let link = &config.link;
+    let from = match link.kind {
+        LinkKind::Udp => link.listen.map(|address| format!("UDP datagrams to {address}")),
+        LinkKind::Serial => link
+            .device
+            .as_ref()
+            .map(|device| format!("the serial line {} at {} baud", device.display(), link.baud)),
+    };
+    let lines = [
+        format!("state       everything is below {}", config.state.display()),
+        match commissioned {
+            Some(channel) => format!("channel     {channel}"),
+            None => "channel     none yet: run valise-receiver init".to_owned(),
+        },
+        format!("link        {}", from.unwrap_or_default()),
+        format!("datagrams   {} bytes; the sender must send the same", link_datagram_bytes(config)),
+        format!("buffer      {} are asked of the kernel for datagrams", link.socket_buffer),
+        format!("memory      {} for containers that are being collected", config.memory.assembly),
+        format!("spool       {} at most for containers on disk", config.spool.bytes_max),
+        format!("pickup      an alarm when a cable is not fetched for {}", config.release.pickup_alarm),
+        format!("silence     an alarm when no datagram verified for {}", config.release.silence_alarm),
+        match config.alarm.command.first() {
+            Some(program) => format!("alarm       each new one runs {program}"),
+            None => "alarm       no command; see valise-receiver status --check".to_owned(),
+        },
+        format!("log         {} and above", config.log.level),
+    ];
+    if options.json {
+        let mailboxes: serde_json::Map<String, serde_json::Value> = config
+            .mailboxes
+            .iter()
+            .map(|(mailbox, group)| (mailbox.to_string(), json!(group)))
+            .collect();
+        return print_json(&json!({
+            "state": config.state.display().to_string(),
+            "channel": commissioned,
+            "listen": link.listen.map(|address| address.to_string()),
+            "device": link.device.as_ref().map(|device| device.display().to_string()),
+            "datagram_bytes": link_datagram_bytes(config),
+            "socket_buffer": link.socket_buffer.0,
+            "assembly_bytes": config.memory.assembly.0,
+            "spool_bytes_max": config.spool.bytes_max.0,
+            "pickup_alarm_s": config.release.pickup_alarm.as_s(),
+            "silence_alarm_s": config.release.silence_alarm.as_s(),
+            "alarm_command": config.alarm.command,
+            "mailboxes": mailboxes,
+            "log_level": config.log.level,
+        }));
+    }
+    lines.iter().try_for_each(|line| print_line(line))?;
+    for (mailbox, group) in &config.mailboxes {
+        print_line(&format!("mailbox     {mailbox} is fetched by group {group}"))?;
+    }
+    Ok(())
+}
+
+fn link_datagram_bytes(config: &ReceiverConfig) -> u16 {
+    config.datagram_bytes()
+}

@@ -1,0 +1,59 @@
+//! A command's end of a request.
+
+use std::path::PathBuf;
+
+use valise_common::config::ReceiverConfig;
+use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::request::{Answer, Request};
+
+use super::CliError;
+use crate::io::host::{Host, HostError};
+use crate::release::requests::Ask;
+
+/// Asks `release`, and waits for its answer.
+pub fn ask(
+    config: &ReceiverConfig,
+    what: &Ask,
+    files: &[(String, PathBuf)],
+) -> Result<String, CliError> {
+    let state = ReceiverState::new(&config.state);
+    if let Err(error @ HostError::Absent) = Host::read(&state.host()) {
+        return Err(error.into());
+    }
+    let mut request = Request::new(&state.requests()).map_err(CliError::system)?;
+    for (name, path) in files {
+        request.add_path(name, path).map_err(CliError::system)?;
+    }
+    let text = toml::to_string(what).map_err(CliError::system)?;
+    let placed = request.place(&text).map_err(CliError::system)?;
+    let name = placed.name().to_owned();
+    match placed.wait(None, &state.lock(Role::Release)).map_err(CliError::system)? {
+        Answer::Accepted(text) => Ok(text),
+        Answer::Refused(reason) => Err(CliError::Refused(reason)),
+        Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
+            "release does not run; the request waits as {} and is answered when it does \
+             (start it with valise-receiver run)",
+            state.requests().join(name).display()
+        ))),
+    }
+}
+
+/// Asks, and prints the answer.
+pub fn ask_and_print(
+    config: &ReceiverConfig,
+    what: &Ask,
+    files: &[(String, PathBuf)],
+    json: bool,
+) -> Result<(), CliError> {
+    let answer = ask(config, what, files)?;
+    print_answer(&answer, json)
+}
+
+/// Prints an answer.
+pub fn print_answer(answer: &str, json: bool) -> Result<(), CliError> {
+    if json {
+        super::print_json(&serde_json::json!({ "answer": answer }))
+    } else {
+        super::print_line(answer)
+    }
+}

@@ -1,0 +1,193 @@
+//! `status`: health at a glance, for a person, a script, or a monitor.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use valise_common::config::ReceiverConfig;
+use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::lock::HostLock;
+use valise_common::os::watch::{DirWatch, Notice};
+
+use super::arguments::Status;
+use super::{CliError, print_line};
+use crate::io::host::Host;
+use crate::io::view::{AlarmView, ReceiveView, ReleaseView};
+
+/// What `status` shows.
+struct Health {
+    receive_runs: bool,
+    release_runs: bool,
+    receive: Option<ReceiveView>,
+    release: Option<ReleaseView>,
+}
+
+/// `status`
+pub fn status(config: &ReceiverConfig, options: &Status) -> Result<(), CliError> {
+    let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
+    if options.follow {
+        return follow(&state, options);
+    }
+    let health = Health::read(&state)?;
+    if options.check {
+        return check(&health, options);
+    }
+    print(&health, options)
+}
+
+/// One line an alarm; any makes the exit status 1.
+fn check(health: &Health, options: &Status) -> Result<(), CliError> {
+    let alarms = health.alarms();
+    if options.json {
+        print_line(&json!(alarms).to_string())?;
+    } else {
+        for (code, text) in &alarms {
+            print_line(&format!("{code}: {text}"))?;
+        }
+    }
+    match alarms.len() {
+        0 => Ok(()),
+        1 => Err(CliError::refused("1 alarm; each line above says what to do")),
+        count => Err(CliError::Refused(format!("{count} alarms; each line above says what to do"))),
+    }
+}
+
+/// Shows it anew whenever a daemon rewrites its view, until the reader goes away.
+fn follow(state: &ReceiverState, options: &Status) -> Result<(), CliError> {
+    let mut watch = DirWatch::new().map_err(CliError::system)?;
+    watch.add(&state.view(), Notice::Arrivals).map_err(CliError::system)?;
+    let mut last = None;
+    loop {
+        let health = Health::read(state)?;
+        let shown = health.shown();
+        if last.as_ref() != Some(&shown) {
+            print(&health, options)?;
+            last = Some(shown);
+        }
+        // A daemon that ends rewrites nothing: look at the locks now and then.
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(2_000_u16)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(CliError::system(errno)),
+        }
+        watch.drain().map_err(CliError::system)?;
+    }
+}
+
+impl Health {
+    fn read(state: &ReceiverState) -> Result<Health, CliError> {
+        let runs = |role| HostLock::is_held(&state.lock(role)).map_err(CliError::system);
+        Ok(Health {
+            receive_runs: runs(Role::Receive)?,
+            release_runs: runs(Role::Release)?,
+            receive: ReceiveView::read(&state.view_of(Role::Receive)).map_err(CliError::system)?,
+            release: ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?,
+        })
+    }
+
+    fn alarms(&self) -> Vec<(String, String)> {
+        let mut alarms = Vec::new();
+        for (runs, role) in [(self.receive_runs, "receive"), (self.release_runs, "release")] {
+            if !runs {
+                let text = format!("{role} does not run; start it with valise-receiver run");
+                alarms.push((format!("{role}-stopped"), text));
+            }
+        }
+        let release = self.release.iter().flat_map(|view| &view.alarms);
+        alarms.extend(release.map(|AlarmView { code, text, .. }| (code.clone(), text.clone())));
+        alarms
+    }
+
+    /// Everything, without what changes by itself every second.
+    fn shown(&self) -> Value {
+        let mut release = json!(self.release);
+        for key in ["time", "now"] {
+            if let Some(view) = release.as_object_mut() {
+                view.remove(key);
+            }
+        }
+        let mut receive = json!(self.receive);
+        if let Some(view) = receive.as_object_mut() {
+            view.remove("time");
+        }
+        json!({ "receive_runs": self.receive_runs, "release_runs": self.release_runs,
+                "receive": receive, "release": release })
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "receive": { "runs": self.receive_runs, "view": self.receive },
+            "release": { "runs": self.release_runs, "view": self.release },
+            "alarms": self
+                .alarms()
+                .into_iter()
+                .map(|(code, text)| json!({ "code": code, "text": text }))
+                .collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn print(health: &Health, options: &Status) -> Result<(), CliError> {
+    if options.json {
+        // One document a line, so that a reader of `--follow` can tell them apart.
+        return print_line(&health.document().to_string());
+    }
+    let word = |runs| if runs { "runs" } else { "does not run" };
+    print_line(&format!(
+        "receive {} · release {}",
+        word(health.receive_runs),
+        word(health.release_runs)
+    ))?;
+    if let Some(view) = &health.release {
+        print_release(view)?;
+    }
+    if let Some(view) = &health.receive {
+        for one in view.assembling.iter().take(10) {
+            print_line(&format!(
+                "serial {}: {} of {} symbols",
+                one.serial, one.have_symbols, one.need_symbols
+            ))?;
+        }
+        if let Some(last) = view.last_datagram_at() {
+            print_line(&format!("last datagram at {last}"))?;
+        }
+    }
+    let alarms = health.alarms();
+    if alarms.is_empty() {
+        return print_line("no alarm");
+    }
+    for (code, text) in alarms {
+        print_line(&format!("ALARM {code}: {text}"))?;
+    }
+    Ok(())
+}
+
+fn print_release(view: &ReleaseView) -> Result<(), CliError> {
+    let counts = &view.counts;
+    print_line(&format!("channel {}", view.channel))?;
+    print_line(&format!(
+        "serials up to {}: {} decided, {} in quarantine, {} missing, {} waiting",
+        counts.highest, counts.claimed, counts.quarantined, counts.missing, counts.complete
+    ))?;
+    match view.trust_version {
+        Some(version) if view.software_keys => print_line(&format!(
+            "trust list {version}, which lets software keys approve: for harnesses only"
+        ))?,
+        Some(version) => print_line(&format!("trust list {version}"))?,
+        None => print_line("no trust list")?,
+    }
+    for bundle in &view.bundles {
+        let left = match bundle.void {
+            true => "void".to_owned(),
+            false => format!("{} of {} slots left", bundle.left, bundle.count),
+        };
+        print_line(&format!("bundle {}: {left}", bundle.bundle))?;
+    }
+    let counters = &view.counters;
+    print_line(&format!(
+        "since the start: {} released, {} quarantined, {} did not open, {} second containers",
+        counters.released, counters.quarantined, counters.unopened, counters.second_containers
+    ))
+}
