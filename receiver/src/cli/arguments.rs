@@ -12,7 +12,12 @@ use crate::release::states::State;
 #[command(name = "valise-receiver", version, arg_required_else_help = true)]
 pub struct Arguments {
     /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/valise/receiver.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/valise/receiver.toml"
+    )]
     pub config: PathBuf,
     /// What to do.
     #[command(subcommand)]
@@ -292,7 +297,10 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         fn visit(command: &clap::Command) {
             if command.has_subcommands() {
-                command.get_subcommands().filter(|one| one.get_name() != "help").for_each(visit);
+                command
+                    .get_subcommands()
+                    .filter(|one| one.get_name() != "help")
+                    .for_each(visit);
             } else {
                 let example = command.get_after_help().map(ToString::to_string);
                 assert!(

@@ -32,7 +32,11 @@ impl Known {
         let receive = ReceiveView::read(&state.view_of(Role::Receive)).map_err(CliError::system)?;
         let receive = receive.unwrap_or_default();
         if !state.register().exists() {
-            return Ok(Known { knowledge: Knowledge::default(), cables: Vec::new(), receive });
+            return Ok(Known {
+                knowledge: Knowledge::default(),
+                cables: Vec::new(),
+                receive,
+            });
         }
         // The view first: what it calls waiting may be claimed by the time the register is read, never the reverse.
         let view = ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?;
@@ -56,16 +60,25 @@ impl Known {
                 knowledge.announced = beacon.announced();
             }
         }
-        Ok(Known { knowledge, cables, receive })
+        Ok(Known {
+            knowledge,
+            cables,
+            receive,
+        })
     }
 
     fn row(&self, serial: Serial) -> Option<StateRow<'_>> {
         let outside = self.knowledge.first.is_none_or(|first| serial < first)
-            || self.knowledge.highest().is_none_or(|highest| serial > highest);
+            || self
+                .knowledge
+                .highest()
+                .is_none_or(|highest| serial > highest);
         if outside {
             return None;
         }
-        self.knowledge.rows(&self.cables).find(|row| row.serial == serial)
+        self.knowledge
+            .rows(&self.cables)
+            .find(|row| row.serial == serial)
     }
 }
 
@@ -121,7 +134,11 @@ pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError
             "serial {serial} was not announced; see valise-receiver list"
         )));
     };
-    let assembling = known.receive.assembling.iter().find(|one| one.serial == serial);
+    let assembling = known
+        .receive
+        .assembling
+        .iter()
+        .find(|one| one.serial == serial);
     let cable = row.cable;
     let mailboxes: Vec<&str> = cable
         .and_then(|cable| cable.mailboxes.as_deref())
@@ -148,16 +165,27 @@ pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError
 /// Prints the fields of a document that hold something, one a line.
 fn print_fields(document: &Value) -> Result<(), CliError> {
     for key in [
-        "serial", "state", "reason", "message_id", "container", "mailboxes", "claimed", "changed",
-        "have_symbols", "need_symbols", "since",
+        "serial",
+        "state",
+        "reason",
+        "message_id",
+        "container",
+        "mailboxes",
+        "claimed",
+        "changed",
+        "have_symbols",
+        "need_symbols",
+        "since",
     ] {
         let text = match document.get(key) {
             None | Some(Value::Null) => continue,
             Some(Value::String(text)) => text.clone(),
             Some(Value::Array(items)) if items.is_empty() => continue,
-            Some(Value::Array(items)) => {
-                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-            }
+            Some(Value::Array(items)) => items
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(" "),
             Some(other) => other.to_string(),
         };
         print_line(&format!("{:<13} {text}", key.replace('_', "-")))?;
@@ -212,7 +240,10 @@ pub fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), C
     }
     for cable in &cables {
         let reason = reason_of(Some(cable)).unwrap_or_default();
-        print_line(&format!("{:>8}  {}  {reason}", cable.serial, cable.claimed_at))?;
+        print_line(&format!(
+            "{:>8}  {}  {reason}",
+            cable.serial, cable.claimed_at
+        ))?;
     }
     Ok(())
 }
@@ -220,7 +251,10 @@ pub fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), C
 /// `quarantine show`
 pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
     let serial = options.serial;
-    let Some(cable) = held(config)?.into_iter().find(|cable| cable.serial == serial) else {
+    let Some(cable) = held(config)?
+        .into_iter()
+        .find(|cable| cable.serial == serial)
+    else {
         return Err(CliError::Refused(format!(
             "serial {serial} is not in quarantine; see valise-receiver quarantine list"
         )));
@@ -239,13 +273,17 @@ pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(
 
 /// `quarantine recheck`
 pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
-    let what = Ask::QuarantineRecheck { serial: options.serial };
+    let what = Ask::QuarantineRecheck {
+        serial: options.serial,
+    };
     ask_and_print(config, &what, &[], options.json)
 }
 
 /// `quarantine discard`
 pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliError> {
-    let what =
-        Ask::QuarantineDiscard { serial: options.serial, reason: options.reason.clone() };
+    let what = Ask::QuarantineDiscard {
+        serial: options.serial,
+        reason: options.reason.clone(),
+    };
     ask_and_print(config, &what, &[], options.json)
 }

@@ -57,14 +57,20 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
                     state.audit().display()
                 ))
             })?;
-        let fields =
-            [("channel", json!(channel)), ("administrators", json!(administrators.len()))];
+        let fields = [
+            ("channel", json!(channel)),
+            ("administrators", json!(administrators.len())),
+        ];
         log.append(clock::utc_now(), "init", &fields);
         log.commit().map_err(CliError::system)?;
         keys.insert(role.as_str(), key.to_hex().to_string());
     }
     // The host's file comes last: with it the host is commissioned.
-    Host { channel, administrators }.write_new(&state.tmp(Role::Release), &state.host())?;
+    Host {
+        channel,
+        administrators,
+    }
+    .write_new(&state.tmp(Role::Release), &state.host())?;
     if options.json {
         return print_json(&json!({
             "channel": channel, "state": shown.to_string(), "audit_keys": keys,
@@ -127,12 +133,31 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
                 .plan_bundle(options.slots, options.replaces)?
                 .map_err(CliError::Refused)?;
             let sha256 = make_here(&mut here, &plan, out)?;
-            let BundlePlan { bundle, first, count, link_key, .. } = plan;
+            let BundlePlan {
+                bundle,
+                first,
+                count,
+                link_key,
+                ..
+            } = plan;
             let folder = out.clone();
-            (BundleMade { bundle, first, count, link_key, sha256, folder }, sha256)
+            (
+                BundleMade {
+                    bundle,
+                    first,
+                    count,
+                    link_key,
+                    sha256,
+                    folder,
+                },
+                sha256,
+            )
         }
         None => {
-            let what = Ask::BundleCreate { slots: options.slots, replaces: options.replaces };
+            let what = Ask::BundleCreate {
+                slots: options.slots,
+                replaces: options.replaces,
+            };
             let made: BundleMade =
                 serde_json::from_str(&ask(config, &what, &[])?).map_err(CliError::system)?;
             let from = ReceiverState::new(&config.state).root().join(&made.folder);
@@ -168,11 +193,7 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
 }
 
 /// Makes the bundle in a folder beside the files' own place, and shows them when everything else is in force.
-fn make_here(
-    here: &mut Release,
-    plan: &BundlePlan,
-    out: &Path,
-) -> Result<Sha256Digest, CliError> {
+fn make_here(here: &mut Release, plan: &BundlePlan, out: &Path) -> Result<Sha256Digest, CliError> {
     let staged = out.join(format!(".{}.new", plan.bundle));
     let told = |error: io::Error| CliError::System(format!("{}: {error}", out.display()));
     durable::remove_any(&staged).map_err(told)?;
@@ -212,7 +233,10 @@ fn fetch(from: &Path, out: &Path) -> io::Result<()> {
 
 /// `bundle void`
 pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), CliError> {
-    let what = Ask::BundleVoid { bundle: options.bundle, reason: options.reason.clone() };
+    let what = Ask::BundleVoid {
+        bundle: options.bundle,
+        reason: options.reason.clone(),
+    };
     ask_and_print(config, &what, &[], options.json)
 }
 
@@ -233,7 +257,11 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
         .iter()
         .map(|row| {
             let void = row.state == BundleState::Void;
-            let left = if void { 0 } else { left(row.first.get(), row.last.get()) };
+            let left = if void {
+                0
+            } else {
+                left(row.first.get(), row.last.get())
+            };
             json!({
                 "bundle": row.bundle, "first": row.first, "last": row.last, "count": row.count,
                 "link_key": row.link_key, "void": void, "left": left,
@@ -262,7 +290,14 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
 
 /// `link-key retire`
 pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Result<(), CliError> {
-    ask_and_print(config, &Ask::LinkKeyRetire { link_key: options.link_key }, &[], options.json)
+    ask_and_print(
+        config,
+        &Ask::LinkKeyRetire {
+            link_key: options.link_key,
+        },
+        &[],
+        options.json,
+    )
 }
 
 /// `clock accept`

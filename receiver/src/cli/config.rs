@@ -21,7 +21,9 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     };
     let link = &config.link;
     let from = match link.kind {
-        LinkKind::Udp => link.listen.map(|address| format!("UDP datagrams to {address}")),
+        LinkKind::Udp => link
+            .listen
+            .map(|address| format!("UDP datagrams to {address}")),
         LinkKind::Serial => link
             .device
             .as_ref()
@@ -34,12 +36,30 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             None => "channel     none yet: run valise-receiver init".to_owned(),
         },
         format!("link        {}", from.unwrap_or_default()),
-        format!("datagrams   {} bytes; the sender must send the same", link_datagram_bytes(config)),
-        format!("buffer      {} are asked of the kernel for datagrams", link.socket_buffer),
-        format!("memory      {} for containers that are being collected", config.memory.assembly),
-        format!("spool       {} at most for containers on disk", config.spool.bytes_max),
-        format!("pickup      an alarm when a cable is not fetched for {}", config.release.pickup_alarm),
-        format!("silence     an alarm when no datagram verified for {}", config.release.silence_alarm),
+        format!(
+            "datagrams   {} bytes; the sender must send the same",
+            link_datagram_bytes(config)
+        ),
+        format!(
+            "buffer      {} are asked of the kernel for datagrams",
+            link.socket_buffer
+        ),
+        format!(
+            "memory      {} for containers that are being collected",
+            config.memory.assembly
+        ),
+        format!(
+            "spool       {} at most for containers on disk",
+            config.spool.bytes_max
+        ),
+        format!(
+            "pickup      an alarm when a cable is not fetched for {}",
+            config.release.pickup_alarm
+        ),
+        format!(
+            "silence     an alarm when no datagram verified for {}",
+            config.release.silence_alarm
+        ),
         match config.alarm.command.first() {
             Some(program) => format!("alarm       each new one runs {program}"),
             None => "alarm       no command; see valise-receiver status --check".to_owned(),
@@ -70,7 +90,9 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     }
     lines.iter().try_for_each(|line| print_line(line))?;
     for (mailbox, group) in &config.mailboxes {
-        print_line(&format!("mailbox     {mailbox} is fetched by group {group}"))?;
+        print_line(&format!(
+            "mailbox     {mailbox} is fetched by group {group}"
+        ))?;
     }
     Ok(())
 }

@@ -89,7 +89,10 @@ mod tests {
             (ReleaseError::Host(HostError::Absent).into(), 2),
             (HostError::Damaged("x".to_owned()).into(), 3),
         ] {
-            assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", ExitCode::from(code)));
+            assert_eq!(
+                format!("{:?}", error.exit_code()),
+                format!("{:?}", ExitCode::from(code))
+            );
         }
     }
 }

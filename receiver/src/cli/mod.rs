@@ -59,9 +59,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             BundleCommand::Void(options) => commission::bundle_void(&config()?, &options),
             BundleCommand::Status(options) => commission::bundle_status(&config()?, &options),
         },
-        Command::LinkKey { command: LinkKeyCommand::Retire(options) } => {
-            commission::link_key_retire(&config()?, &options)
-        }
+        Command::LinkKey {
+            command: LinkKeyCommand::Retire(options),
+        } => commission::link_key_retire(&config()?, &options),
         Command::Trust { command } => match command {
             TrustCommand::Check(options) => trust::check(&config()?, &options),
             TrustCommand::Import(options) => trust::import(&config()?, &options),
@@ -76,9 +76,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             QuarantineCommand::Recheck(options) => cables::recheck(&config()?, &options),
             QuarantineCommand::Discard(options) => cables::discard(&config()?, &options),
         },
-        Command::Clock { command: ClockCommand::Accept(options) } => {
-            commission::clock_accept(&config()?, &options)
-        }
+        Command::Clock {
+            command: ClockCommand::Accept(options),
+        } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => status::status(&config()?, &options),
         Command::CheckConfig(options) => config::check(&config()?, &options),
     }
@@ -111,11 +111,15 @@ fn read_config(path: &Path) -> Result<ReceiverConfig, CliError> {
     let shown = path.display();
     let usage = |error: &dyn std::fmt::Display| CliError::Usage(format!("{shown}: {error}"));
     let file = File::open(path).map_err(|error| {
-        CliError::Usage(format!("{shown}: {error}; name the file with --config FILE"))
+        CliError::Usage(format!(
+            "{shown}: {error}; name the file with --config FILE"
+        ))
     })?;
     let mut text = String::new();
     let most = u64::try_from(limits::CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|error| usage(&error))?;
+    file.take(most.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| usage(&error))?;
     if text.len() > limits::CONFIG_BYTES_MAX {
         return Err(usage(&"too long for a configuration"));
     }

@@ -27,7 +27,10 @@ pub fn ask(
     let text = toml::to_string(what).map_err(CliError::system)?;
     let placed = request.place(&text).map_err(CliError::system)?;
     let name = placed.name().to_owned();
-    match placed.wait(None, &state.lock(Role::Release)).map_err(CliError::system)? {
+    match placed
+        .wait(None, &state.lock(Role::Release))
+        .map_err(CliError::system)?
+    {
         Answer::Accepted(text) => Ok(text),
         Answer::Refused(reason) => Err(CliError::Refused(reason)),
         Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(

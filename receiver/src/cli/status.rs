@@ -49,15 +49,21 @@ fn check(health: &Health, options: &Status) -> Result<(), CliError> {
     }
     match alarms.len() {
         0 => Ok(()),
-        1 => Err(CliError::refused("1 alarm; each line above says what to do")),
-        count => Err(CliError::Refused(format!("{count} alarms; each line above says what to do"))),
+        1 => Err(CliError::refused(
+            "1 alarm; each line above says what to do",
+        )),
+        count => Err(CliError::Refused(format!(
+            "{count} alarms; each line above says what to do"
+        ))),
     }
 }
 
 /// Shows it anew whenever a daemon rewrites its view, until the reader goes away.
 fn follow(state: &ReceiverState, options: &Status) -> Result<(), CliError> {
     let mut watch = DirWatch::new().map_err(CliError::system)?;
-    watch.add(&state.view(), Notice::Arrivals).map_err(CliError::system)?;
+    watch
+        .add(&state.view(), Notice::Arrivals)
+        .map_err(CliError::system)?;
     let mut last = None;
     loop {
         let health = Health::read(state)?;
@@ -89,7 +95,10 @@ impl Health {
 
     fn alarms(&self) -> Vec<(String, String)> {
         let mut alarms = Vec::new();
-        for (runs, role) in [(self.receive_runs, "receive"), (self.release_runs, "release")] {
+        for (runs, role) in [
+            (self.receive_runs, "receive"),
+            (self.release_runs, "release"),
+        ] {
             if !runs {
                 let text = format!("{role} does not run; start it with valise-receiver run");
                 alarms.push((format!("{role}-stopped"), text));

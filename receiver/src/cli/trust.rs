@@ -30,7 +30,10 @@ pub fn check(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErro
     let held = trust_store::show(&state).map_err(told)?;
     let held_list = held.as_ref().map(|held| &*held.list);
     let against = match &host {
-        Some(host) => offered.check(host, held_list).err().map(|error| error.to_string()),
+        Some(host) => offered
+            .check(host, held_list)
+            .err()
+            .map(|error| error.to_string()),
         None => Some("this host is not commissioned, so that nobody can say who signs".to_owned()),
     };
     let differs = held_list.map(|held| difference(held, &offered.list));
@@ -52,7 +55,9 @@ pub fn check(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErro
         Some(lines) if lines.is_empty() => print_line("It means the same as the list in force.")?,
         Some(lines) => {
             print_line("Against the list in force:")?;
-            lines.iter().try_for_each(|line| print_line(&format!("  {line}")))?;
+            lines
+                .iter()
+                .try_for_each(|line| print_line(&format!("  {line}")))?;
         }
     }
     match against {
@@ -62,8 +67,12 @@ pub fn check(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErro
 }
 
 fn print_list(list: &TrustList, warnings: &[String]) -> Result<(), CliError> {
-    list.explain().iter().try_for_each(|line| print_line(line))?;
-    warnings.iter().try_for_each(|line| print_line(&format!("Warning: {line}")))
+    list.explain()
+        .iter()
+        .try_for_each(|line| print_line(line))?;
+    warnings
+        .iter()
+        .try_for_each(|line| print_line(&format!("Warning: {line}")))
 }
 
 /// `trust import`

@@ -88,7 +88,10 @@ pub fn make(
     out: &Path,
 ) -> Result<Sha256Digest, BundleStoreError> {
     let last = plan.first.plus(u64::from(plan.count.saturating_sub(1)));
-    let last = last.ok_or(BundleError::Serials { first: plan.first.get(), count: plan.count })?;
+    let last = last.ok_or(BundleError::Serials {
+        first: plan.first.get(),
+        count: plan.count,
+    })?;
     let header = SlotsHeader {
         channel: plan.channel,
         bundle: plan.bundle,
@@ -108,7 +111,10 @@ pub fn make(
         slots: Vec::new(),
     };
     for _ in 0..plan.count {
-        let secret = SlotSecret { seed: entropy::secret()?, psk: entropy::secret()? };
+        let secret = SlotSecret {
+            seed: entropy::secret()?,
+            psk: entropy::secret()?,
+        };
         bundle.slots.push(secret.public());
         slots.write_all(record(&secret).expose())?;
     }
@@ -171,7 +177,8 @@ fn new_path(folder: &Path, bundle: BundleId) -> PathBuf {
 }
 
 fn name_of(path: &Path) -> io::Result<&OsStr> {
-    path.file_name().ok_or_else(|| io::Error::other("a path without a name"))
+    path.file_name()
+        .ok_or_else(|| io::Error::other("a path without a name"))
 }
 
 /// Puts a bundle into force that the log knows of. Done again, it changes nothing.
@@ -205,7 +212,10 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".new")) {
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with('.') && name.ends_with(".new"))
+            {
                 durable::remove_any(&entry.path())?;
             }
         }
@@ -219,7 +229,11 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
 /// The system's.
 pub fn remove_link_key(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
     let path = state.link_key(bundle);
-    match OpenOptions::new().write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path) {
+    match OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(&path)
+    {
         Ok(mut file) => {
             let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
             file.write_all(&vec![0; bytes.min(4096)])?;

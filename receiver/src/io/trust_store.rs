@@ -50,7 +50,9 @@ pub enum TrustStoreError {
         expected: ChannelId,
     },
     /// Versions only rise.
-    #[error("the trust list has version {offered}, version {held} is in force; raise the version and sign again")]
+    #[error(
+        "the trust list has version {offered}, version {held} is in force; raise the version and sign again"
+    )]
     Version {
         /// The offered version.
         offered: u32,
@@ -58,7 +60,9 @@ pub enum TrustStoreError {
         held: u32,
     },
     /// The list on disk is not the one that the log knows.
-    #[error("the trust list on disk is not the one that was imported last: restore trust/ or import it again")]
+    #[error(
+        "the trust list on disk is not the one that was imported last: restore trust/ or import it again"
+    )]
     Changed,
 }
 
@@ -107,7 +111,12 @@ impl SignedList {
             .collect::<Result<Vec<_>, _>>()?;
         let list = Arc::new(TrustList::parse(&bytes)?);
         let sha256 = Sha256Digest::from_bytes(Sha256::digest(&bytes).into());
-        Ok(SignedList { list, bytes, sha256, signatures })
+        Ok(SignedList {
+            list,
+            bytes,
+            sha256,
+            signatures,
+        })
     }
 
     /// Whether the list may be put into force on this host, in the place of `held`.
@@ -140,11 +149,19 @@ impl SignedList {
         durable::remove_any(&folder)?;
         durable::make_dir(&folder, 0o755)?;
         let write = |name: String, bytes: &[u8]| {
-            durable::write_new(&state.tmp(Role::Release), &folder.join(name), bytes, Access::Group)
+            durable::write_new(
+                &state.tmp(Role::Release),
+                &folder.join(name),
+                bytes,
+                Access::Group,
+            )
         };
         write(LIST_FILE.to_owned(), &self.bytes)?;
         for (signature, number) in self.signatures.iter().zip(1..) {
-            write(format!("{LIST_FILE}.{number}.sig"), signature.to_armor().as_bytes())?;
+            write(
+                format!("{LIST_FILE}.{number}.sig"),
+                signature.to_armor().as_bytes(),
+            )?;
         }
         durable::sync_dir(state.root())
     }
@@ -170,7 +187,13 @@ fn next(state: &ReceiverState) -> PathBuf {
 /// The system's.
 pub fn swap(state: &ReceiverState) -> io::Result<()> {
     let (next, trust) = (next(state), state.trust());
-    renameat2(AT_FDCWD, &next, AT_FDCWD, &trust, RenameFlags::RENAME_EXCHANGE)?;
+    renameat2(
+        AT_FDCWD,
+        &next,
+        AT_FDCWD,
+        &trust,
+        RenameFlags::RENAME_EXCHANGE,
+    )?;
     durable::sync_dir(state.root())?;
     durable::remove_any(&next)
 }

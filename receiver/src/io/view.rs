@@ -25,7 +25,9 @@ pub fn ranges_of(set: &SerialSet) -> Ranges {
 /// Ranges as a set.
 pub fn set_of(ranges: &Ranges) -> SerialSet {
     let mut set = SerialSet::new();
-    ranges.iter().for_each(|(first, last)| set.insert_range(*first, *last));
+    ranges
+        .iter()
+        .for_each(|(first, last)| set.insert_range(*first, *last));
     set
 }
 
@@ -216,7 +218,9 @@ impl ReceiveView {
     /// The serials of which some symbols are here.
     pub fn assembling_set(&self) -> SerialSet {
         let mut set = SerialSet::new();
-        self.assembling.iter().for_each(|one| set.insert(one.serial));
+        self.assembling
+            .iter()
+            .for_each(|one| set.insert(one.serial));
         set
     }
 
@@ -259,7 +263,10 @@ mod tests {
             "need_symbols":2}]}"#;
         let view: ReceiveView = serde_json::from_str(text).unwrap();
         assert_eq!(view.assembling_set().to_string(), "4");
-        assert_eq!(view.last_datagram_at(), Some(UtcTime::from_s(1_800_000_000)));
+        assert_eq!(
+            view.last_datagram_at(),
+            Some(UtcTime::from_s(1_800_000_000))
+        );
         assert!(view.rest.contains_key("counters"));
         let none: ReceiveView = serde_json::from_str("{}").unwrap();
         assert_eq!(none.last_datagram_at(), None);

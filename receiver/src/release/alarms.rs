@@ -63,7 +63,15 @@ impl Alarms {
             }
             None => {
                 self.fresh.push((code, text.clone()));
-                self.active.insert(code, Active { text, since: now, level, until: None });
+                self.active.insert(
+                    code,
+                    Active {
+                        text,
+                        since: now,
+                        level,
+                        until: None,
+                    },
+                );
             }
         }
     }
@@ -72,12 +80,21 @@ impl Alarms {
     pub fn raise(&mut self, code: &'static str, now: UtcTime, mono: Mono, text: String) {
         self.fresh.push((code, text.clone()));
         let until = Some(mono.plus_us(EVENT_STAYS_US));
-        self.active.insert(code, Active { text, since: now, level: 1, until });
+        self.active.insert(
+            code,
+            Active {
+                text,
+                since: now,
+                level: 1,
+                until,
+            },
+        );
     }
 
     /// Forgets happenings whose day is over.
     pub fn handle_time(&mut self, mono: Mono) {
-        self.active.retain(|_, active| active.until.is_none_or(|until| mono < until));
+        self.active
+            .retain(|_, active| active.until.is_none_or(|until| mono < until));
     }
 
     /// The next new alarm, for the log.
@@ -89,7 +106,10 @@ impl Alarms {
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(format!("{code}: {text}"));
         }
-        Some(Event::Alarm { code: code.to_owned(), text })
+        Some(Event::Alarm {
+            code: code.to_owned(),
+            text,
+        })
     }
 
     /// Whether there are new alarms.
@@ -109,15 +129,22 @@ impl Alarms {
 
     /// Starts the commands of new alarms as far as there is room, and buries those that ended.
     pub fn run_commands(&mut self, command: &[String]) {
-        self.running.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_)) | Err(_)));
+        self.running
+            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_)) | Err(_)));
         let Some((program, arguments)) = command.split_first() else {
             self.waiting.clear();
             return;
         };
         while self.running.len() < RUNNING_MAX {
-            let Some(line) = self.waiting.pop_front() else { return };
+            let Some(line) = self.waiting.pop_front() else {
+                return;
+            };
             let mut command = Command::new(program);
-            command.args(arguments).arg(line).stdin(Stdio::null()).stdout(Stdio::null());
+            command
+                .args(arguments)
+                .arg(line)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
             match spawn_unmasked(&mut command) {
                 Ok(child) => self.running.push(child),
                 Err(error) => tracing::error!("the alarm command cannot be run: {error}"),
@@ -170,7 +197,12 @@ mod tests {
         let script = format!("printf '%s' \"$1\" > {}", out.display());
         let command = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
         let mut alarms = Alarms::new();
-        alarms.raise("disk", UtcTime::from_s(5), Mono(0), "almost full".to_owned());
+        alarms.raise(
+            "disk",
+            UtcTime::from_s(5),
+            Mono(0),
+            "almost full".to_owned(),
+        );
         alarms.poll_fresh().unwrap();
         alarms.run_commands(&command);
         assert!(alarms.running.pop().unwrap().wait().unwrap().success());

@@ -110,7 +110,9 @@ impl Release {
         let mut bytes: u64 = 0;
         let mut more = false;
         for (name, waiting) in &self.waiting {
-            let due = waiting.not_before.is_none_or(|not_before| not_before <= mono);
+            let due = waiting
+                .not_before
+                .is_none_or(|not_before| not_before <= mono);
             if !due || waiting.bytes > LARGE_BYTES || self.in_work == Some(name.serial) {
                 continue;
             }
@@ -129,7 +131,12 @@ impl Release {
         let mut batch = Batch::default();
         for (name, bytes) in chosen {
             let path = self.state.container(&name);
-            let incoming = Incoming { name, path, bytes, origin: Origin::Inbox };
+            let incoming = Incoming {
+                name,
+                path,
+                bytes,
+                origin: Origin::Inbox,
+            };
             self.take_in(incoming, &mut batch)?;
         }
         self.commit(batch)?;
@@ -143,14 +150,24 @@ impl Release {
         }
         let large = self.waiting.iter().find(|(_, waiting)| {
             waiting.bytes > LARGE_BYTES
-                && waiting.not_before.is_none_or(|not_before| not_before <= mono)
+                && waiting
+                    .not_before
+                    .is_none_or(|not_before| not_before <= mono)
         });
         let Some((name, bytes)) = large.map(|(name, waiting)| (*name, waiting.bytes)) else {
             return Ok(());
         };
         let path = self.state.container(&name);
         let mut batch = Batch::default();
-        self.take_in(Incoming { name, path, bytes, origin: Origin::Inbox }, &mut batch)?;
+        self.take_in(
+            Incoming {
+                name,
+                path,
+                bytes,
+                origin: Origin::Inbox,
+            },
+            &mut batch,
+        )?;
         self.commit(batch)
     }
 
@@ -191,11 +208,7 @@ impl Release {
     }
 
     /// A container whose serial is claimed: a leftover of the one that claimed it, or a stranger.
-    fn take_claimed(
-        &mut self,
-        incoming: Incoming,
-        batch: &mut Batch,
-    ) -> Result<(), ReleaseError> {
+    fn take_claimed(&mut self, incoming: Incoming, batch: &mut Batch) -> Result<(), ReleaseError> {
         let serial = incoming.name.serial;
         let claimed = self.ledger.register().cable(serial)?;
         let hash = match hash_container(&incoming.path) {
@@ -233,9 +246,19 @@ impl Release {
             }
             Err(error) => return Err(error.into()),
             Ok(OpenedFile::NotOpened(reason)) => batch.unopened.push((incoming, reason)),
-            Ok(OpenedFile::Faulty { container, message_id, fault }) => {
+            Ok(OpenedFile::Faulty {
+                container,
+                message_id,
+                fault,
+            }) => {
                 let (code, reason) = (fault.code(), fault.to_string());
-                let held = Held { serial, container, message_id, code, reason };
+                let held = Held {
+                    serial,
+                    container,
+                    message_id,
+                    code,
+                    reason,
+                };
                 batch.held.push((incoming, held));
             }
             Ok(OpenedFile::Refused(opened, refused)) => {
@@ -259,7 +282,11 @@ impl Release {
         let Some(list) = self.trust.as_ref().map(|signed| Arc::clone(&signed.list)) else {
             return Ok(());
         };
-        let policy = Policy { channel: self.host.channel, list: &list, now: self.now() };
+        let policy = Policy {
+            channel: self.host.channel,
+            list: &list,
+            now: self.now(),
+        };
         let message_id = opened.preamble().manifest().message_id;
         let seen = self.seen(&message_id)?;
         match verify(opened, Some(judged), &policy, |_| seen) {
@@ -269,11 +296,17 @@ impl Release {
                 if incoming.bytes > LARGE_BYTES {
                     self.in_work = Some(incoming.name.serial);
                     let groups = self.groups.clone();
-                    self.worker.give(Task::Stage(incoming, cable, body, groups))?;
+                    self.worker
+                        .give(Task::Stage(incoming, cable, body, groups))?;
                     return Ok(());
                 }
-                let staged =
-                    stage(&self.state, body, &cable, &self.groups, &mut Syncing::Batch(&mut self.sync));
+                let staged = stage(
+                    &self.state,
+                    body,
+                    &cable,
+                    &self.groups,
+                    &mut Syncing::Batch(&mut self.sync),
+                );
                 self.take_staged(incoming, cable, staged, batch)?;
             }
         }
@@ -289,13 +322,21 @@ impl Release {
         batch: &mut Batch,
     ) -> Result<(), ReleaseError> {
         match staged {
-            Ok(names) => batch.ready.push(Ready { incoming, cable, names }),
+            Ok(names) => batch.ready.push(Ready {
+                incoming,
+                cable,
+                names,
+            }),
             Err(error) if is_full(&error) => {
                 let message_id = cable.manifest().message_id;
                 self.reserved.remove(&message_id);
                 for mailbox in &cable.manifest().to {
                     let serial = cable.serial();
-                    let name = StageName { serial, message_id, mailbox: mailbox.clone() };
+                    let name = StageName {
+                        serial,
+                        message_id,
+                        mailbox: mailbox.clone(),
+                    };
                     durable::remove_any(&self.state.stage().join(name.to_string()))?;
                 }
                 self.wait_for_room(incoming, &error)?;
@@ -320,18 +361,25 @@ impl Release {
         let Some(bundle) = self.ledger.bundle_of(serial).map(|row| row.bundle) else {
             return Ok(None);
         };
-        let Some(slots) = self.slots.get(&bundle) else { return Ok(None) };
+        let Some(slots) = self.slots.get(&bundle) else {
+            return Ok(None);
+        };
         Ok(slots.slot(serial)?.map(|slot| (bundle, slot)))
     }
 
     /// A full disk loses nothing: the container stays where it is and is tried again.
     fn wait_for_room(&mut self, incoming: Incoming, error: &io::Error) -> Result<(), ReleaseError> {
         let now = self.now();
-        self.alarms.set("disk", now, 2, || format!("the disk is full; cables wait ({error})"));
+        self.alarms.set("disk", now, 2, || {
+            format!("the disk is full; cables wait ({error})")
+        });
         match &incoming.origin {
             Origin::Inbox => {
                 let not_before = Some(self.mono().plus_us(FULL_RETRY_US));
-                let waiting = super::daemon::Waiting { bytes: incoming.bytes, not_before };
+                let waiting = super::daemon::Waiting {
+                    bytes: incoming.bytes,
+                    not_before,
+                };
                 self.waiting.insert(incoming.name, waiting);
             }
             Origin::Quarantine { request, uid } => {
@@ -377,7 +425,8 @@ impl Release {
         // ④
         for ready in &batch.ready {
             let (serial, message_id) = (ready.cable.serial(), ready.cable.manifest().message_id);
-            self.ledger.append(now, Event::Released { serial, message_id });
+            self.ledger
+                .append(now, Event::Released { serial, message_id });
         }
         self.ledger.commit()?;
         self.counters.released += u64::try_from(batch.ready.len()).unwrap_or(0);
@@ -410,7 +459,9 @@ impl Release {
     }
 
     fn was_released(&self, incoming: &Incoming, ready: &[Ready]) -> bool {
-        ready.iter().any(|ready| ready.incoming.name == incoming.name)
+        ready
+            .iter()
+            .any(|ready| ready.incoming.name == incoming.name)
     }
 
     /// Writes what was decided into the log; nothing of it has happened before the log is committed.
@@ -427,13 +478,30 @@ impl Release {
             self.ledger.append(now, event);
         }
         for (incoming, held) in &batch.held {
-            let Held { serial, container, message_id, code, reason } = held.clone();
+            let Held {
+                serial,
+                container,
+                message_id,
+                code,
+                reason,
+            } = held.clone();
             let code = code.to_owned();
             let event = match incoming.origin {
-                Origin::Quarantine { uid, .. } => Event::Rechecked { serial, code, reason, uid },
+                Origin::Quarantine { uid, .. } => Event::Rechecked {
+                    serial,
+                    code,
+                    reason,
+                    uid,
+                },
                 Origin::Inbox => {
                     self.counters.quarantined += 1;
-                    Event::Quarantined { serial, container, message_id, code, reason }
+                    Event::Quarantined {
+                        serial,
+                        container,
+                        message_id,
+                        code,
+                        reason,
+                    }
                 }
             };
             self.ledger.append(now, event);
@@ -446,7 +514,14 @@ impl Release {
             let InboxName { serial, container } = incoming.name;
             if note(&mut self.noted_unopened, serial) {
                 let code = reason.code().to_owned();
-                self.ledger.append(now, Event::Unopened { serial, container, code });
+                self.ledger.append(
+                    now,
+                    Event::Unopened {
+                        serial,
+                        container,
+                        code,
+                    },
+                );
                 let text = format!(
                     "a container for serial {serial} did not open and was deleted ({reason}); \
                      the serial stays open"
@@ -458,7 +533,8 @@ impl Release {
             self.counters.second_containers += 1;
             let InboxName { serial, container } = incoming.name;
             if note(&mut self.noted_second, serial) {
-                self.ledger.append(now, Event::SecondContainer { serial, container });
+                self.ledger
+                    .append(now, Event::SecondContainer { serial, container });
                 let text =
                     format!("a second container came for serial {serial}; nothing was changed");
                 self.raise("second-container", text);
@@ -475,7 +551,10 @@ impl Release {
         }
         for (incoming, held) in &batch.held {
             if let Origin::Quarantine { request, .. } = &incoming.origin {
-                let text = format!("serial {} stays in quarantine: {}", held.serial, held.reason);
+                let text = format!(
+                    "serial {} stays in quarantine: {}",
+                    held.serial, held.reason
+                );
                 self.refuse_quietly(request, &text)?;
             }
         }
@@ -515,5 +594,8 @@ fn note(noted: &mut SerialSet, serial: Serial) -> bool {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -211,7 +211,11 @@ impl Release {
         let mut watch = DirWatch::new()?;
         let inbox = watch.add(&self.state.inbox(), Notice::Arrivals)?;
         let requests = watch.add(&self.state.requests(), Notice::Arrivals)?;
-        let mut watched = Watched { watch, inbox, requests };
+        let mut watched = Watched {
+            watch,
+            inbox,
+            requests,
+        };
         // What came before the watch began.
         self.scan_inbox()?;
         self.read_beacon()?;
@@ -285,13 +289,18 @@ impl Release {
         }
         if changes.overflowed {
             self.scan_inbox()?;
-            woken = Woken { inbox: true, requests: true };
+            woken = Woken {
+                inbox: true,
+                requests: true,
+            };
         }
         Ok(Some(woken))
     }
 
     fn take_done(&mut self) -> Result<(), ReleaseError> {
-        let Some(done) = self.worker.take()? else { return Ok(()) };
+        let Some(done) = self.worker.take()? else {
+            return Ok(());
+        };
         self.dirty = true;
         self.in_work = None;
         let mut batch = Batch::default();
@@ -310,8 +319,7 @@ impl Release {
     fn recheck_some(&mut self) -> Result<(), ReleaseError> {
         let large = crate::release::cables::LARGE_BYTES;
         let next = self.rechecks.front();
-        let ready =
-            next.is_some_and(|next| next.bytes <= large || self.worker.busy() == Busy::No);
+        let ready = next.is_some_and(|next| next.bytes <= large || self.worker.busy() == Busy::No);
         if ready && let Some(incoming) = self.rechecks.pop_front() {
             let mut batch = Batch::default();
             self.take_in(incoming, &mut batch)?;

@@ -11,9 +11,7 @@ use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::Beacon;
 
 use crate::io::register::{BundleState, Claim};
-use crate::io::view::{
-    BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of,
-};
+use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 use crate::release::daemon::{Release, ReleaseError, Waiting};
 use crate::release::event::Event;
 use crate::release::serial_set::SerialSet;
@@ -76,10 +74,16 @@ impl Release {
         match fs::symlink_metadata(self.state.container(&name)) {
             Ok(metadata) if metadata.is_file() => {
                 self.dirty = true;
-                let waiting = Waiting { bytes: metadata.len(), not_before: None };
+                let waiting = Waiting {
+                    bytes: metadata.len(),
+                    not_before: None,
+                };
                 self.waiting.entry(name).or_insert(waiting);
             }
-            Ok(_) => self.raise("foreign-file", "a container in inbox/ is no regular file".into()),
+            Ok(_) => self.raise(
+                "foreign-file",
+                "a container in inbox/ is no regular file".into(),
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -104,7 +108,12 @@ impl Release {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        let last = self.ledger.bundles().iter().map(|bundle| bundle.last.get()).max();
+        let last = self
+            .ledger
+            .bundles()
+            .iter()
+            .map(|bundle| bundle.last.get())
+            .max();
         match Beacon::decode(&bytes) {
             Ok(beacon) if Some(beacon.highest) <= last || beacon.highest == 0 => {
                 if self.beacon.as_ref() != Some(&beacon) {
@@ -127,11 +136,20 @@ impl Release {
     /// What is known of all serials, except what `receive` is collecting.
     pub(super) fn knowledge(&self) -> Knowledge {
         let mut complete = SerialSet::new();
-        self.waiting.keys().for_each(|name| complete.insert(name.serial));
+        self.waiting
+            .keys()
+            .for_each(|name| complete.insert(name.serial));
         let mut opened = SerialSet::new();
-        self.in_work.into_iter().for_each(|serial| opened.insert(serial));
+        self.in_work
+            .into_iter()
+            .for_each(|serial| opened.insert(serial));
         Knowledge {
-            first: self.ledger.bundles().iter().map(|bundle| bundle.first).min(),
+            first: self
+                .ledger
+                .bundles()
+                .iter()
+                .map(|bundle| bundle.first)
+                .min(),
             claimed: self.ledger.claimed().clone(),
             void: self.ledger.void(),
             complete,
@@ -139,7 +157,11 @@ impl Release {
             assembling: SerialSet::new(),
             gaps: self.ledger.gaps().clone(),
             not_sent: self.ledger.not_sent().clone(),
-            announced: self.beacon.as_ref().map(Announced::from).unwrap_or_default(),
+            announced: self
+                .beacon
+                .as_ref()
+                .map(Announced::from)
+                .unwrap_or_default(),
         }
     }
 
@@ -181,10 +203,16 @@ impl Release {
     fn watch_host(&mut self, now: UtcTime) -> Result<(), ReleaseError> {
         let free_bytes = durable::free_bytes(self.state.root())?;
         let low = u64::from(free_bytes < DISK_LOW_BYTES);
-        let full = self.waiting.values().any(|waiting| waiting.not_before.is_some());
+        let full = self
+            .waiting
+            .values()
+            .any(|waiting| waiting.not_before.is_some());
         let level = if full { 2 } else { low };
         self.alarms.set("disk", now, level, || {
-            format!("{} MiB are free on the disk of the state folder; make room", free_bytes >> 20)
+            format!(
+                "{} MiB are free on the disk of the state folder; make room",
+                free_bytes >> 20
+            )
         });
         let clock = clock::utc_now();
         let behind_s = now.since(clock);
@@ -203,12 +231,13 @@ impl Release {
         let last = receive.as_ref().and_then(ReceiveView::last_datagram_at);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.release.silence_alarm.as_s();
-        self.alarms.set("silence", now, u64::from(silent_s > limit_s), || {
-            format!(
-                "no datagram has verified since {}; look at the sender and the line",
-                last.unwrap_or(UtcTime::EPOCH)
-            )
-        });
+        self.alarms
+            .set("silence", now, u64::from(silent_s > limit_s), || {
+                format!(
+                    "no datagram has verified since {}; look at the sender and the line",
+                    last.unwrap_or(UtcTime::EPOCH)
+                )
+            });
         Ok(())
     }
 
@@ -220,7 +249,11 @@ impl Release {
     ) -> Result<(), ReleaseError> {
         let gaps = missing.without(&missing.without(self.ledger.gaps()));
         self.alarms.set("missing", now, gaps.serial_count(), || {
-            format!("missing: {}; have the sender run valise-sender resend {}", shortened(&gaps), shortened(&gaps))
+            format!(
+                "missing: {}; have the sender run valise-sender resend {}",
+                shortened(&gaps),
+                shortened(&gaps)
+            )
         });
         let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
         let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
@@ -229,7 +262,10 @@ impl Release {
         });
         let highest = knowledge.highest().map_or(0, Serial::get);
         let bundles = self.ledger.bundles();
-        let newest = bundles.iter().rev().find(|row| row.state == BundleState::Live);
+        let newest = bundles
+            .iter()
+            .rev()
+            .find(|row| row.state == BundleState::Live);
         let (left, count) = match newest {
             Some(row) => (left_of(row.first, row.last, highest), u64::from(row.count)),
             None => (1, 1),
@@ -251,14 +287,20 @@ impl Release {
             return Ok(());
         }
         self.suspects.mailboxes_seen = Some(mono);
-        let Some(signed) = &self.trust else { return Ok(()) };
+        let Some(signed) = &self.trust else {
+            return Ok(());
+        };
         let clock_s = clock::utc_now().as_s();
         let limit_s = self.config.release.pickup_alarm.as_s();
         let mut old: u64 = 0;
         for mailbox in signed.list.mailboxes() {
-            let Ok(entries) = fs::read_dir(self.state.mailbox(&mailbox.id)) else { continue };
+            let Ok(entries) = fs::read_dir(self.state.mailbox(&mailbox.id)) else {
+                continue;
+            };
             for entry in entries.take(FOLDERS_MAX).flatten() {
-                let Ok(metadata) = entry.metadata() else { continue };
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
                 let changed_s = u64::try_from(metadata.ctime()).unwrap_or(0);
                 if metadata.is_dir() && clock_s.saturating_sub(changed_s) > limit_s {
                     old = old.saturating_add(1);
@@ -266,7 +308,10 @@ impl Release {
             }
         }
         self.alarms.set("not-fetched", now, old, || {
-            format!("{old} released cables were not fetched for {}", self.config.release.pickup_alarm)
+            format!(
+                "{old} released cables were not fetched for {}",
+                self.config.release.pickup_alarm
+            )
         });
         Ok(())
     }
@@ -289,8 +334,11 @@ impl Release {
     fn view(&self) -> ReleaseView {
         let knowledge = self.knowledge();
         let highest = knowledge.highest().map_or(0, Serial::get);
-        let quarantined =
-            self.ledger.register().cables(Some(Claim::Quarantined)).map_or(0, |rows| rows.len());
+        let quarantined = self
+            .ledger
+            .register()
+            .cables(Some(Claim::Quarantined))
+            .map_or(0, |rows| rows.len());
         let complete = knowledge.complete.serial_count();
         ReleaseView {
             time: clock::utc_now(),
@@ -351,7 +399,8 @@ fn beacon_view(beacon: &Beacon) -> BeaconView {
 
 /// How many slots of `first..=last` are for serials behind the highest.
 fn left_of(first: Serial, last: Serial, highest: u64) -> u64 {
-    last.get().saturating_sub(highest.max(first.get().saturating_sub(1)))
+    last.get()
+        .saturating_sub(highest.max(first.get().saturating_sub(1)))
 }
 
 /// Serials in a line that fits a terminal.
@@ -378,7 +427,9 @@ mod tests {
 
     fn set(members: &[u64]) -> SerialSet {
         let mut set = SerialSet::new();
-        members.iter().for_each(|member| set.insert(serial(*member)));
+        members
+            .iter()
+            .for_each(|member| set.insert(serial(*member)));
         set
     }
 
@@ -387,10 +438,24 @@ mod tests {
         let mut suspects = Suspects::default();
         assert!(suspects.handle_missing(Mono(0), set(&[3, 4])).is_empty());
         // Serial 3 comes, serial 9 is new.
-        assert!(suspects.handle_missing(Mono(1_000_000), set(&[4, 9])).is_empty());
-        assert_eq!(suspects.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])), set(&[4]));
-        assert_eq!(suspects.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])), set(&[9]));
-        assert!(suspects.handle_missing(Mono(3 * GAP_GRACE_US), set(&[])).is_empty());
+        assert!(
+            suspects
+                .handle_missing(Mono(1_000_000), set(&[4, 9]))
+                .is_empty()
+        );
+        assert_eq!(
+            suspects.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])),
+            set(&[4])
+        );
+        assert_eq!(
+            suspects.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])),
+            set(&[9])
+        );
+        assert!(
+            suspects
+                .handle_missing(Mono(3 * GAP_GRACE_US), set(&[]))
+                .is_empty()
+        );
     }
 
     #[test]

@@ -130,7 +130,10 @@ impl Release {
         if self.pending_requests.contains(name) {
             return Ok(());
         }
-        let into = self.state.tmp(Role::Release).join(format!("request-{name}"));
+        let into = self
+            .state
+            .tmp(Role::Release)
+            .join(format!("request-{name}"));
         durable::remove_any(&into)?;
         let most = TakeLimits {
             files_max: limits::ADMINISTRATOR_SIGNATURES_MAX.saturating_add(2),
@@ -209,7 +212,8 @@ impl Release {
                     return Ok(Verdict::Later);
                 }
                 let out = self.courier_stage(plan.bundle)?;
-                self.worker.give(Task::Bundle(plan, out, name.to_owned(), uid))?;
+                self.worker
+                    .give(Task::Bundle(plan, out, name.to_owned(), uid))?;
                 Ok(Verdict::UnderWay)
             }
             Ask::BundleVoid { bundle, reason } => self.void_bundle(*bundle, reason, uid),
@@ -240,9 +244,14 @@ impl Release {
             Err(verdict) => return Ok(verdict),
         };
         if self.trust.is_none() {
-            return Ok(Verdict::Refused("there is no trust list to verify by".to_owned()));
+            return Ok(Verdict::Refused(
+                "there is no trust list to verify by".to_owned(),
+            ));
         }
-        let container = InboxName { serial, container: row.container.id() };
+        let container = InboxName {
+            serial,
+            container: row.container.id(),
+        };
         let path = self.state.quarantined(&container);
         let bytes = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => metadata.len(),
@@ -253,33 +262,50 @@ impl Release {
             }
             Err(error) => return Err(error.into()),
         };
-        let origin = Origin::Quarantine { request: name.to_owned(), uid };
-        self.rechecks.push_back(Incoming { name: container, path, bytes, origin });
+        let origin = Origin::Quarantine {
+            request: name.to_owned(),
+            uid,
+        };
+        self.rechecks.push_back(Incoming {
+            name: container,
+            path,
+            bytes,
+            origin,
+        });
         Ok(Verdict::UnderWay)
     }
 
-    fn discard(
-        &mut self,
-        serial: Serial,
-        reason: &str,
-        uid: u32,
-    ) -> Result<Verdict, ReleaseError> {
+    fn discard(&mut self, serial: Serial, reason: &str, uid: u32) -> Result<Verdict, ReleaseError> {
         let row = match self.quarantined(serial)? {
             Ok(row) => row,
             Err(verdict) => return Ok(verdict),
         };
-        let container = InboxName { serial, container: row.container.id() };
+        let container = InboxName {
+            serial,
+            container: row.container.id(),
+        };
         if self.rechecks.iter().any(|one| one.name == container) || self.in_work == Some(serial) {
-            return Ok(Verdict::Refused(format!("serial {serial} is being rechecked; ask again")));
+            return Ok(Verdict::Refused(format!(
+                "serial {serial} is being rechecked; ask again"
+            )));
         }
         let reason = match reason_of(reason) {
             Ok(reason) => reason,
             Err(verdict) => return Ok(verdict),
         };
-        self.ledger.append(self.now(), Event::Discarded { serial, reason, uid });
+        self.ledger.append(
+            self.now(),
+            Event::Discarded {
+                serial,
+                reason,
+                uid,
+            },
+        );
         self.ledger.commit()?;
-        if let Some(slots) =
-            self.ledger.bundle_of(serial).and_then(|bundle| self.slots.get(&bundle.bundle))
+        if let Some(slots) = self
+            .ledger
+            .bundle_of(serial)
+            .and_then(|bundle| self.slots.get(&bundle.bundle))
         {
             slots.erase(serial)?;
             slots.sync()?;
@@ -300,14 +326,23 @@ impl Release {
         let version = signed.list.version();
         let held = self.trust.as_ref();
         if held.is_some_and(|held| held.sha256 == signed.sha256) {
-            return Ok(Verdict::Accepted(format!("trust list {version} is in force already")));
+            return Ok(Verdict::Accepted(format!(
+                "trust list {version} is in force already"
+            )));
         }
         if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list)) {
             return Ok(Verdict::Refused(error.to_string()));
         }
         signed.stage(&self.state)?;
         let sha256 = signed.sha256.to_string();
-        self.ledger.append(self.now(), Event::TrustImported { version, sha256, uid });
+        self.ledger.append(
+            self.now(),
+            Event::TrustImported {
+                version,
+                sha256,
+                uid,
+            },
+        );
         self.ledger.commit()?;
         trust_store::swap(&self.state)?;
         if signed.list.allow_software_keys() {
@@ -317,7 +352,9 @@ impl Release {
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
         self.dirty = true;
-        Ok(Verdict::Accepted(format!("trust list {version} is in force")))
+        Ok(Verdict::Accepted(format!(
+            "trust list {version} is in force"
+        )))
     }
 
     /// What the next bundle will be, or why there is none.
@@ -330,7 +367,10 @@ impl Release {
         replaces: Option<BundleId>,
     ) -> Result<Result<BundlePlan, String>, ReleaseError> {
         if !(1..=limits::SLOTS_MAX).contains(&slots) {
-            return Ok(Err(format!("a bundle has 1 to {} slots", limits::SLOTS_MAX)));
+            return Ok(Err(format!(
+                "a bundle has 1 to {} slots",
+                limits::SLOTS_MAX
+            )));
         }
         if let Some(old) = replaces
             && self.ledger.bundle(old).is_none()
@@ -340,16 +380,34 @@ impl Release {
         let last: Option<&BundleRow> = self.ledger.bundles().last();
         let next = match last {
             None => Some((BundleId(1), Serial::FIRST, LinkKeyId(1))),
-            Some(last) => last.bundle.0.checked_add(1).zip(last.last.next()).map(|(id, first)| {
-                (BundleId(id), first, LinkKeyId(last.link_key.0.wrapping_add(1)))
-            }),
+            Some(last) => last
+                .bundle
+                .0
+                .checked_add(1)
+                .zip(last.last.next())
+                .map(|(id, first)| {
+                    (
+                        BundleId(id),
+                        first,
+                        LinkKeyId(last.link_key.0.wrapping_add(1)),
+                    )
+                }),
         };
         let fits = next.filter(|(_, first, _)| first.plus(u64::from(slots)).is_some());
         let Some((bundle, first, link_key)) = fits else {
-            return Ok(Err("the channel has no serials left; commission a new one".to_owned()));
+            return Ok(Err(
+                "the channel has no serials left; commission a new one".to_owned()
+            ));
         };
         let channel = self.host.channel;
-        Ok(Ok(BundlePlan { channel, bundle, first, count: slots, link_key, replaces }))
+        Ok(Ok(BundlePlan {
+            channel,
+            bundle,
+            first,
+            count: slots,
+            link_key,
+            replaces,
+        }))
     }
 
     fn courier_stage(&self, bundle: BundleId) -> Result<PathBuf, ReleaseError> {
@@ -384,8 +442,21 @@ impl Release {
         durable::remove_any(&shown)?;
         durable::rename_new(&out, &shown)?;
         durable::sync_dir(&self.state.root().join(COURIER))?;
-        let BundlePlan { bundle, first, count, link_key, .. } = plan;
-        let made = BundleMade { bundle, first, count, link_key, sha256, folder };
+        let BundlePlan {
+            bundle,
+            first,
+            count,
+            link_key,
+            ..
+        } = plan;
+        let made = BundleMade {
+            bundle,
+            first,
+            count,
+            link_key,
+            sha256,
+            folder,
+        };
         let text = serde_json::to_string(&made).map_err(io::Error::from)?;
         self.accept(request, &text)
     }
@@ -435,7 +506,12 @@ impl Release {
         let (Some(row), Some(slots)) = (self.ledger.bundle(bundle), self.slots.get(&bundle)) else {
             return Ok(());
         };
-        for serial in self.ledger.void().iter().filter(|serial| row.holds(*serial)) {
+        for serial in self
+            .ledger
+            .void()
+            .iter()
+            .filter(|serial| row.holds(*serial))
+        {
             slots.erase(serial)?;
         }
         Ok(slots.sync()?)
@@ -450,7 +526,9 @@ impl Release {
         match self.ledger.bundle(bundle) {
             None => return Ok(Verdict::Refused(format!("there is no bundle {bundle}"))),
             Some(row) if row.state == BundleState::Void => {
-                return Ok(Verdict::Accepted(format!("bundle {bundle} is void already")));
+                return Ok(Verdict::Accepted(format!(
+                    "bundle {bundle} is void already"
+                )));
             }
             Some(_) => {}
         }
@@ -458,7 +536,14 @@ impl Release {
             Ok(reason) => reason,
             Err(verdict) => return Ok(verdict),
         };
-        self.ledger.append(self.now(), Event::BundleVoided { bundle, reason, uid });
+        self.ledger.append(
+            self.now(),
+            Event::BundleVoided {
+                bundle,
+                reason,
+                uid,
+            },
+        );
         self.ledger.commit()?;
         self.erase_unused(bundle)?;
         bundle_store::remove_link_key(&self.state, bundle)?;
@@ -468,38 +553,52 @@ impl Release {
         )))
     }
 
-    fn retire_link_key(
-        &mut self,
-        link_key: LinkKeyId,
-        uid: u32,
-    ) -> Result<Verdict, ReleaseError> {
+    fn retire_link_key(&mut self, link_key: LinkKeyId, uid: u32) -> Result<Verdict, ReleaseError> {
         let bundles = self.ledger.bundles();
-        let newest = bundles.iter().rev().find(|row| row.state == BundleState::Live);
+        let newest = bundles
+            .iter()
+            .rev()
+            .find(|row| row.state == BundleState::Live);
         if newest.is_some_and(|row| row.link_key == link_key) {
             return Ok(Verdict::Refused(format!(
                 "link key {link_key} is the newest; without it nothing is received"
             )));
         }
-        let Some(bundle) =
-            bundles.iter().rev().find(|row| row.link_key == link_key).map(|row| row.bundle)
+        let Some(bundle) = bundles
+            .iter()
+            .rev()
+            .find(|row| row.link_key == link_key)
+            .map(|row| row.bundle)
         else {
             return Ok(Verdict::Refused(format!("there is no link key {link_key}")));
         };
-        self.ledger.append(self.now(), Event::LinkKeyRetired { link_key, bundle, uid });
+        self.ledger.append(
+            self.now(),
+            Event::LinkKeyRetired {
+                link_key,
+                bundle,
+                uid,
+            },
+        );
         self.ledger.commit()?;
         bundle_store::remove_link_key(&self.state, bundle)?;
-        Ok(Verdict::Accepted(format!("link key {link_key} of bundle {bundle} is retired")))
+        Ok(Verdict::Accepted(format!(
+            "link key {link_key} of bundle {bundle} is retired"
+        )))
     }
 
     fn accept_clock(&mut self, uid: u32) -> Result<Verdict, ReleaseError> {
         let (before, clock) = (self.now(), clock::utc_now());
         // The line carries the clock's own time: with it the last audit time goes back.
-        self.ledger.append(clock, Event::ClockAccepted { before, uid });
+        self.ledger
+            .append(clock, Event::ClockAccepted { before, uid });
         self.ledger.commit()?;
         self.dirty = true;
         let now = self.now();
         Ok(Verdict::Accepted(if now > clock {
-            format!("the log follows the clock, {clock}; the trust list was issued later, so now is {now}")
+            format!(
+                "the log follows the clock, {clock}; the trust list was issued later, so now is {now}"
+            )
         } else {
             format!("now is {now}, it was {before}")
         }))
@@ -549,7 +648,9 @@ const COURIER: &str = "courier";
 fn reason_of(text: &str) -> Result<String, Verdict> {
     match FreeText::normalize(text, REASON_CHARS_MAX) {
         Ok(reason) => Ok(reason.as_str().to_owned()),
-        Err(error) => Err(Verdict::Refused(format!("the reason cannot be used: {error}"))),
+        Err(error) => Err(Verdict::Refused(format!(
+            "the reason cannot be used: {error}"
+        ))),
     }
 }
 
@@ -564,16 +665,33 @@ mod tests {
         let serial = Serial::new(4).unwrap();
         for ask in [
             Ask::QuarantineRecheck { serial },
-            Ask::QuarantineDiscard { serial, reason: "wrong \"desk\"".to_owned() },
+            Ask::QuarantineDiscard {
+                serial,
+                reason: "wrong \"desk\"".to_owned(),
+            },
             Ask::TrustImport {},
-            Ask::BundleCreate { slots: 10, replaces: None },
-            Ask::BundleCreate { slots: 10, replaces: Some(BundleId(1)) },
-            Ask::BundleVoid { bundle: BundleId(2), reason: "lost".to_owned() },
-            Ask::LinkKeyRetire { link_key: LinkKeyId(1) },
+            Ask::BundleCreate {
+                slots: 10,
+                replaces: None,
+            },
+            Ask::BundleCreate {
+                slots: 10,
+                replaces: Some(BundleId(1)),
+            },
+            Ask::BundleVoid {
+                bundle: BundleId(2),
+                reason: "lost".to_owned(),
+            },
+            Ask::LinkKeyRetire {
+                link_key: LinkKeyId(1),
+            },
             Ask::ClockAccept {},
         ] {
             let text = toml::to_string(&ask).unwrap();
-            assert!(text.contains(&format!("request = \"{}\"", ask.word())), "{text}");
+            assert!(
+                text.contains(&format!("request = \"{}\"", ask.word())),
+                "{text}"
+            );
             assert_eq!(toml::from_str::<Ask>(&text).unwrap(), ask);
         }
     }

@@ -30,7 +30,9 @@ impl Release {
         self.state.create_all()?;
         durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
         let imported = self.ledger.register().trust()?;
-        let imported = imported.as_ref().map(|(version, sha256)| (*version, sha256.as_str()));
+        let imported = imported
+            .as_ref()
+            .map(|(version, sha256)| (*version, sha256.as_str()));
         self.trust = trust_store::load(&self.state, &self.host, imported)?;
         self.make_mailboxes()?;
         self.recover_bundles()?;
@@ -42,7 +44,9 @@ impl Release {
     }
 
     pub(super) fn make_mailboxes(&self) -> Result<(), ReleaseError> {
-        let Some(signed) = &self.trust else { return Ok(()) };
+        let Some(signed) = &self.trust else {
+            return Ok(());
+        };
         for mailbox in signed.list.mailboxes() {
             make_mailbox(&self.state, &mailbox.id, &self.groups)?;
         }
@@ -63,7 +67,8 @@ impl Release {
         for row in self.ledger.bundles() {
             if !self.slots.contains_key(&row.bundle) {
                 let path = self.state.slots_of(row.bundle);
-                self.slots.insert(row.bundle, SlotFile::open(&path, self.host.channel, row)?);
+                self.slots
+                    .insert(row.bundle, SlotFile::open(&path, self.host.channel, row)?);
             }
         }
         Ok(())
@@ -85,7 +90,13 @@ impl Release {
         let now = self.now();
         for row in &rows {
             if let Some(message_id) = row.message_id {
-                self.ledger.append(now, Event::Released { serial: row.serial, message_id });
+                self.ledger.append(
+                    now,
+                    Event::Released {
+                        serial: row.serial,
+                        message_id,
+                    },
+                );
             }
         }
         Ok(self.ledger.commit()?)
@@ -102,19 +113,33 @@ impl Release {
     /// Slots that the log says are used or destroyed.
     fn finish_erasing(&mut self) -> Result<(), ReleaseError> {
         let gone = |row: &CableRow| matches!(row.claim, Claim::Released | Claim::Discarded);
-        for row in self.ledger.register().cables(None)?.iter().filter(|row| gone(row)) {
-            let bundle = self.ledger.bundle_of(row.serial).map(|bundle| bundle.bundle);
+        for row in self
+            .ledger
+            .register()
+            .cables(None)?
+            .iter()
+            .filter(|row| gone(row))
+        {
+            let bundle = self
+                .ledger
+                .bundle_of(row.serial)
+                .map(|bundle| bundle.bundle);
             if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle))
                 && slots.slot(row.serial)?.is_some()
             {
                 slots.erase(row.serial)?;
             }
-            let name = InboxName { serial: row.serial, container: row.container.id() };
+            let name = InboxName {
+                serial: row.serial,
+                container: row.container.id(),
+            };
             durable::remove_any(&self.state.quarantined(&name))?;
         }
         let void = self.ledger.void();
         for row in self.ledger.bundles() {
-            let Some(slots) = self.slots.get(&row.bundle) else { continue };
+            let Some(slots) = self.slots.get(&row.bundle) else {
+                continue;
+            };
             if row.state == BundleState::Void {
                 for serial in void.iter().filter(|serial| row.holds(*serial)) {
                     slots.erase(serial)?;
@@ -127,7 +152,10 @@ impl Release {
 
     fn finish_quarantine(&mut self) -> Result<(), ReleaseError> {
         for row in self.ledger.register().cables(Some(Claim::Quarantined))? {
-            let name = InboxName { serial: row.serial, container: row.container.id() };
+            let name = InboxName {
+                serial: row.serial,
+                container: row.container.id(),
+            };
             let (from, to) = (self.state.container(&name), self.state.quarantined(&name));
             let here = fs::symlink_metadata(&from).is_ok();
             if here && fs::symlink_metadata(&to).is_err() {
@@ -139,13 +167,20 @@ impl Release {
         for entry in fs::read_dir(self.state.quarantine())? {
             let entry = entry?;
             let known = match InboxName::of_container(&entry.file_name()) {
-                Some(name) => self.ledger.register().cable(name.serial)?.is_some_and(|row| {
-                    row.claim == Claim::Quarantined && row.container.id() == name.container
-                }),
+                Some(name) => self
+                    .ledger
+                    .register()
+                    .cable(name.serial)?
+                    .is_some_and(|row| {
+                        row.claim == Claim::Quarantined && row.container.id() == name.container
+                    }),
                 None => false,
             };
             if !known {
-                self.raise("foreign-file", "a file in quarantine/ is not ours; look at it".into());
+                self.raise(
+                    "foreign-file",
+                    "a file in quarantine/ is not ours; look at it".into(),
+                );
             }
         }
         self.sync.commit()?;
@@ -153,8 +188,10 @@ impl Release {
     }
 
     fn start_log(&mut self) -> Result<(), ReleaseError> {
-        let software_keys =
-            self.trust.as_ref().is_some_and(|signed| signed.list.allow_software_keys());
+        let software_keys = self
+            .trust
+            .as_ref()
+            .is_some_and(|signed| signed.list.allow_software_keys());
         if software_keys {
             tracing::warn!(
                 "the trust list lets software keys approve: for harnesses only, never for real cables"
@@ -162,16 +199,28 @@ impl Release {
         }
         let now = self.now();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        self.ledger.append(now, Event::Started { version, software_keys });
+        self.ledger.append(
+            now,
+            Event::Started {
+                version,
+                software_keys,
+            },
+        );
         Ok(self.ledger.checkpoint(now)?)
     }
 }
 
 fn stage_names(row: &CableRow) -> Vec<StageName> {
-    let Some(message_id) = row.message_id else { return Vec::new() };
+    let Some(message_id) = row.message_id else {
+        return Vec::new();
+    };
     let mailboxes = row.mailboxes.as_deref().unwrap_or_default().split(' ');
     mailboxes
         .filter_map(|mailbox| mailbox.parse().ok())
-        .map(|mailbox| StageName { serial: row.serial, message_id, mailbox })
+        .map(|mailbox| StageName {
+            serial: row.serial,
+            message_id,
+            mailbox,
+        })
         .collect()
 }

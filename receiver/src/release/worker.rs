@@ -33,7 +33,13 @@ pub enum Done {
     /// Staged, and its files are durable.
     Staged(Incoming, Verified, io::Result<Vec<StageName>>),
     /// Written durably.
-    Bundle(BundlePlan, PathBuf, String, u32, Result<Sha256Digest, BundleStoreError>),
+    Bundle(
+        BundlePlan,
+        PathBuf,
+        String,
+        u32,
+        Result<Sha256Digest, BundleStoreError>,
+    ),
 }
 
 /// The thread, and the way to and from it.
@@ -65,7 +71,12 @@ impl Worker {
         thread::Builder::new()
             .name("large".to_owned())
             .spawn(move || work(&state, &todo, &ready, waker))?;
-        Ok(Worker { tasks, done, wake, busy: Busy::No })
+        Ok(Worker {
+            tasks,
+            done,
+            wake,
+            busy: Busy::No,
+        })
     }
 
     /// Whether a task is under way.
