@@ -155,7 +155,7 @@ impl Geometry {
         }
         let symbols_allowed = limits::DATAGRAM_BYTES_MIN - limits::DATAGRAM_OVERHEAD_BYTES
             ..=limits::DATAGRAM_BYTES_MAX - limits::DATAGRAM_OVERHEAD_BYTES;
-        if symbol_bytes % 2 != 0 || !symbols_allowed.contains(&symbol_bytes) {
+        if !symbol_bytes.is_multiple_of(2) || !symbols_allowed.contains(&symbol_bytes) {
             return Err(GeometryError::SymbolLength { symbol_bytes });
         }
         if k_max == 0 {

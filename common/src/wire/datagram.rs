@@ -32,7 +32,7 @@ impl DatagramBytes {
     pub const fn new(bytes: u16) -> Option<Self> {
         let is_within = limits::DATAGRAM_BYTES_MIN <= bytes && bytes <= limits::DATAGRAM_BYTES_MAX;
         // The overhead is even, so the symbol is even with the datagram.
-        if is_within && bytes % 2 == 0 {
+        if is_within && bytes.is_multiple_of(2) {
             Some(Self(bytes))
         } else {
             None
