@@ -5,9 +5,9 @@
 //!                                            clear, authenticated | encrypted
 //! ```
 
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, Key, KeyInit, Nonce, Tag};
-use zeroize::Zeroize;
+use zeroize::Zeroize as _;
 
+use super::aead::{self, Cipher};
 use super::inner::{field, read_u48, u48};
 use super::{DropReason, INNER_BYTES, InnerHeader};
 use crate::ids::{LinkKeyId, SessionId};
@@ -73,7 +73,7 @@ const KEY_CONTEXT: &str = "valise v1 link session";
 /// The key of one session, derived once. Erased when it is dropped.
 pub struct SessionKey {
     session: SessionId,
-    cipher: ChaCha20Poly1305,
+    cipher: Cipher,
 }
 
 impl SessionKey {
@@ -81,10 +81,7 @@ impl SessionKey {
     pub fn derive(link_key: &LinkKey, session: SessionId) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
         hasher.update(link_key.expose()).update(session.as_bytes());
-        let mut key = Key::default();
-        hasher.finalize_xof().fill(&mut key);
-        let cipher = ChaCha20Poly1305::new(&key);
-        key.zeroize();
+        let cipher = Cipher::new(|key| hasher.finalize_xof().fill(key));
         hasher.zeroize();
         Self { session, cipher }
     }
@@ -114,8 +111,8 @@ impl ClearHeader {
         }
     }
 
-    fn nonce(&self) -> Nonce {
-        let mut nonce = Nonce::default();
+    fn nonce(&self) -> [u8; 12] {
+        let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
         nonce
     }
@@ -131,16 +128,12 @@ impl ClearHeader {
 /// and panics.
 pub fn seal(key: &SessionKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
     assert_eq!(key.session, clear.session, "the key of another session");
-    let Some((header, sealed, tag)) = split(buffer) else {
+    let Some((message, tag)) = split(buffer) else {
         panic!("a buffer too short for a datagram");
     };
-    *header = clear.encode();
-    sealed[..INNER_BYTES].copy_from_slice(&inner.encode());
-    // Fails only for messages of 256 GiB.
-    let made = key
-        .cipher
-        .encrypt_inout_detached(&clear.nonce(), header, sealed.into());
-    *tag = made.expect("a datagram is short").into();
+    message[..CLEAR_BYTES].copy_from_slice(&clear.encode());
+    message[CLEAR_BYTES..PAYLOAD_OFFSET].copy_from_slice(&inner.encode());
+    *tag = key.cipher.seal(clear.nonce(), message);
 }
 
 /// Reads the clear header before any key is at hand. Nothing in it is authentic yet.
@@ -170,7 +163,8 @@ pub fn open(
     key: &SessionKey,
     datagram: &mut [u8],
 ) -> Result<(ClearHeader, InnerHeader), DropReason> {
-    let (header, sealed, tag) = split(datagram).ok_or(DropReason::Length)?;
+    let (message, tag) = split(datagram).ok_or(DropReason::Length)?;
+    let header = message.first_chunk().ok_or(DropReason::Length)?;
     if header[0] != VERSION {
         return Err(DropReason::Version);
     }
@@ -178,29 +172,27 @@ pub fn open(
     if clear.session != key.session {
         return Err(DropReason::Tag);
     }
-    let tag = Tag::from(*tag);
     key.cipher
-        .decrypt_inout_detached(&clear.nonce(), header, sealed.into(), &tag)
-        .map_err(|_| DropReason::Tag)?;
-    let (inner, payload) = sealed.split_first_chunk().ok_or(DropReason::Length)?;
-    let inner = InnerHeader::decode(inner)?;
-    if inner == InnerHeader::Cover && payload.iter().any(|byte| *byte != 0) {
+        .open(clear.nonce(), message, tag)
+        .map_err(|aead::Forged| DropReason::Tag)?;
+    let inner = InnerHeader::decode(&field(message, CLEAR_BYTES))?;
+    if inner == InnerHeader::Cover && message[PAYLOAD_OFFSET..].iter().any(|byte| *byte != 0) {
         return Err(DropReason::NotZero);
     }
     Ok((clear, inner))
 }
 
-/// Clear header, what is encrypted, and tag of a datagram.
-fn split(datagram: &mut [u8]) -> Option<(&mut [u8; CLEAR_BYTES], &mut [u8], &mut [u8; 16])> {
-    let (header, rest) = datagram.split_first_chunk_mut()?;
-    let (sealed, tag) = rest.split_last_chunk_mut()?;
-    (sealed.len() > INNER_BYTES).then_some((header, sealed, tag))
+/// What is authenticated, clear header included, and the tag of a datagram.
+fn split(datagram: &mut [u8]) -> Option<(&mut [u8], &mut [u8; aead::TAG_BYTES])> {
+    let (message, tag) = datagram.split_last_chunk_mut()?;
+    (message.len() > PAYLOAD_OFFSET).then_some((message, tag))
 }
 
 const _: () = {
     assert!(PAYLOAD_OFFSET == CLEAR_BYTES + INNER_BYTES);
     assert!(limits::DATAGRAM_OVERHEAD_BYTES == 72);
     assert!(PAYLOAD_OFFSET + limits::TAG_BYTES == 72);
+    assert!(aead::CLEAR_BYTES == CLEAR_BYTES && aead::TAG_BYTES == limits::TAG_BYTES);
 };
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What travels on the link: datagrams of one size, each fresh noise to an observer, and the frames of a serial line.
 
+mod aead;
 mod beacon;
 mod datagram;
 mod drop_reason;
