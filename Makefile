@@ -66,14 +66,17 @@ bench: build
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
-# Installs; creating users and folders is left to systemd-sysusers and systemd-tmpfiles.
-install: build
+# Installs what `make` built; as root on a running system also makes the users and folders.
+install:
+	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver || { echo "make: run make first, as yourself"; exit 3; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-sender $(RELEASE)/valise-receiver
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system config/systemd/*.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/*.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/*.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/sender.toml config/receiver.toml
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md config/sender.toml config/receiver.toml
+	@if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
+	  systemd-sysusers && systemd-tmpfiles --create valise-sender.conf valise-receiver.conf; fi
 
 clean:
 	$(CARGO) clean

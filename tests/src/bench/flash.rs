@@ -50,7 +50,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     world.await_alive(
         "the large cable on the link",
         LIMIT,
-        &[progress.clone()],
+        std::slice::from_ref(&progress),
         |_| Ok((std::fs::read_dir(&progress).map_or(0, Iterator::count) > before).then_some(())),
     )?;
     let with = format!("{with}; bar 2 × and aim 1.2 × the idle median");

@@ -67,21 +67,28 @@ impl World {
     ) -> Result<Vec<String>> {
         let folder = self.state(host).join("requests");
         let mut answers = Vec::with_capacity(requests.len());
-        self.await_alive("the answers to requests", limit, &[folder.clone()], |_| {
-            while let Some(request) = requests.get(answers.len()) {
-                let refused = folder.join(format!("{}.refused", request.name));
-                if let Ok(reason) = fs::read_to_string(&refused) {
-                    let text = format!("request {} was refused: {reason}", request.name);
-                    return Err(HarnessError::Wrong(text));
+        self.await_alive(
+            "the answers to requests",
+            limit,
+            std::slice::from_ref(&folder),
+            |_| {
+                while let Some(request) = requests.get(answers.len()) {
+                    let refused = folder.join(format!("{}.refused", request.name));
+                    if let Ok(reason) = fs::read_to_string(&refused) {
+                        let text = format!("request {} was refused: {reason}", request.name);
+                        return Err(HarnessError::Wrong(text));
+                    }
+                    let accepted = folder.join(format!("{}.accepted", request.name));
+                    match fs::read_to_string(&accepted) {
+                        Ok(answer) if answer.ends_with('\n') => {
+                            answers.push(answer.trim().to_owned())
+                        }
+                        _ => return Ok(None),
+                    }
                 }
-                let accepted = folder.join(format!("{}.accepted", request.name));
-                match fs::read_to_string(&accepted) {
-                    Ok(answer) if answer.ends_with('\n') => answers.push(answer.trim().to_owned()),
-                    _ => return Ok(None),
-                }
-            }
-            Ok(Some(()))
-        })?;
+                Ok(Some(()))
+            },
+        )?;
         Ok(answers)
     }
 

@@ -1,0 +1,262 @@
+//! What an attacker can make who has the courier's bundle: containers that open, sealed without any
+//! of the sender's checks, and datagrams that authenticate.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+use valise_common::bundle::Bundle;
+use valise_common::fec::{BlockCodec, Geometry, plan};
+use valise_common::ids::{ContainerId, Serial, SessionId};
+use valise_common::manifest::Manifest;
+use valise_common::seal::{Header, PackageWriter, Sealer, encode_approvals};
+use valise_common::secret::Secret;
+use valise_common::sshsig::Signature;
+use valise_common::units::Percent;
+use valise_common::wire::{
+    ClearHeader, DatagramBytes, InnerHeader, PAYLOAD_OFFSET, SessionKey, SymbolHeader, seal,
+};
+
+use crate::harness::{HarnessError, Host, KeyPair, Result, World};
+
+/// Whoever stole the bundle.
+pub struct Thief {
+    bundle: Bundle,
+}
+
+/// A package before it is sealed.
+#[derive(Debug, Clone)]
+pub struct Loot {
+    /// The manifest's bytes, whatever they are.
+    pub manifest: Vec<u8>,
+    /// Raw signatures, whatever they are.
+    pub approvals: Vec<Vec<u8>>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Thief {
+    /// Reads the bundle that the courier carried.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(world: &World) -> Result<Self> {
+        let file = world.courier.bundle_file();
+        let bytes = fs::read(&file).map_err(|error| HarnessError::io("read", &file, error))?;
+        Ok(Self {
+            bundle: Bundle::decode(&bytes).map_err(wrong)?,
+        })
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Seals a package under a serial's slot, with no check of what is in it.
+    ///
+    /// # Errors
+    /// When the bundle has no such slot.
+    pub fn seal(&self, serial: u64, loot: &Loot) -> Result<Vec<u8>> {
+        let number = serial.checked_sub(self.bundle.first.get());
+        let slot = number
+            .and_then(|number| self.bundle.slots.get(usize::try_from(number).ok()?))
+            .ok_or_else(|| HarnessError::Wrong(format!("no slot for serial {serial}")))?;
+        let approvals = encode_approvals(&loot.approvals).map_err(wrong)?;
+        let body_bytes = u64::try_from(loot.body.len()).unwrap_or(u64::MAX);
+        let mut package =
+            PackageWriter::new(&loot.manifest, &approvals, body_bytes, loot.body.as_slice())
+                .map_err(wrong)?;
+        let header = Header {
+            channel: self.bundle.channel,
+            serial: Serial::new(serial).ok_or_else(|| wrong("a serial of 0"))?,
+            bundle: self.bundle.id,
+            padded_bytes: package.padded_bytes(),
+        };
+        let mut randomness = [0; 96];
+        getrandom::fill(&mut randomness).map_err(wrong)?;
+        let (prefix, mut sealer) =
+            Sealer::new(&header, slot, Secret::new(randomness)).map_err(wrong)?;
+        let mut container = prefix.to_vec();
+        let mut segment = Vec::new();
+        while !sealer.finished() {
+            package
+                .fill(&mut segment, sealer.next_bytes())
+                .map_err(wrong)?;
+            sealer.seal_segment(&mut segment).map_err(wrong)?;
+            container.extend_from_slice(&segment);
+        }
+        Ok(container)
+    }
+
+    /// Cuts a container into authentic datagrams, each symbol passed through `poison` first.
+    ///
+    /// The id that the datagrams claim is that of `claimed`.
+    ///
+    /// # Errors
+    /// When no geometry fits.
+    pub fn datagrams(
+        &self,
+        serial: u64,
+        container: &[u8],
+        claimed: ContainerId,
+        size: DatagramBytes,
+        mut poison: impl FnMut(u32, u16, &mut [u8]),
+    ) -> Result<Vec<Vec<u8>>> {
+        let container_bytes = u64::try_from(container.len()).unwrap_or(u64::MAX);
+        let geometry = plan::choose(
+            container_bytes,
+            size.symbol_bytes(),
+            Percent::from_ppm(250_000),
+            2,
+        )
+        .map_err(wrong)?;
+        let mut session = [0; 8];
+        getrandom::fill(&mut session).map_err(wrong)?;
+        let session = SessionId::from_bytes(session);
+        let key = SessionKey::derive(&self.bundle.link_key, session);
+        let mut codec = BlockCodec::new();
+        let mut datagrams = Vec::new();
+        for shape in geometry.blocks() {
+            let symbols = block_symbols(&geometry, &shape, container, &mut codec);
+            for (index, symbol) in (0u16..).zip(symbols.chunks(symbol_bytes(&geometry))) {
+                let counter = u64::try_from(datagrams.len()).unwrap_or(u64::MAX);
+                let clear = ClearHeader {
+                    key_id: self.bundle.link_key_id,
+                    counter,
+                    session,
+                };
+                let inner = InnerHeader::Symbol(SymbolHeader {
+                    codec: geometry.codec(),
+                    pass: 0,
+                    serial: Serial::new(serial).ok_or_else(|| wrong("a serial of 0"))?,
+                    container: claimed,
+                    container_bytes,
+                    block: shape.number,
+                    index,
+                    k_max: geometry.k_max(),
+                    m: geometry.m(),
+                });
+                let mut datagram = vec![0; size.to_usize()];
+                let payload = &mut datagram[PAYLOAD_OFFSET..PAYLOAD_OFFSET + symbol.len()];
+                payload.copy_from_slice(symbol);
+                poison(shape.number, index, payload);
+                seal(&key, &clear, &inner, &mut datagram);
+                datagrams.push(datagram);
+            }
+        }
+        Ok(datagrams)
+    }
+}
+
+impl Loot {
+    /// A cable as its manifest says, approved by these keys through `ssh-keygen`.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written or signed.
+    pub fn signed(
+        world: &World,
+        manifest: &Manifest,
+        body: &[u8],
+        keys: &[&KeyPair],
+    ) -> Result<Self> {
+        let manifest = manifest.encode().map_err(wrong)?;
+        let approvals = sign(world, "cable-approval@valise", &manifest, keys)?;
+        Ok(Self {
+            manifest,
+            approvals,
+            body: body.to_vec(),
+        })
+    }
+}
+
+/// Raw signatures of some bytes under a namespace, by `ssh-keygen`.
+///
+/// # Errors
+/// When `ssh-keygen` fails.
+pub fn sign(
+    world: &World,
+    namespace: &str,
+    message: &[u8],
+    keys: &[&KeyPair],
+) -> Result<Vec<Vec<u8>>> {
+    let io = |error| HarnessError::io("sign in", world.folder(), error);
+    let folder = tempfile::tempdir_in(world.folder()).map_err(io)?;
+    let file = folder.path().join("message");
+    let mut signatures = Vec::new();
+    for key in keys {
+        fs::write(&file, message).map_err(io)?;
+        key.sign(namespace, std::slice::from_ref(&file))?;
+        let armoured: PathBuf = folder.path().join("message.sig");
+        let armour = fs::read_to_string(&armoured).map_err(io)?;
+        fs::remove_file(&armoured).map_err(io)?;
+        let signature = Signature::from_armor(&armour).map_err(wrong)?;
+        signatures.push(signature.as_bytes().to_vec());
+    }
+    Ok(signatures)
+}
+
+/// Puts a container into the receiver's inbox, as `receive` would after having collected it.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn deliver(world: &World, serial: u64, container: &[u8]) -> Result<()> {
+    let id = container_id(container);
+    let state = world.state(Host::Receiver);
+    let temporary = state.join(format!("tmp/{serial}-{id}"));
+    let inbox = state.join(format!("inbox/{serial}-{id}.container"));
+    fs::write(&temporary, container)
+        .and_then(|()| fs::rename(&temporary, &inbox))
+        .map_err(|error| HarnessError::io("deliver", &inbox, error))
+}
+
+/// The id of a container.
+pub fn container_id(container: &[u8]) -> ContainerId {
+    let mut id = [0; 12];
+    id.copy_from_slice(&blake3::hash(container).as_bytes()[..12]);
+    ContainerId::from_bytes(id)
+}
+
+/// Sends datagrams to an address, a few at a time so that no buffer overflows.
+///
+/// # Errors
+/// When the socket refuses.
+pub fn transmit(datagrams: &[Vec<u8>], to: SocketAddr) -> Result<()> {
+    let io = |error| HarnessError::Io {
+        what: format!("send to {to}"),
+        source: error,
+    };
+    let socket = UdpSocket::bind("0.0.0.0:0").map_err(io)?;
+    for datagram in datagrams {
+        socket.send_to(datagram, to).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn block_symbols(
+    geometry: &Geometry,
+    shape: &valise_common::fec::BlockShape,
+    container: &[u8],
+    codec: &mut BlockCodec,
+) -> Vec<u8> {
+    let range = geometry.block_range(shape);
+    let [start, end] = [range.start, range.end].map(|offset| {
+        usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(container.len())
+    });
+    let mut symbols = container[start..end].to_vec();
+    symbols.resize(geometry.source_bytes(shape), 0);
+    let mut repair = vec![0; geometry.repair_bytes(shape)];
+    codec.encode(geometry, shape, &symbols, &mut repair);
+    symbols.extend_from_slice(&repair);
+    symbols
+}
+
+fn symbol_bytes(geometry: &Geometry) -> usize {
+    usize::from(geometry.symbol_bytes())
+}
+
+fn wrong(error: impl std::fmt::Display) -> HarnessError {
+    HarnessError::Wrong(error.to_string())
+}

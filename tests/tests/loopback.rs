@@ -1,0 +1,68 @@
+//! The harness as a person runs it.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+use valise_tests::harness::Programs;
+
+fn loopback() -> Command {
+    Programs::built().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_valise-loopback"))
+}
+
+fn sample(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("samples")
+        .join(name)
+        .display()
+        .to_string()
+}
+
+#[test]
+fn samples_arrive_over_a_bad_line_and_the_report_says_how() {
+    let output = loopback()
+        .args([sample("telegram.txt"), sample("annex.pdf")])
+        .args([
+            "--loss",
+            "5%",
+            "--burst",
+            "5ms",
+            "--reorder",
+            "2%",
+            "--duplicate",
+            "1%",
+        ])
+        .args(["--corrupt", "0.1%", "--seed", "5", "--json"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["cables"].as_array().unwrap().len(), 2);
+    for cable in report["cables"].as_array().unwrap() {
+        assert!(cable["failure"].is_null());
+        assert!(cable["seconds"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["wire"]["received"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_line_that_loses_everything_is_told_by_the_exit_status() {
+    let output = loopback()
+        .args([sample("telegram.txt"), "--loss".into(), "100%".into()])
+        .args(["--timeout", "5s"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("RED"));
+}
+
+#[test]
+fn wrong_usage_is_status_two() {
+    let output = loopback().args(["--loss", "much"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output = loopback().args(["--link", "serial"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,445 @@
+//! What the isolated host refuses, whoever sent it: containers sealed without any of the sender's
+//! checks, by someone who has the courier's bundle.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+use valise_common::ids::MessageId;
+use valise_common::manifest::{FileName, FreeText, Manifest, MediaType, Part};
+use valise_common::units::UtcTime;
+use valise_common::wire::DatagramBytes;
+use valise_tests::attack::{Loot, Thief, container_id, deliver, sign, transmit};
+use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const BODY: &[u8] = b"the body of a cable\n";
+
+fn now() -> UtcTime {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    UtcTime::from_s(since.as_secs())
+}
+
+/// A world of which only the receiver runs, and the thief of its bundle.
+fn world() -> (World, Thief) {
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    world.start_role(Role::Receive).unwrap();
+    world.start_role(Role::Release).unwrap();
+    let thief = Thief::of(&world).unwrap();
+    (world, thief)
+}
+
+/// A manifest that is right in every respect.
+fn manifest(thief: &Thief, number: u8) -> Manifest {
+    Manifest {
+        channel: thief.bundle().channel,
+        message_id: MessageId::from_bytes([number; 16]),
+        label: "EU-RESTRICTED LIMITE".parse().unwrap(),
+        precedence: "ROUTINE".parse().unwrap(),
+        to: vec!["paris-desk".parse().unwrap()],
+        drafter: "d.drafter".parse().unwrap(),
+        reference: None,
+        subject: FreeText::parse("A cable", 120).unwrap(),
+        created: now(),
+        not_after: now().plus_s(86_400),
+        parts: vec![Part {
+            length: BODY.len().try_into().unwrap(),
+            media_type: MediaType::for_extension("txt"),
+            sha256: Sha256::digest(BODY).into(),
+            name: FileName::parse("cable.txt").unwrap(),
+        }],
+    }
+}
+
+/// The state and the reason of a serial, once it has one of its own.
+fn state_of(world: &mut World, serial: u64, wanted: &str) -> String {
+    let view = world.state(Host::Receiver).join("view");
+    world
+        .await_alive(
+            &format!("serial {serial} {wanted}"),
+            LIMIT,
+            &[view],
+            |world| {
+                let list = world.json(Host::Receiver, &["list"])?;
+                let mut entries = list.as_array().unwrap().iter();
+                let Some(entry) = entries.find(|entry| entry["serial"] == serial) else {
+                    return Ok(None);
+                };
+                let reason = entry["reason"].as_str().unwrap_or_default().to_owned();
+                Ok((entry["state"] == wanted).then_some(reason))
+            },
+        )
+        .unwrap()
+}
+
+/// Nothing of the loot is visible in any mailbox.
+fn assert_nothing_released(world: &World) {
+    assert_eq!(world.released().unwrap(), [], "something became visible");
+}
+
+#[test]
+fn a_container_that_is_right_is_released_so_that_the_others_are_refused_for_their_fault() {
+    let (mut world, thief) = world();
+    let [one, two, _] = &world.roster.officers;
+    let loot = Loot::signed(&world, &manifest(&thief, 1), BODY, &[one, two]).unwrap();
+    deliver(&world, 1, &thief.seal(1, &loot).unwrap()).unwrap();
+    state_of(&mut world, 1, "released");
+    assert_eq!(world.released().unwrap().len(), 1);
+}
+
+#[test]
+fn a_cable_without_its_approvals_is_quarantined() {
+    let (mut world, thief) = world();
+    let roster = &world.roster;
+    let [one, two, _] = &roster.officers;
+    let good = manifest(&thief, 1);
+    let signed =
+        |keys: &[&valise_tests::harness::KeyPair]| Loot::signed(&world, &good, BODY, keys).unwrap();
+    let changed = {
+        let mut other = good.clone();
+        other.subject = FreeText::parse("Another subject", 120).unwrap();
+        let approvals = signed(&[one, two]).approvals;
+        Loot {
+            manifest: other.encode().unwrap(),
+            approvals,
+            body: BODY.to_vec(),
+        }
+    };
+    let elsewhere = {
+        let manifest = good.encode().unwrap();
+        let approvals = sign(&world, "trust-list@valise", &manifest, &[one, two]).unwrap();
+        Loot {
+            manifest,
+            approvals,
+            body: BODY.to_vec(),
+        }
+    };
+    let mut with_rubbish = signed(&[one, two]);
+    with_rubbish
+        .approvals
+        .push(b"SSHSIG and nothing behind".to_vec());
+    let cases = [
+        ("one approval where two are needed", signed(&[one])),
+        ("the drafter's own", signed(&[one, &roster.drafter])),
+        (
+            "one person with two keys",
+            signed(&[two, &roster.second_key]),
+        ),
+        ("the same approval twice", signed(&[one, one])),
+        (
+            "a stranger beside two officers",
+            signed(&[one, two, &roster.stranger]),
+        ),
+        (
+            "an administrator",
+            signed(&[one, &roster.administrators[0]]),
+        ),
+        ("signatures of another manifest", changed),
+        ("signatures of another namespace", elsewhere),
+        ("an approval that does not parse", with_rubbish),
+    ];
+    for (serial, (_, loot)) in (1..).zip(&cases) {
+        deliver(&world, serial, &thief.seal(serial, loot).unwrap()).unwrap();
+    }
+    for (serial, (case, _)) in (1..).zip(&cases) {
+        let reason = state_of(&mut world, serial, "quarantined");
+        assert!(!reason.is_empty(), "{case} has no reason");
+    }
+    assert_nothing_released(&world);
+}
+
+#[test]
+fn a_cable_that_policy_forbids_is_quarantined() {
+    let (mut world, thief) = world();
+    let good = manifest(&thief, 1);
+    let with = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        let [one, two, three] = &world.roster.officers;
+        Loot::signed(&world, &manifest, BODY, &[one, two, three]).unwrap()
+    };
+    let cases = [
+        (
+            "an unknown mailbox",
+            with(&|m| m.to = vec!["nowhere".parse().unwrap()]),
+        ),
+        (
+            "one of two unknown",
+            with(&|m| m.to.insert(0, "nowhere".parse().unwrap())),
+        ),
+        (
+            "not cleared",
+            with(&|m| m.label = "EU-CONFIDENTIAL".parse().unwrap()),
+        ),
+        (
+            "unknown label",
+            with(&|m| m.label = "EU-SECRET".parse().unwrap()),
+        ),
+        (
+            "unknown category",
+            with(&|m| m.label = "EU-RESTRICTED NOFORN".parse().unwrap()),
+        ),
+        (
+            "expired",
+            with(&|m| {
+                m.created = UtcTime::from_s(now().as_s() - 100);
+                m.not_after = UtcTime::from_s(now().as_s() - 10);
+            }),
+        ),
+        (
+            "from the future",
+            with(&|m| m.created = now().plus_s(3_600)),
+        ),
+        (
+            "valid too long",
+            with(&|m| m.not_after = now().plus_s(400 * 86_400)),
+        ),
+        (
+            "an unknown drafter",
+            with(&|m| m.drafter = "x.nobody".parse().unwrap()),
+        ),
+        (
+            "a drafter who is none",
+            with(&|m| m.drafter = "o.three".parse().unwrap()),
+        ),
+        (
+            "a foreign channel",
+            with(&|m| m.channel = [9; 16].into_channel()),
+        ),
+        (
+            "a media type",
+            with(&|m| m.parts[0].media_type = "application/x-sh".parse().unwrap()),
+        ),
+        ("another hash", with(&|m| m.parts[0].sha256 = [0; 32])),
+    ];
+    for (serial, (_, loot)) in (1..).zip(&cases) {
+        deliver(&world, serial, &thief.seal(serial, loot).unwrap()).unwrap();
+    }
+    for (serial, (case, _)) in (1..).zip(&cases) {
+        let reason = state_of(&mut world, serial, "quarantined");
+        assert!(!reason.is_empty(), "{case} has no reason");
+    }
+    assert_nothing_released(&world);
+}
+
+trait IntoChannel {
+    fn into_channel(self) -> valise_common::ids::ChannelId;
+}
+
+impl IntoChannel for [u8; 16] {
+    fn into_channel(self) -> valise_common::ids::ChannelId {
+        valise_common::ids::ChannelId::from_bytes(self)
+    }
+}
+
+#[test]
+fn a_second_cable_with_the_same_message_id_is_quarantined() {
+    let (mut world, thief) = world();
+    let [one, two, _] = &world.roster.officers;
+    let loot = Loot::signed(&world, &manifest(&thief, 1), BODY, &[one, two]).unwrap();
+    deliver(&world, 1, &thief.seal(1, &loot).unwrap()).unwrap();
+    state_of(&mut world, 1, "released");
+    deliver(&world, 2, &thief.seal(2, &loot).unwrap()).unwrap();
+    state_of(&mut world, 2, "quarantined");
+    assert_eq!(world.released().unwrap().len(), 1, "released once");
+    // Also when release has forgotten everything that is not on disk.
+    world.kill("release");
+    world.start_role(Role::Release).unwrap();
+    deliver(&world, 3, &thief.seal(3, &loot).unwrap()).unwrap();
+    state_of(&mut world, 3, "quarantined");
+    assert_eq!(world.released().unwrap().len(), 1, "released once");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_container_releases_nothing_and_burns_nothing() {
+    let (mut world, thief) = world();
+    let [one, two, _] = &world.roster.officers;
+    let body = vec![7; 200_000];
+    let mut right = manifest(&thief, 1);
+    right.parts[0].length = 200_000;
+    right.parts[0].sha256 = Sha256::digest(&body).into();
+    let loot = Loot::signed(&world, &right, &body, &[one, two]).unwrap();
+    let container = thief.seal(1, &loot).unwrap();
+    let inbox = world.state(Host::Receiver).join("inbox");
+    let length = container.len();
+    // Magic, suite, channel, serial, bundle, length, encapsulation, sealed key, commitment, the
+    // first, a middle and the last segment, and the last tag.
+    let places = [
+        0,
+        8,
+        9,
+        13,
+        20,
+        39,
+        43,
+        50,
+        60,
+        64,
+        700,
+        1183,
+        1184,
+        1231,
+        1232,
+        1263,
+        1264,
+        66_900,
+        length / 2,
+        length - 17,
+        length - 1,
+    ];
+    for place in places {
+        let mut flipped = container.clone();
+        flipped[place] ^= 1 << (place % 8);
+        deliver(&world, 1, &flipped).unwrap();
+    }
+    let mut shorter = container.clone();
+    shorter.pop();
+    deliver(&world, 1, &shorter).unwrap();
+    let mut longer = container.clone();
+    longer.push(0);
+    deliver(&world, 1, &longer).unwrap();
+    // What does not open is deleted.
+    let empty = |_: &World| {
+        let left = fs::read_dir(&inbox).unwrap().flatten();
+        let left = left.filter(|entry| entry.path().extension().is_some_and(|e| e == "container"));
+        Ok((left.count() == 0).then_some(()))
+    };
+    world
+        .await_alive("the deletion", LIMIT, std::slice::from_ref(&inbox), empty)
+        .unwrap();
+    assert_nothing_released(&world);
+    // Slot and serial stayed open for the true one.
+    deliver(&world, 1, &container).unwrap();
+    state_of(&mut world, 1, "released");
+    assert_eq!(world.released().unwrap().len(), 1);
+}
+
+#[test]
+fn a_container_for_another_serial_or_of_a_stranger_claims_no_serial() {
+    let (mut world, thief) = world();
+    let [one, two, _] = &world.roster.officers;
+    let loot = Loot::signed(&world, &manifest(&thief, 1), BODY, &[one, two]).unwrap();
+    let right = thief.seal(5, &loot).unwrap();
+    // Under the name of another serial.
+    deliver(&world, 4, &right).unwrap();
+    deliver(&world, 5, &right).unwrap();
+    state_of(&mut world, 5, "released");
+    let list = world.json(Host::Receiver, &["list"]).unwrap();
+    let fourth = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["serial"] == 4);
+    assert!(
+        fourth.is_none_or(|entry| entry["state"] != "released" && entry["state"] != "quarantined"),
+        "{fourth:?}"
+    );
+    assert_eq!(world.released().unwrap().len(), 1);
+}
+
+#[test]
+fn a_set_poisoned_with_the_link_key_does_not_stop_the_true_cable() {
+    let settings = Settings {
+        rate: "20 Mbit/s".into(),
+        ..Settings::default()
+    };
+    let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
+    world.start_role(Role::Receive).unwrap();
+    world.start_role(Role::Release).unwrap();
+    world.start_role(Role::Gate).unwrap();
+    let file = world.generate_file("cable.bin", 400_000, 1).unwrap();
+    let submission = Submission::new("the true cable", &[file]);
+    let id = world.send(&submission).unwrap();
+    // The thief sees what leaves: the true container, whose symbols he sends with his own changes
+    // under the true id, before the true ones.
+    let outbox = world.state(Host::Sender).join("outbox");
+    let container = world
+        .await_alive("sealing", LIMIT, std::slice::from_ref(&outbox), |_| {
+            let mut found = fs::read_dir(&outbox)
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.path());
+            Ok(found.find(|path| path.extension().is_some_and(|e| e == "container")))
+        })
+        .unwrap();
+    let container = fs::read(container).unwrap();
+    let thief = Thief::of(&world).unwrap();
+    let size = DatagramBytes::new(1472).unwrap();
+    let claimed = container_id(&container);
+    let poisoned = thief
+        .datagrams(1, &container, claimed, size, |_, index, symbol| {
+            if index % 7 == 0 {
+                symbol[100] ^= 0x40;
+            }
+        })
+        .unwrap();
+    // Whole forged sets under other ids, too.
+    let forged: Vec<u8> = container.iter().map(|byte| byte ^ 0x55).collect();
+    let others = thief
+        .datagrams(
+            1,
+            &forged,
+            container_id(b"no such container"),
+            size,
+            |_, _, _| {},
+        )
+        .unwrap();
+    transmit(&others, world.receiver_address()).unwrap();
+    transmit(&poisoned, world.receiver_address()).unwrap();
+    world.start_role(Role::Transmit).unwrap();
+    world.await_released(&id, &submission, LIMIT).unwrap();
+    assert_eq!(world.released().unwrap().len(), 1);
+}
+
+#[test]
+fn rubbish_at_line_rate_moves_counters_only() {
+    let (mut world, thief) = world();
+    let mut prng = valise_tests::wire::Prng::new(9);
+    let mut rubbish: Vec<Vec<u8>> = Vec::new();
+    for length in [0usize, 1, 15, 16, 71, 72, 1471, 1472, 1473, 9000] {
+        for _ in 0..50 {
+            let mut datagram = vec![0; length];
+            prng.fill(&mut datagram);
+            rubbish.push(datagram);
+        }
+    }
+    // Of the right form, with a wrong tag.
+    for number in 0u8..200 {
+        let mut datagram = vec![number; 1472];
+        datagram[0] = 1;
+        datagram[1] = thief.bundle().link_key_id.0;
+        rubbish.push(datagram);
+    }
+    let count = |world: &World| -> u64 {
+        let view = world.view(Role::Receive).unwrap_or_default();
+        let counters = view["counters"].as_object();
+        counters.map_or(0, |all| {
+            all.values().filter_map(serde_json::Value::as_u64).sum()
+        })
+    };
+    let state = world.state(Host::Receiver);
+    let files_before = fs::read_dir(state.join("assembly")).unwrap().count();
+    transmit(&rubbish, world.receiver_address()).unwrap();
+    let wanted = u64::try_from(rubbish.len()).unwrap();
+    let view = state.join("view");
+    world
+        .await_alive("the counters", LIMIT, &[view], |world| {
+            Ok((count(world) >= wanted).then_some(()))
+        })
+        .unwrap();
+    assert_eq!(
+        fs::read_dir(state.join("assembly")).unwrap().count(),
+        files_before
+    );
+    assert_eq!(
+        fs::read_dir(state.join("inbox"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| { entry.path().extension().is_some_and(|e| e == "container") })
+            .count(),
+        0
+    );
+}
