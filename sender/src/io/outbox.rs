@@ -13,6 +13,8 @@ use valise_common::fec::Geometry;
 use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::os::layout::{OutboxName, SenderState};
 
+pub use crate::pipeline::{GivenUp, SpoolBeacon};
+
 /// Bytes of a `.fec` file or of `outbox/beacon` at most.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
@@ -79,36 +81,6 @@ pub struct FecFile {
     pub container: ContainerId,
     /// The whole hash.
     pub hash: ContainerHash,
-}
-
-/// A serial that was issued but will not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GivenUp {
-    /// The serial.
-    pub serial: Serial,
-    /// Its container.
-    pub container: ContainerId,
-    /// The container's length.
-    pub container_bytes: u64,
-}
-
-/// `outbox/beacon`: what gate alone knows and every beacon tells.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpoolBeacon {
-    /// The highest serial issued; 0 before the first.
-    pub issued: u64,
-    /// The lowest serial whose container is still kept; 0 for none.
-    pub lowest_retained: u64,
-    /// Version of the trust list; 0 for none.
-    pub trust_version: u32,
-    /// Serials that are issued and whose container is not in the outbox yet.
-    #[serde(default)]
-    pub in_sealing: Vec<Serial>,
-    /// Serials that will not be sent, the newest of them.
-    #[serde(default)]
-    pub given_up: Vec<GivenUp>,
 }
 
 /// The outbox, read only.

@@ -6,32 +6,11 @@ use std::io;
 use std::io::Write as _;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use valise_common::ids::Serial;
 use valise_common::os::durable::{self, Access, StagedFile, Sync, SyncBatch};
 use valise_common::os::layout::{Role, SenderState};
 
-/// How far a container has been sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Whose.
-    pub serial: Serial,
-    /// Passes that have been sent to their end.
-    pub passes_done: u8,
-    /// Passes wanted when the container was first seen. With so many done the serial is settled, whatever a resend asks.
-    pub first_passes: u8,
-    /// The pass on the link or next, from 0.
-    pub pass: u8,
-    /// Symbols of that pass that have been sent.
-    pub position: u64,
-    /// Blocks below this one have been sent in that pass.
-    pub block: u32,
-    /// Symbols sent of that block and of those behind it, in order; blocks behind these have not begun.
-    #[serde(default)]
-    pub lanes: Vec<u32>,
-}
+pub use crate::pipeline::Progress;
 
 /// Reads every progress file. One that does not parse is left out: the worst that follows is a pass sent twice.
 ///

@@ -9,7 +9,7 @@ use valise_common::limits;
 use valise_common::units::Mono;
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
-use crate::io::outbox::{GivenUp, SpoolBeacon};
+use super::{GivenUp, SpoolBeacon};
 
 /// A beacon leaves at least so often, on all but the slowest links.
 const INTERVAL_US: u64 = 1_000_000;

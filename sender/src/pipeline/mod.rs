@@ -8,19 +8,16 @@ mod announcer;
 mod batch;
 mod line;
 mod transmission;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use valise_common::config::Cover;
 use valise_common::ids::Serial;
 use valise_common::precedence::Precedence;
-use valise_common::units::{Mono, Percent, Rate, Span, UtcTime};
-use valise_common::wire::{BeaconEntry, DatagramBytes, EntryState};
+use valise_common::units::{Mono, Rate, UtcTime};
+use valise_common::wire::{BeaconEntry, EntryState};
 
-use crate::io::outbox::SpoolBeacon;
-use crate::io::progress::Progress;
 use crate::stage::interleave::{Interleaver, Lane, Run};
 use crate::stage::pace::{self, Pace};
 use crate::stage::queue::{Place, Queue};
@@ -28,86 +25,14 @@ use crate::stage::queue::{Place, Queue};
 use announcer::{Announcer, Patience, Settling};
 pub use batch::{Batch, Slot};
 use line::{Demand, Line, Next};
-pub use transmission::Sealed;
 use transmission::{Phase, Transmission};
+pub use values::{
+    GivenUp, Now, Outlook, PassEnded, Progress, RefusedContainer, Sealed, Settings, SpoolBeacon,
+    Totals,
+};
 
 /// The rate that interleaving assumes of an unlimited link: its bursts are counted in time, and time needs a rate.
 const UNLIMITED_BITS: u64 = 1_000_000_000;
-
-/// One instant, on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// For everything that is measured.
-    pub mono: Mono,
-    /// Microseconds since 1970: for `not-after` and for the beacons' advisory time.
-    pub utc_us: u64,
-}
-
-/// What the configuration says of the link and its losses.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Bytes of every datagram.
-    pub datagram: DatagramBytes,
-    /// Bytes of an IP packet with its headers.
-    pub wire_bytes: u32,
-    /// Datagrams that the link takes in one call.
-    pub batch_count_max: u32,
-    /// Rate of the link.
-    pub rate: Rate,
-    /// Constant rate with noise, or silence.
-    pub cover: Cover,
-    /// Repair symbols of a pass.
-    pub repair: Percent,
-    /// The burst to survive.
-    pub interleave: Span,
-}
-
-/// Why a container cannot be sent on this link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RefusedContainer {
-    /// It was cut for datagrams of another size, and is bound to its geometry for life.
-    #[error(
-        "serial {serial} was cut into symbols of {symbol_bytes} bytes, the link carries {link_symbol_bytes}: set \
-         link.datagram_bytes back until it has been sent"
-    )]
-    SymbolBytes {
-        /// Which.
-        serial: Serial,
-        /// Its symbols.
-        symbol_bytes: u16,
-        /// The link's.
-        link_symbol_bytes: u16,
-    },
-}
-
-/// A pass that has been sent to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassEnded {
-    /// What must be durable.
-    pub progress: Progress,
-    /// Whether more passes are wanted.
-    pub outlook: Outlook,
-}
-
-/// What comes behind a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outlook {
-    /// Another pass.
-    MorePasses,
-    /// Nothing: the container has been transmitted.
-    Transmitted,
-}
-
-/// What left so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Datagrams that carried a symbol.
-    pub symbols: u64,
-    /// Datagrams that carried a beacon.
-    pub beacons: u64,
-    /// Datagrams of noise.
-    pub cover: u64,
-}
 
 /// The transmit side as a pure machine.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use valise_common::fec::{Codec, Geometry, plan};
 use valise_common::ids::ContainerId;
-use valise_common::wire::Beacon;
+use valise_common::units::{Percent, Span};
+use valise_common::wire::{Beacon, DatagramBytes};
 
 use super::*;
 

@@ -2,49 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use valise_common::fec::Geometry;
 use valise_common::fec::plan::pass_symbols;
-use valise_common::ids::{ContainerId, Serial};
-use valise_common::os::layout::OutboxName;
-use valise_common::precedence::Precedence;
-use valise_common::units::{Mono, Percent, UtcTime};
+use valise_common::units::{Mono, Percent};
 
-use crate::io::progress::Progress;
+use super::{Progress, Sealed};
 use crate::stage::interleave::{Lane, Run};
-
-/// A sealed container as transmit knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sealed {
-    /// Serial.
-    pub serial: Serial,
-    /// Precedence.
-    pub precedence: Precedence,
-    /// Until when a pass may begin.
-    pub not_after: UtcTime,
-    /// Its name on the link.
-    pub container: ContainerId,
-    /// How it is cut.
-    pub geometry: Geometry,
-    /// Passes wanted in all.
-    pub passes: u8,
-}
-
-impl Sealed {
-    /// The name of its files in the outbox.
-    pub fn name(&self) -> OutboxName {
-        let Self {
-            precedence,
-            serial,
-            not_after,
-            ..
-        } = *self;
-        OutboxName {
-            precedence,
-            serial,
-            not_after,
-        }
-    }
-}
 
 /// What a container does now.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use valise_common::ids::Serial;
 use valise_common::units::Percent;
 use valise_common::wire::{DatagramBytes, PAYLOAD_OFFSET, SetId};
 
+use super::watch::name_of;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::{Batch, Pipeline, Sealed, Slot};
 use crate::stage::chunk::{SourceBlock, symbol_range};
@@ -252,7 +253,7 @@ impl Loader {
             }
             let file = self
                 .outbox
-                .open(&sealed.name(), &sealed.geometry)?
+                .open(&name_of(sealed), &sealed.geometry)?
                 .ok_or(ReadError::Gone)?;
             self.open.insert(serial, OpenContainer { file, set });
         }

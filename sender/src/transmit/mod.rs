@@ -34,7 +34,7 @@ use valise_common::units::{Mono, Rate};
 use crate::io::link_key::LinkKeyError;
 use crate::io::link_serial::SerialLinkError;
 use crate::io::outbox::{Outbox, OutboxError};
-use crate::pipeline::{Batch, Now, Pipeline, Sealed, Settings};
+use crate::pipeline::{Batch, Now, Pipeline, Settings};
 
 use link::Link;
 use load::Loader;
@@ -299,7 +299,7 @@ impl Transmit {
         if let Some(spool) = self.watch.spool(&mut news)? {
             self.pipeline.handle_spool(spool);
         }
-        let known = |serial| self.pipeline.sealed(serial).map(Sealed::name);
+        let known = |serial| self.pipeline.sealed(serial).map(watch::name_of);
         let found = self
             .watch
             .containers(news, known, self.pipeline.serials())?;

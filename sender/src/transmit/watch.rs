@@ -87,6 +87,21 @@ impl News {
     }
 }
 
+/// The name of a container's files in the outbox.
+pub fn name_of(sealed: &Sealed) -> OutboxName {
+    let Sealed {
+        precedence,
+        serial,
+        not_after,
+        ..
+    } = *sealed;
+    OutboxName {
+        precedence,
+        serial,
+        not_after,
+    }
+}
+
 impl StateWatch {
     /// Begins to watch. What is there already must be read afterwards: [`News::everything`].
     pub fn new(state: &SenderState) -> Result<Self, TransmitError> {
