@@ -10,6 +10,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
+HOSTS ?= sender receiver
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
 RELEASE := target/release
 BENCH_OPTIONS ?=
@@ -66,17 +67,21 @@ bench: build
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
-# Installs what `make` built; as root on a running system also makes the users and folders.
+# Installs what `make` built, for both hosts or for one (HOSTS=sender); as root on a running system also makes the
+# users and folders.
 install:
 	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver || { echo "make: run make first, as yourself"; exit 3; }
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-sender $(RELEASE)/valise-receiver
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system config/systemd/*.service
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/*.conf
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/*.conf
+	for host in $(HOSTS); do \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host && \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system config/systemd/valise-$$host-*.service && \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf && \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf && \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml || exit 3; \
+	  if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
+	    systemd-sysusers valise-$$host.conf && systemd-tmpfiles --create valise-$$host.conf || exit 3; fi; \
+	done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md config/sender.toml config/receiver.toml
-	@if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
-	  systemd-sysusers && systemd-tmpfiles --create valise-sender.conf valise-receiver.conf; fi
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md
 
 clean:
 	$(CARGO) clean

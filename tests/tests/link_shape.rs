@@ -1,0 +1,143 @@
+//! What an observer of the link sees: sizes, rates and counters, and nothing else.
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use valise_tests::harness::{Programs, Role, Settings, Submission, World};
+
+/// IPv4 and UDP headers, which the configured rate includes.
+const HEADERS_BYTES: usize = 28;
+
+/// A datagram as the observer takes it down.
+struct Seen {
+    at: Instant,
+    length: usize,
+    head: [u8; 16],
+}
+
+/// Starts a sender whose datagrams come to this test instead of a receiver.
+fn observed(settings: Settings) -> (World, UdpSocket) {
+    let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
+    let socket = UdpSocket::bind(world.receiver_address()).unwrap();
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &(4 << 20)).unwrap();
+    world.start_role(Role::Gate).unwrap();
+    world.start_role(Role::Transmit).unwrap();
+    (world, socket)
+}
+
+/// Takes down what comes until `time` has passed, or until the link has been quiet for `quiet`.
+fn observe(socket: &UdpSocket, time: Duration, quiet: Duration) -> Vec<Seen> {
+    socket.set_read_timeout(Some(quiet)).unwrap();
+    let start = Instant::now();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 10_000];
+    while start.elapsed() < time {
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                let head = buffer[..16].try_into().unwrap();
+                seen.push(Seen {
+                    at: Instant::now(),
+                    length,
+                    head,
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    seen
+}
+
+/// The rate on the link in bit/s, headers included, between the first and the last datagram.
+fn rate(seen: &[Seen]) -> f64 {
+    let (first, last) = (seen.first().unwrap(), seen.last().unwrap());
+    let bytes: usize = seen[1..]
+        .iter()
+        .map(|datagram| datagram.length + HEADERS_BYTES)
+        .sum();
+    bytes as f64 * 8.0 / last.at.duration_since(first.at).as_secs_f64()
+}
+
+fn assert_uniform(seen: &[Seen], length: usize) {
+    assert!(seen.iter().all(|datagram| datagram.length == length));
+    assert!(
+        seen.iter().all(|datagram| datagram.head[0] == 1),
+        "the version"
+    );
+    // Key id, counter and session: what the nonce and its key are made of never repeats.
+    let heads: BTreeSet<[u8; 16]> = seen.iter().map(|datagram| datagram.head).collect();
+    assert_eq!(heads.len(), seen.len());
+    let counters: Vec<u64> = seen
+        .iter()
+        .map(|datagram| {
+            u64::from_be_bytes(datagram.head[..8].try_into().unwrap()) & (u64::MAX >> 16)
+        })
+        .collect();
+    assert!(counters.is_sorted(), "one a datagram, rising");
+}
+
+#[test]
+fn a_cable_leaves_at_its_rate_in_datagrams_of_one_size() {
+    let settings = Settings {
+        rate: "50 Mbit/s".into(),
+        passes: 1,
+        ..Settings::default()
+    };
+    let (world, socket) = observed(settings);
+    let file = world.generate_file("cable.bin", 12_000_000, 1).unwrap();
+    world.send(&Submission::new("paced", &[file])).unwrap();
+    let seen = observe(&socket, Duration::from_secs(20), Duration::from_millis(700));
+    assert_uniform(&seen, 1472);
+    // Without the beacons of the idle time before and behind.
+    let dense: Vec<Seen> = {
+        let mut previous = None;
+        let is_dense = |datagram: &Seen| {
+            let gap = previous
+                .replace(datagram.at)
+                .map(|at| datagram.at.duration_since(at));
+            gap.is_some_and(|gap| gap < Duration::from_millis(100))
+        };
+        seen.into_iter().filter(is_dense).collect()
+    };
+    assert!(dense.len() > 10_000, "{}", dense.len());
+    let share = rate(&dense) / 50e6;
+    assert!((0.98..=1.02).contains(&share), "{share} of the rate");
+}
+
+#[test]
+fn cover_makes_an_idle_link_look_like_a_busy_one() {
+    let settings = Settings {
+        rate: "10 Mbit/s".into(),
+        cover: true,
+        datagram_bytes: 1200,
+        ..Settings::default()
+    };
+    let (world, socket) = observed(settings);
+    let quiet = Duration::from_millis(500);
+    let idle = observe(&socket, Duration::from_secs(2), quiet);
+    let file = world.generate_file("cable.bin", 500_000, 1).unwrap();
+    world.send(&Submission::new("covered", &[file])).unwrap();
+    let busy = observe(&socket, Duration::from_secs(2), quiet);
+    for seen in [&idle, &busy] {
+        assert_uniform(seen, 1200);
+        let share = rate(seen) / 10e6;
+        assert!((0.98..=1.02).contains(&share), "{share} of the rate");
+    }
+}
+
+#[test]
+fn an_idle_link_without_cover_carries_a_beacon_now_and_then() {
+    let (_world, socket) = observed(Settings::default());
+    // What transmit says at its start is over after a second.
+    observe(&socket, Duration::from_secs(1), Duration::from_secs(2));
+    let seen = observe(&socket, Duration::from_secs(3), Duration::from_secs(2));
+    assert!(
+        (2..=20).contains(&seen.len()),
+        "{} datagrams in three seconds",
+        seen.len()
+    );
+    assert_uniform(&seen, 1472);
+}
