@@ -159,7 +159,7 @@ fn print(health: &Health, options: &Status) -> Result<(), CliError> {
                 one.serial, one.have_symbols, one.need_symbols
             ))?;
         }
-        if let Some(last) = view.last_datagram_at() {
+        if let Some(last) = view.last_datagram {
             print_line(&format!("last datagram at {last}"))?;
         }
     }

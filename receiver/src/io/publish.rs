@@ -256,19 +256,20 @@ pub fn stage(
     for file in &body.files {
         give(file.file(), gid)?;
     }
-    write_papers(&body.path, &papers, gid, syncing)?;
-    seal_folder(&body.path, gid, &mut Syncing::Now)?;
     for file in body.files.drain(..) {
         let _in_place = match syncing {
             Syncing::Batch(batch) => file.finish_in(batch)?,
             Syncing::Now => file.finish()?,
         };
     }
-    // The folder gets its name only now, with all files in it: from here on it belongs to the stage.
-    durable::rename_new(&body.path, &path(first))?;
-    body.kept = Kept::Yes;
-    syncing.folder(&path(first))?;
+    // From here on the folder belongs to the stage, where nobody sees it either; a batch syncs it under its new name.
+    let folder = path(first);
+    durable::rename_new(&body.path, &folder)?;
+    body.path.clone_from(&folder);
+    write_papers(&folder, &papers, gid, syncing)?;
+    seal_folder(&folder, gid, syncing)?;
     syncing.folder(&state.stage())?;
+    body.kept = Kept::Yes;
     Ok(names)
 }
 

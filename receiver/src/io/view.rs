@@ -178,10 +178,13 @@ impl ReleaseView {
 pub struct ReceiveView {
     /// When it was written.
     #[serde(default)]
-    pub time: Option<serde_json::Value>,
+    pub time: Option<UtcTime>,
+    /// When the process started.
+    #[serde(default)]
+    pub started: Option<UtcTime>,
     /// When the last datagram verified.
     #[serde(default)]
-    pub last_datagram: Option<serde_json::Value>,
+    pub last_datagram: Option<UtcTime>,
     /// Serials of which some symbols are here.
     #[serde(default)]
     pub assembling: Vec<AssemblingView>,
@@ -224,12 +227,9 @@ impl ReceiveView {
         set
     }
 
-    /// When the last datagram verified, as text or in seconds.
-    pub fn last_datagram_at(&self) -> Option<UtcTime> {
-        match self.last_datagram.as_ref()? {
-            serde_json::Value::String(text) => text.parse().ok(),
-            value => value.as_u64().map(UtcTime::from_s),
-        }
+    /// Since when no datagram has verified.
+    pub fn silent_since(&self) -> Option<UtcTime> {
+        self.last_datagram.or(self.started)
     }
 }
 
@@ -258,17 +258,14 @@ mod tests {
 
     #[test]
     fn the_view_of_receive_may_say_more_than_we_know() {
-        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3},"last_datagram":1800000000,
+        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3},"last_datagram":"2027-01-15T08:00:00Z",
             "assembling":[{"serial":4,"container":"00","container_bytes":9,"have_symbols":1,
             "need_symbols":2}]}"#;
         let view: ReceiveView = serde_json::from_str(text).unwrap();
         assert_eq!(view.assembling_set().to_string(), "4");
-        assert_eq!(
-            view.last_datagram_at(),
-            Some(UtcTime::from_s(1_800_000_000))
-        );
+        assert_eq!(view.silent_since(), Some(UtcTime::from_s(1_800_000_000)));
         assert!(view.rest.contains_key("counters"));
         let none: ReceiveView = serde_json::from_str("{}").unwrap();
-        assert_eq!(none.last_datagram_at(), None);
+        assert_eq!(none.silent_since(), None);
     }
 }

@@ -89,6 +89,16 @@ pub struct Batch {
     pub second: Vec<Incoming>,
 }
 
+/// A step of a batch behind which a test stops, as a crash would.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// ① is done.
+    Staged,
+    /// ② is done.
+    Committed,
+}
+
 impl Batch {
     fn is_empty(&self) -> bool {
         self.ready.is_empty()
@@ -399,9 +409,17 @@ impl Release {
         let now = self.now();
         // ① Everything staged is durable before the log speaks of it.
         self.sync.commit()?;
+        #[cfg(test)]
+        if self.stop_after == Some(Step::Staged) {
+            return Ok(());
+        }
         // ②
         self.append_verdicts(&mut batch, now);
         self.ledger.commit()?;
+        #[cfg(test)]
+        if self.stop_after == Some(Step::Committed) {
+            return Ok(());
+        }
         // ③
         for ready in &batch.ready {
             for name in &ready.names {

@@ -114,6 +114,8 @@ pub struct Release {
     pub(super) noted_second: SerialSet,
     /// What is shown has changed.
     pub(super) dirty: bool,
+    #[cfg(test)]
+    pub(super) stop_after: Option<crate::release::cables::Step>,
     // Held to the end.
     _lock: HostLock,
 }
@@ -150,6 +152,7 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let confinement = sandbox::enter(&profile)?;
     tracing::info!(?confinement, "release is confined");
     let mut release = Release::open(config.clone(), state, groups)?;
+    release.start_log()?;
     service::ready();
     let result = release.work(&signals);
     service::stopping();
@@ -157,7 +160,8 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
 }
 
 impl Release {
-    /// Everything that `release` is made of, with what a crash left taken up.
+    /// Everything that `release` is made of, with what a crash left taken up. A command may have it too while no daemon
+    /// does.
     ///
     /// # Errors
     /// [`ReleaseError`].
@@ -194,6 +198,8 @@ impl Release {
             noted_unopened: SerialSet::new(),
             noted_second: SerialSet::new(),
             dirty: true,
+            #[cfg(test)]
+            stop_after: None,
             _lock: lock,
         };
         if recovered.torn_bytes > 0 {
@@ -316,7 +322,15 @@ impl Release {
         self.commit(batch)
     }
 
-    fn recheck_some(&mut self) -> Result<(), ReleaseError> {
+    /// Waits for the second thread, where a test has no loop.
+    #[cfg(test)]
+    pub(super) fn await_worker(&mut self) {
+        let mut fds = [PollFd::new(self.worker.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).expect("poll");
+        self.take_done().expect("the second thread's work");
+    }
+
+    pub(super) fn recheck_some(&mut self) -> Result<(), ReleaseError> {
         let large = crate::release::cables::LARGE_BYTES;
         let next = self.rechecks.front();
         let ready = next.is_some_and(|next| next.bytes <= large || self.worker.busy() == Busy::No);
@@ -354,7 +368,7 @@ impl Release {
         self.dirty = true;
     }
 
-    fn log_alarms(&mut self) -> Result<(), ReleaseError> {
+    pub(super) fn log_alarms(&mut self) -> Result<(), ReleaseError> {
         if self.alarms.has_fresh() {
             let now = self.now();
             while let Some(event) = self.alarms.poll_fresh() {

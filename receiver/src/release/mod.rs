@@ -14,3 +14,8 @@ mod worker;
 
 pub use daemon::{Release, ReleaseError, run};
 pub use observe::shortened;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,7 @@ impl Release {
                 .to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
-        let last = receive.as_ref().and_then(ReceiveView::last_datagram_at);
+        let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.release.silence_alarm.as_s();
         self.alarms

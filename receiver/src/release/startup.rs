@@ -25,7 +25,7 @@ use crate::release::event::Event;
 use crate::stage::publish::StageName;
 
 impl Release {
-    /// Takes up what a crash left, and logs the start.
+    /// Takes up what a crash left.
     pub(super) fn start_up(&mut self) -> Result<(), ReleaseError> {
         self.state.create_all()?;
         durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
@@ -39,8 +39,7 @@ impl Release {
         self.finish_publishing()?;
         self.clear_stage()?;
         self.finish_erasing()?;
-        self.finish_quarantine()?;
-        self.start_log()
+        self.finish_quarantine()
     }
 
     pub(super) fn make_mailboxes(&self) -> Result<(), ReleaseError> {
@@ -187,7 +186,8 @@ impl Release {
         Ok(())
     }
 
-    fn start_log(&mut self) -> Result<(), ReleaseError> {
+    /// Logs the start of the daemon.
+    pub(super) fn start_log(&mut self) -> Result<(), ReleaseError> {
         let software_keys = self
             .trust
             .as_ref()

@@ -1,0 +1,1009 @@
+//! `release` as a whole, in one process and without its loop: containers in, folders or reasons out.
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use valise_common::ids::{BundleId, Serial};
+use valise_common::manifest::Manifest;
+use valise_common::os::layout::InboxName;
+use valise_common::units::UtcTime;
+
+use super::Release;
+use super::testing::{Keys, World, make_bundle, name_of, trust_text};
+use crate::io::register::{CableRow, Claim};
+use crate::release::requests::Verdict;
+use crate::release::worker::Busy;
+
+/// Lets the daemon work until nothing is left that it could do.
+fn settle(release: &mut Release) {
+    release.scan_inbox().unwrap();
+    release.read_beacon().unwrap();
+    release.serve_requests().unwrap();
+    loop {
+        let more = release.release_some().unwrap();
+        release.recheck_some().unwrap();
+        let busy = release.worker.busy() == Busy::Yes;
+        if busy {
+            release.await_worker();
+        }
+        if !more && !busy && release.rechecks.is_empty() {
+            break;
+        }
+    }
+    release.log_alarms().unwrap();
+    release.show();
+}
+
+fn row(release: &Release, serial: u64) -> Option<CableRow> {
+    release
+        .ledger
+        .register()
+        .cable(Serial::new(serial).unwrap())
+        .unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Delivers a container that must be held for this reason, and checks what did not happen.
+#[track_caller]
+fn assert_held(world: &World, serial: u64, container: &[u8], code: &str) {
+    let name = world.deliver(serial, container);
+    let mut release = world.release();
+    settle(&mut release);
+    let row = row(&release, serial).unwrap();
+    assert_eq!(
+        (row.claim, row.code.as_deref()),
+        (Claim::Quarantined, Some(code))
+    );
+    assert!(row.reason.is_some_and(|reason| !reason.is_empty()));
+    world.assert_nothing_visible();
+    assert!(!world.state.container(&name).exists());
+    assert_eq!(fs::read(world.state.quarantined(&name)).unwrap(), container);
+    assert!(!world.slot_is_erased(serial));
+}
+
+/// Delivers a container that does not open, and checks that it changes nothing.
+#[track_caller]
+fn assert_unopened(world: &World, serial: u64, container: &[u8], code: &str) {
+    let name = world.deliver(serial, container);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, serial), None);
+    assert_eq!(release.counters.unopened, 1);
+    world.assert_nothing_visible();
+    assert!(!world.state.container(&name).exists() && !world.state.quarantined(&name).exists());
+    assert!(!world.slot_is_erased(serial));
+    assert!(
+        world.log_text().contains(&format!("\"code\":\"{code}\"")),
+        "{}",
+        world.log_text()
+    );
+    drop(release);
+    // The true cable still goes the whole way.
+    world.deliver(serial, &world.honest(serial, &[b"true"]));
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, serial).unwrap().claim, Claim::Released);
+}
+
+#[test]
+fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
+    let world = World::new();
+    let parts: [&[u8]; 3] = [b"the cable\n", b"", b"its annex"];
+    let manifest = world.manifest(&parts);
+    let name = world.deliver(
+        1,
+        &world.approved(1, &manifest, &["b", "c"], &parts.concat()),
+    );
+    let mut release = world.release();
+    settle(&mut release);
+    for mailbox in ["paris-desk", "protocol"] {
+        let folders = world.folder_of(mailbox);
+        assert_eq!(folders.len(), 1);
+        let folder = &folders[0];
+        let expected = format!("1-{}", manifest.message_id);
+        assert_eq!(
+            folder.file_name().unwrap().to_str(),
+            Some(expected.as_str())
+        );
+        assert_eq!(mode(folder), 0o2750);
+        assert_eq!(mode(&folder.join("approvals")), 0o2750);
+        for (file, part) in ["part-001.txt", "part-002.txt", "part-003.txt"]
+            .iter()
+            .zip(parts)
+        {
+            assert_eq!(fs::read(folder.join(file)).unwrap(), part);
+            assert_eq!(mode(&folder.join(file)), 0o440);
+        }
+        assert_eq!(
+            fs::read(folder.join("manifest.txt")).unwrap(),
+            manifest.encode().unwrap()
+        );
+        let json: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.join("release.json")).unwrap()).unwrap();
+        assert_eq!(json["serial"], 1);
+        assert_eq!(
+            json["approved_by"],
+            serde_json::json!(["b.officer", "c.officer"])
+        );
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "approvals",
+                "manifest.txt",
+                "part-001.txt",
+                "part-002.txt",
+                "part-003.txt",
+                "release.json"
+            ]
+        );
+        ssh_keygen_accepts(folder, "b.officer", "b");
+        ssh_keygen_accepts(folder, "c.officer", "c");
+    }
+    assert!(world.slot_is_erased(1) && !world.slot_is_erased(2));
+    assert!(!world.state.container(&name).exists());
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+    assert_eq!(
+        (world.log_count("publishing"), world.log_count("released")),
+        (1, 1)
+    );
+    let log = world.log_text();
+    assert!(!log.contains("conclusions") && !log.contains("passwd") && !log.contains("cable\\n"));
+}
+
+fn ssh_keygen_accepts(folder: &Path, person: &str, key: &str) {
+    let signers = tempfile::NamedTempFile::new().unwrap();
+    fs::write(
+        signers.path(),
+        format!("{person} {}\n", Keys::shared().public_line(key)),
+    )
+    .unwrap();
+    let status = Command::new("ssh-keygen")
+        .args([
+            "-q",
+            "-Y",
+            "verify",
+            "-n",
+            "cable-approval@valise",
+            "-I",
+            person,
+            "-f",
+        ])
+        .arg(signers.path())
+        .arg("-s")
+        .arg(folder.join("approvals").join(format!("{person}.sig")))
+        .stdin(Stdio::from(
+            fs::File::open(folder.join("manifest.txt")).unwrap(),
+        ))
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_large_cable_goes_by_the_second_thread_and_many_small_ones_share_a_batch() {
+    let world = World::new();
+    let large = vec![7; 5 << 20];
+    world.deliver(1, &world.honest(1, &[&large]));
+    for serial in 2..=9 {
+        world.deliver(serial, &world.honest(serial, &[b"small"]));
+    }
+    let mut release = world.release();
+    settle(&mut release);
+    let folders = world.folder_of("paris-desk");
+    assert_eq!(folders.len(), 9);
+    assert_eq!(fs::read(folders[0].join("part-001.txt")).unwrap(), large);
+    assert!((1..=9).all(|serial| world.slot_is_erased(serial)));
+    assert_eq!(release.counters.released, 9);
+}
+
+#[test]
+fn one_approval_where_two_are_needed_is_held() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    assert_held(
+        &world,
+        1,
+        &world.approved(1, &manifest, &["b"], b"x"),
+        "quorum",
+    );
+}
+
+#[test]
+fn the_drafters_own_approval_is_held() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.drafter = "d.both".parse().unwrap();
+    let container = world.approved(1, &manifest, &["b", "d"], b"x");
+    assert_held(&world, 1, &container, "own-cable");
+}
+
+#[test]
+fn one_person_with_two_keys_is_held() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    let container = world.approved(1, &manifest, &["b", "b2"], b"x");
+    assert_held(&world, 1, &container, "repeated-approval");
+}
+
+#[test]
+fn a_strangers_approval_is_held_even_beside_enough_good_ones() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    let container = world.approved(1, &manifest, &["b", "c", "stranger"], b"x");
+    assert_held(&world, 1, &container, "unknown-key");
+}
+
+#[test]
+fn signatures_moved_to_a_changed_manifest_are_held() {
+    let world = World::new();
+    let signed = world.manifest(&[b"x"]);
+    let bytes = signed.encode().unwrap();
+    let approvals = ["b", "c"].map(|name| Keys::shared().approve(name, &bytes));
+    let mut changed = signed;
+    changed.to = vec!["protocol".parse().unwrap()];
+    let container = world.sealed(1, &changed.encode().unwrap(), &approvals, b"x");
+    assert_held(&world, 1, &container, "signature");
+}
+
+#[test]
+fn an_approval_that_is_no_signature_is_held() {
+    let world = World::new();
+    let bytes = world.manifest(&[b"x"]).encode().unwrap();
+    let approvals = vec![
+        Keys::shared().approve("b", &bytes),
+        b"not a signature".to_vec(),
+    ];
+    let container = world.sealed(1, &bytes, &approvals, b"x");
+    assert_held(&world, 1, &container, "malformed-approval");
+}
+
+#[test]
+fn an_unknown_mailbox_is_held() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.to = vec!["nowhere".parse().unwrap()];
+    let container = world.approved(1, &manifest, &["b", "c"], b"x");
+    assert_held(&world, 1, &container, "unknown-mailbox");
+}
+
+#[test]
+fn a_label_beyond_one_of_its_mailboxes_is_held() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.label = "EU-RESTRICTED CRISIS".parse().unwrap();
+    let container = world.approved(1, &manifest, &["b", "c"], b"x");
+    assert_held(&world, 1, &container, "not-cleared");
+}
+
+#[test]
+fn an_expired_cable_is_held() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.created = UtcTime::from_s(manifest.created.as_s() - 7_200);
+    manifest.not_after = UtcTime::from_s(manifest.created.as_s() + 3_600);
+    let container = world.approved(1, &manifest, &["b", "c"], b"x");
+    assert_held(&world, 1, &container, "expired");
+}
+
+#[test]
+fn a_manifest_of_another_channel_is_held() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.channel = valise_common::ids::ChannelId::from_bytes([9; 16]);
+    let container = world.approved(1, &manifest, &["b", "c"], b"x");
+    assert_held(&world, 1, &container, "other-channel");
+}
+
+#[test]
+fn a_part_that_was_not_signed_is_held() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"signed", b"annex!"]);
+    for (serial, body, code) in [
+        (1, &b"signedAnnex!"[..], "part-hash"),
+        (2, &b"signedannex!!"[..], "body-length"),
+    ] {
+        let container = world.approved(serial, &manifest, &["b", "c"], body);
+        assert_held(&world, serial, &container, code);
+    }
+}
+
+#[test]
+fn a_large_part_that_was_not_signed_leaves_nothing_behind() {
+    let world = World::new();
+    let mut body = vec![7; 5 << 20];
+    let manifest = world.manifest(&[&body]);
+    *body.last_mut().unwrap() ^= 1;
+    assert_held(
+        &world,
+        1,
+        &world.approved(1, &manifest, &["b", "c"], &body),
+        "part-hash",
+    );
+}
+
+#[test]
+fn padding_that_is_not_zero_is_held() {
+    let world = World::new();
+    let bytes = world.manifest(&[b"x"]).encode().unwrap();
+    let approvals = ["b", "c"].map(|name| Keys::shared().approve(name, &bytes));
+    let approvals = valise_common::seal::encode_approvals(&approvals).unwrap();
+    let mut writer =
+        valise_common::seal::PackageWriter::new(&bytes, &approvals, 1, &b"x"[..]).unwrap();
+    let mut package = Vec::new();
+    let padded_bytes = writer.padded_bytes() as usize;
+    writer.fill(&mut package, padded_bytes).unwrap();
+    *package.last_mut().unwrap() = 1;
+    assert_held(
+        &world,
+        1,
+        &world.sealed_package(1, &package),
+        "malformed-package",
+    );
+}
+
+#[test]
+fn packages_and_manifests_that_are_none_are_held() {
+    let world = World::new();
+    assert_held(
+        &world,
+        1,
+        &world.sealed_package(1, &[0; 1024]),
+        "malformed-package",
+    );
+    assert_held(
+        &world,
+        2,
+        &world.sealed_package(2, &[0]),
+        "malformed-package",
+    );
+    let container = world.sealed(3, b"VALISE-MANIFEST 1\nend\n", &[b"x".to_vec()], b"");
+    assert_held(&world, 3, &container, "malformed-manifest");
+    // A manifest that a lax reader would take: one line end too many.
+    let mut bytes = world.manifest(&[b"x"]).encode().unwrap();
+    bytes.push(b'\n');
+    let container = world.sealed(4, &bytes, &[b"x".to_vec()], b"x");
+    assert_held(&world, 4, &container, "malformed-manifest");
+}
+
+#[test]
+fn a_second_cable_with_the_same_message_id_is_held() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    world.deliver(1, &world.approved(1, &manifest, &["b", "c"], b"x"));
+    let twin = world.approved(2, &manifest, &["b", "c"], b"x");
+    let second = world.deliver(2, &twin);
+    // Both in one batch: the first one's publishing is not committed when the second is judged.
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+    let held = row(&release, 2).unwrap();
+    assert_eq!(
+        (held.claim, held.code.as_deref()),
+        (Claim::Quarantined, Some("message-id-seen"))
+    );
+    assert!(world.state.quarantined(&second).exists());
+    assert_eq!(world.folder_of("paris-desk").len(), 1);
+    drop(release);
+    // And for ever: after a restart, and after the reader took the cable away.
+    fs::remove_dir_all(&world.folder_of("paris-desk")[0]).unwrap();
+    world.deliver(3, &world.approved(3, &manifest, &["b", "c"], b"x"));
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(
+        row(&release, 3).unwrap().code.as_deref(),
+        Some("message-id-seen")
+    );
+    assert!(world.folder_of("paris-desk").is_empty());
+}
+
+#[test]
+fn a_flipped_bit_anywhere_does_not_open_and_burns_nothing() {
+    let world = World::new();
+    let good = world.honest(1, &[b"x"]);
+    // One in each field of the prefix, one in a segment, one in the last tag.
+    for at in [
+        0, 8, 9, 15, 16, 39, 43, 44, 55, 56, 64, 1183, 1184, 1231, 1232, 1263, 1264,
+    ] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        world.deliver(1, &bad);
+    }
+    let mut last = good.clone();
+    *last.last_mut().unwrap() ^= 0x80;
+    world.deliver(1, &last);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, 1), None);
+    assert_eq!(release.counters.unopened, 18);
+    // One line and one alarm for the serial, however many were thrown at it.
+    assert_eq!(world.log_count("unopened"), 1);
+    world.assert_nothing_visible();
+    assert!(!world.slot_is_erased(1));
+    drop(release);
+    world.deliver(1, &good);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+}
+
+#[test]
+fn headers_that_name_something_else_do_not_open() {
+    let other = valise_common::ids::ChannelId::from_bytes([9; 16]);
+    type Change = fn(valise_common::seal::Header) -> valise_common::seal::Header;
+    let changes: [(Change, &str); 3] = [
+        (
+            |header| valise_common::seal::Header {
+                serial: Serial::new(2).unwrap(),
+                ..header
+            },
+            "other-serial",
+        ),
+        (
+            |header| valise_common::seal::Header {
+                bundle: BundleId(7),
+                ..header
+            },
+            "other-bundle",
+        ),
+        (
+            |header| valise_common::seal::Header {
+                channel: valise_common::ids::ChannelId::from_bytes([9; 16]),
+                ..header
+            },
+            "other-channel",
+        ),
+    ];
+    assert_ne!(other.as_bytes(), &[0; 16]);
+    for (change, code) in changes {
+        let world = World::new();
+        assert_unopened(&world, 1, &world.sealed_with(1, &[0; 1024], change), code);
+    }
+}
+
+#[test]
+fn a_container_of_another_length_or_name_does_not_open() {
+    let world = World::new();
+    let good = world.honest(1, &[b"x"]);
+    for bad in [
+        &good[..good.len() - 1],
+        &good[..1264],
+        &good[..10],
+        &[good.clone(), vec![0]].concat(),
+    ] {
+        world.deliver(1, bad);
+    }
+    // Its name is not its hash.
+    let wrong = InboxName {
+        container: name_of(1, b"").container,
+        ..name_of(1, &good)
+    };
+    fs::write(world.state.container(&wrong), &good).unwrap();
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!((release.counters.unopened, row(&release, 1)), (5, None));
+    world.assert_nothing_visible();
+}
+
+#[test]
+fn a_serial_without_a_slot_opens_nothing() {
+    let world = World::new();
+    let good = world.honest(1, &[b"x"]);
+    let name = world.deliver(500, &good);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(release.counters.unopened, 1);
+    assert!(!world.state.container(&name).exists());
+    assert!(world.log_text().contains("no-slot"));
+}
+
+#[test]
+fn a_second_container_for_a_claimed_serial_changes_nothing() {
+    let world = World::new();
+    world.deliver(1, &world.honest(1, &[b"first"]));
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.to = vec!["nowhere".parse().unwrap()];
+    let held = world.deliver(2, &world.approved(2, &manifest, &["b", "c"], b"x"));
+    let mut release = world.release();
+    settle(&mut release);
+    for serial in [1, 2] {
+        let before = row(&release, serial);
+        let second = world.deliver(serial, &world.honest(serial, &[b"second"]));
+        settle(&mut release);
+        assert_eq!(row(&release, serial), before);
+        assert!(!world.state.container(&second).exists());
+    }
+    assert_eq!(release.counters.second_containers, 2);
+    assert_eq!(world.log_count("second-container"), 2);
+    assert!(world.state.quarantined(&held).exists() && !world.slot_is_erased(2));
+    assert_eq!(world.folder_of("paris-desk").len(), 1);
+    let alarms = release.alarms.view();
+    assert!(
+        alarms.iter().any(|alarm| alarm.code == "second-container"),
+        "{alarms:?}"
+    );
+}
+
+#[test]
+fn the_first_of_two_that_opens_stands() {
+    let world = World::new();
+    let (one, two) = (world.honest(1, &[b"one"]), world.honest(1, &[b"two"]));
+    world.deliver(1, &one);
+    world.deliver(1, &two);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(
+        (
+            release.counters.released,
+            release.counters.second_containers
+        ),
+        (1, 1)
+    );
+    assert_eq!(world.folder_of("paris-desk").len(), 1);
+}
+
+fn recheck(release: &mut Release, world: &World, serial: u64) {
+    let name = world.state.requests().join("recheck");
+    fs::create_dir(world.state.requests().join(".recheck")).unwrap();
+    fs::write(
+        world.state.requests().join(".recheck/request.toml"),
+        format!("request = \"quarantine-recheck\"\nserial = {serial}\n"),
+    )
+    .unwrap();
+    fs::rename(world.state.requests().join(".recheck"), &name).unwrap();
+    settle(release);
+}
+
+#[test]
+fn recheck_after_a_newer_trust_list_releases() {
+    let world = World::new();
+    let parts: [&[u8]; 1] = [b"for the new desk"];
+    let mut manifest = world.manifest(&parts);
+    manifest.to = vec!["new-desk".parse().unwrap()];
+    let name = world.deliver(1, &world.approved(1, &manifest, &["b", "c"], parts[0]));
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Quarantined);
+    recheck(&mut release, &world, 1);
+    let refused = fs::read_to_string(world.state.requests().join("recheck.refused")).unwrap();
+    assert!(refused.contains("stays in quarantine"), "{refused}");
+    assert_eq!(world.log_count("rechecked"), 1);
+    fs::remove_file(world.state.requests().join("recheck.refused")).unwrap();
+    fs::remove_dir_all(world.state.requests().join("recheck")).unwrap();
+    let text = trust_text(world.channel, 2)
+        + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
+           categories = [\"LIMITE\"]\n";
+    let verdict = release.import_trust(&world.signed_list(&text), 0).unwrap();
+    assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
+    recheck(&mut release, &world, 1);
+    let accepted = fs::read_to_string(world.state.requests().join("recheck.accepted")).unwrap();
+    assert!(accepted.contains("released"), "{accepted}");
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+    assert_eq!(world.folder_of("new-desk").len(), 1);
+    assert!(world.slot_is_erased(1) && !world.state.quarantined(&name).exists());
+}
+
+#[test]
+fn discard_destroys_the_container_and_the_slot() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    let name = world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
+    let mut release = world.release();
+    settle(&mut release);
+    let request = world.state.requests().join("drop");
+    fs::create_dir(&request).unwrap();
+    fs::write(
+        request.join("request.toml"),
+        "request = \"quarantine-discard\"\nserial = 1\nreason = \"asked by its drafter\"\n",
+    )
+    .unwrap();
+    settle(&mut release);
+    assert!(world.state.requests().join("drop.accepted").exists());
+    let row = row(&release, 1).unwrap();
+    assert_eq!(
+        (row.claim, row.reason.as_deref()),
+        (Claim::Discarded, Some("asked by its drafter"))
+    );
+    assert!(world.slot_is_erased(1) && !world.state.quarantined(&name).exists());
+    // What is discarded is claimed: the same container again is a leftover, another one an alarm.
+    world.deliver(1, &world.honest(1, &[b"again"]));
+    settle(&mut release);
+    assert_eq!(release.counters.second_containers, 1);
+    world.assert_nothing_visible();
+}
+
+#[test]
+fn without_a_trust_list_cables_wait() {
+    let world = World::new();
+    let name = world.deliver(1, &world.honest(1, &[b"x"]));
+    let mut release = world.release();
+    release.trust = None;
+    settle(&mut release);
+    release.observe().unwrap();
+    assert!(world.state.container(&name).exists());
+    assert!(
+        release
+            .alarms
+            .view()
+            .iter()
+            .any(|alarm| alarm.code == "no-trust-list")
+    );
+    assert_eq!(release.knowledge().complete.to_string(), "1");
+}
+
+#[test]
+fn a_rollback_or_an_unsigned_trust_list_is_refused() {
+    let world = World::new();
+    let mut release = world.release();
+    let path = world.signed_list(&trust_text(world.channel, 1).replace("2024-", "2023-"));
+    let Verdict::Refused(text) = release.import_trust(&path, 0).unwrap() else {
+        panic!()
+    };
+    assert!(text.contains("version 1"), "{text}");
+    let path = world.signed_list(&trust_text(world.channel, 3));
+    fs::remove_file(path.with_file_name("trust.toml.2.sig")).unwrap();
+    assert!(matches!(
+        release.import_trust(&path, 0).unwrap(),
+        Verdict::Refused(_)
+    ));
+    let other = valise_common::ids::ChannelId::from_bytes([9; 16]);
+    let path = world.signed_list(&trust_text(other, 3));
+    assert!(matches!(
+        release.import_trust(&path, 0).unwrap(),
+        Verdict::Refused(_)
+    ));
+    assert_eq!(release.trust.as_ref().unwrap().list.version(), 1);
+}
+
+#[test]
+fn a_clock_that_ran_ahead_is_set_back_by_clock_accept_only() {
+    let world = World::new();
+    let far = "2080-01-01T00:00:00Z".parse::<UtcTime>().unwrap();
+    let mut release = world.release();
+    release.ledger.append(far, super::event::Event::Stopped);
+    release.ledger.commit().unwrap();
+    world.deliver(1, &world.honest(1, &[b"x"]));
+    settle(&mut release);
+    assert_eq!(row(&release, 1).unwrap().code.as_deref(), Some("expired"));
+    release.observe().unwrap();
+    assert!(
+        release
+            .alarms
+            .view()
+            .iter()
+            .any(|alarm| alarm.code == "clock")
+    );
+    let request = world.state.requests().join("clock");
+    fs::create_dir(&request).unwrap();
+    fs::write(request.join("request.toml"), "request = \"clock-accept\"\n").unwrap();
+    settle(&mut release);
+    assert!(release.now() < far);
+    recheck(&mut release, &world, 1);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+}
+
+#[test]
+fn a_void_bundle_opens_nothing_and_keeps_what_it_released() {
+    let world = World::new();
+    world.deliver(1, &world.honest(1, &[b"x"]));
+    let mut manifest = world.manifest(&[b"y"]);
+    manifest.to = vec!["nowhere".parse().unwrap()];
+    world.deliver(2, &world.approved(2, &manifest, &["b", "c"], b"y"));
+    let late = world.honest(3, &[b"late"]);
+    let mut release = world.release();
+    settle(&mut release);
+    let second = make_bundle(&mut release, world.folder.path(), 5);
+    assert_eq!((second.id, second.first.get()), (BundleId(2), 13));
+    assert_ne!(second.link_key_id, world.bundle.link_key_id);
+    let request = world.state.requests().join("void");
+    fs::create_dir(&request).unwrap();
+    fs::write(
+        request.join("request.toml"),
+        "request = \"bundle-void\"\nbundle = 1\nreason = \"lost\"\n",
+    )
+    .unwrap();
+    settle(&mut release);
+    assert!(world.state.requests().join("void.accepted").exists());
+    // A quarantined serial used its slot, and keeps it until it is decided.
+    assert!((3..=12).all(|serial| world.slot_is_erased(serial)) && !world.slot_is_erased(2));
+    assert!(!world.state.link_key(BundleId(1)).exists());
+    world.deliver(3, &late);
+    settle(&mut release);
+    assert_eq!(row(&release, 3), None);
+    assert_eq!(release.knowledge().void.to_string(), "3-12");
+}
+
+#[test]
+fn an_old_link_key_is_retired_and_the_newest_is_not() {
+    let world = World::new();
+    let mut release = world.release();
+    make_bundle(&mut release, world.folder.path(), 5);
+    for (key, answer) in [(2, "refused"), (9, "refused"), (1, "accepted")] {
+        let request = world.state.requests().join(format!("retire-{key}"));
+        fs::create_dir(&request).unwrap();
+        fs::write(
+            request.join("request.toml"),
+            format!("request = \"link-key-retire\"\nlink_key = {key}\n"),
+        )
+        .unwrap();
+        settle(&mut release);
+        let expected = world
+            .state
+            .requests()
+            .join(format!("retire-{key}.{answer}"));
+        assert!(expected.exists(), "{key} {answer}");
+    }
+    assert!(!world.state.link_key(BundleId(1)).exists());
+    assert!(world.state.link_key(BundleId(2)).exists());
+}
+
+#[test]
+fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
+    let world = World::new();
+    let mut release = world.release();
+    let request = world.state.requests().join("more");
+    fs::create_dir(&request).unwrap();
+    fs::write(
+        request.join("request.toml"),
+        "request = \"bundle-create\"\nslots = 3\nreplaces = 1\n",
+    )
+    .unwrap();
+    settle(&mut release);
+    let answer = fs::read_to_string(world.state.requests().join("more.accepted")).unwrap();
+    let made: super::requests::BundleMade = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (made.bundle, made.first.get(), made.count),
+        (BundleId(2), 13, 3)
+    );
+    let folder = world.state.root().join(&made.folder);
+    let statement = fs::read_to_string(folder.join("channel.bundle.statement")).unwrap();
+    assert!(statement.contains("replaces: 1\n"), "{statement}");
+    assert_eq!(mode(&folder.join("channel.bundle")), 0o600);
+    assert!((1..=12).all(|serial| world.slot_is_erased(serial)));
+}
+
+#[test]
+fn requests_that_say_nothing_are_refused_and_logged() {
+    let world = World::new();
+    let mut release = world.release();
+    for (name, text) in [("one", "request = \"open-sesame\"\n"), ("two", "\u{0}")] {
+        let request = world.state.requests().join(name);
+        fs::create_dir(&request).unwrap();
+        fs::write(request.join("request.toml"), text).unwrap();
+        settle(&mut release);
+        assert!(
+            world
+                .state
+                .requests()
+                .join(format!("{name}.refused"))
+                .exists()
+        );
+    }
+    assert_eq!(world.log_count("request-refused"), 2);
+}
+
+/// Stops a daemon at one step of publishing, in each of the states that a crash can leave.
+mod crashes {
+    use super::*;
+
+    fn published_once(world: &World, manifest: &Manifest) {
+        let mut release = world.release();
+        settle(&mut release);
+        assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+        for mailbox in ["paris-desk", "protocol"] {
+            let folders = world.folder_of(mailbox);
+            assert_eq!(folders.len(), 1, "{mailbox}");
+            let bytes = fs::read(folders[0].join("manifest.txt")).unwrap();
+            assert_eq!(bytes, manifest.encode().unwrap());
+        }
+        assert_eq!(
+            (world.log_count("publishing"), world.log_count("released")),
+            (1, 1)
+        );
+        assert!(world.slot_is_erased(1));
+        assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 0);
+        let left: Vec<_> = fs::read_dir(world.state.inbox()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// What the disk holds: everything but the folders that readers see, copied back and forth by name.
+    fn copy(from: &Path, to: &Path) {
+        let status = Command::new("cp")
+            .arg("-a")
+            .arg(from)
+            .arg(to)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// A world whose cable is released, and a copy of its state from before.
+    fn before_and_after() -> (World, Manifest, InboxName, tempfile::TempDir) {
+        let world = World::new();
+        let manifest = world.manifest(&[b"x"]);
+        let name = world.deliver(1, &world.approved(1, &manifest, &["b", "c"], b"x"));
+        let before = tempfile::tempdir().unwrap();
+        copy(world.state.root(), &before.path().join("state"));
+        (world, manifest, name, before)
+    }
+
+    /// Runs the daemon up to "publishing", which is committed, and leaves the folders in the stage.
+    fn stop_before_renaming(world: &World) {
+        let mut release = world.release();
+        release.stop_after = Some(super::super::cables::Step::Committed);
+        release.scan_inbox().unwrap();
+        release.release_some().unwrap();
+        assert_eq!(world.log_count("publishing"), 1);
+        assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn staged_and_not_committed_is_staged_anew() {
+        let (world, manifest, _, _before) = before_and_after();
+        let mut release = world.release();
+        release.stop_after = Some(super::super::cables::Step::Staged);
+        release.scan_inbox().unwrap();
+        release.release_some().unwrap();
+        assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
+        assert_eq!(world.log_count("publishing"), 0);
+        drop(release);
+        published_once(&world, &manifest);
+    }
+
+    #[test]
+    fn committed_and_not_renamed_is_renamed() {
+        let (world, manifest, _, _before) = before_and_after();
+        stop_before_renaming(&world);
+        published_once(&world, &manifest);
+    }
+
+    #[test]
+    fn renamed_for_one_mailbox_only_is_renamed_for_the_other() {
+        let (world, manifest, _, _before) = before_and_after();
+        stop_before_renaming(&world);
+        let mut staged: Vec<_> = fs::read_dir(world.state.stage())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        staged.sort();
+        let visible = world.state.released_cable(
+            &"paris-desk".parse().unwrap(),
+            Serial::new(1).unwrap(),
+            &manifest.message_id,
+        );
+        fs::rename(&staged[0], &visible).unwrap();
+        published_once(&world, &manifest);
+    }
+
+    #[test]
+    fn renamed_and_fetched_already_is_not_published_again() {
+        let (world, manifest, _, _before) = before_and_after();
+        stop_before_renaming(&world);
+        for entry in fs::read_dir(world.state.stage()).unwrap() {
+            fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
+        let mut release = world.release();
+        settle(&mut release);
+        assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+        assert_eq!(
+            release
+                .ledger
+                .register()
+                .seen(&manifest.message_id)
+                .unwrap(),
+            Serial::new(1)
+        );
+        assert!(world.folder_of("paris-desk").is_empty() && world.slot_is_erased(1));
+    }
+
+    #[test]
+    fn released_and_not_erased_is_erased() {
+        let (world, manifest, name, before) = before_and_after();
+        published_once(&world, &manifest);
+        // The container and the slot as they were before ⑤.
+        let old = valise_common::os::layout::ReceiverState::new(before.path().join("state"));
+        fs::copy(old.container(&name), world.state.container(&name)).unwrap();
+        let slots = world.state.slots_of(world.bundle.id);
+        fs::copy(old.slots_of(world.bundle.id), &slots).unwrap();
+        assert!(!world.slot_is_erased(1));
+        published_once(&world, &manifest);
+        assert!(!world.state.container(&name).exists());
+    }
+
+    #[test]
+    fn held_and_not_moved_is_moved() {
+        let world = World::new();
+        let manifest = world.manifest(&[b"x"]);
+        let name = world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
+        let mut release = world.release();
+        release.stop_after = Some(super::super::cables::Step::Committed);
+        release.scan_inbox().unwrap();
+        release.release_some().unwrap();
+        assert!(world.state.container(&name).exists());
+        drop(release);
+        let mut release = world.release();
+        settle(&mut release);
+        assert!(world.state.quarantined(&name).exists() && !world.state.container(&name).exists());
+        assert_eq!(world.log_count("quarantined"), 1);
+        assert!(!world.slot_is_erased(1));
+    }
+
+    #[test]
+    fn a_trust_list_that_was_committed_and_not_swapped_is_swapped() {
+        let world = World::new();
+        let held = world.folder.path().join("held");
+        copy(&world.state.trust(), &held);
+        world.import_trust(&trust_text(world.channel, 2));
+        // As before the swap: the new list beside, the old one in its place.
+        let next = world.state.root().join("trust.next");
+        fs::rename(world.state.trust(), &next).unwrap();
+        fs::rename(&held, world.state.trust()).unwrap();
+        let release = world.release();
+        assert_eq!(release.trust.as_ref().unwrap().list.version(), 2);
+        assert!(!next.exists());
+    }
+
+    #[test]
+    fn a_lost_register_is_built_anew_from_the_log() {
+        let (world, manifest, _, _before) = before_and_after();
+        published_once(&world, &manifest);
+        for entry in fs::read_dir(world.state.root()).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("register.db")
+            {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let release = world.release();
+        assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+        assert_eq!(
+            release
+                .ledger
+                .register()
+                .seen(&manifest.message_id)
+                .unwrap(),
+            Serial::new(1)
+        );
+        assert_eq!(release.ledger.bundles().len(), 1);
+    }
+
+    #[test]
+    fn something_planted_under_a_cables_name_is_put_aside() {
+        let (world, manifest, _, _before) = before_and_after();
+        let elsewhere = world.folder.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        let visible = world.state.released_cable(
+            &"paris-desk".parse().unwrap(),
+            Serial::new(1).unwrap(),
+            &manifest.message_id,
+        );
+        std::os::unix::fs::symlink(&elsewhere, &visible).unwrap();
+        let mut release = world.release();
+        settle(&mut release);
+        assert!(visible.symlink_metadata().unwrap().is_dir());
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        assert!(
+            release
+                .alarms
+                .view()
+                .iter()
+                .any(|alarm| alarm.code == "foreign-file")
+        );
+    }
+}
