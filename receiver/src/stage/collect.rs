@@ -369,3 +369,105 @@ impl<K: Copy> Recency<K> {
         self.order.values().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::fec::Codec;
+
+    use super::*;
+
+    /// Blocks of 18 and 17 symbols of 64 bytes.
+    fn geometry() -> Geometry {
+        Geometry::new(2304 + 1024, Codec::Rs8, 20, 4, 64).unwrap()
+    }
+
+    fn begin(
+        collector: &mut Collector,
+        number: u64,
+        restore: Restore,
+    ) -> Result<Vec<BlockKey>, NoRoom> {
+        let (geometry, mut evicted) = (geometry(), Vec::new());
+        let shape = geometry.block(0).unwrap();
+        let key = (SetNumber(number), 0);
+        collector.begin(Mono(number), key, &geometry, &shape, restore, &mut evicted)?;
+        Ok(evicted.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn cost() -> usize {
+        let geometry = geometry();
+        cost_bytes(&BlockBuffer::new(&geometry, &geometry.block(0).unwrap()))
+    }
+
+    #[test]
+    fn the_block_that_was_quiet_the_longest_leaves_first_and_a_pinned_one_stays() {
+        let mut collector = Collector::new(3 * cost());
+        assert_eq!(begin(&mut collector, 1, Restore::Pending), Ok(vec![]));
+        assert_eq!(begin(&mut collector, 2, Restore::No), Ok(vec![]));
+        assert_eq!(begin(&mut collector, 3, Restore::No), Ok(vec![]));
+        assert_eq!(
+            begin(&mut collector, 4, Restore::No),
+            Ok(vec![(SetNumber(2), 0)])
+        );
+        collector.restored((SetNumber(1), 0));
+        assert_eq!(
+            begin(&mut collector, 5, Restore::No),
+            Ok(vec![(SetNumber(1), 0)])
+        );
+        assert_eq!(collector.used_bytes(), 3 * cost());
+    }
+
+    #[test]
+    fn without_anything_that_may_leave_there_is_no_room() {
+        let mut collector = Collector::new(cost());
+        begin(&mut collector, 1, Restore::Pending).unwrap();
+        assert_eq!(begin(&mut collector, 2, Restore::No), Err(NoRoom));
+        assert_eq!(
+            begin(&mut collector, 1, Restore::No),
+            Err(NoRoom),
+            "it is begun already"
+        );
+        assert!(collector.holds((SetNumber(1), 0)));
+    }
+
+    #[test]
+    fn a_full_block_counts_until_it_is_recycled() {
+        let mut collector = Collector::new(8 * cost());
+        begin(&mut collector, 1, Restore::No).unwrap();
+        let key = (SetNumber(1), 0);
+        let k = geometry().block(0).unwrap().k;
+        for index in 0..k - 1 {
+            assert!(matches!(
+                collector.insert(Mono(1), key, index, &[1; 64]),
+                Collected::Stored
+            ));
+        }
+        assert!(matches!(
+            collector.insert(Mono(1), key, 0, &[1; 64]),
+            Collected::Duplicate
+        ));
+        let Collected::Full(buffer) = collector.insert(Mono(1), key, k - 1, &[1; 64]) else {
+            panic!("k symbols make a block");
+        };
+        assert!(!collector.holds(key));
+        assert_eq!(collector.used_bytes(), cost());
+        collector.recycle(buffer);
+        assert_eq!(collector.used_bytes(), cost(), "kept as a spare");
+        begin(&mut collector, 2, Restore::No).unwrap();
+        assert_eq!(collector.used_bytes(), cost(), "and used again");
+        collector.forget(SetNumber(2));
+        assert!(!collector.holds((SetNumber(2), 0)));
+    }
+
+    #[test]
+    fn recency_follows_progress_within_its_grain() {
+        let mut recency = Recency::default();
+        let mut stamps: Vec<Stamp> = (0..3).map(|key| recency.insert(key)).collect();
+        for _ in 0..64 {
+            recency.touch(0, &mut stamps[0]);
+        }
+        assert_eq!(recency.iter().collect::<Vec<_>>(), [1, 2, 0]);
+        recency.remove(&stamps[1]);
+        assert_eq!(recency.oldest(), Some(2));
+    }
+}

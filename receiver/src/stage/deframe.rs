@@ -239,3 +239,124 @@ fn check_padding(symbol: &Symbol, payload: &[u8]) -> Result<(), DropReason> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::wire::{ClearHeader, seal};
+
+    use super::*;
+
+    fn held(bundle: u32, key_id: u8, first: u8) -> HeldKey {
+        HeldKey {
+            bundle: BundleId(bundle),
+            key_id: LinkKeyId(key_id),
+            key: LinkKey::new([first; 32]),
+        }
+    }
+
+    fn deframer(keys: Vec<HeldKey>) -> Deframer {
+        let mut deframer = Deframer::new(DatagramBytes::new(136).unwrap());
+        deframer.handle_keys(keys, 100);
+        deframer
+    }
+
+    fn cover(key: &HeldKey, session: u64) -> Vec<u8> {
+        let session = SessionId::from_bytes(session.to_be_bytes());
+        let clear = ClearHeader {
+            key_id: key.key_id,
+            counter: 0,
+            session,
+        };
+        let mut datagram = vec![0; 136];
+        seal(
+            &SessionKey::derive(&key.key, session),
+            &clear,
+            &InnerHeader::Cover,
+            &mut datagram,
+        );
+        datagram
+    }
+
+    fn sessions(deframer: &Deframer) -> usize {
+        deframer.keys.iter().map(|state| state.sessions.len()).sum()
+    }
+
+    #[test]
+    fn forged_sessions_cost_no_state_and_true_ones_a_bounded_one() {
+        let mut deframer = deframer(vec![held(1, 1, 7)]);
+        for session in 0..1_000 {
+            let mut forged = cover(&held(1, 1, 8), session);
+            assert_eq!(deframer.handle_datagram(&mut forged), Err(DropReason::Tag));
+        }
+        assert_eq!(sessions(&deframer), 0);
+        assert_eq!(deframer.poll_newly_verified(), None);
+        for session in 0..1_000 {
+            let mut good = cover(&held(1, 1, 7), session);
+            assert_eq!(deframer.handle_datagram(&mut good), Ok(Frame::Cover));
+        }
+        assert_eq!(sessions(&deframer), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn the_session_that_was_quiet_the_longest_yields() {
+        let key = held(1, 1, 7);
+        let mut deframer = deframer(vec![held(1, 1, 7)]);
+        for session in [1, 2, 3, 4, 5, 6, 7, 8, 1, 9] {
+            deframer.handle_datagram(&mut cover(&key, session)).unwrap();
+        }
+        let known: Vec<u64> = deframer.keys[0]
+            .sessions
+            .iter()
+            .map(|(key, _)| u64::from_be_bytes(*key.session().as_bytes()))
+            .collect();
+        assert!(
+            known.contains(&1) && known.contains(&9) && !known.contains(&2),
+            "{known:?}"
+        );
+    }
+
+    #[test]
+    fn a_new_key_is_told_once_and_keys_that_stay_keep_their_sessions() {
+        let mut deframer = deframer(vec![held(1, 1, 7), held(2, 2, 8)]);
+        for _ in 0..2 {
+            deframer
+                .handle_datagram(&mut cover(&held(1, 1, 7), 1))
+                .unwrap();
+        }
+        assert_eq!(deframer.poll_newly_verified(), Some(BundleId(1)));
+        assert_eq!(deframer.poll_newly_verified(), None);
+        deframer.handle_keys(vec![held(1, 1, 7), held(3, 3, 9)], 100);
+        assert_eq!(sessions(&deframer), 1);
+        deframer
+            .handle_datagram(&mut cover(&held(3, 3, 9), 1))
+            .unwrap();
+        assert_eq!(deframer.poll_newly_verified(), Some(BundleId(3)));
+        let mut retired = cover(&held(2, 2, 8), 1);
+        assert_eq!(
+            deframer.handle_datagram(&mut retired),
+            Err(DropReason::KeyUnknown)
+        );
+    }
+
+    #[test]
+    fn of_two_keys_with_one_id_the_newer_counts() {
+        let mut deframer = deframer(vec![held(1, 1, 7), held(257, 1, 8)]);
+        assert_eq!(
+            deframer.handle_datagram(&mut cover(&held(1, 1, 8), 1)),
+            Ok(Frame::Cover)
+        );
+        let mut older = cover(&held(1, 1, 7), 1);
+        assert_eq!(deframer.handle_datagram(&mut older), Err(DropReason::Tag));
+    }
+
+    #[test]
+    fn without_keys_nothing_is_accepted() {
+        let mut deframer = deframer(Vec::new());
+        let mut any = cover(&held(1, 1, 7), 1);
+        assert_eq!(
+            deframer.handle_datagram(&mut any),
+            Err(DropReason::KeyUnknown)
+        );
+    }
+}

@@ -392,3 +392,95 @@ impl ContainerHasher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::fec::{Codec, Geometry};
+
+    use super::*;
+
+    fn set(serial: u64, id: u8) -> SetId {
+        SetId {
+            serial: Serial::new(serial).unwrap(),
+            container: ContainerId::from_bytes([id; 12]),
+            // 52 symbols in three blocks of 18, 17 and 17.
+            geometry: Geometry::new(2304 + 1024, Codec::Rs8, 20, 4, 64).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_prefix_grows_over_blocks_that_came_before_it() {
+        let (mut sets, set) = (Sets::default(), set(1, 1));
+        sets.begin(set).unwrap();
+        sets.block_done(&set, 2);
+        assert_eq!(sets.find(&set).unwrap().prefix_bytes(), 0);
+        sets.block_done(&set, 0);
+        assert_eq!(sets.find(&set).unwrap().prefix_bytes(), 18 * 64);
+        sets.block_done(&set, 1);
+        assert_eq!(sets.find(&set).unwrap().prefix_bytes(), 3328);
+        assert!(sets.find(&set).unwrap().is_whole());
+        assert_eq!(sets.disk_bytes(), 3328);
+        sets.block_lost(&set, 1);
+        let found = sets.find(&set).unwrap();
+        assert!(!found.is_whole() && !found.is_done(1));
+        assert_eq!((found.prefix_bytes(), found.done_symbols()), (18 * 64, 35));
+        sets.remove(&set);
+        assert_eq!((sets.disk_bytes(), sets.count()), (0, 0));
+    }
+
+    #[test]
+    fn a_set_that_is_being_finished_does_not_yield() {
+        let mut sets = Sets::default();
+        for id in 1..=4 {
+            sets.begin(set(1, id)).unwrap();
+            sets.finishing(&set(1, id));
+        }
+        assert_eq!(sets.poll_yielding(&set(1, 5)), Err(NoRoom));
+        assert_eq!(sets.begin(set(1, 5)), Err(NoRoom));
+        assert_eq!(sets.poll_yielding(&set(2, 1)), Ok(None));
+    }
+
+    #[test]
+    fn beyond_the_bound_of_all_sets_the_quietest_yields() {
+        let mut sets = Sets::default();
+        for serial in 1..=SETS_MAX as u64 {
+            sets.begin(set(serial, 1)).unwrap();
+        }
+        for _ in 0..64 {
+            sets.progressed(&set(1, 1));
+        }
+        let next = set(100_000, 1);
+        assert_eq!(sets.poll_yielding(&next), Ok(Some(set(2, 1))));
+        sets.remove(&set(2, 1));
+        assert!(sets.begin(next).is_ok());
+    }
+
+    #[test]
+    fn spilled_blocks_are_bounded_and_accounted() {
+        let (mut sets, set) = (Sets::default(), set(1, 1));
+        sets.begin(set).unwrap();
+        sets.block_spilled(&set, 0, 5).unwrap();
+        sets.block_spilled(&set, 0, 7).unwrap();
+        assert_eq!((sets.spilled_count, sets.disk_bytes()), (1, 7 * 64));
+        sets.spilled_count = SPILLED_BLOCKS_MAX;
+        assert_eq!(sets.block_spilled(&set, 1, 1), Err(NoRoom));
+        sets.spilled_count = 1;
+        sets.block_done(&set, 0);
+        assert_eq!((sets.spilled_count, sets.disk_bytes()), (0, 18 * 64));
+        assert!(!sets.find(&set).unwrap().is_spilled(0));
+    }
+
+    #[test]
+    fn a_container_is_what_its_id_says_or_poisoned() {
+        let mut hasher = ContainerHasher::default();
+        hasher.update(b"con");
+        hasher.update(b"tainer");
+        let hash = ContainerHash::from_bytes(*blake3::hash(b"container").as_bytes());
+        assert_eq!(hasher.verdict(&hash.id()), Verdict::Intact(hash));
+        assert_eq!(
+            hasher.verdict(&ContainerId::from_bytes([0; 12])),
+            Verdict::Poisoned
+        );
+    }
+}
