@@ -215,6 +215,7 @@ impl Receive {
             size,
             free: free_slabs,
             full: input.clone(),
+            kernel_buffer_bytes: granted.granted.0,
         };
         let driver = Driver {
             assembler,

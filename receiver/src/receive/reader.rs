@@ -1,14 +1,15 @@
 //! Thread 1: takes datagrams off the link, opens them where they are, and hands them on. It touches no file.
 //!
-//! When the threads behind it do not keep up, it lets the kernel's buffer fill for a moment; then it reads on, and drops
-//! and counts what it cannot hand over.
+//! When the threads behind it do not keep up, it lets the kernel's buffer take what comes, to about half; then it reads on,
+//! and drops and counts what it cannot hand over.
 
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use valise_common::os::clock::utc_now_us;
+use valise_common::os::clock::{mono_now, utc_now_us};
+use valise_common::units::Mono;
 use valise_common::wire::{DatagramBytes, DropReason};
 
 use super::assemble::Input;
@@ -18,8 +19,14 @@ use crate::io::link_udp::{Train, UdpLink};
 use crate::pipeline::Tally;
 use crate::stage::deframe::{Deframer, Frame};
 
-/// How long the kernel's buffer may fill before the reader drops what it cannot hand over.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The kernel's buffer may fill for so long, whatever its size: any disk is away for a moment now and then.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
+
+/// And no longer than this, so that beacons are heard and counters move.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+
+/// The rate of the link is measured over this time.
+const WINDOW_US: u64 = 250_000;
 
 /// The reader's end of everything.
 pub struct Reader {
@@ -31,6 +38,44 @@ pub struct Reader {
     pub free: Receiver<Slab>,
     /// Where they go.
     pub full: SyncSender<Input>,
+    /// Bytes of the kernel's receive buffer.
+    pub kernel_buffer_bytes: u64,
+}
+
+/// How fast datagrams come, and so how long the kernel's buffer lasts.
+#[derive(Debug)]
+struct LinkRate {
+    window_start: Mono,
+    window_bytes: u64,
+    bytes_per_s: u64,
+}
+
+impl LinkRate {
+    fn new(now: Mono) -> Self {
+        Self {
+            window_start: now,
+            window_bytes: 0,
+            bytes_per_s: 0,
+        }
+    }
+
+    fn add(&mut self, now: Mono, bytes: usize) {
+        self.window_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+        let elapsed_us = now.since_us(self.window_start);
+        if elapsed_us >= WINDOW_US {
+            let rate = self.window_bytes.saturating_mul(1_000_000) / elapsed_us;
+            // A window in which the reader waited shows too little: the rate falls slowly.
+            self.bytes_per_s = rate.max(self.bytes_per_s / 2);
+            (self.window_start, self.window_bytes) = (now, 0);
+        }
+    }
+
+    /// How long half of a buffer lasts.
+    fn patience(&self, buffer_bytes: u64) -> Duration {
+        let half = (buffer_bytes / 2).saturating_mul(1_000_000);
+        let lasts = Duration::from_micros(half / self.bytes_per_s.max(1));
+        lasts.clamp(PATIENCE_MIN, PATIENCE_MAX)
+    }
 }
 
 impl Reader {
@@ -44,16 +89,24 @@ impl Reader {
         // Where datagrams are read to while every slab is on its way.
         let mut spare = Slab::new();
         let mut kept: Option<Slab> = None;
+        let mut rate = LinkRate::new(mono_now());
         while !shared.stop.load(Ordering::Relaxed) {
             if shared.keys_changed.swap(false, Ordering::Acquire)
                 && let Some((keys, issued_last)) = shared.lock_keys().take()
             {
                 deframer.handle_keys(keys, issued_last);
             }
-            let slab = kept.take().or_else(|| self.free_slab());
+            let patience = rate.patience(self.kernel_buffer_bytes);
+            let slab = kept
+                .take()
+                .or_else(|| self.free.recv_timeout(patience).ok());
             let hand_over = slab.is_some();
             let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut spare));
             self.link.receive(&mut slab.bytes, &mut trains)?;
+            rate.add(
+                mono_now(),
+                trains.iter().map(|train| train.bytes.len()).sum(),
+            );
             let mut tally = Tally::default();
             let authentic = open_all(&mut deframer, &mut slab, &trains, &mut tally);
             if let Some(bundle) = deframer.poll_newly_verified() {
@@ -73,10 +126,6 @@ impl Reader {
             shared.add_read(&tally, self.link.kernel_drops(), authentic.then(utc_now_us));
         }
         Ok(())
-    }
-
-    fn free_slab(&self) -> Option<Slab> {
-        self.free.recv_timeout(PATIENCE).ok()
     }
 }
 
@@ -105,4 +154,20 @@ fn open_all(deframer: &mut Deframer, slab: &mut Slab, trains: &[Train], tally: &
         }
     }
     authentic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_lasts_as_long_as_half_of_the_kernels_buffer() {
+        let mut rate = LinkRate::new(Mono(0));
+        assert_eq!(rate.patience(256 << 20), PATIENCE_MAX, "nothing comes");
+        rate.add(Mono(1_000_000), 400_000_000);
+        assert_eq!(rate.patience(256 << 20), Duration::from_micros(335_544));
+        assert_eq!(rate.patience(4 << 20), PATIENCE_MIN);
+        rate.add(Mono(2_000_000), 0);
+        assert_eq!(rate.patience(256 << 20), Duration::from_micros(671_088));
+    }
 }
