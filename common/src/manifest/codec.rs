@@ -14,6 +14,26 @@ const LAST_LINE: &str = "end";
 /// Stands for an absent reference.
 const ABSENT: &str = "-";
 
+/// What keeps to the other bounds fits a manifest: [`Manifest::encode`] need not measure it.
+const _: () = {
+    const CHAR_BYTES_MAX: usize = 4;
+    const LINE_BYTES_MAX: usize = 32; // a field's name, colon, space and line feed
+    const HASH_BYTES: usize = 7 + 64;
+    const NUMBERS_BYTES_MAX: usize = 3 + 13; // 100 and 2^40
+    let part = LINE_BYTES_MAX
+        + NUMBERS_BYTES_MAX
+        + limits::MEDIA_TYPE_BYTES_MAX
+        + HASH_BYTES
+        + limits::FILE_NAME_BYTES_MAX;
+    let fields = 12 * LINE_BYTES_MAX
+        + 2 * 32
+        + 2 * 20
+        + (1 + limits::CATEGORIES_MAX) * (limits::MARKING_BYTES_MAX + 1)
+        + (1 + limits::MAILBOXES_MAX) * (limits::NAME_BYTES_MAX + 1)
+        + (limits::REFERENCE_CHARS_MAX + limits::SUBJECT_CHARS_MAX) * CHAR_BYTES_MAX;
+    assert!(fields + limits::PARTS_MAX * part <= limits::MANIFEST_BYTES_MAX);
+};
+
 /// Why a text is no manifest, or a manifest has no text. Content is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ManifestError {
@@ -92,11 +112,7 @@ impl Manifest {
     /// [`ManifestError`] when a field holds what no manifest may.
     pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
-        let bytes = self.text().into_bytes();
-        if bytes.len() > limits::MANIFEST_BYTES_MAX {
-            return Err(ManifestError::TooLarge { bytes: bytes.len() });
-        }
-        Ok(bytes)
+        Ok(self.text().into_bytes())
     }
 
     /// Reads a manifest. What it returns encodes to exactly `bytes` again.
@@ -536,6 +552,31 @@ mod tests {
             decode_with("88012", "18446744073709551615"),
             Err(ManifestError::BodyTooLarge)
         );
+    }
+
+    #[test]
+    fn the_largest_manifest_fits() {
+        let mut manifest = sample();
+        let ids = |count: usize, bytes: usize| -> Vec<String> {
+            (0..count).map(|n| format!("{n:0bytes$}")).collect()
+        };
+        let categories = ids(16, 32).iter().map(|id| id.parse().unwrap()).collect();
+        manifest.label = Label::new("A".repeat(32).parse().unwrap(), categories).unwrap();
+        manifest.precedence = Precedence::Immediate;
+        manifest.to = ids(64, 64).iter().map(|id| id.parse().unwrap()).collect();
+        manifest.drafter = "a".repeat(64).parse().unwrap();
+        manifest.reference = Some(FreeText::parse(&"\u{1f980}".repeat(64), 64).unwrap());
+        manifest.subject = FreeText::parse(&"\u{1f980}".repeat(120), 120).unwrap();
+        let part = Part {
+            length: limits::PACKAGE_BYTES_MAX / 100,
+            media_type: format!("a/{}", "b".repeat(125)).parse().unwrap(),
+            sha256: [0; 32],
+            name: FileName::parse(&"a".repeat(255)).unwrap(),
+        };
+        manifest.parts = vec![part; 100];
+        let bytes = manifest.encode().unwrap();
+        assert!(bytes.len() <= limits::MANIFEST_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest));
     }
 
     #[test]

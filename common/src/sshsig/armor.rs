@@ -73,6 +73,16 @@ mod tests {
     }
 
     #[test]
+    fn an_oversized_text_is_not_even_looked_at() {
+        let bytes = limits::SIGNATURE_BYTES_MAX * 2 + 1;
+        let text = "x".repeat(bytes);
+        assert_eq!(decode(&text), Err(SshsigError::TooLarge { bytes }));
+        assert_eq!(decode(&text[1..]), Err(SshsigError::Armor));
+        let largest = vec![7; limits::SIGNATURE_BYTES_MAX];
+        assert_eq!(decode(&encode(&largest)).unwrap(), largest);
+    }
+
+    #[test]
     fn line_ends_of_another_system_do_no_harm() {
         let armor = encode(&[7; 200]);
         assert_eq!(decode(&armor.replace('\n', "\r\n")).unwrap(), [7; 200]);

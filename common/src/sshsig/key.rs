@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 use ssh_key::public::KeyData;
@@ -55,12 +57,20 @@ impl PublicKey {
         if line.contains(['\n', '\r']) {
             return Err(SshsigError::KeySyntax);
         }
-        let key = ssh_key::PublicKey::from_openssh(line).map_err(|error| match error {
-            ssh_key::Error::AlgorithmUnknown => SshsigError::KeyType,
-            _ => SshsigError::KeySyntax,
+        let mut words = line.split_ascii_whitespace();
+        let (Some(kind), Some(text)) = (words.next(), words.next()) else {
+            return Err(SshsigError::KeySyntax);
+        };
+        let blob = STANDARD.decode(text).map_err(|_| SshsigError::KeySyntax)?;
+        let key = Self::from_blob(&blob).map_err(|error| match error {
+            SshsigError::Malformed => SshsigError::KeySyntax,
+            error => error,
         })?;
-        let blob = key.to_bytes().map_err(|_| SshsigError::KeySyntax)?;
-        Self::from_parts(key.key_data(), blob)
+        if kind == key.kind.as_str() {
+            Ok(key)
+        } else {
+            Err(SshsigError::KeySyntax)
+        }
     }
 
     /// Reads the binary form, as it stands inside an SSHSIG.
@@ -72,8 +82,8 @@ impl PublicKey {
             ssh_key::Error::AlgorithmUnknown => SshsigError::KeyType,
             _ => SshsigError::Malformed,
         })?;
-        // The crate refuses bytes behind the key; byte for byte, keys are compared by this form, so
-        // it must be the only one.
+        // The crate takes a length that does not fit its field (ssh-encoding 0.2 reads on), so one
+        // key would have many forms. Only the one that it would write itself is accepted.
         match key.to_bytes() {
             Ok(again) if again == blob => Self::from_parts(key.key_data(), again),
             _ => Err(SshsigError::Malformed),
@@ -109,16 +119,13 @@ impl PublicKey {
 
     /// The one line of a `.pub` file, without a comment.
     pub fn to_openssh(&self) -> String {
-        use base64::Engine as _;
-        let text = base64::engine::general_purpose::STANDARD.encode(&self.blob);
+        let text = STANDARD.encode(&self.blob);
         format!("{} {text}", self.kind.as_str())
     }
 
     /// The fingerprint as `ssh-keygen -l` prints it.
     pub fn fingerprint(&self) -> String {
-        use base64::Engine as _;
-        let hash = Sha256::digest(&self.blob);
-        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(hash);
+        let text = STANDARD_NO_PAD.encode(Sha256::digest(&self.blob));
         format!("SHA256:{text}")
     }
 
@@ -219,9 +226,8 @@ mod tests {
     ];
 
     fn parse_both_ways(forge: &Forge) -> Result<PublicKey, SshsigError> {
-        use base64::Engine as _;
         let blob = forge.key_blob();
-        let text = base64::engine::general_purpose::STANDARD.encode(&blob);
+        let text = STANDARD.encode(&blob);
         let line = PublicKey::parse_openssh(&format!("{} {text} comment", forge.kind.as_str()));
         let binary = PublicKey::from_blob(&blob);
         assert_eq!(line, binary);
@@ -283,6 +289,35 @@ mod tests {
             }
         }
         assert!(taken_by_the_library > 0);
+    }
+
+    #[test]
+    fn a_key_has_one_form_only() {
+        for kind in BOTH {
+            let blob = Forge::new(kind, 1).key_blob();
+            for at in 0..blob.len() {
+                for bit in 0..8 {
+                    let mut other = blob.clone();
+                    other[at] ^= 1u8 << bit;
+                    // The point itself: then it is another key, or none.
+                    let is_point = (4 + kind.as_str().len() + 4..).contains(&at);
+                    let line = format!("{} {}", kind.as_str(), STANDARD.encode(&other));
+                    assert!(is_point || PublicKey::from_blob(&other).is_err(), "{at}");
+                    assert!(is_point || PublicKey::parse_openssh(&line).is_err(), "{at}");
+                }
+            }
+        }
+        let mut forge = Forge::new(KeyKind::SkEd25519, 1);
+        let mut lying = forge.key_blob();
+        let length = 4 + KeyKind::SkEd25519.as_str().len() + 3;
+        assert_eq!(lying[length], 32);
+        lying[length] = 33;
+        assert_eq!(PublicKey::from_blob(&lying), Err(SshsigError::Malformed));
+        forge.behind_key = b"\0";
+        assert_eq!(
+            PublicKey::from_blob(&forge.key_blob()),
+            Err(SshsigError::Malformed)
+        );
     }
 
     #[test]
