@@ -39,6 +39,7 @@ use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{Access, Sync, SyncBatch, free_bytes, replace};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
+use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirWatch, Notice};
@@ -93,6 +94,9 @@ pub enum ReceiveError {
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
+    /// A fence could not be put up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A thread failed.
     #[error("{0}")]
     Failed(String),
@@ -109,6 +113,9 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let host = Host::read(&state.host())?;
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
     let (link, granted) = open_link(config)?;
+    // Before any thread, which would stay outside of the fences, and behind the lock.
+    let confinement = sandbox::enter(&Profile::receive(&state))?;
+    tracing::info!(%confinement, "receive is fenced in");
     let mut receive = Receive::start(config, &state, &host, link, granted)?;
     service::ready();
     let ended = receive.main_loop(&signals);
@@ -179,7 +186,8 @@ impl Receive {
         let memory_bytes = usize::try_from(config.memory.assembly.0).unwrap_or(usize::MAX);
         let mut assembler = Assembler::new(memory_bytes);
         let mut store = AssemblyStore::new(state.assembly(), tmp.clone());
-        let mut sync = SyncBatch::new(state.root())?;
+        // Within the folders that the sandbox leaves; any on this file system will do.
+        let mut sync = SyncBatch::new(&state.inbox())?;
         let (mut completed, records) = CompletedLog::open(state.completed(), tmp.clone())?;
         let found = start::recover(
             mono_now(),

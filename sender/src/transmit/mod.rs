@@ -27,6 +27,7 @@ use valise_common::os::durable;
 use valise_common::os::entropy::EntropyError;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
+use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::units::{Mono, Rate};
@@ -77,6 +78,9 @@ pub enum TransmitError {
     /// What was done cannot be written down.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A fence could not be put up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A file, a directory or a system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -106,11 +110,22 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 /// # Errors
 /// [`TransmitError`]: a wrong configuration at the start; later only what durability rests on. The link being down is none.
 pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
-    let mut transmit = Transmit::start(config)?;
+    let (lock, link) = claim(config)?;
+    // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
+    let confinement = sandbox::enter(&Profile::transmit(&SenderState::new(&config.state)))?;
+    tracing::info!(%confinement, "transmit is fenced in");
+    let mut transmit = Transmit::start(config, lock, link)?;
     service::ready();
     while transmit.step()? == Flow::GoOn {}
     service::stopping();
     transmit.stop()
+}
+
+/// Takes what only one process may have.
+fn claim(config: &SenderConfig) -> Result<(HostLock, Link), TransmitError> {
+    let state = SenderState::new(&config.state);
+    let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
+    Ok((lock.ok_or(TransmitError::Running)?, Link::open(config)?))
 }
 
 /// Whether to go on.
@@ -145,11 +160,8 @@ struct Second {
 }
 
 impl Transmit {
-    fn start(config: &SenderConfig) -> Result<Self, TransmitError> {
+    fn start(config: &SenderConfig, lock: HostLock, link: Link) -> Result<Self, TransmitError> {
         let state = SenderState::new(&config.state);
-        let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
-        let lock = lock.ok_or(TransmitError::Running)?;
-        let link = Link::open(config)?;
         // Blocked before the recorder's thread starts, which inherits the mask.
         let signals = Signals::new().during("signals")?;
         durable::clear_tmp(&state.tmp(Role::Transmit), |_| false).during("clear tmp/transmit")?;

@@ -140,7 +140,8 @@ impl Waiting {
 }
 
 fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), RecordError> {
-    let mut batch = SyncBatch::new(state.root())?;
+    // Within the folders that the sandbox leaves; any on this file system will do.
+    let mut batch = SyncBatch::new(&state.progress())?;
     loop {
         let mut waiting = lock(&shared.waiting);
         while waiting.is_empty() {

@@ -22,6 +22,12 @@ use crate::io::link_key::{self, StoredLinkKey};
 use crate::io::outbox::{FecFile, SpoolBeacon};
 use crate::io::progress;
 
+/// Starts transmit as `run` does, but for the fences: those would stand for all tests of this process.
+fn start(config: &SenderConfig) -> Result<Transmit, TransmitError> {
+    let (lock, link) = claim(config)?;
+    Transmit::start(config, lock, link)
+}
+
 /// A sender's state with a container in it, and the far end of its link.
 struct World {
     folder: tempfile::TempDir,
@@ -78,7 +84,7 @@ impl World {
             "state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\ndatagram_bytes = {datagram_bytes}\n\
              rate = \"{rate}\"\n[fec]\ninterleave = \"5 ms\"\n"
         );
-        Transmit::start(&SenderConfig::parse(&config).unwrap()).unwrap()
+        start(&SenderConfig::parse(&config).unwrap()).unwrap()
     }
 
     /// Puts a container into the outbox as gate does, and returns its bytes.
@@ -442,7 +448,7 @@ fn only_one_transmit_runs_and_a_host_must_be_commissioned() {
     let config = format!("state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\n");
     let config = SenderConfig::parse(&config).unwrap();
     assert!(matches!(
-        Transmit::start(&config),
+        start(&config),
         Err(TransmitError::Running)
     ));
     let bare = tempfile::tempdir().unwrap();
@@ -452,7 +458,7 @@ fn only_one_transmit_runs_and_a_host_must_be_commissioned() {
         ..config
     };
     assert!(matches!(
-        Transmit::start(&config),
+        start(&config),
         Err(TransmitError::NotCommissioned(_))
     ));
 }

@@ -21,6 +21,9 @@ use crate::os::watch::{DirWatch, Notice};
 /// How often to look whether the daemon still lives while waiting for its answer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a daemon that was seen running may be away: its supervisor starts it again after a pause.
+const RESTART_GRACE: Duration = Duration::from_secs(5);
+
 /// A request being written, invisible to the daemon, and deleted if it is dropped.
 #[derive(Debug)]
 pub struct Request {
@@ -136,7 +139,7 @@ impl Placed {
     pub fn wait(mut self, timeout: Option<Duration>, daemon_lock: &Path) -> io::Result<Answer> {
         let daemon_uid = fs::metadata(&self.requests)?.uid();
         let begun = Instant::now();
-        let mut missed_before = false;
+        let (mut seen, mut missing_since) = (false, None);
         loop {
             self.watch.drain()?;
             // Looked at first: a daemon that ends may have answered with its last breath.
@@ -147,11 +150,16 @@ impl Placed {
                 }
                 return Ok(answer);
             }
-            // Once is no proof: a supervisor may be starting it again just now.
-            if !runs && missed_before {
-                return Ok(Answer::NoDaemon);
+            if runs {
+                (seen, missing_since) = (true, None);
+            } else {
+                // One look is no proof: it may be starting just now.
+                let grace = if seen { RESTART_GRACE } else { LOOK_INTERVAL };
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= grace {
+                    return Ok(Answer::NoDaemon);
+                }
             }
-            missed_before = !runs;
             let left = match timeout {
                 Some(timeout) => timeout.saturating_sub(begun.elapsed()),
                 None => LOOK_INTERVAL,
