@@ -1,14 +1,14 @@
 //! Many files, one sync.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::syncfs;
 
-use super::{open_dir, sync_dir, told};
+use super::{open_dir, told};
 
 /// Up to this many entries are synced one by one, which waits for nothing else that is being
 /// written to the disk: a FLASH cable is never behind the pages of a large ROUTINE one.
@@ -22,16 +22,19 @@ const SINGLE_SYNCS_MAX: usize = 32;
 /// this batch was *made*, once, which is why the batch must be older than the files in it.
 ///
 /// # Bounds
-/// 32 open files, whatever is added; files on another file system than the state folder are synced
-/// at once.
+/// 32 open files and as many directories, whatever is added; what is on another file system than
+/// the state folder is synced at once.
 #[derive(Debug)]
 pub struct SyncBatch {
     anchor: File,
     device: u64,
     files: Vec<File>,
-    directories: BTreeSet<PathBuf>,
-    // More files were added than are held open: only a sync of the file system can answer for them.
+    // By inode and opened when added: a directory that is renamed before the commit is still itself.
+    directories: BTreeMap<u64, File>,
+    // More was added than is held open: only a sync of the file system can answer for it.
     crowded: bool,
+    // The first directory that could not be added.
+    failed: Option<io::Error>,
 }
 
 impl SyncBatch {
@@ -46,8 +49,9 @@ impl SyncBatch {
             anchor,
             device,
             files: Vec::new(),
-            directories: BTreeSet::new(),
+            directories: BTreeMap::new(),
             crowded: false,
+            failed: None,
         })
     }
 
@@ -67,14 +71,32 @@ impl SyncBatch {
         Ok(())
     }
 
-    /// Adds a directory in which names changed; adding it twice costs nothing.
-    pub fn add_dir(&mut self, directory: impl Into<PathBuf>) {
-        self.directories.insert(directory.into());
+    /// Adds a directory in which names changed; adding it twice costs nothing. One that cannot be
+    /// opened fails the next commit.
+    pub fn add_dir(&mut self, directory: impl AsRef<Path>) {
+        let directory = directory.as_ref();
+        if let Err(error) = self.try_add_dir(directory) {
+            self.failed.get_or_insert(told("sync", directory, error));
+        }
+    }
+
+    fn try_add_dir(&mut self, directory: &Path) -> io::Result<()> {
+        let opened = open_dir(directory)?;
+        let metadata = opened.metadata()?;
+        if metadata.dev() != self.device {
+            return opened.sync_all();
+        }
+        if self.directories.len() < SINGLE_SYNCS_MAX {
+            self.directories.insert(metadata.ino(), opened);
+        } else {
+            self.crowded |= !self.directories.contains_key(&metadata.ino());
+        }
+        Ok(())
     }
 
     /// Tells whether there is nothing to sync.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.directories.is_empty()
+        self.files.is_empty() && self.directories.is_empty() && self.failed.is_none()
     }
 
     /// Makes everything in the batch durable, and empties it.
@@ -85,25 +107,17 @@ impl SyncBatch {
         let files = std::mem::take(&mut self.files);
         let directories = std::mem::take(&mut self.directories);
         let crowded = std::mem::take(&mut self.crowded);
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if crowded || files.len() + directories.len() > SINGLE_SYNCS_MAX {
-            syncfs(&self.anchor)?;
-            for directory in directories {
-                let opened =
-                    open_dir(&directory).map_err(|error| told("open", &directory, error))?;
-                if opened.metadata()?.dev() != self.device {
-                    opened
-                        .sync_all()
-                        .map_err(|error| told("sync", &directory, error))?;
-                }
-            }
-            return Ok(());
+            return Ok(syncfs(&self.anchor)?);
         }
-        for file in files {
-            file.sync_all()?;
-        }
-        directories
+        // Files first: a name must not be durable before what it names.
+        files
             .iter()
-            .try_for_each(|directory| sync_dir(directory))
+            .chain(directories.values())
+            .try_for_each(File::sync_all)
     }
 }
 
@@ -130,6 +144,22 @@ mod tests {
             batch.commit().unwrap();
             assert!(batch.is_empty() && !batch.crowded);
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_renamed_before_the_commit_is_synced_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        for _ in 0..2 {
+            // The second one has the first one's name, and is another directory.
+            std::fs::create_dir(&from).unwrap();
+            batch.add_dir(&from);
+            let _ = std::fs::remove_dir(&to);
+            std::fs::rename(&from, &to).unwrap();
+        }
+        assert_eq!(batch.directories.len(), 2);
+        batch.commit().unwrap();
     }
 
     #[test]
