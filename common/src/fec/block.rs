@@ -4,6 +4,7 @@ use reed_solomon_erasure::galois_8::ReedSolomon;
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use super::buffer::Slot;
+use super::plan::PassSymbols;
 use super::{BlockBuffer, BlockShape, Codec, Geometry, NotEnough};
 use crate::limits;
 
@@ -51,6 +52,26 @@ impl BlockCodec {
         source: &[u8],
         repair: &mut [u8],
     ) {
+        self.encode_pass(geometry, &PassSymbols::all(shape), shape, source, repair);
+    }
+
+    /// Makes the repair symbols that a pass sends of a block, in the order in which it sends them.
+    ///
+    /// # Shape
+    /// `source` as above. `repair`: as many symbols as the pass has repair symbols, overwritten; the n-th symbol of the pass
+    /// (see [`PassSymbols::index`]), n from k, at (n − k)·S.
+    ///
+    /// # Bounds
+    /// As [`BlockCodec::encode`].
+    pub fn encode_pass(
+        &mut self,
+        geometry: &Geometry,
+        symbols: &PassSymbols,
+        shape: &BlockShape,
+        source: &[u8],
+        repair: &mut [u8],
+    ) {
+        let symbol_bytes = usize::from(geometry.symbol_bytes());
         assert_eq!(
             source.len(),
             geometry.source_bytes(shape),
@@ -58,15 +79,31 @@ impl BlockCodec {
         );
         assert_eq!(
             repair.len(),
-            geometry.repair_bytes(shape),
-            "repair of the block"
+            usize::from(symbols.repair_count()) * symbol_bytes,
+            "repair of the pass"
         );
-        if shape.m == 0 {
+        if repair.is_empty() {
             return;
         }
-        let symbol_bytes = usize::from(geometry.symbol_bytes());
+        let wanted = repair
+            .chunks_exact_mut(symbol_bytes)
+            .zip(symbols.repair_numbers());
         match geometry.codec() {
-            Codec::Rs8 => rs8(&mut self.rs8, shape).encode(symbol_bytes, source, repair),
+            Codec::Rs8 => {
+                // A repair symbol of this code does not depend on how many more there are, so that none is made beyond the
+                // last one wanted.
+                let needed = symbols.repair_numbers().max().map_or(0, |last| last + 1);
+                let shape = BlockShape {
+                    m: needed,
+                    ..*shape
+                };
+                self.rs8_repair.resize(geometry.repair_bytes(&shape), 0);
+                rs8(&mut self.rs8, &shape).encode(symbol_bytes, source, &mut self.rs8_repair);
+                for (to, number) in wanted {
+                    let start = usize::from(number) * symbol_bytes;
+                    to.copy_from_slice(&self.rs8_repair[start..start + symbol_bytes]);
+                }
+            }
             Codec::Rs16 => {
                 let (k, m) = (usize::from(shape.k), usize::from(shape.m));
                 let encoder = ready_encoder(&mut self.encoder, k, m, symbol_bytes);
@@ -74,11 +111,8 @@ impl BlockCodec {
                     encoder.add_original_shard(symbol).expect(CHECKED);
                 }
                 let encoded = encoder.encode().expect(CHECKED);
-                for (to, from) in repair
-                    .chunks_exact_mut(symbol_bytes)
-                    .zip(encoded.recovery_iter())
-                {
-                    to.copy_from_slice(from);
+                for (to, number) in wanted {
+                    to.copy_from_slice(encoded.recovery(usize::from(number)).expect(CHECKED));
                 }
                 drop(encoded);
                 if rs16_work_bytes(k, m, symbol_bytes) > RS16_KEPT_BYTES_MAX {
@@ -435,6 +469,32 @@ mod tests {
             .map(|(index, symbol)| (index, symbol[0]))
             .collect();
         assert_eq!(held, [(0, 3), (3, 1)]);
+    }
+
+    #[test]
+    fn a_pass_gets_its_own_repair_symbols_in_its_order() {
+        use super::super::plan::pass_symbols;
+        use crate::units::Percent;
+        for codec in [Codec::Rs8, Codec::Rs16] {
+            let (geometry, shape) = geometry(codec, 20, 11, 66);
+            let source = noise(4, geometry.source_bytes(&shape));
+            let mut all = vec![0; geometry.repair_bytes(&shape)];
+            let mut codec = BlockCodec::new();
+            codec.encode(&geometry, &shape, &source, &mut all);
+            for pass in 0..6 {
+                let symbols = pass_symbols(&shape, Percent::from_ppm(250_000), pass);
+                let mut repair = vec![0; usize::from(symbols.repair_count()) * 66];
+                codec.encode_pass(&geometry, &symbols, &shape, &source, &mut repair);
+                for (n, sent) in (20..).zip(repair.chunks(66)) {
+                    let index = usize::from(symbols.index(n).unwrap());
+                    assert_eq!(
+                        sent,
+                        symbol(&shape, &source, &all, index, 66),
+                        "pass {pass}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

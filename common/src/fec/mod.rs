@@ -2,13 +2,12 @@
 //!
 //! Nothing comes back over the link, so a container is sent with more symbols than it needs: any k distinct symbols of a
 //! source block rebuild it. [`Geometry`] says how a container is cut, [`plan`] chooses it and what each pass sends,
-//! [`interleave`] spreads the symbols over time, [`BlockCodec`] makes repair symbols and rebuilds blocks.
+//! [`BlockCodec`] makes repair symbols and rebuilds blocks from what a [`BlockBuffer`] collected.
 
 mod block;
 mod buffer;
 mod codec;
 mod geometry;
-pub mod interleave;
 pub mod plan;
 
 pub use block::BlockCodec;

@@ -3,13 +3,15 @@
 //! **Block size.** The larger a block, the less repair buys the same safety: the share that is lost varies less in a large
 //! block. So a container of up to [`K_MAX`] symbols is one block, which holds a cable of 1 MB on a link with datagrams of
 //! 1472 bytes. Larger blocks would gain little more and cost memory, cache and time before the first can be rebuilt. With
-//! large symbols the bound is the block's bytes ([`BLOCK_BYTES`]).
+//! large symbols the bound is the block's bytes ([`BLOCK_BYTES`]). The code in GF(2^16) works on k + 2^⌈log2 m⌉ points,
+//! fastest when they fill a power of two: 768 + 256 do, and so do three quarters and a quarter of smaller ones.
 //!
-//! **Codec.** GF(2^8) up to [`RS8_K_MAX`] source symbols: to decode, GF(2^16) first pays about 0.1 ms for a block of any
-//! size. Above, its O(n log n) wins. The figures are in `docs/fec.md`.
+//! **Codec.** GF(2^8) up to [`RS8_K_MAX`] source symbols: to decode, GF(2^16) first pays about half a millisecond for a block
+//! of any size. Above, its O(n log n) wins. The figures are in `docs/fec.md`.
 //!
-//! **m.** The code's dimension cannot change while a container lives, so it covers all passes and a few resends beside: each
-//! then brings repair symbols that no earlier one brought. A symbol received twice is worth nothing, a new one always is.
+//! **m.** The code's dimension cannot change while a container lives, so it covers all passes, each of which then brings
+//! repair symbols that no earlier one brought: a symbol received twice is worth nothing, a new one always is. Rounding m up to
+//! a power of two costs nothing, and leaves some for resends; where it is cheap, m leaves as many as one more pass sends.
 //!
 //! **Floor.** A share of a few symbols is no protection: a quarter of 5 is 2, and 3 losses among 7 are no rarity. Therefore a
 //! pass sends at least [`REPAIR_MIN`] repair symbols of every block if it sends any.
@@ -19,19 +21,16 @@ use crate::limits;
 use crate::units::Percent;
 
 /// Source symbols of the largest block that the sender makes.
-pub const K_MAX: u16 = 1_024;
+pub const K_MAX: u16 = 768;
 
 /// Source bytes above which the sender makes no larger block.
-pub const BLOCK_BYTES: u32 = 2_400_000;
+pub const BLOCK_BYTES: u32 = 3_500_000;
 
-/// Source symbols up to which GF(2^8) decodes faster.
+/// Source symbols up to which GF(2^8) is the faster code.
 pub const RS8_K_MAX: u16 = 40;
 
 /// Repair symbols of a block that a pass sends at least, unless it sends none.
 pub const REPAIR_MIN: u16 = 4;
-
-/// Resends, beyond the passes, that still bring new repair symbols.
-pub const RESENDS_FORESEEN: u8 = 2;
 
 /// Chooses how a container is cut.
 ///
@@ -46,34 +45,66 @@ pub fn choose(
     if symbol_bytes == 0 {
         return Err(GeometryError::SymbolLength { symbol_bytes });
     }
-    let k_fits = BLOCK_BYTES / u32::from(symbol_bytes);
-    let k_bound = u16::try_from(k_fits).unwrap_or(u16::MAX).clamp(1, K_MAX);
+    let k_bound = k_bound(symbol_bytes);
     let symbol_count = container_bytes.div_ceil(u64::from(symbol_bytes)).max(1);
     let block_count = symbol_count.div_ceil(u64::from(k_bound));
     // Tight: ⌈Kt/Z⌉ is at most k_bound.
     let k_max = u16::try_from(symbol_count.div_ceil(block_count)).unwrap_or(k_bound);
-    let (codec, m_bound) = if block_count == 1 && k_max <= RS8_K_MAX {
-        (Codec::Rs8, limits::CODEC1_SYMBOLS_MAX - u32::from(k_max))
+    let codec = if block_count == 1 && k_max <= RS8_K_MAX {
+        Codec::Rs8
     } else {
-        // More repair than source would double the work of every decoding for the sake of resends that hardly ever come.
-        (Codec::Rs16, u32::from(k_max.max(RS8_K_MAX)))
+        Codec::Rs16
     };
-    let in_all = u64::from(passes.max(1)) + u64::from(RESENDS_FORESEEN);
-    let once = repair_in_pass(k_max, repair);
-    let m_bound = u16::try_from(m_bound).unwrap_or(u16::MAX).max(once);
-    let m = u16::try_from(u64::from(once) * in_all)
-        .unwrap_or(u16::MAX)
-        .min(m_bound);
-    // A block with its repair stays far below 16 MiB: 2.4 MB of source, at most as much of repair unless one pass asks for
-    // more.
-    let m_fits = limits::BLOCK_BYTES_MAX / u64::from(symbol_bytes);
-    let m_fits = m_fits.saturating_sub(u64::from(k_max));
-    let m_codec = match codec {
+    let in_passes = u32::from(repair_in_pass(k_max, repair)) * u32::from(passes.max(1));
+    let m = m_for(
+        codec,
+        k_max,
+        u32::from(repair_in_pass(k_max, repair)),
+        in_passes,
+    );
+    Geometry::new(
+        container_bytes,
+        codec,
+        k_max,
+        m.min(m_max(codec, k_max, symbol_bytes)),
+        symbol_bytes,
+    )
+}
+
+/// The largest number of source symbols of a block: [`K_MAX`], halved until the block's bytes are within their bound.
+fn k_bound(symbol_bytes: u16) -> u16 {
+    let mut k = K_MAX;
+    while k > 1 && u32::from(k) * u32::from(symbol_bytes) > BLOCK_BYTES {
+        k /= 2;
+    }
+    k
+}
+
+/// The code's dimension for a block of which one pass sends `once` repair symbols, and all passes `in_passes`.
+fn m_for(codec: Codec, k_max: u16, once: u32, in_passes: u32) -> u16 {
+    if once == 0 {
+        return 0;
+    }
+    let with_resend = (in_passes + once).next_power_of_two();
+    let m = match codec {
+        // Only the symbols that are sent are made, so that spare ones cost nothing.
+        Codec::Rs8 => in_passes + 2 * once,
+        Codec::Rs16 if with_resend <= u32::from(k_max) / 2 => with_resend,
+        Codec::Rs16 => in_passes.next_power_of_two(),
+    };
+    u16::try_from(m).unwrap_or(u16::MAX)
+}
+
+/// The largest m that the code and a block's memory allow. Passes that would need more send repair symbols again.
+fn m_max(codec: Codec, k_max: u16, symbol_bytes: u16) -> u16 {
+    let of_codec = match codec {
         Codec::Rs8 => limits::CODEC1_SYMBOLS_MAX - u32::from(k_max),
-        Codec::Rs16 => limits::CODEC2_SYMBOLS_MAX,
+        // More would make every decoding several times as slow.
+        Codec::Rs16 => (2 * u32::from(k_max)).next_power_of_two(),
     };
-    let m_fits = u16::try_from(m_fits.min(u64::from(m_codec))).unwrap_or(u16::MAX);
-    Geometry::new(container_bytes, codec, k_max, m.min(m_fits), symbol_bytes)
+    let of_memory = limits::BLOCK_BYTES_MAX / u64::from(symbol_bytes);
+    let m = u64::from(of_codec).min(of_memory.saturating_sub(u64::from(k_max)));
+    u16::try_from(m).unwrap_or(u16::MAX)
 }
 
 /// Repair symbols that one pass sends of a block with k source symbols, if the code has so many.
@@ -114,6 +145,23 @@ pub fn pass_symbols(shape: &BlockShape, repair: Percent, pass: u8) -> PassSymbol
 }
 
 impl PassSymbols {
+    /// All symbols of a block, each once.
+    pub(super) fn all(shape: &BlockShape) -> Self {
+        Self {
+            k: shape.k,
+            m: shape.m,
+            repair_start: 0,
+            repair_count: shape.m,
+        }
+    }
+
+    /// The numbers, 0..m, of the repair symbols in the order in which the pass sends them.
+    pub(super) fn repair_numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        let (start, m) = (u32::from(self.repair_start), u32::from(self.m));
+        // Below m, so it fits.
+        (start..start + u32::from(self.repair_count)).filter_map(move |n| u16::try_from(n % m).ok())
+    }
+
     /// Source symbols: always all k.
     pub fn source_count(&self) -> u16 {
         self.k
@@ -203,6 +251,18 @@ mod tests {
     }
 
     #[test]
+    fn a_gigabyte_survives_5_percent_of_loss_with_15_percent_of_repair() {
+        for (symbol_bytes, a_container_max) in [(1_400, 1e-12), (8_900, 1e-7)] {
+            let geometry = choose(container(1 << 30), symbol_bytes, percent(15), 1).unwrap();
+            let shape = geometry.block(0).unwrap();
+            let symbols = pass_symbols(&shape, percent(15), 0);
+            let block = failure(symbols.count(), 0.05, u32::from(symbols.repair_count()));
+            let all = block * geometry.block_count() as f64;
+            assert!(all < a_container_max, "{symbol_bytes}: {all}");
+        }
+    }
+
+    #[test]
     fn small_containers_take_the_small_field_and_large_ones_the_large() {
         let one = choose(container(1), 8_900, percent(25), 2).unwrap();
         assert_eq!((one.codec(), one.symbol_count()), (Codec::Rs8, 1));
@@ -214,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_gigabyte_is_cut_into_blocks_of_like_size() {
-        for (symbol_bytes, k_bound) in [(1_400, 1_024), (8_900, 269), (512, 1_024)] {
+        for (symbol_bytes, k_bound) in [(1_400, 768), (8_900, 384), (512, 768)] {
             let geometry = choose(container(1 << 30), symbol_bytes, percent(15), 1).unwrap();
             assert!(geometry.k_max() <= k_bound && geometry.k_max() > k_bound - 3);
             let last = u32::try_from(geometry.block_count() - 1).unwrap();
@@ -240,17 +300,42 @@ mod tests {
     }
 
     #[test]
-    fn each_pass_and_resend_brings_new_repair_symbols_as_far_as_m_reaches() {
-        let geometry = choose(container(1_000_000), 1_400, percent(15), 2).unwrap();
-        let shape = geometry.block(0).unwrap();
-        let mut seen = std::collections::BTreeSet::new();
-        for pass in 0..2 + RESENDS_FORESEEN {
-            let symbols = pass_symbols(&shape, percent(15), pass);
-            for n in u32::from(shape.k)..symbols.count() {
-                assert!(seen.insert(symbols.index(n).unwrap()), "pass {pass}");
+    fn each_pass_brings_new_repair_symbols_and_a_resend_some() {
+        for (body, passes) in [
+            (1_000_000, 1),
+            (1_000_000, 2),
+            (1_000_000, 5),
+            (4_096, 3),
+            (50_000, 2),
+        ] {
+            for share in [5, 15, 25, 50] {
+                let geometry = choose(container(body), 1_400, percent(share), passes).unwrap();
+                let shape = geometry.block(0).unwrap();
+                let mut seen = std::collections::BTreeSet::new();
+                for pass in 0..passes {
+                    let symbols = pass_symbols(&shape, percent(share), pass);
+                    for n in u32::from(shape.k)..symbols.count() {
+                        assert!(
+                            seen.insert(symbols.index(n).unwrap()),
+                            "{body} {share} {pass}"
+                        );
+                    }
+                }
+                assert!(seen.len() <= usize::from(shape.m));
             }
         }
-        assert_eq!(seen.len(), usize::from(shape.m));
+    }
+
+    #[test]
+    fn usual_settings_fill_a_power_of_two() {
+        let m = |share, passes| {
+            choose(container(1 << 30), 1_400, percent(share), passes)
+                .unwrap()
+                .m()
+        };
+        assert_eq!((m(5, 1), m(15, 1), m(25, 1)), (128, 256, 256));
+        assert_eq!((m(15, 2), m(25, 2)), (256, 512));
+        assert_eq!((m(25, 250), m(0, 1)), (2_048, 0));
     }
 
     proptest! {
