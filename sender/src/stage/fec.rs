@@ -27,7 +27,6 @@ pub struct RepairKey {
 #[derive(Default)]
 pub struct Repairs {
     codec: BlockCodec,
-    encoded: Vec<u8>,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
     spare: Vec<Vec<u8>>,
@@ -53,17 +52,11 @@ impl Repairs {
         symbols: &PassSymbols,
         source: &SourceBlock,
     ) {
-        self.encoded.resize(geometry.repair_bytes(shape), 0);
-        self.codec
-            .encode(geometry, shape, source.symbols(), &mut self.encoded);
-        let symbol_bytes = usize::from(geometry.symbol_bytes());
         let mut kept = self.spare.pop().unwrap_or_default();
-        kept.clear();
-        for n in u32::from(shape.k)..symbols.count() {
-            let index = symbols.index(n).expect("n is below the pass's count");
-            let start = usize::from(index - shape.k) * symbol_bytes;
-            kept.extend_from_slice(&self.encoded[start..start + symbol_bytes]);
-        }
+        let symbol_bytes = usize::from(geometry.symbol_bytes());
+        kept.resize(usize::from(symbols.repair_count()) * symbol_bytes, 0);
+        self.codec
+            .encode_pass(geometry, symbols, shape, source.symbols(), &mut kept);
         self.kept_bytes += kept.len();
         self.kept.push_back(Kept { key, symbols: kept });
         while self.kept_bytes > limits::REPAIR_BYTES_MAX && self.kept.len() > 1 {
