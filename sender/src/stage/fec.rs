@@ -102,3 +102,83 @@ impl Repairs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::fec::{BlockBuffer, plan};
+    use valise_common::units::Percent;
+
+    use super::*;
+
+    const REPAIR: Percent = Percent::from_ppm(250_000);
+
+    fn container(padded: u64) -> (Geometry, Vec<u8>) {
+        let length = 1_264 + padded + 16 * padded.div_ceil(65_536);
+        let bytes = (0..length).map(|place| (place * 31 >> 5) as u8).collect();
+        (plan::choose(length, 1_400, REPAIR, 2).unwrap(), bytes)
+    }
+
+    fn key(block: u32, pass: u8) -> RepairKey {
+        RepairKey {
+            serial: Serial::FIRST,
+            pass,
+            block,
+        }
+    }
+
+    fn load(geometry: &Geometry, shape: &BlockShape, container: &[u8]) -> SourceBlock {
+        let mut source = SourceBlock::default();
+        let (start, bytes) = source.begin(geometry, shape);
+        bytes.copy_from_slice(&container[start as usize..][..bytes.len()]);
+        source
+    }
+
+    #[test]
+    fn the_repair_of_all_passes_rebuilds_a_block_of_which_a_part_came() {
+        for padded in [4_096, 700_000] {
+            let (geometry, container) = container(padded);
+            let shape = geometry.block(0).unwrap();
+            let source = load(&geometry, &shape, &container);
+            let mut repairs = Repairs::new();
+            let mut buffer = BlockBuffer::new(&geometry, &shape);
+            for pass in 0..2 {
+                let symbols = plan::pass_symbols(&shape, REPAIR, pass);
+                repairs.encode(key(0, pass), &geometry, &shape, &symbols, &source);
+                let kept = repairs.symbols(&key(0, pass)).unwrap();
+                assert_eq!(kept.len(), usize::from(symbols.repair_count()) * 1_400);
+                for (n, symbol) in (u32::from(shape.k)..).zip(kept.chunks(1_400)) {
+                    buffer.insert(symbols.index(n).unwrap(), symbol);
+                }
+            }
+            for index in 0..shape.k {
+                buffer.insert(
+                    index,
+                    &source.symbols()[usize::from(index) * 1_400..][..1_400],
+                );
+            }
+            BlockCodec::new().rebuild(&geometry, &mut buffer).unwrap();
+            assert!(buffer.source().unwrap() == source.symbols());
+        }
+    }
+
+    #[test]
+    fn memory_stays_within_its_bound_and_the_newest_stay() {
+        let (geometry, container) = container(120_000_000);
+        let mut repairs = Repairs::new();
+        for shape in geometry.blocks() {
+            let source = load(&geometry, &shape, &container);
+            let symbols = plan::pass_symbols(&shape, REPAIR, 0);
+            repairs.encode(key(shape.number, 0), &geometry, &shape, &symbols, &source);
+            assert!(repairs.kept_bytes <= limits::REPAIR_BYTES_MAX);
+        }
+        let last = u32::try_from(geometry.block_count() - 1).unwrap();
+        assert!(repairs.symbols(&key(0, 0)).is_none());
+        assert!(repairs.symbols(&key(last, 0)).is_some());
+        assert!(!repairs.has_room());
+        repairs.drop_block(&key(last, 0));
+        assert!(repairs.symbols(&key(last, 0)).is_none());
+        repairs.drop_container(Serial::FIRST);
+        assert_eq!((repairs.kept_bytes, repairs.kept.len()), (0, 0));
+    }
+}

@@ -87,3 +87,86 @@ impl Framer {
         self.counter += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::fec::{Codec, Geometry};
+    use valise_common::ids::{ContainerId, Serial};
+    use valise_common::secret::Secret32;
+    use valise_common::wire;
+
+    use super::*;
+
+    const BYTES: usize = 1_472;
+
+    fn framer() -> Framer {
+        let session = SessionId::from_bytes([5; 8]);
+        let datagram = DatagramBytes::new(1_472).unwrap();
+        Framer::new(&Secret32::new([9; 32]), LinkKeyId(3), session, datagram)
+    }
+
+    fn open(buffer: &mut [u8]) -> (ClearHeader, InnerHeader) {
+        let size = DatagramBytes::new(1_472).unwrap();
+        let clear = wire::peek(buffer, size).unwrap();
+        let key = SessionKey::derive(&Secret32::new([9; 32]), clear.session);
+        wire::open(&key, buffer).unwrap()
+    }
+
+    #[test]
+    fn what_is_framed_opens_under_rising_counters() {
+        let mut framer = framer();
+        let geometry = Geometry::new(2_304, Codec::Rs8, 2, 4, 1_400).unwrap();
+        let container = ContainerId::from_bytes([8; 12]);
+        let set = SetId {
+            serial: Serial::FIRST,
+            container,
+            geometry,
+        };
+        let shape = geometry.block(0).unwrap();
+        let mut datagram = vec![0x77; BYTES];
+        framer.symbol(&set, 1, &shape, 4, &mut datagram);
+        let (clear, inner) = open(&mut datagram);
+        assert_eq!((clear.key_id, clear.counter), (LinkKeyId(3), 0));
+        assert_eq!(
+            inner,
+            InnerHeader::Symbol(SymbolHeader::new(&set, 1, &shape, 4))
+        );
+        assert!(
+            datagram[PAYLOAD_OFFSET..][..1_400]
+                .iter()
+                .all(|byte| *byte == 0x77)
+        );
+        framer.cover(&mut datagram);
+        assert_ne!(
+            &datagram[PAYLOAD_OFFSET..][..8],
+            &[0; 8],
+            "noise to an observer"
+        );
+        let (clear, inner) = open(&mut datagram);
+        assert_eq!((clear.counter, inner), (1, InnerHeader::Cover));
+        let beacon = Beacon {
+            highest: 9,
+            settled: 8,
+            lowest_retained: 1,
+            sender_time_us: 7,
+            trust_version: 6,
+            entries: Vec::new(),
+        };
+        framer.beacon(&beacon, &mut datagram);
+        let (clear, inner) = open(&mut datagram);
+        assert_eq!((clear.counter, inner), (2, InnerHeader::Beacon));
+        assert_eq!(
+            Beacon::decode(&datagram[PAYLOAD_OFFSET..][..1_400]).unwrap(),
+            beacon
+        );
+    }
+
+    #[test]
+    fn a_session_ends_before_its_counter_repeats() {
+        let mut framer = framer();
+        framer.counter = limits::COUNTER_MAX - 10;
+        assert!(framer.has_room(10));
+        assert!(!framer.has_room(11));
+    }
+}
