@@ -79,6 +79,8 @@ pub const BEACON_ENTRIES_MAX: usize = 32;
 pub const INTERLEAVE_BYTES_MAX: u64 = 16 << 20;
 /// Blocks that leave interleaved: each of a container of its own when cables are small, with a file open.
 pub const LANES_MAX: usize = 128;
+/// Bytes of source blocks that a sender keeps until they leave.
+pub const SOURCE_BYTES_MAX: usize = 18 << 20;
 /// Bytes of repair symbols that a sender keeps until they leave.
 pub const REPAIR_BYTES_MAX: usize = 12 << 20;
 /// Counter of a session: 48 bits on the wire.

@@ -40,10 +40,10 @@ impl Lane {
         }
     }
 
-    /// Symbols that leave in one turn. Longer turns read the container in larger pieces; an eighth of the tolerance
-    /// coarsens the interleaving by no more than that.
+    /// Symbols that leave in one turn: a sixteenth of the tolerance coarsens the interleaving by no more than that, and
+    /// neighbouring symbols are cheaper to take.
     fn turn(&self) -> u32 {
-        (self.repair_count / 16).clamp(1, 64)
+        (self.repair_count / 32).clamp(1, 8)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Fills a batch: reads symbols from containers into their datagrams, makes repair symbols, seals. A container is read at
-//! offsets, a run of symbols or a block at a time, never whole.
+//! offsets, a block at a time, never whole.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 
-use nix::sys::uio::preadv;
 use valise_common::fec::plan::{PassSymbols, pass_symbols};
 use valise_common::fec::{BlockShape, Geometry};
 use valise_common::ids::Serial;
@@ -15,7 +15,7 @@ use valise_common::wire::{DatagramBytes, PAYLOAD_OFFSET, SetId};
 use super::watch::name_of;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::{Batch, Pipeline, Sealed, Slot};
-use crate::stage::chunk::{SourceBlock, symbol_range};
+use crate::stage::chunk::{BlockKey, SourceBlocks};
 use crate::stage::fec::{RepairKey, Repairs};
 use crate::stage::frame::Framer;
 use crate::stage::interleave::{Lane, Run};
@@ -29,7 +29,7 @@ pub struct Loader {
     datagram: DatagramBytes,
     repair: Percent,
     open: BTreeMap<Serial, OpenContainer>,
-    block: SourceBlock,
+    blocks: SourceBlocks,
     repairs: Repairs,
 }
 
@@ -55,7 +55,7 @@ impl Loader {
             datagram,
             repair,
             open: BTreeMap::new(),
-            block: SourceBlock::default(),
+            blocks: SourceBlocks::default(),
             repairs: Repairs::new(),
         }
     }
@@ -120,6 +120,7 @@ impl Loader {
     /// Closes a container: its pass has ended, or gate has deleted it.
     pub fn close(&mut self, serial: Serial) {
         self.open.remove(&serial);
+        self.blocks.drop_container(serial);
         self.repairs.drop_container(serial);
     }
 
@@ -143,7 +144,7 @@ impl Loader {
         let split = usize::try_from(source_count).unwrap_or(0) * self.datagram.to_usize();
         let (source, repair) = datagrams.split_at_mut(split);
         if !source.is_empty() {
-            self.read_symbols(lane, sealed, &shape, source)?;
+            self.copy_source(lane, sealed, &shape, source)?;
         }
         if !repair.is_empty() {
             self.copy_repair(lane, sealed, lane.sent + source_count, repair)?;
@@ -159,39 +160,27 @@ impl Loader {
             framer.symbol(&set, lane.pass, &shape, index, datagram);
         }
         if run.ends_lane() {
+            self.blocks.drop_block(block_key(lane));
             self.repairs.drop_block(&key(lane));
         }
         Ok(())
     }
 
-    /// Reads consecutive source symbols straight into their datagrams.
-    fn read_symbols(
+    /// Copies consecutive source symbols into their datagrams.
+    fn copy_source(
         &mut self,
         lane: &Lane,
         sealed: &Sealed,
         shape: &BlockShape,
         datagrams: &mut [u8],
     ) -> Result<(), ReadError> {
-        let datagram_bytes = self.datagram.to_usize();
-        let symbol_bytes = usize::from(self.datagram.symbol_bytes());
-        let count = datagrams.len() / datagram_bytes;
-        let start = u16::try_from(lane.sent).map_err(|_| ReadError::Geometry)?;
-        let end = start + u16::try_from(count).map_err(|_| ReadError::Geometry)?;
-        let range = symbol_range(&sealed.geometry, shape, start..end);
-        let mut left = usize::try_from(range.end - range.start).unwrap_or(0);
-        let mut payloads = Vec::with_capacity(count);
-        for datagram in datagrams.chunks_exact_mut(datagram_bytes) {
-            let payload = &mut datagram[PAYLOAD_OFFSET..PAYLOAD_OFFSET + symbol_bytes];
-            let (filled, padding) = payload.split_at_mut(left.min(symbol_bytes));
-            left -= filled.len();
-            padding.fill(0);
-            payloads.push(IoSliceMut::new(filled));
-        }
-        read_exact(
-            &self.container(lane.serial, sealed)?.file,
-            &mut payloads,
-            range.start,
-        )
+        self.read_block(lane, sealed, shape)?;
+        let block = self
+            .blocks
+            .block(block_key(lane))
+            .ok_or(ReadError::Geometry)?;
+        self.copy(block.symbols(), lane.sent, datagrams);
+        Ok(())
     }
 
     fn copy_repair(
@@ -204,30 +193,57 @@ impl Loader {
         if self.repairs.symbols(&key(lane)).is_none() {
             self.make_repair(lane, sealed)?;
         }
-        let symbol_bytes = usize::from(self.datagram.symbol_bytes());
-        let nth = usize::try_from(first - lane.source_count).unwrap_or(0);
+        // The source symbols have left, and the repair symbols are made.
+        self.blocks.drop_block(block_key(lane));
         let kept = self
             .repairs
             .symbols(&key(lane))
             .ok_or(ReadError::Geometry)?;
-        let symbols = kept[nth * symbol_bytes..].chunks_exact(symbol_bytes);
+        self.copy(kept, first - lane.source_count, datagrams);
+        Ok(())
+    }
+
+    /// Copies symbols, from the n-th on, into datagrams.
+    fn copy(&self, symbols: &[u8], n: u32, datagrams: &mut [u8]) {
+        let symbol_bytes = usize::from(self.datagram.symbol_bytes());
+        let skipped = usize::try_from(n).unwrap_or(usize::MAX) * symbol_bytes;
+        let symbols = symbols[skipped..].chunks_exact(symbol_bytes);
         for (datagram, symbol) in datagrams
             .chunks_exact_mut(self.datagram.to_usize())
             .zip(symbols)
         {
             datagram[PAYLOAD_OFFSET..PAYLOAD_OFFSET + symbol_bytes].copy_from_slice(symbol);
         }
-        Ok(())
     }
 
     fn make_repair(&mut self, lane: &Lane, sealed: &Sealed) -> Result<(), ReadError> {
         let (shape, symbols) = self.shape(lane, &sealed.geometry)?;
-        self.container(lane.serial, sealed)?;
-        let open = self.open.get(&lane.serial).ok_or(ReadError::Gone)?;
-        let (offset, bytes) = self.block.begin(&sealed.geometry, &shape);
-        read_exact(&open.file, &mut [IoSliceMut::new(bytes)], offset)?;
+        self.read_block(lane, sealed, &shape)?;
+        let block = self
+            .blocks
+            .block(block_key(lane))
+            .ok_or(ReadError::Geometry)?;
         self.repairs
-            .encode(key(lane), &sealed.geometry, &shape, &symbols, &self.block);
+            .encode(key(lane), &sealed.geometry, &shape, &symbols, block);
+        Ok(())
+    }
+
+    /// Reads a block of the container, unless it is in memory.
+    fn read_block(
+        &mut self,
+        lane: &Lane,
+        sealed: &Sealed,
+        shape: &BlockShape,
+    ) -> Result<(), ReadError> {
+        if self.blocks.block(block_key(lane)).is_some() {
+            return Ok(());
+        }
+        let mut block = self.blocks.spare();
+        let (offset, bytes) = block.begin(&sealed.geometry, shape);
+        self.container(lane.serial, sealed)?
+            .file
+            .read_exact_at(bytes, offset)?;
+        self.blocks.keep(block_key(lane), block);
         Ok(())
     }
 
@@ -269,14 +285,10 @@ fn key(lane: &Lane) -> RepairKey {
     }
 }
 
-fn read_exact(file: &File, slices: &mut [IoSliceMut<'_>], offset: u64) -> Result<(), ReadError> {
-    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-    let offset = i64::try_from(offset).map_err(io::Error::other)?;
-    // A regular file is read whole unless it has become shorter, and nobody shortens a sealed container.
-    match preadv(file, slices, offset) {
-        Ok(bytes) if bytes == wanted => Ok(()),
-        Ok(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        Err(errno) => Err(io::Error::from(errno).into()),
+fn block_key(lane: &Lane) -> BlockKey {
+    BlockKey {
+        serial: lane.serial,
+        block: lane.block,
     }
 }
 
