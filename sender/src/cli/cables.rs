@@ -180,11 +180,12 @@ pub fn manifest_text(bytes: &[u8]) -> Result<String, CliError> {
 }
 
 fn confirm(manifest: &[u8]) -> Result<(), CliError> {
-    eprintln!("{}", manifest_text(manifest)?);
     let input = io::stdin();
     if !input.is_terminal() {
+        // Nobody is there to read or answer; `show` and `export` are for reading elsewhere.
         return Ok(());
     }
+    eprintln!("{}", manifest_text(manifest)?);
     eprint!("\nApprove this cable, exactly as shown? [y/N] ");
     io::stderr().flush().map_err(CliError::system)?;
     let mut answer = String::new();

@@ -1,8 +1,8 @@
 //! Signing through `ssh-keygen`, which speaks to agents, files and security keys.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use valise_common::limits;
 use valise_common::os::durable::{StagedFile, read_bounded, remove_any};
@@ -32,27 +32,33 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
     let scratch = Scratch(folder);
     let path = scratch.0.join("manifest.txt");
     write_private(&scratch.0, &path, manifest).map_err(CliError::system)?;
-    let status = Command::new("ssh-keygen")
+    let mut command = Command::new("ssh-keygen");
+    command
         .arg("-Y")
         .arg("sign")
         .arg("-n")
-        .arg(Namespace::CableApproval.as_str())
-        .arg("-f")
-        .arg(key)
-        .arg("--")
-        .arg(&path)
-        // Standard output is for answers; what ssh-keygen asks and says stands on the terminal and on standard error.
-        .stdout(Stdio::null())
-        .status()
+        .arg(Namespace::CableApproval.as_str());
+    command.arg("-f").arg(key).arg("--").arg(&path);
+    // Standard output is for answers. What ssh-keygen asks and says is for a person, if there is one.
+    command.stdout(Stdio::null());
+    let attended = io::stdin().is_terminal();
+    if !attended {
+        command.stderr(Stdio::piped());
+    }
+    let output = command
+        .spawn()
+        .and_then(Child::wait_with_output)
         .map_err(|error| {
             CliError::System(format!(
                 "ssh-keygen cannot be run: {error}; install openssh-client"
             ))
         })?;
-    if !status.success() {
-        return Err(CliError::Refused(
-            "ssh-keygen did not sign; nothing was approved".to_owned(),
-        ));
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().last().unwrap_or("see above").trim();
+        return Err(CliError::Refused(format!(
+            "ssh-keygen did not sign: {said}"
+        )));
     }
     read_signature(&scratch.0.join("manifest.txt.sig"))
 }

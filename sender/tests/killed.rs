@@ -1,0 +1,165 @@
+//! Gate is killed again and again; nothing that it accepted is lost, and nothing is sealed twice.
+
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use common::Host;
+
+const CABLES: usize = 24;
+
+fn hidden(host: &Host, name: &str, text: &str, file: (&str, &[u8])) -> (PathBuf, PathBuf) {
+    let folder = host.state(&format!("requests/.{name}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("request.toml"), text).unwrap();
+    fs::write(folder.join(file.0), file.1).unwrap();
+    (folder, host.state(&format!("requests/{name}")))
+}
+
+fn answer(request: &std::path::Path) -> Option<String> {
+    let refused = request.with_added_extension("refused");
+    assert!(
+        !refused.exists(),
+        "{}",
+        fs::read_to_string(refused).unwrap()
+    );
+    fs::read_to_string(request.with_added_extension("accepted"))
+        .ok()
+        .filter(|text| text.ends_with('\n'))
+        .map(|text| text.trim().to_owned())
+}
+
+/// Starts gate and kills it after ever other stretches of its work, until every request is answered.
+fn killed_until_answered(host: &mut Host, requests: &[PathBuf], step: usize) -> usize {
+    let mut kills = 0;
+    loop {
+        host.start_gate();
+        // The stretch grows, so that each step of a batch is hit and the end is reached.
+        for _ in 0..kills * step {
+            std::thread::yield_now();
+        }
+        if requests.iter().all(|request| answer(request).is_some()) {
+            host.stop_gate();
+            return kills;
+        }
+        host.kill_gate();
+        kills += 1;
+    }
+}
+
+#[test]
+fn a_gate_that_is_killed_anywhere_loses_nothing_and_seals_nothing_twice() {
+    let mut host = Host::commissioned(CABLES as u32 + 3);
+    let text = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
+                precedence = 'routine'\nsubject = 'S'\n";
+    let mut requests = Vec::new();
+    for number in 0..CABLES {
+        let body = format!("cable number {number}");
+        let (from, to) = hidden(
+            &host,
+            &format!("s{number:02}"),
+            text,
+            ("a.txt", body.as_bytes()),
+        );
+        fs::rename(from, &to).unwrap();
+        requests.push(to);
+    }
+    let kills = killed_until_answered(&mut host, &requests, 400);
+    println!("{kills} kills while submitting");
+    let ids: BTreeSet<String> = requests
+        .iter()
+        .map(|request| answer(request).unwrap())
+        .collect();
+    assert_eq!(ids.len(), CABLES);
+    assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), CABLES);
+
+    let mut requests = Vec::new();
+    for officer in ["officer1", "officer2"] {
+        for id in &ids {
+            let manifest = host.path(&format!("{id}.txt"));
+            fs::copy(host.state(&format!("pending/{id}/manifest.txt")), &manifest).unwrap();
+            let signature = host.path("signature");
+            host.sign(officer, "cable-approval@valise", &manifest, &signature);
+            let text = format!("request = 'approve'\nid = '{id}'\n");
+            let bytes = fs::read(&signature).unwrap();
+            requests.push(hidden(
+                &host,
+                &format!("{officer}-{id}"),
+                &text,
+                ("x.sig", &bytes),
+            ));
+        }
+    }
+    let visible: Vec<PathBuf> = requests.iter().map(|(_, to)| to.clone()).collect();
+    for (from, to) in requests {
+        fs::rename(from, to).unwrap();
+    }
+    let kills = killed_until_answered(&mut host, &visible, 400);
+    println!("{kills} kills while approving and sealing");
+
+    let listed = host.json(&["list", "--json"]);
+    let serials: BTreeSet<u64> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cable| cable["serial"].as_u64().unwrap())
+        .collect();
+    assert_eq!(serials, (1..=CABLES as u64).collect());
+    let containers = host.outbox();
+    assert_eq!(containers.len(), CABLES);
+    let sealed: BTreeSet<String> = containers
+        .iter()
+        .map(|container| {
+            assert!(container.with_extension("fec").exists());
+            let manifest = String::from_utf8(host.open(container).manifest).unwrap();
+            let id = manifest
+                .lines()
+                .find_map(|line| line.strip_prefix("message-id: "))
+                .unwrap();
+            id.to_owned()
+        })
+        .collect();
+    assert_eq!(sealed, ids);
+    assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
+    for (number, secret) in host.secrets.iter().enumerate() {
+        let left = host.state_holds(secret.psk.expose()).len();
+        assert_eq!(left, usize::from(number >= CABLES), "slot {}", number + 1);
+    }
+    assert!(!host.state("aside").exists());
+    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_container_that_was_not_moved_yet_is_moved_at_start_up() {
+    let mut host = Host::running(2);
+    let id = host.submit("text", "priority");
+    host.approve(&id, "officer1");
+    host.approve(&id, "officer2");
+    host.stop_gate();
+    let container = host.outbox().remove(0);
+    fs::remove_file(container.with_extension("fec")).unwrap();
+    fs::rename(&container, host.state("tmp/gate/sealed-1.container")).unwrap();
+    fs::remove_file(host.state("register.db")).unwrap();
+    host.start_gate();
+    host.stop_gate();
+    assert_eq!(host.outbox(), [container.clone()]);
+    assert!(container.with_extension("fec").exists());
+    assert_eq!(host.cable(&id)["state"], "queued");
+    host.open(&container);
+}
+
+#[test]
+fn a_container_that_gate_did_not_make_is_put_aside() {
+    let mut host = Host::commissioned(2);
+    fs::write(host.state("outbox/0-9-1900000000.container"), "forged").unwrap();
+    host.start_gate();
+    host.stop_gate();
+    assert!(host.outbox().is_empty());
+    assert!(host.state("aside/0-9-1900000000.container").exists());
+    let told = host.run(&["status", "--check"]);
+    assert!(String::from_utf8(told.stdout).unwrap().contains("aside"));
+}

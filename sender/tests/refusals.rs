@@ -1,0 +1,342 @@
+//! What gate refuses, and that nothing is sealed by it.
+
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+mod common;
+
+use std::fs;
+
+use common::{Host, List};
+
+#[test]
+fn one_officer_the_drafter_or_a_stranger_never_seal_a_cable() {
+    let mut host = Host::running(2);
+    host.import_list(&List {
+        version: 2,
+        drafter_is_officer: true,
+        ..List::default()
+    });
+    let id = host.submit("text", "routine");
+    let own = host.refused(1, &["approve", &id, "--key", "drafter"]);
+    assert!(own.contains("drafted the cable"), "{own}");
+    let stranger = host.refused(1, &["approve", &id, "--key", "stranger"]);
+    assert!(stranger.contains("not in the trust list"), "{stranger}");
+    assert_eq!(host.approve(&id, "officer1"), "approved: 1 of 2");
+    // The same approval again is answered as before; a second key of the same person is no second person.
+    assert_eq!(host.approve(&id, "officer1"), "approved: 1 of 2");
+    let twice = host.refused(1, &["approve", &id, "--key", "officer1b"]);
+    assert!(twice.contains("approved twice"), "{twice}");
+    assert_eq!(host.cable(&id)["approvals"], 1);
+    assert!(host.outbox().is_empty());
+    host.stop_gate();
+}
+
+#[test]
+fn a_signature_of_another_manifest_or_namespace_is_refused() {
+    let host = Host::running(2);
+    let (one, other) = (
+        host.submit("one", "routine"),
+        host.submit("other", "routine"),
+    );
+    host.ok(&["export", &one, "reading"]);
+    let sums = fs::read_to_string(host.path("reading/SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 2);
+    assert_eq!(
+        fs::read_to_string(host.path("reading/part-001.txt")).unwrap(),
+        "one"
+    );
+    let manifest = host.path("reading/manifest.txt");
+    let signature = host.path("one.sig");
+    host.sign("officer1", "cable-approval@valise", &manifest, &signature);
+    let moved = host.refused(1, &["approve", &other, "--signature", "one.sig"]);
+    assert!(moved.contains("does not verify"), "{moved}");
+    assert_eq!(
+        host.ok(&["approve", &one, "--signature", "one.sig"]),
+        "approved: 1 of 2"
+    );
+    host.sign("officer2", "trust-list@valise", &manifest, &signature);
+    let namespace = host.refused(1, &["approve", &one, "--signature", "one.sig"]);
+    assert!(namespace.contains("another namespace"), "{namespace}");
+    assert!(host.outbox().is_empty());
+}
+
+#[test]
+fn what_policy_does_not_know_is_refused_with_its_name() {
+    let host = Host::running(1);
+    fs::write(host.path("a.txt"), "text").unwrap();
+    fs::write(host.path("large.txt"), vec![b'x'; 67_108_865]).unwrap();
+    let submit = |label: &str, to: &str, file: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "submit",
+            "--label",
+            label,
+            "--to",
+            to,
+            "--precedence",
+            "routine",
+        ];
+        arguments.extend(["--subject", "S", file]);
+        arguments.extend(more);
+        host.refused(1, &arguments)
+    };
+    for (said, told) in [
+        (submit("EU-SECRET", "paris-desk", "a.txt", &[]), "EU-SECRET"),
+        (
+            submit("EU-RESTRICTED CRISIS", "paris-desk", "a.txt", &[]),
+            "CRISIS",
+        ),
+        (
+            submit("EU-RESTRICTED", "rome-desk", "a.txt", &[]),
+            "rome-desk",
+        ),
+        (
+            submit("EU-RESTRICTED", "paris-desk", "a.txt:image/png", &[]),
+            "image/png",
+        ),
+        (
+            submit("EU-RESTRICTED", "paris-desk", "large.txt", &[]),
+            "67108865 bytes",
+        ),
+        (
+            submit(
+                "EU-RESTRICTED",
+                "paris-desk",
+                "a.txt",
+                &["--not-after", "2020-01-01T00:00:00Z"],
+            ),
+            "",
+        ),
+    ] {
+        assert!(said.contains(told), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert_eq!(host.json(&["list", "--json"]), serde_json::json!([]));
+    assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
+    assert!(
+        fs::read_dir(host.state("tmp/gate"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_withdrawn_or_rejected_cable_tells_why_and_is_gone() {
+    let host = Host::running(2);
+    let (one, two) = (host.submit("one", "routine"), host.submit("two", "routine"));
+    host.ok(&["withdraw", &one]);
+    assert_eq!(host.cable(&one)["state"], "withdrawn");
+    let not_officer = host.refused(1, &["reject", &two, "--reason", "wrong label"]);
+    assert!(not_officer.contains("not an officer"), "{not_officer}");
+    host.import_list(&List {
+        version: 2,
+        drafter_is_officer: true,
+        ..List::default()
+    });
+    host.ok(&["reject", &two, "--reason", "wrong label"]);
+    assert_eq!(host.cable(&two)["reason"], "wrong label");
+    assert!(
+        host.refused(1, &["approve", &two, "--key", "officer1"])
+            .contains("waits for approval")
+    );
+    assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
+}
+
+#[test]
+fn imports_are_refused_when_unsigned_altered_overlapping_or_older() {
+    let mut host = Host::commissioned(2);
+    let again = host.ok(&["bundle", "import", "courier-1"]);
+    assert!(again.contains("held already"), "{again}");
+    host.make_bundle(2, 2, 2, None);
+    assert!(
+        host.refused(1, &["bundle", "import", "courier-2"])
+            .contains("held or used")
+    );
+    host.make_bundle(3, 3, 2, None);
+    let bundle = host.path("courier-3/channel.bundle");
+    let mut bytes = fs::read(&bundle).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&bundle, &bytes).unwrap();
+    host.refused(1, &["bundle", "import", "courier-3"]);
+    bytes[last] ^= 1;
+    fs::write(&bundle, &bytes).unwrap();
+    let second = host.path("courier-3/channel.bundle.statement.2.sig");
+    let kept = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    host.refused(1, &["bundle", "import", "courier-3"]);
+    fs::write(&second, kept).unwrap();
+    host.ok(&["bundle", "import", "courier-3"]);
+    assert_eq!(host.json(&["bundle", "status", "--json"])["slots_left"], 4);
+    assert_eq!(fs::read_dir(host.state("keys/link")).unwrap().count(), 1);
+
+    let older = host.signed_list(&List {
+        version: 0,
+        ..List::default()
+    });
+    host.refused(1, &["trust", "import", older.to_str().unwrap()]);
+    let unsigned = host.path("unsigned.toml");
+    fs::write(
+        &unsigned,
+        host.list_text(&List {
+            version: 2,
+            ..List::default()
+        }),
+    )
+    .unwrap();
+    host.refused(1, &["trust", "import", unsigned.to_str().unwrap()]);
+    assert!(
+        host.ok(&["trust", "check", unsigned.to_str().unwrap()])
+            .contains("not signed yet")
+    );
+    assert_eq!(host.json(&["trust", "show", "--json"])["version"], 1);
+    let log = fs::read_to_string(host.state("audit/gate.log")).unwrap();
+    assert!(
+        log.contains("\"refused\"") && log.contains("overlap"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_replaced_bundle_seals_nothing_more() {
+    let mut host = Host::running(3);
+    let psk = *host.secrets[1].psk.expose();
+    host.make_bundle(2, 4, 2, Some(1));
+    host.ok(&["bundle", "import", "courier-2"]);
+    assert!(host.state_holds(&psk).is_empty());
+    let id = host.submit("text", "routine");
+    host.approve(&id, "officer1");
+    assert_eq!(
+        host.approve(&id, "officer2"),
+        "approved: 2 of 2; sealed as serial 4"
+    );
+}
+
+#[test]
+fn without_slots_approved_cables_wait_for_a_bundle() {
+    let mut host = Host::running(1);
+    let ids = [host.submit("one", "routine"), host.submit("two", "flash")];
+    for id in &ids {
+        host.approve(id, "officer1");
+    }
+    host.approve(&ids[0], "officer2");
+    let answer = host.approve(&ids[1], "officer2");
+    assert!(answer.contains("no slot is left"), "{answer}");
+    assert_eq!(host.cable(&ids[1])["state"], "approved");
+    let alarms = host.run(&["status", "--check"]);
+    assert_eq!(alarms.status.code(), Some(1));
+    assert!(
+        String::from_utf8(alarms.stdout)
+            .unwrap()
+            .contains("slots-none")
+    );
+    host.make_bundle(2, 2, 5, None);
+    host.ok(&["bundle", "import", "courier-2"]);
+    assert_eq!(host.cable(&ids[1])["serial"], 2);
+    assert_eq!(host.outbox().len(), 2);
+}
+
+#[test]
+fn usage_configuration_and_an_absent_daemon_have_their_statuses() {
+    let host = Host::bare();
+    host.refused(2, &["submit"]);
+    host.refused(2, &["list"]);
+    host.refused(2, &["gate"]);
+    host.refused(2, &["init", "--administrator", "none.pub"]);
+    host.refused(1, &["init", "--administrator", "admin1.pub"]);
+    host.refused(
+        1,
+        &[
+            "init",
+            "--administrator",
+            "admin1.pub",
+            "--administrator",
+            "admin1.pub",
+        ],
+    );
+    let init = [
+        "init",
+        "--administrator",
+        "admin1.pub",
+        "--administrator",
+        "admin2.pub",
+    ];
+    host.ok(&init);
+    host.refused(1, &init);
+    fs::write(host.path("cable.txt"), "text").unwrap();
+    let submit = [
+        "submit",
+        "--label",
+        "EU",
+        "--to",
+        "a",
+        "--precedence",
+        "flash",
+        "--subject",
+        "S",
+        "cable.txt",
+    ];
+    let waits = host.refused(3, &submit);
+    assert!(waits.contains("gate is not running"), "{waits}");
+    assert_eq!(host.json(&["list", "--json"]), serde_json::json!([]));
+    host.ok(&["check-config"]);
+    host.write_config("surprise = 1");
+    assert!(host.refused(2, &["check-config"]).contains("surprise"));
+}
+
+#[test]
+fn a_request_of_another_program_is_answered_and_a_refused_one_stays() {
+    let host = Host::running(2);
+    let place = |name: &str, text: &str, parts: &[(&str, &str)]| {
+        let hidden = host.state(&format!("requests/.{name}"));
+        fs::create_dir(&hidden).unwrap();
+        fs::write(hidden.join("request.toml"), text).unwrap();
+        for (part, bytes) in parts {
+            fs::write(hidden.join(part), bytes).unwrap();
+        }
+        fs::rename(&hidden, host.state(&format!("requests/{name}"))).unwrap();
+        let answers =
+            ["accepted", "refused"].map(|word| host.state(&format!("requests/{name}.{word}")));
+        loop {
+            for path in &answers {
+                if let Ok(text) = fs::read_to_string(path)
+                    && text.ends_with('\n')
+                {
+                    return (path.extension().unwrap().to_str().unwrap().to_owned(), text);
+                }
+            }
+            std::thread::yield_now();
+        }
+    };
+    let text = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
+                precedence = 'flash'\nsubject = 'S'\n";
+    let (word, id) = place(
+        "from-mail.1",
+        text,
+        &[("b.txt", "second"), ("a.txt", "first")],
+    );
+    assert_eq!(word, "accepted");
+    let manifest = host.cable(id.trim())["manifest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(manifest.contains("part: 1 5 text/plain"), "{manifest}");
+    // The same request again gets the same answer, and no second cable.
+    let gone = host.state("requests/from-mail.1");
+    while gone.exists() {
+        std::thread::yield_now();
+    }
+    fs::remove_file(host.state("requests/from-mail.1.accepted")).unwrap();
+    let again = place(
+        "from-mail.1",
+        text,
+        &[("b.txt", "second"), ("a.txt", "first")],
+    );
+    assert_eq!(again, (word, id));
+    assert_eq!(host.json(&["list", "--json"]).as_array().unwrap().len(), 1);
+
+    let (word, reason) = place("from-mail.2", "request = 'submit'\n", &[("a.txt", "x")]);
+    assert_eq!(word, "refused");
+    assert!(reason.contains("missing field"), "{reason}");
+    assert!(host.state("requests/from-mail.2/a.txt").exists());
+}
