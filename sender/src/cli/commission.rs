@@ -1,6 +1,8 @@
 //! Commissioning: the host's state, the courier's material, the trust list.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -73,6 +75,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     }
     .store(&state)
     .map_err(CliError::system)?;
+    hand_over(&state).map_err(CliError::system)?;
     let shown = state.root().display();
     if options.json {
         let keys: BTreeMap<&str, String> = keys
@@ -110,7 +113,48 @@ fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
 fn close_here(mut gate: Gate, answer: Result<String, No>) -> Result<String, CliError> {
     gate.commit().map_err(CliError::system)?;
     gate.publish_view().map_err(CliError::system)?;
+    hand_over(&gate.state).map_err(CliError::system)?;
     answer.map_err(|no| CliError::Refused(no.to_string()))
+}
+
+/// Gives what root made in the state folder to the users of the two roles, as the folders' owners show them. Nothing for
+/// other callers, and nothing where root owns everything.
+fn hand_over(state: &SenderState) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let transmit = std::fs::metadata(state.link_keys())?;
+    let folders = [
+        state.root().to_path_buf(),
+        state.tmp(Role::Gate),
+        state.link_keys(),
+        state.slots(),
+        state.trust(),
+        state.audit(),
+        state.view(),
+        state.outbox(),
+    ];
+    for folder in folders {
+        let owner = std::fs::metadata(&folder)?;
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.uid() != 0 || !metadata.is_file() {
+                continue;
+            }
+            let name = entry.file_name();
+            let of_transmit = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("transmit."));
+            let (uid, gid) = if of_transmit {
+                (transmit.uid(), transmit.gid())
+            } else {
+                (owner.uid(), owner.gid())
+            };
+            std::os::unix::fs::lchown(entry.path(), Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
 }
 
 /// The files of a folder that an import takes, by name.

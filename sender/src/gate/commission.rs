@@ -1,5 +1,7 @@
 //! What the courier and the administrators bring: bundles and trust lists.
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use valise_common::ids::ChannelId;
 use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
@@ -85,6 +87,10 @@ impl Gate {
         {
             return Ok(Err(no));
         }
+        if !self.may_write_link_keys() {
+            let text = "gate may not write keys/link; stop gate and run bundle import as root";
+            return Ok(Err(No::new("link-keys", text)));
+        }
         self.place_bundle(verified)?;
         self.record(&Event::BundleImported {
             bundle: id,
@@ -163,6 +169,18 @@ impl Gate {
         Ok(())
     }
 
+    /// Where gate and transmit are two users, the link keys' folder is closed to gate.
+    fn may_write_link_keys(&self) -> bool {
+        let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(
+            AT_FDCWD,
+            &self.state.link_keys(),
+            wanted,
+            AtFlags::AT_EACCESS,
+        )
+        .is_ok()
+    }
+
     fn fix_channel(&mut self, channel: ChannelId) -> Result<(), GateError> {
         if self.host.channel.is_none() {
             self.host.channel = Some(channel);
@@ -171,11 +189,14 @@ impl Gate {
         Ok(())
     }
 
-    /// Deletes every link key but the newest bundle's, and those of bundles that the log does not know.
+    /// Deletes every link key but the newest bundle's, as far as gate may; tells of a newest one that is missing.
     ///
     /// # Errors
     /// [`GateError`] if one cannot be deleted.
     pub fn drop_old_link_keys(&mut self) -> Result<(), GateError> {
+        if !self.may_write_link_keys() {
+            return Ok(());
+        }
         let newest = self
             .ledger
             .bundles
@@ -187,6 +208,12 @@ impl Gate {
             if Some(&path) != newest.as_ref() {
                 remove_any(&path)?;
             }
+        }
+        if newest.is_some_and(|newest| !newest.exists()) {
+            self.alarm(
+                "link-key",
+                "the link key of the newest bundle is missing; import a new bundle",
+            );
         }
         Ok(())
     }

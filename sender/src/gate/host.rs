@@ -73,6 +73,8 @@ pub struct Gate {
     pub hindered: BTreeMap<MessageId, String>,
     /// What needs a person.
     pub alarms: Alarms,
+    /// Cables with a serial whose sealing waits for room on the disk.
+    pub stuck: Vec<MessageId>,
     /// Whether a cable waits for room on the disk.
     pub wants_room: bool,
     /// Cables that changed since the register and the view were written.
@@ -130,6 +132,7 @@ impl Gate {
             in_sealing: BTreeSet::new(),
             hindered: BTreeMap::new(),
             alarms: Alarms::default(),
+            stuck: Vec::new(),
             wants_room: false,
             changed: BTreeSet::new(),
             view: ViewWriter::default(),

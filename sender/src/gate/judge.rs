@@ -340,7 +340,13 @@ impl Gate {
         if repeated && self.is_stored(&cable, signature) {
             return Ok(Ok(Answer::Approval(id)));
         }
-        let manifest = match self.staged_manifest(&id) {
+        if cable.approvals.len() >= limits::APPROVALS_MAX {
+            return Ok(Err(No::new(
+                "too-many-approvals",
+                "no more approvals fit into its container",
+            )));
+        }
+        let manifest = match self.pending.manifest(&id) {
             Ok(manifest) => manifest,
             Err(error) => return Ok(Err(No::new("system", error))),
         };
@@ -354,10 +360,6 @@ impl Gate {
             .push((file, self.pending.approval_path(&id, &officer)));
         self.record(&Event::Approved { id, by: officer });
         Ok(Ok(Answer::Approval(id)))
-    }
-
-    fn staged_manifest(&self, id: &MessageId) -> Result<Vec<u8>, crate::io::pending::PendingError> {
-        self.pending.manifest(id)
     }
 
     fn is_stored(&self, cable: &Cable, signature: &Signature) -> bool {

@@ -99,6 +99,8 @@ struct Daemon {
     upkeep_done: Mono,
     answers_expired: Mono,
     next_expiry: Option<valise_common::units::UtcTime>,
+    /// Something came that may expire before the last upkeep thought.
+    upkeep_wanted: bool,
 }
 
 impl Daemon {
@@ -146,6 +148,7 @@ impl Daemon {
             upkeep_done: now,
             answers_expired: now,
             next_expiry,
+            upkeep_wanted: false,
         })
     }
 
@@ -195,6 +198,10 @@ impl Daemon {
         }
         let now = clock::mono_now();
         if let Some(due) = self.view_due {
+            sleep_ms = sleep_ms.min(due.since_us(now).div_ceil(1_000));
+        }
+        if self.upkeep_wanted {
+            let due = self.upkeep_done.plus_us(UPKEEP_US);
             sleep_ms = sleep_ms.min(due.since_us(now).div_ceil(1_000));
         }
         if let Some(expiry) = self.next_expiry {
@@ -247,11 +254,16 @@ impl Daemon {
                     self.in_work.remove(name);
                     let large = self.gate.handle(vec![result])?;
                     self.hand_over(large);
+                    self.upkeep_wanted = true;
                 }
                 Done::Sealed { id, result } => {
-                    let (file, sealed) = result?;
-                    self.gate
-                        .finish(vec![FinishedContainer { id, file, sealed }])?;
+                    match result {
+                        Ok((file, sealed)) => {
+                            self.gate
+                                .finish(vec![FinishedContainer { id, file, sealed }])?;
+                        }
+                        Err(error) => self.gate.not_sealed(id, error.into())?,
+                    }
                     self.gate.publish_view()?;
                 }
             }
@@ -267,8 +279,12 @@ impl Daemon {
 
     fn take_requests(&mut self) -> Result<(), GateError> {
         let found = self.gate.preparer.requests.scan()?;
-        self.left
-            .retain(|name| found.iter().any(|one| one.answered && one.name == *name));
+        let answered: BTreeSet<&str> = found
+            .iter()
+            .filter(|one| one.answered)
+            .map(|one| one.name.as_str())
+            .collect();
+        self.left.retain(|name| answered.contains(name.as_str()));
         let mut batch = Vec::new();
         self.rescan = false;
         for one in found {
@@ -321,6 +337,7 @@ impl Daemon {
         }
         let large = self.gate.handle(batch)?;
         self.hand_over(large);
+        self.upkeep_wanted = true;
         Ok(())
     }
 
@@ -342,10 +359,12 @@ impl Daemon {
         let mut write_view = self.view_due.is_some_and(|due| due <= now);
         if now.since_us(self.upkeep_done) >= UPKEEP_US {
             self.upkeep_done = now;
+            self.upkeep_wanted = false;
             self.next_expiry = self.gate.upkeep()?;
             if self.gate.wants_room && self.gate.check_room(LARGE_BODY_BYTES).is_ok() {
                 self.gate.wants_room = false;
-                let large = self.gate.seal_ready(true)?;
+                let mut large = self.gate.seal_stuck()?;
+                large.extend(self.gate.seal_ready(true)?);
                 self.hand_over(large);
             }
             self.gate.commit()?;

@@ -22,7 +22,6 @@ use valise_common::os::layout::{OutboxName, Role};
 use valise_common::precedence::Precedence;
 
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
 use super::sealing::Issuing;
@@ -93,12 +92,6 @@ impl Gate {
             self.slots.destroy(bundle)?;
         }
         self.drop_old_link_keys()?;
-        if let Some(newest) = self.ledger.bundles.keys().next_back().copied()
-            && !self.state.link_key(newest).exists()
-        {
-            let text = format!("the link key of bundle {newest} is missing; import a new bundle");
-            self.alarm("link-key", &text);
-        }
         Ok(())
     }
 
@@ -237,7 +230,10 @@ impl Gate {
     }
 
     /// Makes the proofs of cables that must be sealed again under their serials.
-    fn seal_again(&mut self, lost: Vec<MessageId>) -> Result<Vec<Issuing>, GateError> {
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn seal_again(&mut self, lost: Vec<MessageId>) -> Result<Vec<Issuing>, GateError> {
         let mut again = Vec::new();
         for id in lost {
             let Some(cable) = self.ledger.cables.get(&id).cloned() else {
@@ -259,19 +255,7 @@ impl Gate {
                     serial,
                     bundle,
                 }),
-                Err(reason) => {
-                    self.alarm(
-                        "not-sealed",
-                        "a cable with a serial could not be sealed again",
-                    );
-                    self.record(&Event::GivenUp { serial, reason });
-                    self.commit()?;
-                    self.in_sealing.remove(&serial);
-                    if !self.slots.is_erased(bundle, serial)? {
-                        self.slots.erase(&[(bundle, serial)])?;
-                    }
-                    self.pending.remove(&id)?;
-                }
+                Err(reason) => self.give_up(id, &reason)?,
             }
         }
         Ok(again)

@@ -19,7 +19,7 @@ use super::worker::{SealWork, Work};
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::name_of;
 use crate::stage::approve::{Approved, approve};
-use crate::stage::seal::Sealed;
+use crate::stage::seal::{PartChanged, Sealed, SealingError};
 
 /// Bodies beyond this are copied and sealed on the worker, so that a FLASH cable is never behind them.
 pub const LARGE_BODY_BYTES: u64 = 4 << 20;
@@ -95,10 +95,7 @@ impl Gate {
                     self.hindered.remove(&id);
                     issuing.push(one);
                 }
-                Err(reason) => {
-                    self.changed.insert(id);
-                    self.hindered.insert(id, reason);
-                }
+                Err(reason) => self.hinder(id, reason),
             }
         }
         issuing
@@ -140,20 +137,107 @@ impl Gate {
         let mut large = Vec::new();
         let mut finished = Vec::new();
         for one in issuing {
-            let precedence = one.approved.manifest().precedence;
+            let (id, precedence) = (one.id, one.approved.manifest().precedence);
             let is_large = one.approved.manifest().body_bytes() > LARGE_BODY_BYTES;
-            let work = self.seal_work(one)?;
-            if is_large {
-                large.push((precedence, Work::Seal(Box::new(work))));
-                continue;
+            let sealed = match self.seal_work(one) {
+                Ok(work) if is_large => {
+                    large.push((precedence, Work::Seal(Box::new(work))));
+                    continue;
+                }
+                Ok(work) => work.seal().map_err(GateError::from),
+                Err(error) => Err(error),
+            };
+            match sealed {
+                Ok((staged, sealed)) => {
+                    let file = staged.finish_in(&mut self.sync)?;
+                    finished.push(FinishedContainer { id, file, sealed });
+                }
+                Err(error) => self.not_sealed(id, error)?,
             }
-            let id = work.id;
-            let (staged, sealed) = work.seal()?;
-            let file = staged.finish_in(&mut self.sync)?;
-            finished.push(FinishedContainer { id, file, sealed });
         }
         self.finish(finished)?;
         Ok(large)
+    }
+
+    /// Takes note of a cable whose serial is issued but whose container could not be made: a full disk is waited for, a part
+    /// that is no longer what was signed ends the cable.
+    ///
+    /// # Errors
+    /// Every other failure comes back; the process must end.
+    pub fn not_sealed(&mut self, id: MessageId, error: GateError) -> Result<(), GateError> {
+        let source = match &error {
+            GateError::Io(source) | GateError::Sealing(SealingError::Io(source)) => source,
+            _ => return Err(error),
+        };
+        if is_full(source) {
+            self.alarm(
+                "disk",
+                "the disk is full; a cable waits to be sealed until it is not",
+            );
+            self.wants_room = true;
+            self.stuck.push(id);
+            return Ok(());
+        }
+        if source
+            .get_ref()
+            .is_some_and(|inner| inner.is::<PartChanged>())
+        {
+            return self.give_up(id, &error.to_string());
+        }
+        Err(error)
+    }
+
+    /// Ends a cable that has a serial and can never be sealed.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn give_up(&mut self, id: MessageId, reason: &str) -> Result<(), GateError> {
+        let issued = self
+            .ledger
+            .cables
+            .get(&id)
+            .and_then(|cable| cable.issued.clone());
+        let Some(issued) = issued else { return Ok(()) };
+        self.alarm(
+            "not-sealed",
+            "a cable with a serial could not be sealed; list shows it as expired",
+        );
+        self.record(&Event::GivenUp {
+            serial: issued.serial,
+            reason: reason.to_owned(),
+        });
+        self.commit()?;
+        self.in_sealing.remove(&issued.serial);
+        if !self.slots.is_erased(issued.bundle, issued.serial)? {
+            self.slots.erase(&[(issued.bundle, issued.serial)])?;
+        }
+        self.pending.remove(&id)?;
+        self.write_beacon()
+    }
+
+    /// Tries again what a full disk held up behind its step ①.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn seal_stuck(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
+        let stuck = std::mem::take(&mut self.stuck);
+        let again = self.seal_again(stuck)?;
+        self.seal_issued(again)
+    }
+
+    fn hinder(&mut self, id: MessageId, reason: String) {
+        if self.hindered.get(&id) != Some(&reason) {
+            let request = "seal".to_owned();
+            let (by, reason) = ("gate".to_owned(), reason.clone());
+            self.record(&Event::Refused {
+                request,
+                id: Some(id),
+                by,
+                reason,
+            });
+        }
+        self.changed.insert(id);
+        self.hindered.insert(id, reason);
     }
 
     fn seal_work(&mut self, one: Issuing) -> Result<SealWork, GateError> {
@@ -268,4 +352,11 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
 }

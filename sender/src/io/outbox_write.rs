@@ -1,5 +1,6 @@
 //! Gate's side of `outbox/`: containers, their geometry, and the beacon that tells transmit what gate alone knows.
 //!
+//! Whoever may enter the folder may read its texts; its mode says who that is.
 //! The geometry stands there before its container appears, so that transmit never sees a container that it cannot cut.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use valise_common::os::durable::{
 };
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
+use super::group::give_to_group_of;
 use super::outbox::{FecFile, SpoolBeacon};
 use crate::gate::ledger::Cable;
 
@@ -79,6 +81,9 @@ impl OutboxWriter {
         container: FinishedFile,
         batch: &mut SyncBatch,
     ) -> io::Result<()> {
+        for file in [geometry.path(), container.path()] {
+            give_to_group_of(&self.state.outbox(), file)?;
+        }
         geometry.replace_in(&self.state.geometry(name), batch)?;
         container.publish_in(&self.state.container(name), batch)
     }
@@ -106,7 +111,7 @@ impl OutboxWriter {
             &tmp,
             &self.state.geometry(name),
             &text,
-            Access::Group,
+            Access::Everyone,
             Sync::Yes,
         )
     }
@@ -152,7 +157,7 @@ impl OutboxWriter {
             &tmp,
             &self.state.outbox_beacon(),
             &text,
-            Access::Group,
+            Access::Everyone,
             Sync::No,
         )
     }

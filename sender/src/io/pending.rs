@@ -19,6 +19,8 @@ use valise_common::os::durable::{
 use valise_common::os::layout::{Role, SenderState, approval_file, part_file};
 use valise_common::sshsig::{Signature, SshsigError};
 
+use super::group::give_to_group_of;
+
 /// The name of the manifest's file.
 pub const MANIFEST_NAME: &str = "manifest.txt";
 const APPROVALS_NAME: &str = "approvals";
@@ -88,13 +90,16 @@ impl Pending {
             let copy = path.join(part_file(number, ""));
             rename_new(part, &copy)?;
             std::fs::set_permissions(&copy, permissions(0o640))?;
+            give_to_group_of(&self.state.pending(), &copy)?;
         }
         let mut staged = StagedFile::create(&tmp)?;
         staged.set_access(Access::Group)?;
         staged.write_all(manifest)?;
-        staged
-            .finish_in(batch)?
-            .publish_in(&path.join(MANIFEST_NAME), batch)?;
+        let manifest = staged.finish_in(batch)?;
+        for ours in [manifest.path(), &path, &approvals] {
+            give_to_group_of(&self.state.pending(), ours)?;
+        }
+        manifest.publish_in(&path.join(MANIFEST_NAME), batch)?;
         batch.add_dir(path.clone());
         Ok(StagedSubmission { path, id })
     }
@@ -121,6 +126,7 @@ impl Pending {
         let mut staged = StagedFile::create(&self.state.tmp(Role::Gate))?;
         staged.set_access(Access::Group)?;
         staged.write_all(signature.to_armor().as_bytes())?;
+        give_to_group_of(&self.state.pending(), staged.path())?;
         staged.finish_in(batch)
     }
 

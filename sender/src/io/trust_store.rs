@@ -111,7 +111,7 @@ impl Host {
             &tmp,
             &state.host(),
             text.as_bytes(),
-            Access::Group,
+            Access::Everyone,
             Sync::Yes,
         )?;
         Ok(())
@@ -167,7 +167,7 @@ impl SignedList {
                 &tmp,
                 &path,
                 signature.to_armor().as_bytes(),
-                Access::Group,
+                Access::Everyone,
                 Sync::Yes,
             )?;
         }
@@ -178,7 +178,7 @@ impl SignedList {
             &tmp,
             &state.trust_list(),
             &self.bytes,
-            Access::Group,
+            Access::Everyone,
             Sync::Yes,
         )
     }

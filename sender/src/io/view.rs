@@ -246,7 +246,7 @@ impl ViewWriter {
             &tmp,
             &state.view_of(Role::Gate),
             text.as_bytes(),
-            Access::Group,
+            Access::Everyone,
             Sync::No,
         )
     }
