@@ -68,6 +68,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let body_bytes = travelling.iter().map(|cable| cable.report.bytes).sum();
     progress.begin(body_bytes);
     let failures = await_all(&mut world, options, &mut travelling, &progress, body_bytes)?;
+    progress.say("all cables are released; waiting for the passes that are left");
+    await_last_pass(&mut world, options.time_limit(body_bytes))?;
     for cable in &mut travelling {
         complete(&world, &observer, cable, start)?;
     }
@@ -215,6 +217,27 @@ fn await_all(
     }
 }
 
+/// Waits until the sender has sent everything that it means to send: a cable that comes once must
+/// not come again with a later pass. What never arrives is not waited for.
+fn await_last_pass(world: &mut World, limit: Duration) -> Result<()> {
+    let view = world.state(Host::Sender).join("view");
+    let waited = world.await_alive("the last pass", limit, &[view], |world| {
+        let list = world.json(Host::Sender, &["list"])?;
+        let states = list
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+            .iter();
+        let under_way = |state: &str| matches!(state, "sealed" | "queued" | "transmitting");
+        let mut states = states.map(|entry| entry["state"].as_str().unwrap_or_default());
+        Ok((!states.any(under_way)).then_some(()))
+    });
+    match waited {
+        Err(HarnessError::Timeout { .. }) => Ok(()),
+        other => other,
+    }
+}
+
 /// What the receiver says of serials that will not be released by themselves, when none of the
 /// others is still under way.
 fn unreleased(world: &World) -> Result<Option<String>> {
@@ -276,24 +299,24 @@ fn complete(
         .unwrap_or_default()
         .to_string_lossy();
     let at = observer.first(mailbox, |seen| *seen == *name);
-    let seen = [
-        ("sealed", observer.first(&sender.join("outbox"), in_outbox)),
-        (
-            "transmitting",
-            observer.first(&sender.join("progress"), |name| name == serial),
-        ),
-        ("complete", observer.first(&inbox, in_inbox)),
-        ("released", at),
-    ];
-    for (state, at) in seen {
-        let Some(at) = at else { continue };
-        let at_s = at.saturating_duration_since(start).as_secs_f64();
-        cable.report.steps.push(Step {
-            state: state.to_owned(),
-            at_s,
-        });
+    let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64();
+    let sealed = observer.first(&sender.join("outbox"), in_outbox);
+    if let Some(sealed) = sealed {
+        // The command that brought the last approval ends a little after gate has taken it.
+        cable.approved = cable.approved.min(sealed);
+        for step in &mut cable.report.steps {
+            step.at_s = step.at_s.min(seconds(sealed));
+        }
     }
-    cable.report.steps.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    let complete = observer.first(&inbox, in_inbox);
+    for (state, seen) in [("sealed", sealed), ("complete", complete), ("released", at)] {
+        if let Some(seen) = seen {
+            cable.report.steps.push(Step {
+                state: state.to_owned(),
+                at_s: seconds(seen),
+            });
+        }
+    }
     if let (Some(at), Some(first)) = (at, cable.report.steps.first()) {
         let submitted = start + Duration::try_from_secs_f64(first.at_s).unwrap_or_default();
         let since = |earlier| at.saturating_duration_since(earlier).as_secs_f64();
