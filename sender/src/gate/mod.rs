@@ -40,7 +40,7 @@ use sealing::{FinishedContainer, LARGE_BODY_BYTES};
 use worker::{Done, Work, Worker};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
-const BATCH_REQUESTS_MAX: usize = 128;
+const BATCH_REQUESTS_MAX: usize = 256;
 
 /// The longest that gate sleeps: time brings expiry and checkpoints.
 const SLEEP_MS_MAX: u64 = 10_000;

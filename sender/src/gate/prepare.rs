@@ -275,9 +275,11 @@ impl Preparer {
             .intake(found, &folder, take_limits, &mut unsynced)?;
         let wish = self.wish_of(found, &taken, &folder, request);
         if !matches!(wish, Ok(Wish::Submit(_))) {
-            for file in taken.files.values() {
-                // A bundle's copy holds every PSK; the others hold nothing secret and are small.
-                let _ = overwrite(file);
+            if request == &"bundle-import" {
+                for file in taken.files.values() {
+                    // This copy holds every PSK. What the author's copy held is the author's to destroy.
+                    let _ = overwrite(file);
+                }
             }
             remove_any(&folder)?;
         }
@@ -473,7 +475,9 @@ fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, Unfi
 fn measure(path: &Path) -> io::Result<Measured> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
+    // Memory is locked, so an idle part of a buffer costs as much as a used one.
+    let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; bytes.clamp(1, 256 << 10)];
     let mut length = 0;
     loop {
         let count = file.read(&mut buffer)?;

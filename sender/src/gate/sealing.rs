@@ -251,7 +251,11 @@ impl Gate {
         let randomness = entropy::secret::<96>().map_err(std::io::Error::other)?;
         let parts = self.pending.parts(&id, approved.manifest().parts.len());
         let staged = self.outbox.stage_container(serial)?;
-        staged.reserve(approved.manifest().body_bytes())?;
+        let body_bytes = approved.manifest().body_bytes();
+        if body_bytes > LARGE_BODY_BYTES {
+            // A full disk shows before a long sealing, not at its end.
+            staged.reserve(body_bytes)?;
+        }
         Ok(SealWork {
             id,
             approved,

@@ -447,10 +447,7 @@ fn only_one_transmit_runs_and_a_host_must_be_commissioned() {
     );
     let config = format!("state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\n");
     let config = SenderConfig::parse(&config).unwrap();
-    assert!(matches!(
-        start(&config),
-        Err(TransmitError::Running)
-    ));
+    assert!(matches!(start(&config), Err(TransmitError::Running)));
     let bare = tempfile::tempdir().unwrap();
     SenderState::new(bare.path()).create_all().unwrap();
     let config = SenderConfig {
