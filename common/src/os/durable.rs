@@ -129,6 +129,12 @@ impl StagedFile {
         if length == 0 {
             return Ok(());
         }
+        // Asked first: a file system grants a request that it cannot fulfil as far as it can before
+        // it fails, and for that moment everybody else finds the disk full.
+        if bytes > free_bytes(&self.path)? {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(told("reserve", &self.path, full));
+        }
         match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
             Err(errno) => Err(told("reserve", &self.path, errno.into())),
