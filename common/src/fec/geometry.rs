@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::Codec;
 use crate::limits;
+use crate::seal::padded_of_container;
 
 /// Why a container cannot be cut so. Each variant is a rule of the datagram format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -150,7 +151,7 @@ impl Geometry {
         m: u16,
         symbol_bytes: u16,
     ) -> Result<Self, GeometryError> {
-        if !is_container_length(container_bytes) {
+        if padded_of_container(container_bytes).is_none() {
             return Err(GeometryError::ContainerLength { container_bytes });
         }
         let symbols_allowed = limits::DATAGRAM_BYTES_MIN - limits::DATAGRAM_OVERHEAD_BYTES
@@ -276,21 +277,6 @@ impl Geometry {
     }
 }
 
-/// Whether a container of this length exists: 1264 + P + 16·⌈P/65536⌉ for some 1 ≤ P ≤ 2^40.
-fn is_container_length(container_bytes: u64) -> bool {
-    let prefix = u64::try_from(limits::CONTAINER_PREFIX_BYTES).unwrap_or(u64::MAX);
-    let segment = u64::try_from(limits::SEGMENT_BYTES).unwrap_or(u64::MAX);
-    let tag = u64::try_from(limits::TAG_BYTES).unwrap_or(u64::MAX);
-    let Some(body) = container_bytes.checked_sub(prefix) else {
-        return false;
-    };
-    let segments = body.div_ceil(segment + tag);
-    let Some(padded) = body.checked_sub(segments * tag) else {
-        return false;
-    };
-    (1..=limits::PACKAGE_BYTES_MAX).contains(&padded) && padded.div_ceil(segment) == segments
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
@@ -316,7 +302,7 @@ mod tests {
                 .find_map(|half| {
                     let symbol = half * 2;
                     (0..32).map(|less| kt * symbol - less).find_map(|bytes| {
-                        is_container_length(bytes).then_some((bytes, symbol as u16))
+                        padded_of_container(bytes).map(|_| (bytes, symbol as u16))
                     })
                 })
                 .unwrap();
@@ -355,7 +341,7 @@ mod tests {
             (u64::MAX, false),
         ];
         for (bytes, is_one) in lengths {
-            assert_eq!(is_container_length(bytes), is_one, "{bytes}");
+            assert_eq!(padded_of_container(bytes).is_some(), is_one, "{bytes}");
         }
     }
 
