@@ -94,7 +94,7 @@ pub enum ReceiveError {
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
-    /// A fence could not be put up.
+    /// A protection that every kernel has was refused.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// A thread failed.
@@ -112,11 +112,12 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let state = ReceiverState::new(&config.state);
     let host = Host::read(&state.host())?;
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
-    let (link, granted) = open_link(config)?;
-    // Before any thread, which would stay outside of the fences, and behind the lock.
+    let (audit, _) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+    let sync = SyncBatch::new(state.root())?;
+    let link = open_link(config)?;
     let confinement = sandbox::enter(&Profile::receive(&state))?;
-    tracing::info!(%confinement, "receive is fenced in");
-    let mut receive = Receive::start(config, &state, &host, link, granted)?;
+    tracing::info!(%confinement, "confined");
+    let mut receive = Receive::start(config, &state, &host, link, audit, sync)?;
     service::ready();
     let ended = receive.main_loop(&signals);
     service::stopping();
@@ -158,8 +159,7 @@ struct Receive {
     events: Receiver<Event>,
     keys: LinkKeys,
     watch: DirWatch,
-    // Absent on a host that was commissioned without one for this role.
-    audit: Option<AuditLog>,
+    audit: AuditLog,
     // Forged sets since the last tick: one line each would let a thief of the link key fill the disk.
     poisoned: BTreeMap<Serial, u64>,
     kernel_drops_told: u64,
@@ -171,8 +171,9 @@ impl Receive {
         config: &ReceiverConfig,
         state: &ReceiverState,
         host: &Host,
-        link: UdpLink,
-        granted: Granted,
+        (link, granted): (UdpLink, Granted),
+        audit: AuditLog,
+        mut sync: SyncBatch,
     ) -> Result<Self, ReceiveError> {
         let size = DatagramBytes::new(config.datagram_bytes())
             .ok_or_else(|| io::Error::other("link.datagram_bytes is out of range"))?;
@@ -186,8 +187,6 @@ impl Receive {
         let memory_bytes = usize::try_from(config.memory.assembly.0).unwrap_or(usize::MAX);
         let mut assembler = Assembler::new(memory_bytes);
         let mut store = AssemblyStore::new(state.assembly(), tmp.clone());
-        // Within the folders that the sandbox leaves; any on this file system will do.
-        let mut sync = SyncBatch::new(&state.inbox())?;
         let (mut completed, records) = CompletedLog::open(state.completed(), tmp.clone())?;
         let found = start::recover(
             mono_now(),
@@ -258,7 +257,7 @@ impl Receive {
             events,
             keys,
             watch,
-            audit: open_audit(state)?,
+            audit,
             poisoned: BTreeMap::new(),
             kernel_drops_told: 0,
             constants: Constants {
@@ -268,6 +267,7 @@ impl Receive {
             },
         };
         receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
+        receive.audit.checkpoint(now)?;
         receive.load_keys(now)?;
         receive.tell_room()?;
         receive.spawn("publisher", move |_| publisher.run())?;
@@ -361,6 +361,9 @@ impl Receive {
                 &[("serial", json!(serial)), ("sets", json!(sets))],
             )?;
         }
+        if now >= self.audit.checkpoint_due() {
+            self.audit.checkpoint(now)?;
+        }
         let drops = self.shared.read().kernel_drops;
         if drops > self.kernel_drops_told {
             let lost = drops - self.kernel_drops_told;
@@ -439,11 +442,8 @@ impl Receive {
         event: &str,
         fields: valise_common::audit::Fields<'_>,
     ) -> Result<(), ReceiveError> {
-        if let Some(audit) = &mut self.audit {
-            audit.append(utc_now(), event, fields);
-            audit.commit()?;
-        }
-        Ok(())
+        self.audit.append(utc_now(), event, fields);
+        Ok(self.audit.commit()?)
     }
 
     /// Ends the threads from front to back; everything that is in memory goes to disk.
@@ -462,21 +462,10 @@ impl Receive {
             self.handle_event(event)?;
         }
         self.write_view(utc_now())?;
-        self.note("stopped", &[])
+        self.note("stopped", &[])?;
+        Ok(self.audit.checkpoint(utc_now())?)
     }
 }
 
-fn open_audit(state: &ReceiverState) -> Result<Option<AuditLog>, ReceiveError> {
-    if !state
-        .audit()
-        .join(format!("{}.log", Role::Receive))
-        .exists()
-    {
-        tracing::warn!(
-            "there is no audit log for receive on this host; its events are only logged"
-        );
-        return Ok(None);
-    }
-    let (audit, _) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
-    Ok(Some(audit))
-}
+#[cfg(test)]
+mod tests;
