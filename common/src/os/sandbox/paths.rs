@@ -12,8 +12,9 @@ use super::{Profile, SandboxError};
 const VERSION: ABI = ABI::V6;
 
 /// What the C library reads to map users and groups, to load its modules for that, and to know the
-/// machine.
-const SYSTEM_READ: [&str; 15] = [
+/// machine; and what SQLite seeds the names of its journals from.
+const SYSTEM_READ: [&str; 16] = [
+    "/dev/urandom",
     "/etc/group",
     "/etc/host.conf",
     "/etc/hosts",
