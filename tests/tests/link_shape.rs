@@ -117,9 +117,12 @@ fn cover_makes_an_idle_link_look_like_a_busy_one() {
     };
     let (world, socket) = observed(settings);
     let quiet = Duration::from_millis(500);
+    // What came while nobody was looking does not tell when it came.
+    observe(&socket, Duration::from_millis(300), quiet);
     let idle = observe(&socket, Duration::from_secs(2), quiet);
     let file = world.generate_file("cable.bin", 500_000, 1).unwrap();
     world.send(&Submission::new("covered", &[file])).unwrap();
+    observe(&socket, Duration::from_millis(50), quiet);
     let busy = observe(&socket, Duration::from_secs(2), quiet);
     for seen in [&idle, &busy] {
         assert_uniform(seen, 1200);
