@@ -42,7 +42,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Run => supervise::run(&path, &config()?),
         Command::Gate => crate::gate::run(&config()?).map_err(gate_error),
-        Command::Transmit => crate::transmit::run(&config()?).map_err(CliError::system),
+        Command::Transmit => crate::transmit::run(&config()?).map_err(transmit_error),
         Command::Init(options) => commission::init(&config()?, &options),
         Command::Submit(options) => cables::submit(&config()?, &options),
         Command::List(options) => look::list(&config()?, &options),
@@ -77,6 +77,15 @@ fn gate_error(error: GateError) -> CliError {
     match error {
         GateError::Trust(TrustStoreError::NotCommissioned { .. }) => CliError::usage(error),
         _ => CliError::system(error),
+    }
+}
+
+/// What starting again would not mend is wrong configuration; the supervisor then ends too.
+fn transmit_error(error: crate::transmit::TransmitError) -> CliError {
+    if error.is_configuration() {
+        CliError::usage(error)
+    } else {
+        CliError::system(error)
     }
 }
 

@@ -30,6 +30,7 @@ use valise_common::os::lock::HostLock;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
+use valise_common::os::supervise;
 use valise_common::units::{Mono, Rate};
 
 use crate::io::link_key::LinkKeyError;
@@ -91,6 +92,14 @@ pub enum TransmitError {
     },
 }
 
+impl TransmitError {
+    /// Whether only an operator can mend it: starting again would fail again.
+    pub fn is_configuration(&self) -> bool {
+        use TransmitError::{CoverNeedsRate, NotCommissioned, Serial};
+        matches!(self, NotCommissioned(_) | CoverNeedsRate | Serial(_))
+    }
+}
+
 /// Names what failed.
 trait During<T> {
     fn during(self, what: &'static str) -> Result<T, TransmitError>;
@@ -110,6 +119,7 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 /// # Errors
 /// [`TransmitError`]: a wrong configuration at the start; later only what durability rests on. The link being down is none.
 pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
+    supervise::follow_supervisor().during("follow the supervisor")?;
     let (lock, link) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     let confinement = sandbox::enter(&Profile::transmit(&SenderState::new(&config.state)))?;
