@@ -1,5 +1,7 @@
 //! `trust …`: what a list means, and putting it into force.
 
+use std::io;
+
 use serde_json::json;
 use valise_common::config::ReceiverConfig;
 use valise_common::os::clock;
@@ -17,6 +19,9 @@ use crate::release::requests::{Ask, Verdict};
 /// A list that is wrong is refused; a disk that fails is not the list's fault.
 fn told(error: TrustStoreError) -> CliError {
     match error {
+        TrustStoreError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            CliError::usage(error)
+        }
         TrustStoreError::Io(error) => CliError::system(error),
         other => CliError::refused(other),
     }

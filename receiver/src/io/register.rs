@@ -583,8 +583,9 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             }
         }
         Event::BundleVoided { bundle, .. } => {
+            // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
             db.execute(
-                "UPDATE bundles SET void = 1 WHERE bundle = ?1",
+                "UPDATE bundles SET void = 1, retired = 1 WHERE bundle = ?1",
                 params![bundle.0],
             )?;
         }

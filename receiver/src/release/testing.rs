@@ -128,6 +128,10 @@ pub fn trust_text(channel: ChannelId, version: u32) -> String {
 
 impl World {
     pub fn new() -> World {
+        World::with_slots(12)
+    }
+
+    pub fn with_slots(slots: u32) -> World {
         let folder = tempfile::tempdir().unwrap();
         let state = ReceiverState::new(folder.path().join("state"));
         state.create_all().unwrap();
@@ -145,7 +149,7 @@ impl World {
         .unwrap();
         let bundle = {
             let mut here = open(&state);
-            make_bundle(&mut here, folder.path(), 12)
+            make_bundle(&mut here, folder.path(), slots)
         };
         let world = World {
             folder,

@@ -208,6 +208,50 @@ fn a_large_cable_goes_by_the_second_thread_and_many_small_ones_share_a_batch() {
     assert_eq!(release.counters.released, 9);
 }
 
+/// Not a test of a claim but a figure: `cargo test -p valise-receiver --lib a_thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn a_thousand_cables_share_their_syncs() {
+    let world = World::with_slots(1_100);
+    let part = [b'x'; 4_096];
+    let deliver = |serial| {
+        let mut manifest = world.manifest(&[&part]);
+        manifest.to = vec!["paris-desk".parse().unwrap()];
+        world.deliver(
+            serial,
+            &world.approved(serial, &manifest, &["b", "c"], &part),
+        );
+    };
+    (1..=1_000).for_each(deliver);
+    let mut release = world.release();
+    let cpu = || {
+        let usage =
+            nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+        let ms = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000 + time.tv_usec() / 1_000;
+        (ms(usage.user_time()), ms(usage.system_time()))
+    };
+    let (started, before) = (std::time::Instant::now(), cpu());
+    settle(&mut release);
+    let (took, after) = (started.elapsed(), cpu());
+    assert_eq!(release.counters.released, 1_000);
+    println!(
+        "1000 cables in {took:?}: {:.0} a second; {} ms of user time, {} ms of the system's",
+        1_000.0 / took.as_secs_f64(),
+        after.0 - before.0,
+        after.1 - before.1
+    );
+    let mut times = Vec::new();
+    for serial in 1_001..=1_050 {
+        deliver(serial);
+        let started = std::time::Instant::now();
+        release.scan_inbox().unwrap();
+        release.release_some().unwrap();
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("one alone: median {:?}, most {:?}", times[25], times[49]);
+}
+
 #[test]
 fn one_approval_where_two_are_needed_is_held() {
     let world = World::new();
