@@ -36,7 +36,7 @@ setup:
 	  "$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" || exit 3; \
 	fi; \
 	command -v $(CARGO) >/dev/null || { \
-	  echo "make: cargo is missing; install Rust 1.89 or later, as https://rustup.rs says, and run make again"; exit 3; }
+	  echo "make: cargo is missing; install Rust 1.91 or later, as https://rustup.rs says, and run make again"; exit 3; }
 
 build: setup
 	$(CARGO) build --release --workspace --bins

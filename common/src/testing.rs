@@ -5,7 +5,10 @@ use serde_json::Value;
 
 /// A vector of `tests/vectors`, by its name without the suffix.
 pub(crate) fn vector(name: &str) -> Value {
-    let path = format!("{}/../tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../tests/vectors/{name}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
     serde_json::from_slice(&std::fs::read(&path).expect(&path)).unwrap()
 }
 
@@ -17,9 +20,16 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
 /// The names of all vectors that begin so.
 pub(crate) fn vectors(prefix: &str) -> Vec<String> {
     let folder = format!("{}/../tests/vectors", env!("CARGO_MANIFEST_DIR"));
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names
-        .filter_map(|name| name.to_str().unwrap().strip_suffix(".json").map(str::to_owned))
+        .filter_map(|name| {
+            name.to_str()
+                .unwrap()
+                .strip_suffix(".json")
+                .map(str::to_owned)
+        })
         .filter(|name| name.starts_with(prefix))
         .collect();
     names.sort();

@@ -146,7 +146,7 @@ fn a_container_that_was_not_moved_yet_is_moved_at_start_up() {
     fs::remove_file(host.state("register.db")).unwrap();
     host.start_gate();
     host.stop_gate();
-    assert_eq!(host.outbox(), [container.clone()]);
+    assert_eq!(host.outbox(), std::slice::from_ref(&container));
     assert!(container.with_extension("fec").exists());
     assert_eq!(host.cable(&id)["state"], "queued");
     host.open(&container);

@@ -4,6 +4,7 @@
 //! "released" ⑤ erase the slots and delete the containers. Whatever a crash leaves of it, `startup` takes up.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,9 +231,14 @@ impl Release {
         };
         match claimed.filter(|cable| cable.container == hash) {
             None => batch.second.push(incoming),
+            // The one that is held may come again, from a later pass: one copy of it is enough.
             Some(cable) if cable.claim == Claim::Quarantined => {
-                self.move_to_quarantine(&incoming)?;
-                self.sync.commit()?;
+                if fs::symlink_metadata(self.state.quarantined(&incoming.name)).is_ok() {
+                    self.delete(&incoming)?;
+                } else {
+                    self.move_to_quarantine(&incoming)?;
+                    self.sync.commit()?;
+                }
             }
             // Start-up erased the slots of those that came further; only the file was left.
             Some(_) => self.delete(&incoming)?,

@@ -24,7 +24,7 @@ use valise_common::precedence::Precedence;
 use super::error::GateError;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
-use super::sealing::Issuing;
+use super::sealing::{Hindrance, Issuing};
 use super::worker::Work;
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::{name_of, staged_name};
@@ -244,7 +244,8 @@ impl Gate {
             };
             let (serial, bundle) = (issued.serial, issued.bundle);
             let proof = if self.slots.is_erased(bundle, serial)? {
-                Err("its container is missing and its slot is used".to_owned())
+                let text = "its container is missing and its slot is used";
+                Err(Hindrance::Refused(text.to_owned()))
             } else {
                 self.proof(&cable)
             };
@@ -255,7 +256,8 @@ impl Gate {
                     serial,
                     bundle,
                 }),
-                Err(reason) => self.give_up(id, &reason)?,
+                Err(Hindrance::NotNow(_)) => self.wait_for_operator(id),
+                Err(Hindrance::Refused(reason)) => self.give_up(id, &reason)?,
             }
         }
         Ok(again)

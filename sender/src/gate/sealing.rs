@@ -3,6 +3,8 @@
 //! ① commit serial and message-id ② container into `tmp/`, synced ③ commit its whole hash ④ rename into `outbox/` ⑤ erase
 //! the slot's PSK, the plaintext and `pending/ID/` ⑥ index. Many cables share each step's sync.
 
+use std::io::ErrorKind;
+
 use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
@@ -18,6 +20,7 @@ use super::ledger::{Cable, Phase};
 use super::worker::{SealWork, Work};
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::name_of;
+use crate::io::pending::PendingError;
 use crate::stage::approve::{Approved, approve};
 use crate::stage::seal::{PartChanged, Sealed, SealingError};
 
@@ -47,24 +50,40 @@ pub struct FinishedContainer {
     pub sealed: Sealed,
 }
 
+/// What keeps a cable from its proof.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The trust list or a file is not there, or cannot be read: an operator may mend it.
+    NotNow(String),
+    /// The rules refuse it.
+    Refused(String),
+}
+
+impl From<Hindrance> for String {
+    fn from(hindrance: Hindrance) -> Self {
+        let (Hindrance::NotNow(text) | Hindrance::Refused(text)) = hindrance;
+        text
+    }
+}
+
 impl Gate {
     /// Makes the proof of a cable from what stands in its folder.
     ///
     /// # Errors
-    /// A sentence that says what hinders it.
-    pub fn proof(&self, cable: &Cable) -> Result<Approved, String> {
-        let list = self.trust.as_ref().ok_or("no trust list is in force")?;
-        let manifest = self
-            .pending
-            .manifest(&cable.id)
-            .map_err(|error| error.to_string())?;
+    /// [`Hindrance`] says what hinders it, and whether it may pass.
+    pub fn proof(&self, cable: &Cable) -> Result<Approved, Hindrance> {
+        let not_now = |error: PendingError| Hindrance::NotNow(error.to_string());
+        let no_list = || Hindrance::NotNow("no trust list is in force".to_owned());
+        let list = self.trust.as_ref().ok_or_else(no_list)?;
+        let manifest = self.pending.manifest(&cable.id).map_err(not_now)?;
         let approvals = cable
             .approvals
             .iter()
             .map(|officer| self.pending.approval(&cable.id, officer))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| error.to_string())?;
-        approve(manifest, approvals, list, self.now()).map_err(|error| error.to_string())
+            .map_err(not_now)?;
+        approve(manifest, approvals, list, self.now())
+            .map_err(|error| Hindrance::Refused(error.to_string()))
     }
 
     /// Officers that a cable's label asks for today.
@@ -159,8 +178,8 @@ impl Gate {
         Ok(large)
     }
 
-    /// Takes note of a cable whose serial is issued but whose container could not be made: a full disk is waited for, a part
-    /// that is no longer what was signed ends the cable.
+    /// Takes note of a cable whose serial is issued but whose container could not be made: a full disk, and a part that cannot
+    /// be read, are waited for; a part that is no longer what was signed ends the cable.
     ///
     /// # Errors
     /// Every other failure comes back; the process must end.
@@ -178,6 +197,13 @@ impl Gate {
             self.stuck.push(id);
             return Ok(());
         }
+        if matches!(
+            source.kind(),
+            ErrorKind::NotFound | ErrorKind::PermissionDenied
+        ) {
+            self.wait_for_operator(id);
+            return Ok(());
+        }
         if source
             .get_ref()
             .is_some_and(|inner| inner.is::<PartChanged>())
@@ -185,6 +211,16 @@ impl Gate {
             return self.give_up(id, &error.to_string());
         }
         Err(error)
+    }
+
+    /// Keeps a cable that has a serial until what it needs is there again.
+    pub fn wait_for_operator(&mut self, id: MessageId) {
+        self.alarm(
+            "sealing-waits",
+            "a cable with a serial waits to be sealed: its files or the trust list cannot be read",
+        );
+        self.wants_room = true;
+        self.stuck.push(id);
     }
 
     /// Ends a cable that has a serial and can never be sealed.

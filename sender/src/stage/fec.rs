@@ -115,7 +115,7 @@ mod tests {
 
     fn container(padded: u64) -> (Geometry, Vec<u8>) {
         let length = 1_264 + padded + 16 * padded.div_ceil(65_536);
-        let bytes = (0..length).map(|place| (place * 31 >> 5) as u8).collect();
+        let bytes = (0..length).map(|place| ((place * 31) >> 5) as u8).collect();
         (plan::choose(length, 1_400, REPAIR, 2).unwrap(), bytes)
     }
 

@@ -28,7 +28,7 @@ use valise_common::os::entropy::EntropyError;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
-use valise_common::os::service;
+use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::supervise;
 use valise_common::units::{Mono, Rate};
@@ -82,6 +82,9 @@ pub enum TransmitError {
     /// A fence could not be put up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The log could not be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A file, a directory or a system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -93,10 +96,13 @@ pub enum TransmitError {
 }
 
 impl TransmitError {
-    /// Whether only an operator can mend it: starting again would fail again.
+    /// Whether the configuration or the commissioning is at fault, so that starting again would not help.
     pub fn is_configuration(&self) -> bool {
-        use TransmitError::{CoverNeedsRate, NotCommissioned, Serial};
-        matches!(self, NotCommissioned(_) | CoverNeedsRate | Serial(_))
+        use TransmitError::{CoverNeedsRate, Log, NotCommissioned, Serial};
+        matches!(
+            self,
+            NotCommissioned(_) | CoverNeedsRate | Serial(_) | Log(_)
+        )
     }
 }
 
@@ -119,6 +125,10 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 /// # Errors
 /// [`TransmitError`]: a wrong configuration at the start; later only what durability rests on. The link being down is none.
 pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
+    match service::init_logging(Role::Transmit.as_str(), &config.log.level) {
+        Ok(()) | Err(LogError::Twice) => {}
+        Err(error) => return Err(error.into()),
+    }
     supervise::follow_supervisor().during("follow the supervisor")?;
     let (lock, link) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.

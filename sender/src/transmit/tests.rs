@@ -476,9 +476,10 @@ fn cover_without_a_rate_and_serial_links_are_refused() {
         ),
     ] {
         let config = format!("state = \"{root}\"\n[link]\n{link}\n");
-        let Err(error) = run(&SenderConfig::parse(&config).unwrap()) else {
+        let Err(error) = start(&SenderConfig::parse(&config).unwrap()) else {
             panic!("it ran")
         };
+        assert!(error.is_configuration());
         assert!(error.to_string().contains(told), "{error}");
     }
 }
