@@ -43,7 +43,10 @@ const CONFINED: [(&str, &[&str]); 22] = [
         "ed25519_dalek",
         &["common/src/sshsig/", "common/src/audit/"],
     ),
-    ("systemd", &["common/src/os/service.rs", "common/src/os/service/"]),
+    (
+        "systemd",
+        &["common/src/os/service.rs", "common/src/os/service/"],
+    ),
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
     (
