@@ -83,9 +83,16 @@ impl Figure {
         sorted.get(index).copied()
     }
 
-    /// The median.
+    /// The median; of an even number of samples, the mean of the two in the middle.
     pub fn median(&self) -> Option<f64> {
-        self.quantile(0.5)
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let upper = *sorted.get(middle)?;
+        if sorted.len().is_multiple_of(2) {
+            return Some(f64::midpoint(*sorted.get(middle.checked_sub(1)?)?, upper));
+        }
+        Some(upper)
     }
 
     /// What the median is, compared with the bar.
@@ -123,6 +130,8 @@ mod tests {
             (Some(1.0), Some(5.0))
         );
         assert_eq!(figure.verdict(), "bar reached");
+        figure.samples.push(4.0);
+        assert_eq!(figure.median(), Some(3.0), "between the two in the middle");
         figure.failures = 1;
         assert_eq!(figure.verdict(), "FAILURES");
     }
