@@ -199,7 +199,12 @@ impl Pending {
     /// # Errors
     /// Any error of the system.
     pub fn drop_unknown_approvals(&self, id: &MessageId, known: &[PersonId]) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.state.pending_of(id).join(APPROVALS_NAME))? {
+        let entries = match std::fs::read_dir(self.state.pending_of(id).join(APPROVALS_NAME)) {
+            // The folder of a sealed cable may have been on its way out when gate was killed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
             let path = entry?.path();
             if !known
                 .iter()
