@@ -24,8 +24,8 @@ use valise_common::units::UtcTime;
 use crate::io::bundle_store::BUNDLE_FILE;
 use crate::io::host::Host;
 use crate::io::publish::Groups;
-use crate::release::Release;
 use crate::release::requests::Verdict;
+use crate::release::{Release, ReleaseError};
 
 /// Keys of all tests of a process: making them takes longer than most tests.
 pub struct Keys {
@@ -343,7 +343,13 @@ pub fn config_of(state: &ReceiverState) -> ReceiverConfig {
 }
 
 pub fn open(state: &ReceiverState) -> Release {
-    Release::open(config_of(state), state.clone(), Groups::default()).unwrap()
+    loop {
+        match Release::open(config_of(state), state.clone(), Groups::default()) {
+            // A child that another test is starting holds a copy of the lock until its `exec`.
+            Err(ReleaseError::Running(_)) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 pub fn make_bundle(here: &mut Release, folder: &Path, count: u32) -> Bundle {
