@@ -93,7 +93,7 @@ fn submit(host: &Host, count: usize, bytes: usize, precedence: &str) -> Vec<Stri
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p valise-sender --test rate -- --ignored --nocapture"]
 fn a_thousand_cables_and_a_flash() {
     let mut host = Host::commissioned(1_100);
     host.start_gate();
@@ -135,7 +135,7 @@ fn a_thousand_cables_and_a_flash() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p valise-sender --test rate -- --ignored --nocapture"]
 fn a_large_cable_and_a_flash_beside_it() {
     let mut host = Host::bare();
     host.write_config("limits = { submission_bytes_max = \"2 GiB\" }\n");

@@ -210,7 +210,7 @@ fn a_large_cable_goes_by_the_second_thread_and_many_small_ones_share_a_batch() {
 
 /// Not a test of a claim but a figure: `cargo test -p valise-receiver --lib a_thousand -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement, slow and without a claim: the command is above"]
 fn a_thousand_cables_share_their_syncs() {
     let world = World::with_slots(1_100);
     let part = [b'x'; 4_096];
