@@ -22,9 +22,19 @@ pub fn utc_now_us() -> u64 {
 
 /// The monotonic clock, the same for all processes of a host since its start.
 pub fn mono_now() -> Mono {
-    // The kernel always has this clock; were it absent, time would stand still and every deadline
-    // with it.
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
+    counted(ClockId::CLOCK_MONOTONIC)
+}
+
+/// The time since the host's start, which goes on while the host sleeps: what the wall clock is
+/// compared with.
+pub fn boot_now() -> Mono {
+    counted(ClockId::CLOCK_BOOTTIME)
+}
+
+fn counted(clock: ClockId) -> Mono {
+    // The kernel always has these clocks; were one absent, time would stand still and every
+    // deadline with it.
+    let Ok(now) = clock_gettime(clock) else {
         return Mono(0);
     };
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
@@ -46,6 +56,7 @@ mod tests {
         let earlier = mono_now();
         assert!(earlier > Mono(0));
         assert!(mono_now() >= earlier);
+        assert!(boot_now() >= earlier);
         assert_eq!(utc_now_us() / 1_000_000_000, utc_now().as_s() / 1_000);
     }
 }

@@ -88,6 +88,12 @@ pub enum Command {
         #[command(subcommand)]
         command: TrustCommand,
     },
+    /// The time by which cables are judged.
+    Clock {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
     /// Health at a glance.
     #[command(
         after_help = "Example:\n  valise-sender status --follow\n  valise-sender status --check || mail -s valise root"
@@ -123,6 +129,14 @@ pub enum TrustCommand {
     /// Says what the list in force means.
     #[command(after_help = "Example:\n  valise-sender trust show")]
     Show(Shown),
+}
+
+/// `clock …`.
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// After a clock that ran ahead: sets "now" back to the clock.
+    #[command(after_help = "Example:\n  valise-sender clock accept")]
+    Accept(Shown),
 }
 
 /// How to show something.

@@ -351,3 +351,13 @@ pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError
     }
     Ok(())
 }
+
+/// `clock accept`
+pub fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+    let answer = request_with(config, "clock-accept", &BTreeMap::new())?;
+    if options.json {
+        print_json(&json!({ "answer": answer }))
+    } else {
+        print_line(&answer)
+    }
+}

@@ -17,7 +17,7 @@ use clap::Parser as _;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
 
-use arguments::{Arguments, BundleCommand, Command, TrustCommand};
+use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 pub use error::CliError;
 
 use crate::gate::GateError;
@@ -67,6 +67,9 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Trust {
             command: TrustCommand::Show(options),
         } => commission::trust_show(&config()?, &options),
+        Command::Clock {
+            command: ClockCommand::Accept(options),
+        } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => look::status(&config()?, &options),
         Command::CheckConfig(options) => explain::check_config(&path, &options),
     }

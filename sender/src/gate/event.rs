@@ -157,6 +157,20 @@ pub enum Event {
         /// SHA-256 of the bundle, as its signed statement says.
         sha256: ContainerHash,
     },
+    /// The clock leapt ahead; nothing expires until it is put back or accepted.
+    ClockLeapt {
+        /// What it says.
+        clock: UtcTime,
+    },
+    /// A clock that had leapt ahead was put back.
+    ClockRestored,
+    /// "Now" was set to the clock. The line carries the clock's time, so that the last audit time follows.
+    ClockAccepted {
+        /// What "now" was before.
+        before: UtcTime,
+        /// The user that asked for it.
+        uid: u32,
+    },
     /// Something needs a person.
     Alarm {
         /// What, as a fixed word.
@@ -297,6 +311,12 @@ impl Event {
                     ("sha256", json!(sha256)),
                 ],
             ),
+            Event::ClockLeapt { clock } => ("clock-leapt", vec![("clock", json!(clock))]),
+            Event::ClockRestored => ("clock-restored", vec![]),
+            Event::ClockAccepted { before, uid } => (
+                "clock-accepted",
+                vec![("before", json!(before)), ("uid", json!(uid))],
+            ),
             Event::Alarm { alarm } => ("alarm", vec![("alarm", json!(alarm))]),
             Event::Other => ("other", vec![]),
         }
@@ -398,6 +418,14 @@ mod tests {
                 count: 10,
                 replaces: Some(BundleId(1)),
                 sha256: hash,
+            },
+            Event::ClockLeapt {
+                clock: UtcTime::from_s(1_900_000_000),
+            },
+            Event::ClockRestored,
+            Event::ClockAccepted {
+                before: UtcTime::from_s(1_900_000_000),
+                uid: 1_000,
             },
             Event::Alarm {
                 alarm: "slots-low".into(),

@@ -7,7 +7,6 @@ use valise_common::config::SenderConfig;
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
-use valise_common::os::clock;
 use valise_common::os::durable::{SyncBatch, free_bytes};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
@@ -20,6 +19,7 @@ use super::error::GateError;
 use super::event::Event;
 use super::ledger::{Cable, Ledger, Phase};
 use super::prepare::Preparer;
+use super::time::{self, Timekeeper};
 use crate::io::outbox::{GivenUp, SpoolBeacon};
 use crate::io::outbox_write::OutboxWriter;
 use crate::io::pending::Pending;
@@ -73,6 +73,8 @@ pub struct Gate {
     pub hindered: BTreeMap<MessageId, String>,
     /// What needs a person.
     pub alarms: Alarms,
+    /// Whether the clock is to be believed.
+    pub time: Timekeeper,
     /// Cables with a serial whose sealing waits for room on the disk.
     pub stuck: Vec<MessageId>,
     /// Whether a cable waits for room on the disk.
@@ -109,6 +111,12 @@ impl Gate {
             Some((_, hash)) => load_trust(&state, &host, hash)?,
             None => None,
         };
+        let last = audit.last_time();
+        let time = Timekeeper::new(
+            last,
+            time::reading(trust.as_ref(), last),
+            ledger.clock_leapt,
+        );
         let sync = SyncBatch::new(state.root())?;
         let tmp = state.tmp(Role::Gate);
         let mut gate = Self {
@@ -132,6 +140,7 @@ impl Gate {
             in_sealing: BTreeSet::new(),
             hindered: BTreeMap::new(),
             alarms: Alarms::default(),
+            time,
             stuck: Vec::new(),
             wants_room: false,
             changed: BTreeSet::new(),
@@ -151,19 +160,9 @@ impl Gate {
         Ok(gate)
     }
 
-    /// "Now": the latest of the clock, the list's `issued` and the last audit time.
-    pub fn now(&self) -> UtcTime {
-        let issued = self
-            .trust
-            .as_ref()
-            .map_or(UtcTime::EPOCH, TrustList::issued);
-        let last = self.audit.last_time().unwrap_or(UtcTime::EPOCH);
-        clock::utc_now().max(issued).max(last)
-    }
-
     /// Adds an event to the next commit, and to the ledger at once: a commit that fails ends the process.
     pub fn record(&mut self, event: &Event) {
-        let now = self.now();
+        let now = self.log_time();
         let (word, fields) = event.line();
         self.audit.append(now, word, &fields);
         if let Some(id) = self.ledger.apply(now, event) {
@@ -183,7 +182,7 @@ impl Gate {
     pub fn alarm(&mut self, word: &'static str, text: &str) {
         if self
             .alarms
-            .raise(word, text, self.now(), &self.config.alarm.command)
+            .raise(word, text, self.log_time(), &self.config.alarm.command)
         {
             self.record(&Event::Alarm {
                 alarm: word.to_owned(),

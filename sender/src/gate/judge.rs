@@ -71,8 +71,8 @@ impl Gate {
         requests: Vec<Result<Prepared, Refused>>,
     ) -> Result<Vec<(Precedence, Work)>, GateError> {
         let mut batch = Batch::default();
-        // Imports commit by themselves, so they come before anything whose files are not synced yet.
-        let (imports, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_import);
+        // Imports and the clock commit by themselves, so they come before anything whose files are not synced yet.
+        let (imports, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(commits_itself);
         let imported = !imports.is_empty();
         for request in imports.into_iter().chain(others) {
             match request {
@@ -238,6 +238,7 @@ impl Gate {
             Wish::Resend(ranges) => self.resend(uid, &ranges, batch),
             Wish::BundleImport(verified) => self.import_bundle(&verified)?.map(Answer::Text),
             Wish::TrustImport(signed) => self.import_trust(&signed)?.map(Answer::Text),
+            Wish::ClockAccept => Ok(Answer::Text(self.accept_clock(uid)?)),
         };
         match result {
             Ok(answer) => batch.accepted.push((name, answer)),
@@ -291,6 +292,10 @@ impl Gate {
     ) -> Result<Submission, No> {
         let drafter = self.known_person(uid)?;
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
+        if self.doubt().is_some() {
+            // It would say a wrong `created`, which officers sign and the receiver refuses.
+            return Err(no_time());
+        }
         let open = self
             .ledger
             .cables
@@ -529,11 +534,11 @@ impl Gate {
     }
 }
 
-fn is_import(request: &Result<Prepared, Refused>) -> bool {
+fn commits_itself(request: &Result<Prepared, Refused>) -> bool {
     matches!(
         request,
         Ok(Prepared {
-            wish: Wish::BundleImport(_) | Wish::TrustImport(_),
+            wish: Wish::BundleImport(_) | Wish::TrustImport(_) | Wish::ClockAccept,
             ..
         })
     )
@@ -550,6 +555,13 @@ fn no_trust() -> No {
     No::new(
         "no-trust-list",
         "no trust list is in force; import one with trust import",
+    )
+}
+
+fn no_time() -> No {
+    No::new(
+        "clock",
+        "the clock disagrees with the audit log; set it, or run valise-sender clock accept if it is right",
     )
 }
 
@@ -574,6 +586,7 @@ impl Wish {
             Wish::Resend(_) => "resend",
             Wish::BundleImport(_) => "bundle-import",
             Wish::TrustImport(_) => "trust-import",
+            Wish::ClockAccept => "clock-accept",
         }
     }
 

@@ -164,6 +164,8 @@ pub struct Ledger {
     pub channel: Option<ChannelId>,
     /// The trust list in force: version and hash.
     pub trust: Option<(u32, ContainerHash)>,
+    /// Whether the clock leapt ahead and was neither put back nor accepted since.
+    pub clock_leapt: bool,
 }
 
 impl Ledger {
@@ -294,6 +296,14 @@ impl Ledger {
                     sha256: *sha256,
                 };
                 self.bundles.insert(*bundle, held);
+                None
+            }
+            Event::ClockLeapt { .. } => {
+                self.clock_leapt = true;
+                None
+            }
+            Event::ClockRestored | Event::ClockAccepted { .. } => {
+                self.clock_leapt = false;
                 None
             }
             Event::Start { .. }

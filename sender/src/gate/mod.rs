@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod prepare;
 pub mod recover;
 pub mod sealing;
+pub mod time;
 pub mod upkeep;
 pub mod worker;
 
@@ -119,7 +120,7 @@ impl Daemon {
         }
         let next_expiry = gate.upkeep()?;
         large.extend(gate.seal_ready(true)?);
-        let now = gate.now();
+        let now = gate.log_time();
         gate.audit.checkpoint(now)?;
         gate.publish_view()?;
         let preparer = Preparer {
@@ -160,7 +161,7 @@ impl Daemon {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
                     self.gate.record(&Event::Stop);
-                    let now = self.gate.now();
+                    let now = self.gate.log_time();
                     self.gate.audit.checkpoint(now)?;
                     self.gate.publish_view()?;
                     return Ok(());
@@ -368,7 +369,7 @@ impl Daemon {
                 self.hand_over(large);
             }
             self.gate.commit()?;
-            let time = self.gate.now();
+            let time = self.gate.log_time();
             if self.gate.audit.checkpoint_due() <= time {
                 self.gate.audit.checkpoint(time)?;
             }

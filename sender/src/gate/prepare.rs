@@ -67,6 +67,8 @@ pub enum Asked {
     BundleImport {},
     /// Take a trust list.
     TrustImport {},
+    /// Take the clock as right.
+    ClockAccept {},
 }
 
 impl Asked {
@@ -79,6 +81,7 @@ impl Asked {
             Asked::Resend { .. } => "resend",
             Asked::BundleImport {} => "bundle-import",
             Asked::TrustImport {} => "trust-import",
+            Asked::ClockAccept {} => "clock-accept",
         }
     }
 }
@@ -124,6 +127,8 @@ pub enum Wish {
     BundleImport(Box<VerifiedBundle>),
     /// A trust list, not yet verified.
     TrustImport(Box<SignedList>),
+    /// The clock is right.
+    ClockAccept,
 }
 
 /// A draft with gate's own copies of its parts.
@@ -321,6 +326,7 @@ impl Preparer {
                 Wish::BundleImport(Box::new(verify_bundle(&taken.files, &self.administrators)?))
             }
             Asked::TrustImport {} => Wish::TrustImport(Box::new(signed_list(&taken.files)?)),
+            Asked::ClockAccept {} => Wish::ClockAccept,
         })
     }
 
@@ -554,6 +560,7 @@ mod tests {
             ("request = 'resend'\nserials = '1-2'".to_owned(), "resend"),
             ("request = 'bundle-import'".to_owned(), "bundle-import"),
             ("request = 'trust-import'".to_owned(), "trust-import"),
+            ("request = 'clock-accept'".to_owned(), "clock-accept"),
         ] {
             assert_eq!(toml::from_str::<Asked>(&text).unwrap().word(), word);
             let surprising = format!("{text}\nsurprise = 1");

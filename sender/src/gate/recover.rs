@@ -256,6 +256,7 @@ impl Gate {
                     serial,
                     bundle,
                 }),
+                Err(_) if self.doubt().is_some() => self.wait_for_operator(id),
                 Err(Hindrance::NotNow(_)) => self.wait_for_operator(id),
                 Err(Hindrance::Refused(reason)) => self.give_up(id, &reason)?,
             }

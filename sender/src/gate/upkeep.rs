@@ -51,11 +51,19 @@ impl Gate {
         Ok(changed)
     }
 
-    /// Ends what expired or need not be kept, and checks slots and disk. Returns when the next cable expires.
+    /// Checks slots, disk and clock, and ends what expired or need not be kept, unless the clock is in doubt. Returns when the
+    /// next cable expires.
     ///
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn upkeep(&mut self) -> Result<Option<UtcTime>, GateError> {
+        self.check_slots();
+        self.check_disk();
+        self.alarms.reap();
+        if self.watch_clock().is_some() {
+            // What a wrong clock would end cannot be brought back.
+            return Ok(None);
+        }
         let now = self.now();
         let mut next: Option<UtcTime> = None;
         let mut gone: Vec<MessageId> = Vec::new();
@@ -113,9 +121,6 @@ impl Gate {
             self.commit()?;
             self.delete(&gone)?;
         }
-        self.check_slots();
-        self.check_disk();
-        self.alarms.reap();
         Ok(next)
     }
 

@@ -136,6 +136,7 @@ impl Register {
             let version = u32::try_from(version).map_err(|_| RegisterError::Value)?;
             ledger.trust = Some((version, parsed(&hash)?));
         }
+        ledger.clock_leapt = self.number("clock_leapt")? == Some(1);
         let next_seq = self.number("next_seq")?.unwrap_or(0);
         Ok((ledger, next_seq))
     }
@@ -167,6 +168,7 @@ impl Register {
         let mut host = vec![
             ("issued", ledger.issued.to_string()),
             ("next_seq", next_seq.to_string()),
+            ("clock_leapt", u8::from(ledger.clock_leapt).to_string()),
         ];
         if let Some(channel) = ledger.channel {
             host.push(("channel", channel.to_string()));

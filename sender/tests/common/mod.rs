@@ -264,9 +264,36 @@ impl Host {
         serde_json::from_str(&self.ok(arguments)).unwrap()
     }
 
+    /// Gives gate a clock that the test moves, from its next start on.
+    pub fn make_clock(&self) {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/clock.c");
+        let status = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(self.path("clock.so"))
+            .arg(source)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        fs::write(self.path("clock"), [0; 8]).unwrap();
+    }
+
+    pub fn set_clock_ahead(&self, ahead_s: i64) {
+        let file = fs::File::options()
+            .write(true)
+            .open(self.path("clock"))
+            .unwrap();
+        // Written through the page that gate has mapped, and at once.
+        std::os::unix::fs::FileExt::write_all_at(&file, &ahead_s.to_ne_bytes(), 0).unwrap();
+    }
+
     pub fn start_gate(&mut self) {
-        let child = self
-            .command(&["gate"])
+        let mut command = self.command(&["gate"]);
+        if self.path("clock.so").exists() {
+            command
+                .env("LD_PRELOAD", self.path("clock.so"))
+                .env("VALISE_TEST_CLOCK", self.path("clock"));
+        }
+        let child = command
             .stderr(fs::File::create(self.path("gate.err")).unwrap())
             .spawn()
             .unwrap();

@@ -1,0 +1,264 @@
+//! What time it is, and whether that may be believed.
+//!
+//! "Now" is the latest of the clock, the trust list's `issued` and the last audit time. Judging by it is safe whatever the
+//! clock does: one that runs ahead refuses too much, never too little. What cannot be undone is another matter. A cable that
+//! a wrong clock expires is lost for good, so expiry waits while the clock is in doubt, until it is put right or an operator
+//! says with `clock accept` that it is.
+
+use valise_common::os::clock;
+use valise_common::trust::TrustList;
+use valise_common::units::{Mono, UtcTime};
+
+use super::error::GateError;
+use super::event::Event;
+use super::host::Gate;
+
+/// No clock is set so far forward while the process runs, unless it was wrong before or is now.
+const AHEAD_S_MAX: u64 = 86_400;
+
+/// At start nothing has counted the time since the last audit line: a host may have been off for long.
+const AHEAD_AT_START_S_MAX: u64 = 366 * 86_400;
+
+/// A clock so far behind the log is wrong, or was.
+const BEHIND_S_MAX: u64 = 300;
+
+/// Why time is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// "Now" leapt ahead of what the process has counted.
+    Ahead {
+        /// About what it should be.
+        expected: UtcTime,
+    },
+    /// The clock is behind "now".
+    Behind,
+}
+
+/// One look at everything that tells the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// The clock.
+    pub clock: UtcTime,
+    /// "Now": never before the clock.
+    pub now: UtcTime,
+    /// What counts on whatever the clock does.
+    pub mono: Mono,
+}
+
+/// The last time that was believed, and when that was.
+#[derive(Debug)]
+pub struct Timekeeper {
+    believed: UtcTime,
+    at: Mono,
+    ahead_s_max: u64,
+}
+
+impl Timekeeper {
+    /// Begins at the last audit line, or now for a log without one. After a leap that nobody has accepted a long absence is
+    /// no excuse.
+    pub fn new(last_audit: Option<UtcTime>, reading: Reading, leapt: bool) -> Self {
+        Self {
+            believed: last_audit.unwrap_or(reading.now),
+            at: reading.mono,
+            ahead_s_max: if leapt {
+                AHEAD_S_MAX
+            } else {
+                AHEAD_AT_START_S_MAX
+            },
+        }
+    }
+
+    /// What is wrong with the time, if anything is.
+    pub fn doubt(&self, reading: Reading) -> Option<Doubt> {
+        let passed_s = reading.mono.since_us(self.at) / 1_000_000;
+        let expected = self.believed.plus_s(passed_s);
+        if reading.now.since(expected) > self.ahead_s_max {
+            Some(Doubt::Ahead { expected })
+        } else if reading.now.since(reading.clock) > BEHIND_S_MAX {
+            Some(Doubt::Behind)
+        } else {
+            None
+        }
+    }
+
+    /// Takes "now" as right, and counts from it.
+    pub fn believe(&mut self, reading: Reading) {
+        self.believed = reading.now;
+        self.at = reading.mono;
+        self.ahead_s_max = AHEAD_S_MAX;
+    }
+}
+
+impl Gate {
+    /// "Now": the latest of the clock, the list's `issued` and the last audit time.
+    pub fn now(&self) -> UtcTime {
+        self.reading().now
+    }
+
+    /// Why the time is not believed, if it is not.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.time.doubt(self.reading())
+    }
+
+    /// The time of the next audit line: "now", unless that leapt ahead. A line from the future would keep "now" there when the
+    /// clock is put back.
+    pub fn log_time(&self) -> UtcTime {
+        let reading = self.reading();
+        match self.time.doubt(reading) {
+            Some(Doubt::Ahead { expected }) => {
+                expected.max(self.audit.last_time().unwrap_or(UtcTime::EPOCH))
+            }
+            Some(Doubt::Behind) | None => reading.now,
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        reading(self.trust.as_ref(), self.audit.last_time())
+    }
+
+    /// Looks at the clock, and raises or ends its alarms.
+    pub fn watch_clock(&mut self) -> Option<Doubt> {
+        let reading = self.reading();
+        let (clock, now) = (reading.clock, reading.now);
+        let doubt = self.time.doubt(reading);
+        if !matches!(doubt, Some(Doubt::Ahead { .. })) {
+            self.alarms.clear("clock-ahead");
+        }
+        if doubt != Some(Doubt::Behind) {
+            self.alarms.clear("clock");
+        }
+        match doubt {
+            Some(Doubt::Ahead { expected }) => {
+                if !self.ledger.clock_leapt {
+                    self.record(&Event::ClockLeapt { clock });
+                }
+                let text = format!(
+                    "the clock or the trust list says {now}, but it should be about {expected}: no submission \
+                     is taken and nothing expires until the clock is set, or valise-sender clock accept says that it is right"
+                );
+                self.alarm("clock-ahead", &text);
+            }
+            Some(Doubt::Behind) => {
+                let text = format!(
+                    "the clock says {clock}, but the log or the trust list says {now}; set the clock, \
+                     or run valise-sender clock accept if it is right"
+                );
+                self.alarm("clock", &text);
+            }
+            None => {
+                self.time.believe(reading);
+                if self.ledger.clock_leapt {
+                    self.record(&Event::ClockRestored);
+                    // What was refused by the wrong time is judged again.
+                    self.wants_room = true;
+                }
+            }
+        }
+        doubt
+    }
+
+    /// Takes the clock as right, as an operator says. The line carries the clock's own time: with it the last audit time goes
+    /// back.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn accept_clock(&mut self, uid: u32) -> Result<String, GateError> {
+        let (before, clock) = (self.now(), clock::utc_now());
+        let event = Event::ClockAccepted { before, uid };
+        let (word, fields) = event.line();
+        self.audit.append(clock, word, &fields);
+        self.ledger.apply(clock, &event);
+        // With a checkpoint, so that the next one is due by this clock.
+        self.audit.checkpoint(clock)?;
+        let reading = self.reading();
+        self.time.believe(reading);
+        self.alarms.clear("clock-ahead");
+        self.alarms.clear("clock");
+        // No time of day in the answer: one that was lost with a killed process must come out the same again.
+        Ok(match self.trust.as_ref().map(TrustList::issued) {
+            Some(issued) if issued > clock => {
+                format!(
+                    "the clock is accepted; the trust list is from {issued}, so now is not before that"
+                )
+            }
+            _ => "the clock is accepted".to_owned(),
+        })
+    }
+}
+
+/// Looks at everything that tells the time.
+pub fn reading(trust: Option<&TrustList>, last_audit: Option<UtcTime>) -> Reading {
+    let clock = clock::utc_now();
+    let issued = trust.map_or(UtcTime::EPOCH, TrustList::issued);
+    Reading {
+        clock,
+        now: clock.max(issued).max(last_audit.unwrap_or(UtcTime::EPOCH)),
+        mono: clock::boot_now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_S: u64 = 86_400;
+
+    /// The clock, what the log and the list make of it, and the count, all in seconds.
+    fn at(clock: u64, now: u64, mono: u64) -> Reading {
+        Reading {
+            clock: UtcTime::from_s(clock),
+            now: UtcTime::from_s(now),
+            mono: Mono(mono * 1_000_000),
+        }
+    }
+
+    fn running() -> Timekeeper {
+        let mut time = Timekeeper::new(None, at(1_000_000, 1_000_000, 5), false);
+        time.believe(at(1_000_000, 1_000_000, 5));
+        time
+    }
+
+    #[test]
+    fn a_leap_of_more_than_a_day_is_in_doubt_until_it_is_undone_or_believed() {
+        let mut time = running();
+        assert_eq!(time.doubt(at(1_086_410, 1_086_410, 15)), None);
+        let leap = at(1_086_411, 1_086_411, 15);
+        let expected = UtcTime::from_s(1_000_010);
+        assert_eq!(time.doubt(leap), Some(Doubt::Ahead { expected }));
+        assert_eq!(time.doubt(at(1_000_020, 1_000_020, 25)), None);
+        time.believe(leap);
+        assert_eq!(time.doubt(at(1_086_421, 1_086_421, 25)), None);
+    }
+
+    #[test]
+    fn counted_days_are_no_leap() {
+        let time = running();
+        let year = 365 * DAY_S;
+        assert_eq!(
+            time.doubt(at(1_000_000 + year, 1_000_000 + year, 5 + year)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_clock_behind_the_log_is_in_doubt_after_five_minutes() {
+        let time = running();
+        assert_eq!(time.doubt(at(999_700, 1_000_000, 5)), None);
+        assert_eq!(time.doubt(at(999_699, 1_000_000, 5)), Some(Doubt::Behind));
+    }
+
+    #[test]
+    fn a_long_absence_is_believed_at_start_but_not_ten_years_and_not_after_a_leap() {
+        let last = Some(UtcTime::from_s(1_000_000));
+        let off = |days: u64| {
+            let now = 1_000_000 + days * DAY_S;
+            at(now, now, 5)
+        };
+        let doubts = |days, leapt| Timekeeper::new(last, off(days), leapt).doubt(off(days));
+        let expected = UtcTime::from_s(1_000_000);
+        assert_eq!(doubts(366, false), None);
+        assert_eq!(doubts(3_650, false), Some(Doubt::Ahead { expected }));
+        assert_eq!(doubts(1, true), None);
+        assert_eq!(doubts(2, true), Some(Doubt::Ahead { expected }));
+    }
+}

@@ -1,0 +1,153 @@
+//! The clock is moved under a running gate. Nothing is lost by it, and nothing that expired is sealed.
+
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+mod common;
+
+use std::fs;
+
+use common::Host;
+
+const DAY_S: i64 = 86_400;
+
+/// Waits until gate shows this alarm, or no longer shows it.
+fn await_alarm(host: &Host, word: &str, stands: bool) -> String {
+    loop {
+        let told = host.run(&["status", "--check"]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        if told.lines().any(|line| line.starts_with(word)) == stands {
+            return told;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn submission_is_refused(host: &Host) {
+    let refused = host.refused(
+        1,
+        &[
+            "submit",
+            "--label",
+            "EU-RESTRICTED",
+            "--to",
+            "paris-desk",
+            "--precedence",
+            "flash",
+            "--subject",
+            "S",
+            "cable.txt",
+        ],
+    );
+    assert!(refused.contains("clock accept"), "{refused}");
+}
+
+/// The words of the audit log's lines that tell of the clock.
+fn clock_events(host: &Host) -> Vec<String> {
+    let log = fs::read_to_string(host.state("audit/gate.log")).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["event"].as_str().unwrap().to_owned())
+        .filter(|word| word.starts_with("clock-"))
+        .collect()
+}
+
+/// A gate with a cable that waits and one that is queued.
+fn waiting_and_queued() -> (Host, String, String) {
+    let mut host = Host::commissioned(4);
+    host.make_clock();
+    host.start_gate();
+    let waiting = host.submit("waiting", "routine");
+    let queued = host.submit("queued", "priority");
+    host.approve(&queued, "officer1");
+    host.approve(&queued, "officer2");
+    (host, waiting, queued)
+}
+
+#[test]
+fn a_clock_that_leaps_ten_years_ends_nothing_and_all_goes_on_when_it_is_put_back() {
+    let (mut host, waiting, queued) = waiting_and_queued();
+    host.set_clock_ahead(3_650 * DAY_S);
+    let told = await_alarm(&host, "clock-ahead: ", true);
+    assert!(told.contains("clock accept"), "{told}");
+    submission_is_refused(&host);
+    // Judged by the wrong time it has expired, so that it is not sealed; but it is not ended either.
+    host.refused(1, &["approve", &waiting, "--key", "officer1"]);
+    assert_eq!(host.cable(&waiting)["state"], "submitted");
+    assert_eq!(host.cable(&queued)["state"], "queued");
+    assert_eq!(host.outbox().len(), 1);
+    host.set_clock_ahead(0);
+    await_alarm(&host, "clock-ahead: ", false);
+    host.approve(&waiting, "officer1");
+    assert_eq!(
+        host.approve(&waiting, "officer2"),
+        "approved: 2 of 2; sealed as serial 2"
+    );
+    host.submit("another", "routine");
+    host.stop_gate();
+    assert_eq!(clock_events(&host), ["clock-leapt", "clock-restored"]);
+}
+
+#[test]
+fn a_leap_outlasts_a_restart_and_ends_cables_only_when_it_is_accepted() {
+    let (mut host, waiting, queued) = waiting_and_queued();
+    host.set_clock_ahead(40 * DAY_S);
+    await_alarm(&host, "clock-ahead: ", true);
+    host.kill_gate();
+    host.start_gate();
+    await_alarm(&host, "clock-ahead: ", true);
+    submission_is_refused(&host);
+    assert_eq!(host.cable(&waiting)["state"], "submitted");
+    assert_eq!(host.outbox().len(), 1);
+    assert_eq!(host.ok(&["clock", "accept"]), "the clock is accepted");
+    await_alarm(&host, "clock-ahead: ", false);
+    for id in [&waiting, &queued] {
+        while host.cable(id)["state"] != "expired" {
+            std::thread::yield_now();
+        }
+    }
+    assert!(host.outbox().is_empty());
+    host.stop_gate();
+    assert_eq!(clock_events(&host), ["clock-leapt", "clock-accepted"]);
+}
+
+#[test]
+fn after_a_clock_that_ran_ahead_clock_accept_is_the_way_back() {
+    let mut host = Host::commissioned(4);
+    host.make_clock();
+    // So far a host that was switched off may have come.
+    host.set_clock_ahead(200 * DAY_S);
+    host.start_gate();
+    let early = host.submit("text", "routine");
+    host.stop_gate();
+    host.set_clock_ahead(0);
+    host.start_gate();
+    let told = await_alarm(&host, "clock: ", true);
+    assert!(told.contains("clock accept"), "{told}");
+    submission_is_refused(&host);
+    assert_eq!(host.cable(&early)["state"], "submitted");
+    let answer = host.json(&["clock", "accept", "--json"]);
+    assert_eq!(answer["answer"], "the clock is accepted");
+    await_alarm(&host, "clock: ", false);
+    let id = host.submit("text", "routine");
+    host.approve(&id, "officer1");
+    assert_eq!(
+        host.approve(&id, "officer2"),
+        "approved: 2 of 2; sealed as serial 1"
+    );
+    // It is not known to be from the future; officers who read `created` reject it, and the receiver refuses it.
+    assert_eq!(host.cable(&early)["state"], "submitted");
+    host.stop_gate();
+    assert_eq!(clock_events(&host), ["clock-accepted"]);
+}
+
+#[test]
+fn a_clock_is_accepted_when_gate_comes_back() {
+    let mut host = Host::commissioned(1);
+    let waits = host.refused(3, &["clock", "accept"]);
+    assert!(waits.contains("gate is not running"), "{waits}");
+    host.start_gate();
+    while !clock_events(&host).contains(&"clock-accepted".to_owned()) {
+        std::thread::yield_now();
+    }
+    host.stop_gate();
+}
