@@ -34,6 +34,9 @@ pub use values::{
 /// The rate that interleaving assumes of an unlimited link: its bursts are counted in time, and time needs a rate.
 const UNLIMITED_BITS: u64 = 1_000_000_000;
 
+/// How soon a container that seems to have expired is looked at again.
+const EXPIRY_LOOK_US: u64 = 1_000_000;
+
 /// The transmit side as a pure machine.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -295,8 +298,10 @@ impl Pipeline {
             return;
         };
         if UtcTime::from_s(now.utc_us / 1_000_000) > known.sealed.not_after {
-            known.phase = Phase::Expired;
+            // Gate gives it up, not transmit: until then it may be the clock that is wrong.
+            known.suspend(now.mono.plus_us(EXPIRY_LOOK_US));
             self.drop_lanes(precedence, serial);
+            self.enqueue(serial);
             self.announce(serial);
             return;
         }
@@ -398,7 +403,7 @@ impl Pipeline {
             Phase::OnLink(_) => EntryState::OnLink,
             Phase::Done => EntryState::PassesDone,
             Phase::Waiting(_) if known.passes_done() > 0 => EntryState::OnLink,
-            Phase::Waiting(_) | Phase::Expired => EntryState::Queued,
+            Phase::Waiting(_) => EntryState::Queued,
         };
         let settling = if known.is_settled() {
             Settling::Settled

@@ -69,6 +69,8 @@ enum Sent {
 struct World {
     pipeline: Pipeline,
     now: Now,
+    /// How far the wall clock runs ahead.
+    ahead_us: u64,
     sent: Vec<(u64, Sent)>,
 }
 
@@ -77,6 +79,7 @@ impl World {
         Self {
             pipeline: Pipeline::new(settings, at(0)),
             now: at(0),
+            ahead_us: 0,
             sent: Vec::new(),
         }
     }
@@ -130,11 +133,22 @@ impl World {
             let next = self.pipeline.next_wakeup(self.now).0;
             assert!(next > self.now.mono.0, "a wake-up in the past would spin");
             if next > us {
-                self.now = at(us);
+                self.now = self.at(us);
                 return;
             }
-            self.now = at(next);
+            self.now = self.at(next);
         }
+    }
+
+    fn at(&self, us: u64) -> Now {
+        let utc_us = at(us).utc_us + self.ahead_us;
+        Now { utc_us, ..at(us) }
+    }
+
+    /// Sets the wall clock, so far ahead of the right time.
+    fn set_clock(&mut self, ahead_us: u64) {
+        self.ahead_us = ahead_us;
+        self.now = self.at(self.now.mono.0);
     }
 
     /// Time and symbol number of each symbol of a serial's pass.
@@ -553,6 +567,46 @@ fn an_expired_container_is_not_begun_and_its_passes_are_cut_short() {
     assert!(!world.symbols(3, 0).is_empty());
     let settled = world.beacons().last().unwrap().1.settled;
     assert_eq!(settled, 0, "gate gives them up, not transmit");
+}
+
+#[test]
+fn what_seemed_expired_is_sent_once_the_clock_is_right_again() {
+    let mut world = World::new(mbit(100));
+    let begun = sealed(1, Precedence::Routine, 5_000_000, 2);
+    world.add(begun);
+    world.run_until(100_000);
+    let before = world.symbols(1, 0).len();
+    assert!(before > 100, "{before}");
+    world.set_clock(400 * 86_400 * 1_000_000);
+    world.add(sealed(2, Precedence::Flash, 4_096, 1));
+    world.run_until(20_000_000);
+    // What of it was in the interleaver already may have left; the rest stays.
+    let meanwhile = world.symbols(1, 0).len();
+    let total: u64 = begun
+        .geometry
+        .blocks()
+        .map(|shape| {
+            let repair = settings(Rate::Unlimited).repair;
+            u64::from(plan::pass_symbols(&shape, repair, 0).count())
+        })
+        .sum();
+    assert!((meanwhile as u64) < total, "{meanwhile} of {total}");
+    assert!(world.symbols(2, 0).is_empty());
+    world.set_clock(0);
+    world.run_until(40_000_000);
+    assert!(!world.symbols(2, 0).is_empty());
+    assert_eq!(world.symbols(1, 0).len() as u64, total);
+    let mut numbers: Vec<String> = world
+        .sent
+        .iter()
+        .map(|(_, sent)| format!("{sent:?}"))
+        .collect();
+    numbers.retain(|sent| sent.starts_with("Symbol"));
+    let count = numbers.len();
+    numbers.sort();
+    numbers.dedup();
+    assert_eq!(numbers.len(), count, "no symbol leaves twice");
+    assert!(world.symbols(1, 1).len() > 1_000);
 }
 
 #[test]

@@ -17,8 +17,6 @@ pub enum Phase {
     OnLink(Pass),
     /// All passes have been sent.
     Done,
-    /// `not-after` came first. Gate will give it up.
-    Expired,
 }
 
 /// A pass on the link.
@@ -95,6 +93,14 @@ impl Transmission {
             open: BTreeMap::new(),
             resumed: lanes.into_iter(),
         });
+    }
+
+    /// Takes the pass off the link, to go on at that place not before this time.
+    pub fn suspend(&mut self, until: Mono) {
+        if let Phase::OnLink(_) = self.phase {
+            self.resume = Some(self.progress());
+        }
+        self.phase = Phase::Waiting(until);
     }
 
     /// Opens the next block of the pass; `None` when all are open or sent.
