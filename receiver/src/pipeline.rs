@@ -14,8 +14,10 @@ mod beacons;
 mod completed;
 
 pub use assembler::{Assembler, Assembling, Cause, Effect, Finished, SetCounters, Spilled};
+pub use beacons::{SignedBeacon, Writing};
 pub use completed::Completed;
 
+use valise_common::ids::BundleId;
 use valise_common::units::Mono;
 use valise_common::wire::{Counters, DatagramBytes, DropReason};
 
@@ -72,9 +74,10 @@ impl Pipeline {
     }
 
     /// Sets the link keys in force and the highest serial that has a slot.
-    pub fn handle_keys(&mut self, keys: Vec<HeldKey>, issued_last: u64) {
+    pub fn handle_keys(&mut self, now: Mono, keys: Vec<HeldKey>, issued_last: u64) {
+        let bundles: Vec<BundleId> = keys.iter().map(|key| key.bundle).collect();
         self.deframer.handle_keys(keys, issued_last);
-        self.assembler.handle_issued(issued_last);
+        self.assembler.handle_keys(now, &bundles, issued_last);
     }
 
     /// Takes a datagram, whatever it is, and opens it in place. It moves exactly one counter.
@@ -82,7 +85,7 @@ impl Pipeline {
         match self.try_datagram(now, datagram) {
             Ok(Frame::Cover) => self.tally.covers += 1,
             Ok(Frame::Symbol(_)) => self.tally.symbols += 1,
-            Ok(Frame::Beacon) => self.tally.beacons += 1,
+            Ok(Frame::Beacon(_)) => self.tally.beacons += 1,
             Err(reason) => self.tally.dropped.count(reason),
         }
     }
@@ -95,7 +98,10 @@ impl Pipeline {
                 self.assembler
                     .handle_symbol(now, symbol, payload(datagram))?;
             }
-            Frame::Beacon => self.assembler.handle_beacon(now, payload(datagram))?,
+            Frame::Beacon(bundle) => {
+                self.assembler
+                    .handle_beacon(now, *bundle, payload(datagram))?;
+            }
         }
         Ok(frame)
     }

@@ -1,6 +1,7 @@
 //! Contact with the world.
 
 pub mod assembly;
+pub mod beacon_file;
 pub mod completed;
 pub mod link_serial;
 pub mod link_udp;

@@ -14,9 +14,10 @@ use valise_common::units::UtcTime;
 
 use crate::release::event::{Event, Line, Recorded};
 use crate::release::serial_set::SerialSet;
+use crate::release::told::Told;
 
 /// The layout below; another one is thrown away and built anew from the log.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (applied_seq INTEGER NOT NULL);
@@ -29,7 +30,8 @@ CREATE TABLE seen (message_id TEXT PRIMARY KEY, serial INTEGER NOT NULL) WITHOUT
 CREATE TABLE bundles (
     bundle INTEGER PRIMARY KEY, first INTEGER NOT NULL, count INTEGER NOT NULL,
     link_key INTEGER NOT NULL, void INTEGER NOT NULL, retired INTEGER NOT NULL);
-CREATE TABLE ranges (kind TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE ranges (
+    kind TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, bundle INTEGER);
 CREATE TABLE trust (version INTEGER NOT NULL, sha256 TEXT NOT NULL);
 ";
 
@@ -149,6 +151,15 @@ pub enum RangeKind {
     Gap,
     /// The sender will not send them.
     NotSent,
+}
+
+/// What a row says of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    /// The key of this bundle told it.
+    Told(BundleId),
+    /// It is not believed any more.
+    Withdrawn,
 }
 
 impl RangeKind {
@@ -401,23 +412,32 @@ impl Register {
         rows.map(|row| Ok(BundleId(row?))).collect()
     }
 
-    /// The serials of one kind of range.
+    /// The serials of one kind of range, without those that were withdrawn.
     ///
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
-    pub fn ranges(&self, kind: RangeKind) -> Result<SerialSet, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached("SELECT first, last FROM ranges WHERE kind = ?1")?;
+    pub fn ranges(&self, kind: RangeKind) -> Result<Told, RegisterError> {
+        // Rows are only ever added, so that the last word on a serial is the last row.
+        let mut select = self.db.prepare_cached(
+            "SELECT first, last, bundle FROM ranges WHERE kind = ?1 ORDER BY rowid",
+        )?;
         let rows = select.query_map(params![kind.as_str()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, Option<u32>>(2)?,
+            ))
         })?;
-        let mut set = SerialSet::new();
+        let mut told = Told::default();
         for row in rows {
-            let (first, last) = row?;
-            set.insert_range(serial_of(first)?, serial_of(last)?);
+            let (first, last, bundle) = row?;
+            let (first, last) = (serial_of(first)?, serial_of(last)?);
+            match bundle {
+                Some(bundle) => told.insert_range(BundleId(bundle), first, last),
+                None => told.remove_range(first, last),
+            }
         }
-        Ok(set)
+        Ok(told)
     }
 
     /// Version and SHA-256 of the trust list that was imported last.
@@ -595,8 +615,27 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
                 params![bundle.0],
             )?;
         }
-        Event::Gap { first, last } => range(db, RangeKind::Gap, *first, *last)?,
-        Event::NotSent { first, last } => range(db, RangeKind::NotSent, *first, *last)?,
+        Event::Gap {
+            first,
+            last,
+            bundle,
+        } => range(db, RangeKind::Gap, (*first, *last), Saying::Told(*bundle))?,
+        Event::GapWithdrawn { first, last } => {
+            range(db, RangeKind::Gap, (*first, *last), Saying::Withdrawn)?;
+        }
+        Event::NotSent {
+            first,
+            last,
+            bundle,
+        } => range(
+            db,
+            RangeKind::NotSent,
+            (*first, *last),
+            Saying::Told(*bundle),
+        )?,
+        Event::NotSentWithdrawn { first, last } => {
+            range(db, RangeKind::NotSent, (*first, *last), Saying::Withdrawn)?;
+        }
         Event::TrustImported {
             version, sha256, ..
         } => {
@@ -619,11 +658,15 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
 fn range(
     db: &Connection,
     kind: RangeKind,
-    first: Serial,
-    last: Serial,
+    (first, last): (Serial, Serial),
+    saying: Saying,
 ) -> Result<(), RegisterError> {
-    db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3)")?
-        .execute(params![kind.as_str(), number(first), number(last)])?;
+    let bundle = match saying {
+        Saying::Told(bundle) => Some(bundle.0),
+        Saying::Withdrawn => None,
+    };
+    db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![kind.as_str(), number(first), number(last), bundle])?;
     Ok(())
 }
 
@@ -750,6 +793,39 @@ mod tests {
         );
         assert!(bundles[0].holds(serial(10)) && !bundles[0].holds(serial(11)));
         assert_eq!(register.retired().unwrap(), [BundleId(1)]);
+    }
+
+    #[test]
+    fn what_was_told_and_withdrawn_can_be_told_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut register = Register::open(&folder.path().join("register.db")).unwrap();
+        let gap = |first: u64, last: u64, bundle: u32| Event::Gap {
+            first: serial(first),
+            last: serial(last),
+            bundle: BundleId(bundle),
+        };
+        let withdrawn = Event::GapWithdrawn {
+            first: serial(3),
+            last: serial(9),
+        };
+        register
+            .apply(&[
+                line(0, gap(1, 9, 1)),
+                line(1, withdrawn),
+                line(2, gap(5, 5, 2)),
+            ])
+            .unwrap();
+        let gaps = register.ranges(RangeKind::Gap).unwrap();
+        assert_eq!(gaps.all().to_string(), "1-2,5");
+        let old = gaps.told_only_by(|bundle| bundle == BundleId(1));
+        assert_eq!(old.to_string(), "1-2");
+        assert!(
+            register
+                .ranges(RangeKind::NotSent)
+                .unwrap()
+                .all()
+                .is_empty()
+        );
     }
 
     #[test]

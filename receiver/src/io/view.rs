@@ -67,6 +67,8 @@ pub struct ReleaseView {
 /// The newest beacon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeaconView {
+    /// The bundle whose link key verified it.
+    pub bundle: BundleId,
     /// The highest serial issued.
     pub highest: u64,
     /// Every serial up to it has had its passes or was given up.

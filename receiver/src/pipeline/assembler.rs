@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use valise_common::fec::BlockBuffer;
-use valise_common::ids::{ContainerId, Serial};
+use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::units::Mono;
 use valise_common::wire::{DropReason, SetId};
 
-use super::beacons::Beacons;
+use super::beacons::{Beacons, SignedBeacon, Writing};
 use super::completed::Completed;
 use crate::stage::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
 use crate::stage::deframe::Symbol;
@@ -76,11 +76,8 @@ pub enum Effect {
         /// Why.
         cause: Cause,
     },
-    /// Write the beacon that `release` reads.
-    Beacon {
-        /// Its payload.
-        payload: Vec<u8>,
-    },
+    /// Write the beacon that `release` reads, or take it away.
+    Beacon(Writing),
 }
 
 /// Whether an incomplete block is on disk.
@@ -146,7 +143,6 @@ pub struct Assembler {
     beacons: Beacons,
     effects: VecDeque<Effect>,
     evicted: Vec<(BlockKey, BlockBuffer)>,
-    issued_last: u64,
     disk_bytes_max: u64,
     set_counters: SetCounters,
 }
@@ -162,7 +158,6 @@ impl Assembler {
             beacons: Beacons::default(),
             effects: VecDeque::new(),
             evicted: Vec::new(),
-            issued_last: 0,
             disk_bytes_max: u64::MAX,
             set_counters: SetCounters::default(),
         }
@@ -191,8 +186,8 @@ impl Assembler {
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
             self.spill(key, buffer);
         }
-        if let Some(payload) = self.beacons.poll(now) {
-            self.effects.push_back(Effect::Beacon { payload });
+        if let Some(writing) = self.beacons.poll(now) {
+            self.effects.push_back(Effect::Beacon(writing));
         }
     }
 
@@ -201,14 +196,17 @@ impl Assembler {
         while let Some((key, buffer)) = self.collector.poll_any() {
             self.spill(key, buffer);
         }
-        if let Some(payload) = self.beacons.take_pending() {
-            self.effects.push_back(Effect::Beacon { payload });
+        if let Some(writing) = self.beacons.take_pending() {
+            self.effects.push_back(Effect::Beacon(writing));
         }
     }
 
-    /// Sets the highest serial that has a slot.
-    pub fn handle_issued(&mut self, issued_last: u64) {
-        self.issued_last = issued_last;
+    /// Sets the bundles whose link keys are in force, and the highest serial that has a slot.
+    pub fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
+        self.beacons.handle_keys(now, in_force, issued_last);
+        if let Some(writing) = self.beacons.poll(now) {
+            self.effects.push_back(Effect::Beacon(writing));
+        }
     }
 
     /// Sets how many bytes the sets may have on disk.
@@ -227,8 +225,8 @@ impl Assembler {
     }
 
     /// Takes up the beacon that was written before the start.
-    pub fn restore_beacon(&mut self, now: Mono, payload: &[u8]) {
-        self.beacons.restore(now, payload);
+    pub fn restore_beacon(&mut self, now: Mono, written: &SignedBeacon) {
+        self.beacons.restore(now, written);
     }
 
     /// Takes up a set that was on disk before the start: blocks that are done, and incomplete ones with their symbols'
@@ -264,14 +262,19 @@ impl Assembler {
         Ok(())
     }
 
-    /// Takes an authentic beacon.
+    /// Takes an authentic beacon that the link key of `bundle` verified.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn handle_beacon(&mut self, now: Mono, payload: &[u8]) -> Result<(), DropReason> {
-        self.beacons.handle(now, payload, self.issued_last)?;
-        if let Some(payload) = self.beacons.poll(now) {
-            self.effects.push_back(Effect::Beacon { payload });
+    pub fn handle_beacon(
+        &mut self,
+        now: Mono,
+        bundle: BundleId,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        self.beacons.handle(now, bundle, payload)?;
+        if let Some(writing) = self.beacons.poll(now) {
+            self.effects.push_back(Effect::Beacon(writing));
         }
         Ok(())
     }

@@ -141,10 +141,12 @@ struct World {
     pipeline: Pipeline,
     now: Mono,
     session: SessionKey,
+    key_id: LinkKeyId,
     counter: u64,
     disk: BTreeMap<SetId, OnDisk>,
     inbox: BTreeMap<(Serial, ContainerId), Vec<u8>>,
-    beacons: Vec<Beacon>,
+    // What was written, in order; `None` for taking it away.
+    beacons: Vec<Option<Beacon>>,
     log: Vec<String>,
 }
 
@@ -153,10 +155,15 @@ fn link_key() -> Secret32 {
 }
 
 fn held() -> HeldKey {
+    held_of(1)
+}
+
+/// The link key of a bundle.
+fn held_of(bundle: u32) -> HeldKey {
     HeldKey {
-        bundle: BundleId(1),
-        key_id: LinkKeyId(9),
-        key: link_key(),
+        bundle: BundleId(bundle),
+        key_id: LinkKeyId(8 + bundle as u8),
+        key: Secret32::new([2 + bundle as u8; 32]),
     }
 }
 
@@ -167,11 +174,12 @@ impl World {
 
     fn with_memory(bytes: usize) -> Self {
         let mut pipeline = Pipeline::new(DatagramBytes::new(DATAGRAM).unwrap(), bytes);
-        pipeline.handle_keys(vec![held()], ISSUED);
+        pipeline.handle_keys(Mono(0), vec![held()], ISSUED);
         Self {
             pipeline,
             now: Mono(1_000_000),
             session: SessionKey::derive(&link_key(), SessionId::from_bytes([1; 8])),
+            key_id: LinkKeyId(9),
             counter: 0,
             disk: BTreeMap::new(),
             inbox: BTreeMap::new(),
@@ -215,12 +223,26 @@ impl World {
         self.counter = 0;
     }
 
+    /// From here on the sender, or a thief, seals with the link key of this bundle.
+    fn seal_with(&mut self, bundle: u32) {
+        let held = held_of(bundle);
+        self.session = SessionKey::derive(&held.key, SessionId::from_bytes([bundle as u8; 8]));
+        self.key_id = held.key_id;
+    }
+
+    /// The keys of these bundles are in force.
+    fn keys_in_force(&mut self, bundles: &[u32]) {
+        let keys = bundles.iter().map(|bundle| held_of(*bundle)).collect();
+        self.pipeline.handle_keys(self.now, keys, ISSUED);
+        self.perform();
+    }
+
     fn sealed(&mut self, inner: &InnerHeader, payload: &[u8]) -> Vec<u8> {
         let mut datagram = vec![0; DATAGRAM.into()];
         datagram[PAYLOAD_OFFSET..][..payload.len()].copy_from_slice(payload);
         let session = self.session.session();
         let clear = ClearHeader {
-            key_id: LinkKeyId(9),
+            key_id: self.key_id,
             counter: self.counter,
             session,
         };
@@ -323,7 +345,10 @@ impl World {
                 self.log.push(format!("forget {} {cause:?}", set.serial));
                 self.disk.remove(&set);
             }
-            Effect::Beacon { payload } => self.beacons.push(Beacon::decode(&payload).unwrap()),
+            Effect::Beacon(writing) => self.beacons.push(match writing {
+                Writing::Beacon(beacon) => Some(Beacon::decode(&beacon.payload).unwrap()),
+                Writing::Nothing => None,
+            }),
         }
     }
 
@@ -768,6 +793,76 @@ fn a_beacon_is_believed_only_if_it_is_newer_and_names_issued_serials() {
 }
 
 #[test]
+fn a_beacon_of_a_newer_link_key_outbids_the_thief_of_an_older_one() {
+    let mut world = World::new();
+    world.keys_in_force(&[1, 2]);
+    world.send_beacon(&beacon(5, 4, 1_000));
+    let stolen = beacon(ISSUED, ISSUED, u64::MAX);
+    world.send_beacon(&stolen);
+    world.advance(100_000);
+    assert_eq!(world.beacons.last(), Some(&Some(stolen.clone())));
+    world.send_beacon(&beacon(6, 5, 2_000));
+    assert_eq!(world.dropped(DropReason::BeaconStale), 1);
+    world.seal_with(2);
+    world.send_beacon(&beacon(6, 5, 2_000));
+    world.advance(100_000);
+    assert_eq!(world.beacons.last(), Some(&Some(beacon(6, 5, 2_000))));
+    world.seal_with(1);
+    world.send_beacon(&stolen);
+    assert_eq!(world.dropped(DropReason::BeaconStale), 2);
+    world.advance(2_000_000);
+    assert_eq!(world.beacons.last(), Some(&Some(beacon(6, 5, 2_000))));
+}
+
+#[test]
+fn a_link_key_that_ends_takes_its_beacon_with_it() {
+    let mut world = World::new();
+    world.keys_in_force(&[1, 2]);
+    world.send_beacon(&beacon(ISSUED, ISSUED, u64::MAX));
+    world.keys_in_force(&[1, 2]);
+    assert_eq!(world.beacons.len(), 1, "nothing has ended");
+    world.keys_in_force(&[2]);
+    assert_eq!(world.beacons.last(), Some(&None));
+    world.seal_with(2);
+    world.send_beacon(&beacon(6, 5, 2_000));
+    assert_eq!(world.beacons.last(), Some(&Some(beacon(6, 5, 2_000))));
+    // What the reader opened before the key ended, and handed over behind the word of its end.
+    let mut payload = [0; S as usize];
+    beacon(ISSUED, ISSUED, u64::MAX).encode(&mut payload);
+    let late = world
+        .pipeline
+        .assembler
+        .handle_beacon(world.now, BundleId(1), &payload);
+    assert_eq!(late, Err(DropReason::KeyUnknown));
+}
+
+#[test]
+fn after_a_restart_it_is_still_known_which_key_verified_the_beacon() {
+    let mut payload = [0; S as usize];
+    beacon(ISSUED, ISSUED, u64::MAX).encode(&mut payload);
+    let written = SignedBeacon {
+        bundle: BundleId(1),
+        payload: payload.to_vec(),
+    };
+    let restarted = |in_force: &[u32]| {
+        let mut world = World::new();
+        let size = DatagramBytes::new(DATAGRAM).unwrap();
+        world.pipeline = Pipeline::new(size, MEMORY);
+        world.pipeline.assembler.restore_beacon(world.now, &written);
+        world.keys_in_force(in_force);
+        world
+    };
+    let mut world = restarted(&[1, 2]);
+    world.send_beacon(&beacon(6, 5, 2_000));
+    assert_eq!(world.dropped(DropReason::BeaconStale), 1);
+    world.seal_with(2);
+    world.send_beacon(&beacon(6, 5, 2_000));
+    world.advance(1_000_000);
+    assert_eq!(world.beacons, [Some(beacon(6, 5, 2_000))]);
+    assert_eq!(restarted(&[2]).beacons, [None], "the key ended meanwhile");
+}
+
+#[test]
 fn a_beacon_is_written_soon_when_it_says_something_new_and_else_once_a_second() {
     let mut world = World::new();
     for n in 0..50 {
@@ -780,12 +875,12 @@ fn a_beacon_is_written_soon_when_it_says_something_new_and_else_once_a_second() 
     world.send_beacon(&beacon(7, 5, 2_001));
     assert_eq!(world.beacons.len(), 2, "the last one was just now");
     world.advance(100_000);
-    assert_eq!(world.beacons.last(), Some(&beacon(7, 5, 2_001)));
+    assert_eq!(world.beacons.last(), Some(&Some(beacon(7, 5, 2_001))));
     world.send_beacon(&beacon(7, 5, 2_002));
     world.advance(900_000);
     assert_eq!(world.beacons.len(), 3);
     world.advance(100_000);
-    assert_eq!(world.beacons.last(), Some(&beacon(7, 5, 2_002)));
+    assert_eq!(world.beacons.last(), Some(&Some(beacon(7, 5, 2_002))));
 }
 
 #[test]

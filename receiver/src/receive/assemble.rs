@@ -4,6 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use valise_common::ids::BundleId;
 use valise_common::os::clock::mono_now;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
@@ -33,8 +34,13 @@ pub enum Input {
     Recycle(Box<SourceBlock>),
     /// A set that was handed out has been judged.
     Finished(SetId, Finished),
-    /// The highest serial that has a slot.
-    Issued(u64),
+    /// Other link keys are in force.
+    Keys {
+        /// The bundles that brought them.
+        in_force: Vec<BundleId>,
+        /// The highest serial that has a slot.
+        issued_last: u64,
+    },
     /// Bytes that sets may have on disk.
     Room(u64),
     /// Put everything on disk and end.
@@ -109,8 +115,8 @@ impl Driver {
                             self.assembler.handle_symbol(now, &symbol, payload),
                             &mut tally.symbols,
                         ),
-                        Arrived::Beacon(payload) => (
-                            self.assembler.handle_beacon(now, payload),
+                        Arrived::Beacon(bundle, payload) => (
+                            self.assembler.handle_beacon(now, bundle, payload),
                             &mut tally.beacons,
                         ),
                     };
@@ -126,7 +132,10 @@ impl Driver {
             }
             Input::Recycle(block) => self.assembler.recycle(*block),
             Input::Finished(set, finished) => self.assembler.handle_finished(&set, finished),
-            Input::Issued(last) => self.assembler.handle_issued(last),
+            Input::Keys {
+                in_force,
+                issued_last,
+            } => self.assembler.handle_keys(now, &in_force, issued_last),
             Input::Room(bytes) => self.assembler.handle_room(bytes),
             Input::Stop => {}
         }
@@ -194,7 +203,7 @@ impl Driver {
                     shared.tell(Event::Poisoned(set));
                 }
             }
-            Effect::Beacon { payload } => hand_over(&self.publish, Delivery::Beacon(payload))?,
+            Effect::Beacon(writing) => hand_over(&self.publish, Delivery::Beacon(writing))?,
         }
         Ok(())
     }

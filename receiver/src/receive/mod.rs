@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use thiserror::Error;
 use valise_common::config::{LinkKind, ReceiverConfig};
-use valise_common::ids::Serial;
+use valise_common::ids::{BundleId, Serial};
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{Access, Sync, SyncBatch, free_bytes, replace};
@@ -159,6 +159,8 @@ struct Receive {
     events: Receiver<Event>,
     keys: LinkKeys,
     watch: DirWatch,
+    // Bundles whose keys are in force and the highest serial with a slot, while the assembler does not know it.
+    keys_untold: Option<(Vec<BundleId>, u64)>,
     audit: AuditLog,
     // Forged sets since the last tick: one line each would let a thief of the link key fill the disk.
     poisoned: BTreeMap<Serial, u64>,
@@ -257,6 +259,7 @@ impl Receive {
             events,
             keys,
             watch,
+            keys_untold: None,
             audit,
             poisoned: BTreeMap::new(),
             kernel_drops_told: 0,
@@ -315,6 +318,7 @@ impl Receive {
             if self.watch.drain()?.any() {
                 self.load_keys(utc_now())?;
             }
+            self.tell_keys();
             while let Ok(event) = self.events.try_recv() {
                 self.handle_event(event)?;
             }
@@ -432,9 +436,27 @@ impl Receive {
         if in_force.keys.is_empty() {
             tracing::debug!("there is no link key: run bundle create");
         }
+        let bundles = in_force.keys.iter().map(|key| key.bundle).collect();
+        self.keys_untold = Some((bundles, in_force.issued_last));
         self.shared.set_keys(in_force.keys, in_force.issued_last);
-        let _ = self.input.try_send(Input::Issued(in_force.issued_last));
+        self.tell_keys();
         Ok(())
+    }
+
+    /// Tells the assembler which keys are in force. If it is so busy that there is no room for a word, a tenth of a second
+    /// later will do; but it must be told, or a beacon would outlive its key.
+    fn tell_keys(&mut self) {
+        let Some((in_force, issued_last)) = self.keys_untold.take() else {
+            return;
+        };
+        let untold = Some((in_force.clone(), issued_last));
+        let keys = Input::Keys {
+            in_force,
+            issued_last,
+        };
+        if let Err(TrySendError::Full(_)) = self.input.try_send(keys) {
+            self.keys_untold = untold;
+        }
     }
 
     fn note(

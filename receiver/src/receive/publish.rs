@@ -16,8 +16,9 @@ use valise_common::wire::SetId;
 
 use super::assemble::{Input, is_full};
 use crate::io::assembly::data_path;
+use crate::io::beacon_file;
 use crate::io::completed::{CompletedLog, Record};
-use crate::pipeline::Finished;
+use crate::pipeline::{Finished, SignedBeacon, Writing};
 use crate::stage::fec::SourceBlock;
 use crate::stage::reassemble::{ContainerHasher, SETS_MAX, Verdict};
 
@@ -44,8 +45,8 @@ pub enum Delivery {
         /// Its hash.
         hash: ContainerHash,
     },
-    /// The beacon for `release`.
-    Beacon(Vec<u8>),
+    /// The beacon for `release`, or that there is none.
+    Beacon(Writing),
 }
 
 /// Where everything stands.
@@ -102,7 +103,7 @@ impl Publisher {
         let mut beacon = None;
         for delivery in batch {
             match delivery {
-                Delivery::Beacon(payload) => beacon = Some(payload),
+                Delivery::Beacon(writing) => beacon = Some(writing),
                 Delivery::File { set, hash } => {
                     let name = InboxName {
                         serial: set.serial,
@@ -134,7 +135,15 @@ impl Publisher {
                 }
             }
         }
-        let beacon = beacon.and_then(|payload| self.stage_beacon(&payload));
+        let beacon = match beacon {
+            Some(Writing::Beacon(beacon)) => self.stage_beacon(&beacon),
+            Some(Writing::Nothing) => {
+                remove_any(&self.folders.beacon)?;
+                self.sync.add_dir(&self.folders.inbox);
+                None
+            }
+            None => None,
+        };
         self.sync.commit()?;
         if !leaving.is_empty() {
             let records: Vec<Record> = leaving
@@ -202,11 +211,11 @@ impl Publisher {
     }
 
     /// Stages a beacon. One that finds no room is left out: the next will come.
-    fn stage_beacon(&mut self, payload: &[u8]) -> Option<io::Result<FinishedFile>> {
+    fn stage_beacon(&mut self, beacon: &SignedBeacon) -> Option<io::Result<FinishedFile>> {
         let mut write = || {
             let mut staged = StagedFile::create(&self.folders.tmp)?;
             staged.set_access(Access::Group)?;
-            staged.write_all(payload)?;
+            staged.write_all(&beacon_file::encode(beacon))?;
             staged.finish_in(&mut self.sync)
         };
         match write() {

@@ -109,7 +109,7 @@ impl Reader {
             );
             let mut tally = Tally::default();
             let authentic = open_all(&mut deframer, &mut slab, &trains, &mut tally);
-            if let Some(bundle) = deframer.poll_newly_verified() {
+            while let Some(bundle) = deframer.poll_newly_verified() {
                 shared.tell(Event::KeyVerified(bundle));
             }
             if !hand_over {

@@ -4,6 +4,7 @@
 //! copied once: from here to its place in the block.
 
 use valise_common::fec::BlockShape;
+use valise_common::ids::BundleId;
 use valise_common::wire::{PAYLOAD_OFFSET, SetId};
 
 use crate::io::link_udp::BUFFER_BYTES;
@@ -35,7 +36,7 @@ enum Content {
         block: BlockShape,
         index: u16,
     },
-    Beacon,
+    Beacon(BundleId),
 }
 
 /// An authentic datagram of a slab.
@@ -43,8 +44,8 @@ enum Content {
 pub enum Arrived<'s> {
     /// A symbol and its payload.
     Symbol(Symbol, &'s [u8]),
-    /// A beacon's payload.
-    Beacon(&'s [u8]),
+    /// A beacon's payload, and the bundle whose link key verified it.
+    Beacon(BundleId, &'s [u8]),
 }
 
 impl Slab {
@@ -61,7 +62,7 @@ impl Slab {
     pub fn push(&mut self, datagram: usize, frame: &Frame) {
         let content = match frame {
             Frame::Cover => return,
-            Frame::Beacon => Content::Beacon,
+            Frame::Beacon(bundle) => Content::Beacon(*bundle),
             Frame::Symbol(symbol) => {
                 if self.sets.last() != Some(&symbol.set) {
                     self.sets.push(symbol.set);
@@ -93,7 +94,7 @@ impl Slab {
             let start = entry.datagram + PAYLOAD_OFFSET;
             let payload = self.bytes.get(start..start + symbol_bytes)?;
             Some(match entry.content {
-                Content::Beacon => Arrived::Beacon(payload),
+                Content::Beacon(bundle) => Arrived::Beacon(bundle, payload),
                 Content::Symbol { set, block, index } => Arrived::Symbol(
                     Symbol {
                         set: *self.sets.get(set)?,

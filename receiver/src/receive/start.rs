@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 
 use valise_common::ids::ContainerHash;
-use valise_common::limits::DATAGRAM_BYTES_MAX;
-use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, read_bounded, remove_any};
+use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, remove_any};
 use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
 use super::publish::Folders;
 use crate::io::assembly::{AssemblyStore, DataFile};
+use crate::io::beacon_file;
 use crate::io::completed::{CompletedLog, Record};
 use crate::pipeline::Assembler;
 
@@ -45,8 +45,9 @@ pub fn recover(
     list_inbox(folders, log, sync, assembler)?;
     sync.commit()?;
     clear_tmp(&folders.tmp, |_| false)?;
-    if let Ok(payload) = read_bounded(&folders.beacon, usize::from(DATAGRAM_BYTES_MAX)) {
-        assembler.restore_beacon(now, &payload);
+    // One that cannot be read is nothing lost: the next one comes in a second.
+    if let Ok(Some(written)) = beacon_file::read(&folders.beacon) {
+        assembler.restore_beacon(now, &written);
     }
     for set in store.scan()? {
         let is_completed = assembler.is_completed(set.set.serial, &set.set.container);

@@ -18,7 +18,6 @@ use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::os::{clock, service};
 use valise_common::units::{Mono, UtcTime};
-use valise_common::wire::Beacon;
 
 use crate::io::bundle_store::BundleStoreError;
 use crate::io::host::{Host, HostError};
@@ -31,7 +30,7 @@ use crate::release::alarms::Alarms;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::event::Event;
 use crate::release::ledger::{Ledger, LedgerError, now_of};
-use crate::release::observe::Suspects;
+use crate::release::observe::{Believed, Suspects};
 use crate::release::serial_set::SerialSet;
 use crate::release::worker::{Busy, Done, Worker};
 
@@ -106,7 +105,7 @@ pub struct Release {
     pub(super) in_work: Option<Serial>,
     /// Message-ids that are verified and not yet committed.
     pub(super) reserved: BTreeMap<MessageId, Serial>,
-    pub(super) beacon: Option<Beacon>,
+    pub(super) beacon: Option<Believed>,
     pub(super) suspects: Suspects,
     pub(super) alarms: Alarms,
     pub(super) counters: Counters,

@@ -148,9 +148,28 @@ pub enum Event {
         first: Serial,
         /// Last missing serial.
         last: Serial,
+        /// The bundle whose link key verified the beacon that told it.
+        bundle: BundleId,
+    },
+    /// These serials are not missing after all: only beacons of an older link key said so, and the newer key's do not.
+    GapWithdrawn {
+        /// First serial.
+        first: Serial,
+        /// Last serial.
+        last: Serial,
     },
     /// The sender says that these serials will not be sent.
     NotSent {
+        /// First serial.
+        first: Serial,
+        /// Last serial.
+        last: Serial,
+        /// The bundle whose link key verified the beacon that told it.
+        bundle: BundleId,
+    },
+    /// These serials may be sent after all: only beacons of an older link key said otherwise, and they are not believed
+    /// any more.
+    NotSentWithdrawn {
         /// First serial.
         first: Serial,
         /// Last serial.
@@ -193,7 +212,9 @@ impl Event {
             Event::Unopened { .. } => "unopened",
             Event::SecondContainer { .. } => "second-container",
             Event::Gap { .. } => "gap",
+            Event::GapWithdrawn { .. } => "gap-withdrawn",
             Event::NotSent { .. } => "not-sent",
+            Event::NotSentWithdrawn { .. } => "not-sent-withdrawn",
             Event::RequestRefused { .. } => "request-refused",
             Event::Alarm { .. } => "alarm",
         }
@@ -328,7 +349,21 @@ impl Event {
             Event::SecondContainer { serial, container } => {
                 vec![("serial", json!(serial)), ("container", json!(container))]
             }
-            Event::Gap { first, last } | Event::NotSent { first, last } => {
+            Event::Gap {
+                first,
+                last,
+                bundle,
+            }
+            | Event::NotSent {
+                first,
+                last,
+                bundle,
+            } => vec![
+                ("first", json!(first)),
+                ("last", json!(last)),
+                ("bundle", json!(bundle)),
+            ],
+            Event::GapWithdrawn { first, last } | Event::NotSentWithdrawn { first, last } => {
                 vec![("first", json!(first)), ("last", json!(last))]
             }
             Event::RequestRefused {
@@ -467,8 +502,18 @@ mod tests {
             Event::Gap {
                 first: serial,
                 last: serial,
+                bundle: BundleId(1),
+            },
+            Event::GapWithdrawn {
+                first: serial,
+                last: serial,
             },
             Event::NotSent {
+                first: serial,
+                last: serial,
+                bundle: BundleId(1),
+            },
+            Event::NotSentWithdrawn {
                 first: serial,
                 last: serial,
             },

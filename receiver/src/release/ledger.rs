@@ -10,6 +10,7 @@ use crate::io::register::{BundleRow, BundleState, RangeKind, Register, RegisterE
 use crate::release::event::{Event, Line, Recorded};
 use crate::release::serial_set::SerialSet;
 use crate::release::states::void_serials;
+use crate::release::told::Told;
 
 /// Lines that are rolled forward in one transaction.
 const ROLL_LINES: usize = 1_000;
@@ -31,9 +32,10 @@ pub struct Ledger {
     register: Register,
     pending: Vec<Line>,
     claimed: SerialSet,
-    gaps: SerialSet,
-    not_sent: SerialSet,
+    gaps: Told,
+    not_sent: Told,
     bundles: Vec<BundleRow>,
+    retired: Vec<BundleId>,
 }
 
 impl Ledger {
@@ -65,6 +67,7 @@ impl Ledger {
             gaps: register.ranges(RangeKind::Gap)?,
             not_sent: register.ranges(RangeKind::NotSent)?,
             bundles: register.bundles()?,
+            retired: register.retired()?,
             log,
             register,
             pending: Vec::new(),
@@ -79,8 +82,18 @@ impl Ledger {
             Event::Publishing { serial, .. } | Event::Quarantined { serial, .. } => {
                 self.claimed.insert(*serial);
             }
-            Event::Gap { first, last } => self.gaps.insert_range(*first, *last),
-            Event::NotSent { first, last } => self.not_sent.insert_range(*first, *last),
+            Event::Gap {
+                first,
+                last,
+                bundle,
+            } => self.gaps.insert_range(*bundle, *first, *last),
+            Event::GapWithdrawn { first, last } => self.gaps.remove_range(*first, *last),
+            Event::NotSent {
+                first,
+                last,
+                bundle,
+            } => self.not_sent.insert_range(*bundle, *first, *last),
+            Event::NotSentWithdrawn { first, last } => self.not_sent.remove_range(*first, *last),
             _ => {}
         }
         self.pending.push(Line::Known(Recorded {
@@ -103,7 +116,9 @@ impl Ledger {
             matches!(
                 line,
                 Line::Known(Recorded {
-                    event: Event::BundleCreated { .. } | Event::BundleVoided { .. },
+                    event: Event::BundleCreated { .. }
+                        | Event::BundleVoided { .. }
+                        | Event::LinkKeyRetired { .. },
                     ..
                 })
             )
@@ -113,6 +128,7 @@ impl Ledger {
         self.pending.clear();
         if bundles_changed {
             self.bundles = self.register.bundles()?;
+            self.retired = self.register.retired()?;
         }
         Ok(())
     }
@@ -146,14 +162,19 @@ impl Ledger {
         &self.claimed
     }
 
-    /// Every serial that was once found missing.
-    pub fn gaps(&self) -> &SerialSet {
+    /// Every serial that was once found missing, and that no newer link key took back.
+    pub fn gaps(&self) -> &Told {
         &self.gaps
     }
 
-    /// Every serial that the sender once gave up.
-    pub fn not_sent(&self) -> &SerialSet {
+    /// Every serial that the sender once gave up, as far as it is believed.
+    pub fn not_sent(&self) -> &Told {
         &self.not_sent
+    }
+
+    /// Whether an operator ended the link key of a bundle, or destroyed the bundle before its time.
+    pub fn is_retired(&self, bundle: BundleId) -> bool {
+        self.retired.contains(&bundle)
     }
 
     /// Every bundle, the oldest first.

@@ -10,6 +10,7 @@ pub mod requests;
 pub mod serial_set;
 mod startup;
 pub mod states;
+pub mod told;
 mod worker;
 
 pub use daemon::{Release, ReleaseError, run};

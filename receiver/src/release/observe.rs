@@ -4,21 +4,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use valise_common::ids::Serial;
+use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::{clock, durable, service};
 use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::Beacon;
 
+use crate::io::beacon_file;
 use crate::io::register::{BundleState, Claim};
 use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
+use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Release, ReleaseError, Waiting};
 use crate::release::event::Event;
 use crate::release::serial_set::SerialSet;
 use crate::release::states::{Announced, Knowledge};
-
-/// Bytes of the largest beacon payload.
-const BEACON_BYTES_MAX: usize = 1 << 14;
 
 /// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
 /// `receive`, which rebuilds and syncs a large container long after they came.
@@ -39,11 +38,21 @@ const FOLDERS_MAX: usize = 100_000;
 /// How often mailboxes are looked at.
 const PICKUP_EVERY_US: u64 = 60_000_000;
 
+/// The newest beacon that `receive` believes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Believed {
+    /// The bundle whose link key verified it.
+    pub bundle: BundleId,
+    /// What it says.
+    pub beacon: Beacon,
+}
+
 /// Serials that are missing and not yet known as gaps.
 #[derive(Debug, Default)]
 pub struct Suspects {
     serials: SerialSet,
-    since: Option<Mono>,
+    /// When the grace of those began.
+    pub(super) since: Option<Mono>,
     mailboxes_seen: Option<Mono>,
 }
 
@@ -102,32 +111,40 @@ impl Release {
         Ok(())
     }
 
-    /// Reads the newest beacon that `receive` verified.
+    /// Reads the newest beacon that `receive` believes; there is none when the link key that verified it has ended.
     pub(super) fn read_beacon(&mut self) -> Result<(), ReleaseError> {
-        let bytes = match durable::read_bounded(&self.state.inbox_beacon(), BEACON_BYTES_MAX) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
         let last = self
             .ledger
             .bundles()
             .iter()
             .map(|bundle| bundle.last.get())
             .max();
-        match Beacon::decode(&bytes) {
-            Ok(beacon) if Some(beacon.highest) <= last || beacon.highest == 0 => {
-                if self.beacon.as_ref() != Some(&beacon) {
-                    self.beacon = Some(beacon);
-                    self.dirty = true;
-                }
-            }
-            _ => {
-                let now = self.now();
-                self.alarms.set("beacon", now, 1, || {
-                    "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
-                     it is ignored"
-                        .to_owned()
-                });
+        let sound = |written: SignedBeacon| {
+            let beacon = Beacon::decode(&written.payload).ok()?;
+            let bundle = written.bundle;
+            (Some(beacon.highest) <= last || beacon.highest == 0)
+                .then_some(Believed { bundle, beacon })
+        };
+        let believed = match beacon_file::read(&self.state.inbox_beacon()) {
+            Ok(None) => Ok(None),
+            Ok(Some(written)) => sound(written).map(Some).ok_or(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(()),
+            Err(error) => return Err(error.into()),
+        };
+        let now = self.now();
+        self.alarms
+            .set("beacon", now, u64::from(believed.is_err()), || {
+                "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
+                 it is ignored"
+                    .to_owned()
+            });
+        if let Ok(believed) = believed {
+            // `receive` drops it soon; until then an ended key must not be heard either.
+            let ended = |believed: &Believed| self.ledger.is_retired(believed.bundle);
+            let believed = believed.filter(|believed| !ended(believed));
+            if self.beacon != believed {
+                self.beacon = believed;
+                self.dirty = true;
             }
         }
         Ok(())
@@ -155,12 +172,12 @@ impl Release {
             complete,
             opened,
             assembling: SerialSet::new(),
-            gaps: self.ledger.gaps().clone(),
-            not_sent: self.ledger.not_sent().clone(),
+            gaps: self.ledger.gaps().all().clone(),
+            not_sent: self.ledger.not_sent().all().clone(),
             announced: self
                 .beacon
                 .as_ref()
-                .map(Announced::from)
+                .map(|believed| Announced::from(&believed.beacon))
                 .unwrap_or_default(),
         }
     }
@@ -169,9 +186,12 @@ impl Release {
     pub(super) fn observe(&mut self) -> Result<(), ReleaseError> {
         let (now, mono) = (self.now(), self.mono());
         self.alarms.handle_time(mono);
+        self.read_beacon()?;
         let knowledge = self.knowledge();
         let missing = knowledge.missing();
-        self.note_ranges(now, mono, &knowledge, &missing)?;
+        self.note_ranges(now, mono, &knowledge, &missing);
+        self.withdraw_ranges(now, &knowledge);
+        self.ledger.commit()?;
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
@@ -188,16 +208,71 @@ impl Release {
         mono: Mono,
         knowledge: &Knowledge,
         missing: &SerialSet,
-    ) -> Result<(), ReleaseError> {
-        let unknown = missing.without(self.ledger.gaps());
-        for (first, last) in self.suspects.handle_missing(mono, unknown).ranges() {
-            self.ledger.append(now, Event::Gap { first, last });
+    ) {
+        let unknown = missing.without(self.ledger.gaps().all());
+        let confirmed = self.suspects.handle_missing(mono, unknown);
+        // Without a beacon nothing is missing that was not before.
+        let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
+            return;
+        };
+        for (first, last) in confirmed.ranges() {
+            let gap = Event::Gap {
+                first,
+                last,
+                bundle,
+            };
+            self.ledger.append(now, gap);
         }
-        let not_sent = knowledge.announced.not_sent.without(self.ledger.not_sent());
-        for (first, last) in not_sent.without(self.ledger.claimed()).ranges() {
-            self.ledger.append(now, Event::NotSent { first, last });
+        let announced = &knowledge.announced;
+        let not_sent = announced
+            .not_sent
+            .without(&self.ledger.not_sent().told_by(bundle));
+        let here = [&knowledge.claimed, &knowledge.complete, &knowledge.opened];
+        let not_sent = here
+            .into_iter()
+            .fold(not_sent, |rest, set| rest.without(set));
+        for (first, last) in not_sent.ranges() {
+            let not_sent = Event::NotSent {
+                first,
+                last,
+                bundle,
+            };
+            self.ledger.append(now, not_sent);
         }
-        Ok(self.ledger.commit()?)
+    }
+
+    /// Takes back what only older link keys told and the believed beacon's key contradicts: a thief's word must not
+    /// outlive the key. Within one key nothing is withdrawn, so that no beacons can fill the log.
+    fn withdraw_ranges(&mut self, now: UtcTime, knowledge: &Knowledge) {
+        let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
+            return;
+        };
+        let announced = &knowledge.announced;
+        let (gaps, not_sent) = (self.ledger.gaps(), self.ledger.not_sent());
+        let mut refuted = gaps
+            .told_only_by(|by| by != bundle)
+            .without(&announced.passes_done)
+            .without(self.ledger.claimed());
+        if let Some(settled) = Serial::new(announced.settled) {
+            refuted.remove_range(Serial::FIRST, settled);
+        }
+        let older = not_sent.told_only_by(|by| by != bundle);
+        let silent = older
+            .without(&announced.under_way)
+            .without(&announced.passes_done);
+        let contradicted = older.without(&silent);
+        let of_ended = not_sent.told_only_by(|by| self.ledger.is_retired(by));
+        let mut resurrected = of_ended.without(&announced.not_sent);
+        for (first, last) in contradicted.ranges() {
+            resurrected.insert_range(first, last);
+        }
+        for (first, last) in refuted.ranges() {
+            self.ledger.append(now, Event::GapWithdrawn { first, last });
+        }
+        for (first, last) in resurrected.ranges() {
+            self.ledger
+                .append(now, Event::NotSentWithdrawn { first, last });
+        }
     }
 
     fn watch_host(&mut self, now: UtcTime) -> Result<(), ReleaseError> {
@@ -247,7 +322,7 @@ impl Release {
         knowledge: &Knowledge,
         missing: &SerialSet,
     ) -> Result<(), ReleaseError> {
-        let gaps = missing.without(&missing.without(self.ledger.gaps()));
+        let gaps = missing.without(&missing.without(self.ledger.gaps().all()));
         self.alarms.set("missing", now, gaps.serial_count(), || {
             format!(
                 "missing: {}; have the sender run valise-sender resend {}",
@@ -383,9 +458,10 @@ impl Release {
     }
 }
 
-fn beacon_view(beacon: &Beacon) -> BeaconView {
+fn beacon_view(Believed { bundle, beacon }: &Believed) -> BeaconView {
     let announced = Announced::from(beacon);
     BeaconView {
+        bundle: *bundle,
         highest: beacon.highest,
         settled: beacon.settled,
         lowest_retained: beacon.lowest_retained,

@@ -547,6 +547,7 @@ impl Release {
         self.ledger.commit()?;
         self.erase_unused(bundle)?;
         bundle_store::remove_link_key(&self.state, bundle)?;
+        self.read_beacon()?;
         self.dirty = true;
         Ok(Verdict::Accepted(format!(
             "bundle {bundle} is void: its unused slots and its link key are destroyed"
@@ -582,6 +583,7 @@ impl Release {
         );
         self.ledger.commit()?;
         bundle_store::remove_link_key(&self.state, bundle)?;
+        self.read_beacon()?;
         Ok(Verdict::Accepted(format!(
             "link key {link_key} of bundle {bundle} is retired"
         )))

@@ -82,6 +82,13 @@ impl SerialSet {
         }
     }
 
+    /// Takes `first..=last` out.
+    pub fn remove_range(&mut self, first: Serial, last: Serial) {
+        let mut gone = SerialSet::new();
+        gone.insert_range(first, last);
+        *self = self.without(&gone);
+    }
+
     /// The runs in ascending order, as first and last serial.
     pub fn ranges(&self) -> impl Iterator<Item = (Serial, Serial)> + '_ {
         self.runs

@@ -180,6 +180,11 @@ impl Knowledge {
     /// The serials that are missing: not complete, and every pass was sent.
     pub fn missing(&self) -> SerialSet {
         let mut missing = self.gaps.without(&self.announced.under_way);
+        // A gap behind the highest serial is one that a beacon told of which is not believed any more.
+        let beyond = self.highest().map_or(Some(Serial::FIRST), Serial::next);
+        if let (Some(beyond), Some(last)) = (beyond, missing.last()) {
+            missing.remove_range(beyond, last);
+        }
         if let (Some(first), Some(settled)) = (self.first, Serial::new(self.announced.settled)) {
             missing.insert_range(first, settled);
         }
@@ -187,21 +192,33 @@ impl Knowledge {
             missing.insert_range(first, last);
         }
         let here = [&self.claimed, &self.complete, &self.opened];
-        let never = [&self.void, &self.not_sent, &self.announced.not_sent];
+        let given_up = self.given_up();
+        let never = [&self.void, &given_up];
         here.into_iter()
             .chain(never)
             .fold(missing, |rest, gone| rest.without(gone))
     }
 
+    /// What the sender will not send. The newest beacon's own word on a serial counts more than what was once told.
+    fn given_up(&self) -> SerialSet {
+        let announced = &self.announced;
+        let told = self.not_sent.without(&announced.under_way);
+        let mut given_up = told.without(&announced.passes_done);
+        for (first, last) in announced.not_sent.ranges() {
+            given_up.insert_range(first, last);
+        }
+        given_up
+    }
+
     /// The state of a serial that no container has claimed.
-    fn unclaimed(&self, serial: Serial, missing: &SerialSet) -> State {
+    fn unclaimed(&self, serial: Serial, missing: &SerialSet, given_up: &SerialSet) -> State {
         if self.opened.contains(serial) {
             State::Opened
         } else if self.complete.contains(serial) {
             State::Complete
         } else if self.void.contains(serial) {
             State::Void
-        } else if self.not_sent.contains(serial) || self.announced.not_sent.contains(serial) {
+        } else if given_up.contains(serial) {
             State::NotSent
         } else if missing.contains(serial) {
             State::Missing
@@ -215,7 +232,7 @@ impl Knowledge {
     /// Every serial from the channel's first to the highest announced, with what the register holds of it. `cables`
     /// are the register's, in the order of their serials.
     pub fn rows<'a>(&'a self, cables: &'a [CableRow]) -> impl Iterator<Item = StateRow<'a>> + 'a {
-        let missing = self.missing();
+        let (missing, given_up) = (self.missing(), self.given_up());
         let range = match (self.first, self.highest()) {
             (Some(first), Some(last)) => first.get()..=last.get(),
             // An upside-down range: there is no serial.
@@ -232,7 +249,7 @@ impl Knowledge {
                 },
                 None => StateRow {
                     serial,
-                    state: self.unclaimed(serial, &missing),
+                    state: self.unclaimed(serial, &missing, &given_up),
                     cable: None,
                 },
             }
@@ -361,6 +378,51 @@ mod tests {
             ]
         );
         assert_eq!(knowledge.missing().to_string(), "3,10");
+    }
+
+    #[test]
+    fn not_sent_hides_neither_what_arrived_nor_what_the_newest_beacon_says() {
+        let knowledge = Knowledge {
+            first: Some(serial(1)),
+            claimed: set(&[1]),
+            complete: set(&[2]),
+            not_sent: set(&[1, 2, 3, 4, 5]),
+            announced: Announced {
+                highest: 5,
+                settled: 5,
+                under_way: set(&[3]),
+                passes_done: set(&[4]),
+                ..Announced::default()
+            },
+            ..Knowledge::default()
+        };
+        let cables = [row(1, Claim::Released)];
+        let words: Vec<&str> = knowledge
+            .rows(&cables)
+            .map(|row| row.state.as_str())
+            .collect();
+        assert_eq!(
+            words,
+            ["released", "complete", "missing", "missing", "not-sent"]
+        );
+    }
+
+    #[test]
+    fn a_gap_behind_the_highest_serial_is_none() {
+        let mut knowledge = Knowledge {
+            first: Some(serial(1)),
+            claimed: set(&[1, 3]),
+            gaps: set(&[2, 3, 4, 5, 90]),
+            ..Knowledge::default()
+        };
+        assert_eq!(knowledge.missing().to_string(), "2");
+        knowledge.announced.highest = 4;
+        assert_eq!(knowledge.missing().to_string(), "2,4");
+        knowledge = Knowledge {
+            gaps: set(&[2]),
+            ..Knowledge::default()
+        };
+        assert!(knowledge.missing().is_empty());
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use valise_common::ids::{BundleId, Serial};
+use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::manifest::Manifest;
 use valise_common::os::layout::InboxName;
 use valise_common::units::UtcTime;
+use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::Release;
 use super::testing::{Keys, World, make_bundle, name_of, trust_text};
@@ -43,6 +44,15 @@ fn row(release: &Release, serial: u64) -> Option<CableRow> {
         .register()
         .cable(Serial::new(serial).unwrap())
         .unwrap()
+}
+
+/// Places a request as another program would.
+fn place(world: &World, name: &str, text: &str) {
+    let requests = world.state.requests();
+    let hidden = requests.join(format!(".{name}"));
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("request.toml"), text).unwrap();
+    fs::rename(&hidden, requests.join(name)).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -790,6 +800,136 @@ fn an_old_link_key_is_retired_and_the_newest_is_not() {
     }
     assert!(!world.state.link_key(BundleId(1)).exists());
     assert!(world.state.link_key(BundleId(2)).exists());
+}
+
+/// Puts a beacon where `receive` would, as if the link key of `bundle` had verified it.
+fn announce(world: &World, bundle: u32, beacon: &Beacon) {
+    let mut payload = vec![0; 512];
+    beacon.encode(&mut payload);
+    let bundle = BundleId(bundle);
+    let written = crate::pipeline::SignedBeacon { bundle, payload };
+    let bytes = crate::io::beacon_file::encode(&written);
+    fs::write(world.state.inbox_beacon(), bytes).unwrap();
+}
+
+fn beacon(highest: u64, settled: u64, entries: &[(u64, EntryState)]) -> Beacon {
+    let entry = |(serial, state): &(u64, EntryState)| BeaconEntry {
+        serial: Serial::new(*serial).unwrap(),
+        container: ContainerId::from_bytes([1; 12]),
+        container_bytes: 2_304,
+        state: *state,
+    };
+    Beacon {
+        highest,
+        settled,
+        lowest_retained: 1,
+        sender_time_us: 1,
+        trust_version: 1,
+        entries: entries.iter().map(entry).collect(),
+    }
+}
+
+/// Observes until what is missing has been missing for the grace.
+fn observe_gaps(release: &mut Release) {
+    release.suspects = super::observe::Suspects::default();
+    release.observe().unwrap();
+    // As if the grace were over.
+    release.suspects.since = None;
+    release.observe().unwrap();
+}
+
+/// `SERIAL state` of every serial.
+fn states(release: &Release) -> Vec<String> {
+    let cables = release.ledger.register().cables(None).unwrap();
+    let knowledge = release.knowledge();
+    let rows = knowledge.rows(&cables);
+    rows.map(|row| format!("{} {}", row.serial, row.state))
+        .collect()
+}
+
+#[test]
+fn what_a_stolen_link_key_announced_is_taken_back_by_a_newer_key() {
+    let world = World::new();
+    world.deliver(1, &world.honest(1, &[b"x"]));
+    let mut release = world.release();
+    settle(&mut release);
+    // The thief hides serial 2, and calls everything else lost.
+    announce(&world, 1, &beacon(12, 12, &[(2, EntryState::NotSent)]));
+    observe_gaps(&mut release);
+    assert_eq!(release.ledger.gaps().all().to_string(), "3-12");
+    assert_eq!(
+        states(&release)[..3],
+        ["1 released", "2 not-sent", "3 missing"]
+    );
+    make_bundle(&mut release, world.folder.path(), 5);
+    let truth = beacon(
+        4,
+        1,
+        &[(2, EntryState::PassesDone), (3, EntryState::OnLink)],
+    );
+    announce(&world, 2, &truth);
+    observe_gaps(&mut release);
+    let expected = ["1 released", "2 missing", "3 announced", "4 announced"];
+    assert_eq!(states(&release), expected);
+    assert_eq!(release.knowledge().missing().to_string(), "2");
+    // The log keeps both what was told and that it was taken back, and a restart knows the end of it.
+    assert_eq!(world.log_count("gap-withdrawn"), 1);
+    assert_eq!(world.log_count("not-sent-withdrawn"), 1);
+    drop(release);
+    let mut release = world.release();
+    release.read_beacon().unwrap();
+    assert_eq!(states(&release), expected);
+    assert_eq!(release.ledger.gaps().all().to_string(), "2");
+    // Once more: nothing is withdrawn twice.
+    observe_gaps(&mut release);
+    assert_eq!(world.log_count("gap-withdrawn"), 1);
+    // What was called not sent arrives all the same.
+    world.deliver(2, &world.honest(2, &[b"y"]));
+    settle(&mut release);
+    assert_eq!(states(&release)[1], "2 released");
+}
+
+#[test]
+fn a_retired_link_key_is_not_heard_and_what_it_alone_gave_up_counts_again() {
+    let world = World::new();
+    let mut release = world.release();
+    announce(&world, 1, &beacon(9, 1, &[(1, EntryState::NotSent)]));
+    observe_gaps(&mut release);
+    assert_eq!(states(&release).len(), 9);
+    make_bundle(&mut release, world.folder.path(), 5);
+    place(
+        &world,
+        "retire",
+        "request = \"link-key-retire\"\nlink_key = 1\n",
+    );
+    settle(&mut release);
+    // The file is still there: `receive` may be away.
+    assert_eq!(release.beacon, None);
+    assert_eq!(states(&release), Vec::<String>::new());
+    announce(&world, 2, &beacon(2, 1, &[]));
+    observe_gaps(&mut release);
+    assert_eq!(states(&release), ["1 missing", "2 announced"]);
+    fs::remove_file(world.state.inbox_beacon()).unwrap();
+    release.observe().unwrap();
+    assert_eq!(release.beacon, None);
+}
+
+#[test]
+fn contradictions_of_one_link_key_do_not_fill_the_log() {
+    let world = World::new();
+    let mut release = world.release();
+    let says = |state| beacon(3, 0, &[(2, state)]);
+    for _ in 0..4 {
+        announce(&world, 1, &says(EntryState::NotSent));
+        observe_gaps(&mut release);
+        announce(&world, 1, &says(EntryState::PassesDone));
+        observe_gaps(&mut release);
+        assert_eq!(states(&release)[1], "2 missing");
+    }
+    assert_eq!(
+        (world.log_count("not-sent"), world.log_count("gap")),
+        (1, 1)
+    );
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub enum Frame {
     Cover,
     /// One symbol.
     Symbol(Symbol),
-    /// The sender's knowledge of its serials.
-    Beacon,
+    /// The sender's knowledge of its serials, as far as the link key of this bundle is to be believed.
+    Beacon(BundleId),
 }
 
 /// Where a symbol belongs. Every number in it has been checked against the format.
@@ -51,7 +51,7 @@ pub struct Symbol {
 /// Turns datagrams into symbols and beacons.
 ///
 /// # Bounds
-/// [`LINK_KEYS_MAX`] keys and eight sessions each; nothing is allocated for a datagram.
+/// [`LINK_KEYS_MAX`] keys and eight sessions each; nothing is allocated for a datagram of a session that is known.
 pub struct Deframer {
     size: DatagramBytes,
     issued_last: u64,
@@ -59,7 +59,7 @@ pub struct Deframer {
     keys: Vec<KeyState>,
     // Symbols of one set come in runs: the set that was checked last is not checked again.
     last: Option<(SymbolHeader, SetId)>,
-    newly_verified: Option<BundleId>,
+    newly_verified: Vec<BundleId>,
     // Counts verified datagrams, to tell which session was quiet the longest.
     tick: u64,
 }
@@ -78,7 +78,7 @@ impl Deframer {
             issued_last: 0,
             keys: Vec::new(),
             last: None,
-            newly_verified: None,
+            newly_verified: Vec::new(),
             tick: 0,
         }
     }
@@ -131,11 +131,12 @@ impl Deframer {
         self.tick += 1;
         if !state.verified {
             state.verified = true;
-            self.newly_verified = Some(state.held.bundle);
+            self.newly_verified.push(state.held.bundle);
         }
+        let bundle = state.held.bundle;
         match inner {
             InnerHeader::Cover => Ok(Frame::Cover),
-            InnerHeader::Beacon => Ok(Frame::Beacon),
+            InnerHeader::Beacon => Ok(Frame::Beacon(bundle)),
             InnerHeader::Symbol(header) => {
                 let symbol = self.check(&header)?;
                 check_padding(&symbol, payload(datagram))?;
@@ -144,9 +145,9 @@ impl Deframer {
         }
     }
 
-    /// The bundle whose link key verified a datagram for the first time since it came into force.
+    /// A bundle whose link key verified a datagram for the first time since it came into force; to be asked until `None`.
     pub fn poll_newly_verified(&mut self) -> Option<BundleId> {
-        self.newly_verified.take()
+        self.newly_verified.pop()
     }
 
     fn check(&mut self, header: &SymbolHeader) -> Result<Symbol, DropReason> {
