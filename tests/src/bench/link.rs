@@ -39,6 +39,9 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
             if place == Place::Disk && loss_percent > 0 && options.places().len() > 1 {
                 continue;
             }
+            if !options.wants_link(datagram_bytes, loss_percent) {
+                continue;
+            }
             row(
                 options,
                 place,

@@ -51,6 +51,12 @@ pub struct Options {
     /// Where the state lies; both if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub places: Vec<Place>,
+    /// Only link rows of these datagram sizes; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub datagram: Vec<u16>,
+    /// Only link rows with this loss in per cent; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub loss: Vec<u32>,
     /// The sender's rate in rows with loss. The wire is a third process on the machine's cores, and
     /// what is sent faster than it can carry is lost beyond the share that is measured.
     #[arg(long, default_value = "unlimited")]
@@ -64,6 +70,12 @@ impl Options {
     /// Whether these rows are to be measured.
     pub fn wants(&self, rows: Rows) -> bool {
         self.rows.is_empty() || self.rows.contains(&rows)
+    }
+
+    /// Whether the link is to be measured under these conditions.
+    pub fn wants_link(&self, datagram_bytes: u16, loss_percent: u32) -> bool {
+        let sized = self.datagram.is_empty() || self.datagram.contains(&datagram_bytes);
+        sized && (self.loss.is_empty() || self.loss.contains(&loss_percent))
     }
 
     /// Runs of each row.
@@ -129,5 +141,8 @@ mod tests {
         assert!(whole.wants(Rows::Forged));
         let some = Options::parse_from(["valise-bench", "--rows", "link,flash"]);
         assert!(some.wants(Rows::Flash) && !some.wants(Rows::Many));
+        assert!(some.wants_link(1472, 5));
+        let some = Options::parse_from(["valise-bench", "--datagram", "8972", "--loss", "0,5"]);
+        assert!(some.wants_link(8972, 5) && !some.wants_link(8972, 1) && !some.wants_link(1472, 0));
     }
 }
