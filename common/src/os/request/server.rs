@@ -89,6 +89,11 @@ pub enum RequestRefused {
     /// A file belongs to somebody else than the folder.
     #[error("a file of the request belongs to another user than its folder; copy it as yourself")]
     Foreign,
+    /// Another program holds a lease on a file, and may still be writing it.
+    #[error(
+        "a file of the request is held by another program; place the request again when it is done"
+    )]
+    Busy,
     /// A file's name is not UTF-8.
     #[error("the name of a file in the request folder is not UTF-8; rename it")]
     Name,
@@ -420,6 +425,7 @@ fn read_text(file: File) -> Result<String, RequestRefused> {
 fn of_requester(error: io::Error) -> RequestRefused {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => RequestRefused::Changed,
+        Some(Errno::EAGAIN | Errno::ETXTBSY) => RequestRefused::Busy,
         Some(Errno::EACCES | Errno::EPERM) => RequestRefused::Unreadable,
         Some(Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO) => RequestRefused::NotRegular,
         _ => RequestRefused::System(error),
