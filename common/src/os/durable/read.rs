@@ -18,7 +18,9 @@ use super::told;
 /// If it cannot be read, is something else than a regular file, or is larger.
 pub fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
-    let mut bytes = Vec::new();
+    // A growing vector would leave copies of its beginning on the heap.
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(length.min(bytes_max).saturating_add(64));
     read_up_to(file, path, bytes_max, &mut bytes)?;
     Ok(bytes)
 }
