@@ -163,3 +163,159 @@ fn a_container_that_gate_did_not_make_is_put_aside() {
     let told = host.run(&["status", "--check"]);
     assert!(String::from_utf8(told.stdout).unwrap().contains("aside"));
 }
+
+/// The files of a request, by name.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The files of a folder, as a request carries them.
+fn files_of(folder: &std::path::Path) -> Files {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+/// A host with one cable of each kind that a request may change, and the requests that do, each with the event that it
+/// makes.
+fn one_request_of_each_kind(host: &mut Host) -> Vec<(&'static str, String, Files)> {
+    host.import_list(&common::List {
+        version: 2,
+        drafter_is_officer: true,
+        ..common::List::default()
+    });
+    host.start_gate();
+    let [queued, approved, rejected, withdrawn] =
+        ["queued", "approved", "rejected", "withdrawn"].map(|text| host.submit(text, "routine"));
+    host.approve(&queued, "officer1");
+    host.approve(&queued, "officer2");
+    host.ok(&["export", &approved, "reading"]);
+    let signature = host.path("officer1.sig");
+    host.sign(
+        "officer1",
+        "cable-approval@valise",
+        &host.path("reading/manifest.txt"),
+        &signature,
+    );
+    host.stop_gate();
+    host.make_bundle(2, 9, 5, None);
+    let list = host.signed_list(&common::List {
+        version: 3,
+        drafter_is_officer: true,
+        ..common::List::default()
+    });
+    let list_files = ["", ".1.sig", ".2.sig"].map(|end| {
+        let path = format!("{}{end}", list.display());
+        (format!("trust.toml{end}"), fs::read(path).unwrap())
+    });
+    let submit = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
+                  precedence = 'flash'\nsubject = 'S'\n";
+    let text_file = vec![("a.txt".to_owned(), b"text".to_vec())];
+    let approval = vec![("x.sig".to_owned(), fs::read(&signature).unwrap())];
+    let on = |word: &str, id: &str| format!("request = '{word}'\nid = '{id}'\n");
+    vec![
+        ("submitted", submit.to_owned(), text_file),
+        ("approved", on("approve", &approved), approval),
+        (
+            "rejected",
+            on("reject", &rejected) + "reason = 'wrong label'\n",
+            vec![],
+        ),
+        ("withdrawn", on("withdraw", &withdrawn), vec![]),
+        (
+            "resent",
+            "request = 'resend'\nserials = '1'\n".to_owned(),
+            vec![],
+        ),
+        (
+            "bundle-imported",
+            "request = 'bundle-import'\n".to_owned(),
+            files_of(&host.path("courier-2")),
+        ),
+        (
+            "trust-imported",
+            "request = 'trust-import'\n".to_owned(),
+            list_files.into(),
+        ),
+        (
+            "clock-accepted",
+            "request = 'clock-accept'\n".to_owned(),
+            vec![],
+        ),
+    ]
+}
+
+fn place(host: &Host, name: &str, text: &str, files: &[(String, Vec<u8>)]) -> PathBuf {
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    host.place(name, text, &files)
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_gets_the_same_answer_and_has_no_second_effect() {
+    let mut host = Host::commissioned(8);
+    for (event, text, files) in one_request_of_each_kind(&mut host) {
+        let before = host.audited(event).len();
+        let request = place(&host, event, &text, &files);
+        host.start_gate();
+        let (accepted, first) = Host::await_answer(&request);
+        assert!(accepted, "{event}: {first}");
+        while request.exists() {
+            std::thread::yield_now();
+        }
+        host.kill_gate();
+        // As a gate that was killed behind its act leaves it: no answer, and the request is still there.
+        fs::remove_file(request.with_added_extension("accepted")).unwrap();
+        let request = place(&host, event, &text, &files);
+        host.start_gate();
+        assert_eq!(Host::await_answer(&request), (true, first), "{event}");
+        host.kill_gate();
+        // To accept the clock twice is to accept it; every other act is done once.
+        let effects = if event == "clock-accepted" { 2 } else { 1 };
+        assert_eq!(host.audited(event).len(), before + effects, "{event}");
+    }
+    host.start_gate();
+    host.stop_gate();
+    let listed = host.json(&["list", "--json"]);
+    assert_eq!(listed.as_array().unwrap().len(), 5);
+    assert_eq!(host.json(&["bundle", "status", "--json"])["slots_left"], 12);
+}
+
+#[test]
+fn a_gate_that_is_killed_anywhere_does_each_kind_of_request_once() {
+    let mut host = Host::commissioned(8);
+    let kinds = one_request_of_each_kind(&mut host);
+    let before: Vec<usize> = kinds
+        .iter()
+        .map(|(event, _, _)| host.audited(event).len())
+        .collect();
+    let requests: Vec<PathBuf> = kinds
+        .iter()
+        .map(|(event, text, files)| place(&host, event, text, files))
+        .collect();
+    let kills = killed_until_answered(&mut host, &requests, 400);
+    println!("{kills} kills");
+    for ((event, _, _), before) in kinds.iter().zip(before) {
+        let effects = host.audited(event).len() - before;
+        let is_clock = *event == "clock-accepted";
+        assert!(
+            effects == 1 || (is_clock && effects > 0),
+            "{event}: {effects}"
+        );
+    }
+    let listed = host.json(&["list", "--json"]);
+    let queued = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|cable| cable["serial"] == 1)
+        .unwrap();
+    let id = queued["id"].as_str().unwrap().to_owned();
+    assert_eq!(host.cable(&id)["passes"], 4, "two, and once two more");
+    assert!(!host.state("aside").exists());
+    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+}

@@ -75,7 +75,7 @@ fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
         let shown = path.display();
         let metadata = path
             .metadata()
-            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+            .map_err(|error| CliError::of_given(&path, &error))?;
         if !metadata.is_file() {
             return Err(CliError::Usage(format!("{shown} is not a file")));
         }

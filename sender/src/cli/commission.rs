@@ -32,7 +32,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     for path in &options.administrators {
         let shown = path.display();
         let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
-            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+            .map_err(|error| CliError::of_given(path, &error))?;
         let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
             .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
         if key.kind() == KeyKind::Ed25519 {
@@ -114,7 +114,13 @@ fn close_here(mut gate: Gate, answer: Result<String, No>) -> Result<String, CliE
     gate.commit().map_err(CliError::system)?;
     gate.publish_view().map_err(CliError::system)?;
     hand_over(&gate.state).map_err(CliError::system)?;
-    answer.map_err(|no| CliError::Refused(no.to_string()))
+    answer.map_err(|no| {
+        if no.is_failure() {
+            CliError::system(no)
+        } else {
+            CliError::refused(no)
+        }
+    })
 }
 
 /// Gives what root made in the state folder to the users of the two roles, as the folders' owners show them. Nothing for
@@ -212,7 +218,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
             let administrators = gate.host.administrators.clone();
             let result = match verify_bundle(&files, &administrators) {
                 Ok(verified) => gate.import_bundle(&verified).map_err(CliError::system)?,
-                Err(unfit) => Err(No::new(unfit.code(), unfit)),
+                Err(unfit) => Err(No::from(&unfit)),
             };
             gate.note_refusal("bundle-import", &result);
             close_here(gate, result)?
@@ -229,7 +235,7 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
         Some(mut gate) => {
             let result = match signed_list(&files) {
                 Ok(signed) => gate.import_trust(&signed).map_err(CliError::system)?,
-                Err(unfit) => Err(No::new(unfit.code(), unfit)),
+                Err(unfit) => Err(No::from(&unfit)),
             };
             gate.note_refusal("trust-import", &result);
             close_here(gate, result)?
@@ -248,7 +254,7 @@ fn trust_files(path: &Path) -> Result<BTreeMap<String, TakenFile>, CliError> {
     let shown = path.display();
     let metadata = path
         .metadata()
-        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+        .map_err(|error| CliError::of_given(path, &error))?;
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
@@ -270,22 +276,33 @@ fn trust_files(path: &Path) -> Result<BTreeMap<String, TakenFile>, CliError> {
     Ok(files)
 }
 
-/// The list in force on this host, if there is one that can be read.
-fn list_in_force(config: &SenderConfig) -> Option<TrustList> {
+/// The list in force on this host, if there is one.
+pub fn list_in_force(config: &SenderConfig) -> Result<Option<TrustList>, CliError> {
     let path = SenderState::new(&config.state).trust_list();
-    let bytes = read_bounded(&path, limits::TRUST_LIST_BYTES_MAX).ok()?;
-    TrustList::parse(&bytes).ok()
+    let bytes = match read_bounded(&path, limits::TRUST_LIST_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(CliError::system)?,
+    };
+    let list = TrustList::parse(&bytes);
+    list.map(Some)
+        .map_err(|error| CliError::System(format!("{}: {error}", path.display())))
 }
 
 /// `trust check`
 pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
     let shown = options.file.display();
     let files = trust_files(&options.file)?;
-    let signed: SignedList =
-        signed_list(&files).map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+    let signed: SignedList = signed_list(&files).map_err(|unfit| {
+        let text = format!("{shown}: {unfit}");
+        if unfit.is_failure() {
+            CliError::System(text)
+        } else {
+            CliError::Refused(text)
+        }
+    })?;
     let list = TrustList::parse(&signed.bytes)
         .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
-    let held = list_in_force(config);
+    let held = list_in_force(config)?;
     let changes = held
         .as_ref()
         .map(|held| difference(held, &list))
@@ -333,7 +350,7 @@ pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), Cli
 
 /// `trust show`
 pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
-    let list = list_in_force(config).ok_or_else(|| {
+    let list = list_in_force(config)?.ok_or_else(|| {
         CliError::Refused("no trust list is in force; import one with trust import".to_owned())
     })?;
     if options.json {

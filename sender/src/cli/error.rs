@@ -1,6 +1,8 @@
 //! Why a command did not do what was asked, and the exit status that says so.
 
 use std::fmt::Display;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use thiserror::Error;
@@ -35,6 +37,20 @@ impl CliError {
         Self::Usage(error.to_string())
     }
 
+    /// A file that a caller named and that cannot be read: the caller's mistake if it is not there or no file, the system's
+    /// failure otherwise.
+    pub fn of_given(path: &Path, error: &io::Error) -> Self {
+        let text = format!("{}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::FileTooLarge => Self::Usage(text),
+            _ => Self::System(text),
+        }
+    }
+
     /// The exit status of the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -52,10 +68,17 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_exit_status() {
+        let given = |kind| CliError::of_given(Path::new("a"), &io::Error::from(kind));
         for (error, code) in [
             (CliError::refused("no"), 1),
             (CliError::usage("what"), 2),
             (CliError::system("disk"), 3),
+            (given(io::ErrorKind::NotFound), 2),
+            (given(io::ErrorKind::PermissionDenied), 3),
+            (
+                CliError::of_given(Path::new("a"), &io::Error::from_raw_os_error(5)),
+                3,
+            ),
         ] {
             assert_eq!(
                 format!("{:?}", error.exit_code()),

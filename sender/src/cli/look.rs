@@ -13,11 +13,12 @@ use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::watch::{DirWatch, Notice};
-use valise_common::trust::{Role as PersonRole, TrustList};
+use valise_common::trust::Role as PersonRole;
 use valise_common::{limits, os::clock};
 
 use super::arguments::{List, Show, Shown, Status};
 use super::cables::{manifest_text, waiting_manifest};
+use super::commission::list_in_force;
 use super::{CliError, print_json, print_line};
 use crate::gate::host::persons_by_uid;
 use crate::io::view::{self, AlarmView, CableView, View};
@@ -151,10 +152,8 @@ fn my_officer(config: &SenderConfig) -> Result<PersonId, CliError> {
                 "user {uid} is no person of this host; [persons] in the configuration maps users"
             ))
         })?;
-    let path = SenderState::new(&config.state).trust_list();
-    let list = read_bounded(&path, limits::TRUST_LIST_BYTES_MAX)
-        .ok()
-        .and_then(|bytes| TrustList::parse(&bytes).ok());
+    // Whoever may not read the list is shown what waits all the same.
+    let list = list_in_force(config).ok().flatten();
     let officer = list
         .as_ref()
         .and_then(|list| list.person(&me))

@@ -7,6 +7,7 @@ use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
+use crate::gate::judge::SYSTEM_FAILURE;
 
 /// Begins a request on this host.
 pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {
@@ -36,7 +37,7 @@ pub fn ask(
     {
         Answer::Accepted(answer) => Ok(answer),
         // What failed on gate's side is no refusal.
-        Answer::Refused(reason) if reason.starts_with("system failure") => {
+        Answer::Refused(reason) if reason.starts_with(SYSTEM_FAILURE) => {
             Err(CliError::System(reason))
         }
         Answer::Refused(reason) => Err(CliError::Refused(reason)),

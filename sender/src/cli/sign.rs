@@ -67,7 +67,7 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
 pub fn read_signature(path: &Path) -> Result<Signature, CliError> {
     let shown = path.display();
     let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
-        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
+        .map_err(|error| CliError::of_given(path, &error))?;
     let text = String::from_utf8_lossy(&bytes);
     Signature::from_armor(&text).map_err(|error| CliError::Refused(format!("{shown}: {error}")))
 }

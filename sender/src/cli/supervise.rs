@@ -9,13 +9,16 @@ use valise_common::os::service;
 use valise_common::os::supervise::{SuperviseError, supervise};
 
 use super::CliError;
-use crate::io::trust_store::Host;
+use crate::io::trust_store::{Host, TrustStoreError};
 
 /// `run`
 pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
     service::init_logging("run", &config.log.level).map_err(CliError::usage)?;
     // What both would stumble over is better told once.
-    Host::load(&SenderState::new(&config.state)).map_err(CliError::usage)?;
+    Host::load(&SenderState::new(&config.state)).map_err(|error| match error {
+        TrustStoreError::NotCommissioned { .. } => CliError::usage(error),
+        _ => CliError::system(error),
+    })?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::usage)?;
     let arguments = [OsString::from("--config"), path.into_os_string()];

@@ -2,6 +2,7 @@
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
+use valise_common::bundle::Bundle;
 use valise_common::ids::ChannelId;
 use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
@@ -16,6 +17,17 @@ use crate::io::link_key::{self, StoredLinkKey};
 use crate::io::slots;
 use crate::io::trust_store::{SignedList, clear_staging};
 
+fn trust_answer(version: u32) -> String {
+    format!("trust list version {version} is in force")
+}
+
+fn bundle_answer(bundle: &Bundle) -> String {
+    let (id, first, count) = (bundle.id, bundle.first, bundle.count());
+    format!(
+        "bundle {id} imported: {count} slots from serial {first}; now destroy the courier's copy"
+    )
+}
+
 impl Gate {
     /// Puts a verified trust list into force. Its channel fixes the host's, if nothing did before.
     ///
@@ -28,9 +40,8 @@ impl Gate {
         };
         let (version, hash) = (list.version(), signed.hash());
         if self.ledger.trust == Some((version, hash)) && self.trust.is_some() {
-            return Ok(Ok(format!(
-                "trust list version {version} is in force already"
-            )));
+            // A repeated request gets the same answer.
+            return Ok(Ok(trust_answer(version)));
         }
         if let Some((held, held_hash)) = self.ledger.trust
             && version <= held
@@ -58,7 +69,7 @@ impl Gate {
         self.trust = Some(list);
         self.alarms.clear("trust-missing");
         self.write_beacon()?;
-        Ok(Ok(format!("trust list version {version} is in force")))
+        Ok(Ok(trust_answer(version)))
     }
 
     /// Takes a verified bundle: slots for gate, link key for transmit.
@@ -73,7 +84,7 @@ impl Gate {
         let id = bundle.id;
         if let Some(held) = self.ledger.bundles.get(&id) {
             return Ok(if held.sha256 == verified.sha256() {
-                Ok(format!("bundle {id} is held already"))
+                Ok(bundle_answer(bundle))
             } else {
                 Err(No::new(
                     "overlap",
@@ -107,10 +118,7 @@ impl Gate {
         }
         self.drop_old_link_keys()?;
         self.alarms.clear("slots-none");
-        let (first, count) = (bundle.first, bundle.count());
-        Ok(Ok(format!(
-            "bundle {id} imported: {count} slots from serial {first}; now destroy the courier's copy"
-        )))
+        Ok(Ok(bundle_answer(bundle)))
     }
 
     fn foreign(&self, channel: ChannelId) -> Option<No> {
@@ -179,6 +187,17 @@ impl Gate {
             AtFlags::AT_EACCESS,
         )
         .is_ok()
+    }
+
+    /// Finishes an import that was cut short behind its line of the log: the host is for that channel.
+    ///
+    /// # Errors
+    /// [`GateError`] if it cannot be written down.
+    pub fn recover_channel(&mut self) -> Result<(), GateError> {
+        match self.ledger.channel {
+            Some(channel) => self.fix_channel(channel),
+            None => Ok(()),
+        }
     }
 
     fn fix_channel(&mut self, channel: ChannelId) -> Result<(), GateError> {

@@ -120,6 +120,9 @@ pub enum Event {
         passes: u8,
         /// Who asked.
         by: String,
+        /// Digest of the request, so that a repeated one has no second effect.
+        #[serde(default)]
+        request: Option<MessageId>,
     },
     /// A sealed cable was not sent, or not with all its passes, and never will be.
     GivenUp {
@@ -268,12 +271,18 @@ impl Event {
                 "transmitted",
                 vec![("serial", json!(serial)), ("passes", json!(passes))],
             ),
-            Event::Resent { serial, passes, by } => (
+            Event::Resent {
+                serial,
+                passes,
+                by,
+                request,
+            } => (
                 "resent",
                 vec![
                     ("serial", json!(serial)),
                     ("passes", json!(passes)),
                     ("by", json!(by)),
+                    ("request", json!(request)),
                 ],
             ),
             Event::GivenUp { serial, reason } => (
@@ -400,6 +409,7 @@ mod tests {
                 serial,
                 passes: 4,
                 by: "a.person".into(),
+                request: Some(id),
             },
             Event::GivenUp {
                 serial,

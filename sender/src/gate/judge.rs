@@ -1,5 +1,6 @@
 //! Requests → their effects and answers, many at a time: one sync of the files, one commit of the audit log.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
-use super::prepare::{Prepared, PreparedSubmission, Refused, Wish};
+use super::prepare::{Prepared, PreparedSubmission, Refused, Unfit, Wish};
 use super::worker::Work;
 use crate::io::outbox_write::name_of;
 use crate::io::pending::StagedSubmission;
@@ -29,6 +30,9 @@ enum Answer {
     Approval(MessageId),
 }
 
+/// How the answer begins by which a command knows that the system failed, not the request.
+pub const SYSTEM_FAILURE: &str = "system failure: ";
+
 /// A refusal: a word for the audit log, a sentence for who asked.
 pub struct No {
     code: &'static str,
@@ -41,6 +45,26 @@ impl No {
         Self {
             code,
             text: text.to_string(),
+        }
+    }
+
+    /// Nothing is wrong with what was asked: this host could not do it.
+    pub fn failure(code: &'static str, text: impl std::fmt::Display) -> Self {
+        Self::new(code, format!("{SYSTEM_FAILURE}{text}; nothing was changed"))
+    }
+
+    /// Whether the system failed.
+    pub fn is_failure(&self) -> bool {
+        self.text.starts_with(SYSTEM_FAILURE)
+    }
+}
+
+impl From<&Unfit> for No {
+    fn from(unfit: &Unfit) -> Self {
+        if unfit.is_failure() {
+            Self::failure(unfit.code(), unfit)
+        } else {
+            Self::new(unfit.code(), unfit)
         }
     }
 }
@@ -78,7 +102,7 @@ impl Gate {
             match request {
                 Ok(prepared) => self.handle_one(prepared, &mut batch)?,
                 Err(refused) => {
-                    let no = No::new(refused.reason.code(), &refused.reason);
+                    let no = No::from(&refused.reason);
                     self.refuse(
                         &mut batch,
                         refused.name,
@@ -235,7 +259,7 @@ impl Gate {
             Wish::Approve { id, signature } => self.approve(id, &signature, batch)?,
             Wish::Reject { id, reason } => self.reject(uid, id, reason, batch),
             Wish::Withdraw { id } => self.withdraw(uid, id, batch),
-            Wish::Resend(ranges) => self.resend(uid, &ranges, batch),
+            Wish::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
             Wish::BundleImport(verified) => self.import_bundle(&verified)?.map(Answer::Text),
             Wish::TrustImport(signed) => self.import_trust(&signed)?.map(Answer::Text),
             Wish::ClockAccept => Ok(Answer::Text(self.accept_clock(uid)?)),
@@ -307,7 +331,7 @@ impl Gate {
             let text = format!("{max} cables wait for approval already; try again later");
             return Err(No::new("pending-full", text));
         }
-        let random = entropy::bytes().map_err(|error| No::new("system", error))?;
+        let random = entropy::bytes().map_err(|error| No::failure("system", error))?;
         let occasion = Occasion {
             channel: list.channel(),
             message_id: MessageId::from_bytes(random),
@@ -353,7 +377,7 @@ impl Gate {
         }
         let manifest = match self.pending.manifest(&id) {
             Ok(manifest) => manifest,
-            Err(error) => return Ok(Err(No::new("system", error))),
+            Err(error) => return Ok(Err(No::failure("system", error))),
         };
         let officer = match judge(&manifest, signature, &cable.approvals, list, self.now()) {
             Ok(officer) => officer,
@@ -429,9 +453,11 @@ impl Gate {
         &mut self,
         uid: u32,
         ranges: &[(Serial, Serial)],
+        request: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, No> {
-        let mut serials = std::collections::BTreeMap::new();
+        let mut serials = BTreeMap::new();
+        let mut asked = BTreeSet::new();
         for (first, last) in ranges {
             let wanted = last.get() - first.get() + 1;
             let mut found = 0_u64;
@@ -441,9 +467,13 @@ impl Gate {
                     .cables
                     .get(id)
                     .filter(|cable| matches!(cable.phase, Phase::Sealed | Phase::Transmitted));
-                if let Some(passes) = kept.and_then(|cable| cable.issued.as_ref()) {
+                if let Some(issued) = kept.and_then(|cable| cable.issued.as_ref()) {
                     found += 1;
-                    serials.insert(*serial, passes.passes);
+                    asked.insert(*serial);
+                    // One whose answer a killed process took along has had its effect, perhaps on some serials only.
+                    if issued.resent != Some(request) {
+                        serials.insert(*serial, issued.passes);
+                    }
                 }
             }
             if found < wanted {
@@ -470,12 +500,13 @@ impl Gate {
                 serial: *serial,
                 passes,
                 by: by.clone(),
+                request: Some(request),
             });
             batch.resent.push(*serial);
         }
         Ok(Answer::Text(format!(
             "queued again: {} cables",
-            serials.len()
+            asked.len()
         )))
     }
 
@@ -529,7 +560,7 @@ impl Gate {
 
     fn known_cable(&self, id: &MessageId) -> Result<Cable, No> {
         self.cable(id)
-            .map_err(|error| No::new("system", error))?
+            .map_err(|error| No::failure("system", error))?
             .ok_or_else(no_cable)
     }
 }
@@ -583,7 +614,7 @@ impl Wish {
             Wish::Approve { .. } => "approve",
             Wish::Reject { .. } => "reject",
             Wish::Withdraw { .. } => "withdraw",
-            Wish::Resend(_) => "resend",
+            Wish::Resend { .. } => "resend",
             Wish::BundleImport(_) => "bundle-import",
             Wish::TrustImport(_) => "trust-import",
             Wish::ClockAccept => "clock-accept",

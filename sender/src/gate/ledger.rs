@@ -85,6 +85,8 @@ pub struct Issued {
     pub container: Option<(ContainerHash, u64)>,
     /// Passes wanted in all.
     pub passes: u8,
+    /// Digest of the last request to send it again.
+    pub resent: Option<MessageId>,
 }
 
 /// One cable, without its content.
@@ -230,6 +232,7 @@ impl Ledger {
                     bundle: *bundle,
                     container: None,
                     passes: 0,
+                    resent: None,
                 });
                 Some(*id)
             }
@@ -252,9 +255,15 @@ impl Ledger {
                 cable.phase = Phase::Transmitted;
                 cable.changed = time;
             }),
-            Event::Resent { serial, passes, .. } => self.of_serial(*serial, |cable| {
+            Event::Resent {
+                serial,
+                passes,
+                request,
+                ..
+            } => self.of_serial(*serial, |cable| {
                 if let Some(issued) = cable.issued.as_mut() {
                     issued.passes = *passes;
+                    issued.resent = *request;
                 }
                 cable.phase = Phase::Sealed;
                 cable.changed = time;
@@ -464,6 +473,7 @@ mod tests {
                 serial,
                 passes: 4,
                 by: "uid 0".into(),
+                request: Some(id),
             },
         );
         let issued = ledger.cables[&id].issued.clone().unwrap();

@@ -24,7 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::config::SenderConfig;
 use valise_common::ids::Serial;
 use valise_common::os::clock;
-use valise_common::os::request::{Answer, Found, Requests};
+use valise_common::os::request::{Answer, Found, RequestRefused, Requests};
 use valise_common::os::sandbox::{self, Profile};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -301,17 +301,23 @@ impl Daemon {
                 continue;
             }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
+            let bytes_max = self.gate.preparer.bytes_max();
             // The copy, and the container that will be sealed from it.
             let needed_bytes = bytes.saturating_mul(2).saturating_add(bytes / 4);
-            if let Err(free_bytes) = self.gate.check_room(needed_bytes) {
-                let reason = Unfit::DiskFull {
+            let room = self.gate.check_room(needed_bytes);
+            let unfit = if bytes > bytes_max {
+                // Before anything of it is copied: a sparse file costs its author nothing.
+                Some(RequestRefused::Bytes { bytes_max }.into())
+            } else {
+                room.err().map(|free_bytes| Unfit::DiskFull {
                     free_bytes,
                     needed_bytes,
-                };
-                let (name, owner_uid) = (one.name, one.owner_uid);
+                })
+            };
+            if let Some(reason) = unfit {
                 batch.push(Err(Refused {
-                    name,
-                    owner_uid,
+                    name: one.name,
+                    owner_uid: one.owner_uid,
                     request: "request",
                     reason,
                 }));

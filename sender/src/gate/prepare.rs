@@ -122,7 +122,12 @@ pub enum Wish {
         id: MessageId,
     },
     /// Serials to queue again.
-    Resend(Vec<(Serial, Serial)>),
+    Resend {
+        /// Ranges with both ends.
+        ranges: Vec<(Serial, Serial)>,
+        /// Digest of the request: the same for a repeated one.
+        digest: MessageId,
+    },
     /// A bundle whose statement and keys have been verified.
     BundleImport(Box<VerifiedBundle>),
     /// A trust list, not yet verified.
@@ -200,9 +205,7 @@ pub enum Unfit {
         reason: String,
     },
     /// The disk cannot take it.
-    #[error(
-        "system failure: the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed); nothing was taken"
-    )]
+    #[error("the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed)")]
     DiskFull {
         /// What is free.
         free_bytes: u64,
@@ -210,7 +213,7 @@ pub enum Unfit {
         needed_bytes: u64,
     },
     /// The system failed.
-    #[error("system failure: {0}; nothing was taken")]
+    #[error(transparent)]
     System(#[from] io::Error),
 }
 
@@ -218,6 +221,7 @@ impl Unfit {
     /// One word for the audit log.
     pub fn code(&self) -> &'static str {
         match self {
+            Unfit::Folder(RequestRefused::System(_)) => "system",
             Unfit::Folder(_) => "folder",
             Unfit::Toml(_) => "request-toml",
             Unfit::Files(_) => "files",
@@ -225,6 +229,14 @@ impl Unfit {
             Unfit::DiskFull { .. } => "disk-full",
             Unfit::System(_) => "system",
         }
+    }
+
+    /// Whether the system failed, so that nothing is wrong with the request.
+    pub fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Unfit::DiskFull { .. } | Unfit::System(_) | Unfit::Folder(RequestRefused::System(_))
+        )
     }
 }
 
@@ -242,6 +254,12 @@ pub struct Preparer {
 }
 
 impl Preparer {
+    /// Bytes of the largest request that is looked at.
+    pub fn bytes_max(&self) -> u64 {
+        self.submission_bytes_max
+            .max(u64::try_from(BUNDLE_BYTES_MAX).unwrap_or(u64::MAX))
+    }
+
     /// Copies a request and makes a wish of it. `Some(batch)` syncs the parts of a submission with it.
     ///
     /// # Errors
@@ -269,9 +287,7 @@ impl Preparer {
             .join(format!("request-{:016x}", u64::from_be_bytes(random)));
         let take_limits = TakeLimits {
             files_max: limits::REQUEST_FILES_MAX,
-            bytes_max: self
-                .submission_bytes_max
-                .max(u64::try_from(BUNDLE_BYTES_MAX).unwrap_or(u64::MAX)),
+            bytes_max: self.bytes_max(),
         };
         // Only the parts of a submission must be durable before the answer, and they are synced where they end up.
         let mut unsynced = SyncBatch::new(&self.tmp)?;
@@ -319,9 +335,11 @@ impl Preparer {
                 }
             }
             Asked::Withdraw { id } => Wish::Withdraw { id },
-            Asked::Resend { serials } => Wish::Resend(
-                parse_ranges(&serials).map_err(|text| content("serials", "serials", &text))?,
-            ),
+            Asked::Resend { serials } => Wish::Resend {
+                ranges: parse_ranges(&serials)
+                    .map_err(|text| content("serials", "serials", &text))?,
+                digest: id_of(&digest_of(found, taken)),
+            },
             Asked::BundleImport {} => {
                 Wish::BundleImport(Box::new(verify_bundle(&taken.files, &self.administrators)?))
             }
@@ -350,12 +368,7 @@ impl Preparer {
                 what: "the submission",
                 reason: error.to_string(),
             })?;
-        let mut digest = blake3::Hasher::new_derive_key("valise v1 repeated request");
-        for text in [&found.name, &taken.toml] {
-            digest.update(&u64::try_from(text.len()).unwrap_or(0).to_be_bytes());
-            digest.update(text.as_bytes());
-        }
-        digest.update(&found.owner_uid.to_be_bytes());
+        let mut digest = digest_of(found, taken);
         let mut parts = Vec::with_capacity(chosen.len());
         let mut copies = Vec::with_capacity(chosen.len());
         for part in chosen {
@@ -367,9 +380,7 @@ impl Preparer {
             parts.push((part, measured));
             copies.push(file.path.clone());
         }
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest.finalize().as_bytes()[..16]);
-        let digest = MessageId::from_bytes(id);
+        let digest = id_of(&digest);
         let folder = folder.to_owned();
         Ok(PreparedSubmission {
             draft,
@@ -380,6 +391,23 @@ impl Preparer {
             durable: false,
         })
     }
+}
+
+/// What a repeated request has in common with the first, but for its files.
+fn digest_of(found: &Found, taken: &Taken) -> blake3::Hasher {
+    let mut digest = blake3::Hasher::new_derive_key("valise v1 repeated request");
+    for text in [&found.name, &taken.toml] {
+        digest.update(&u64::try_from(text.len()).unwrap_or(0).to_be_bytes());
+        digest.update(text.as_bytes());
+    }
+    digest.update(&found.owner_uid.to_be_bytes());
+    digest
+}
+
+fn id_of(digest: &blake3::Hasher) -> MessageId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.finalize().as_bytes()[..16]);
+    MessageId::from_bytes(id)
 }
 
 /// Verifies a bundle as the courier brought it: two administrators vouch for it, and every key in it is sound.
@@ -394,12 +422,12 @@ pub fn verify_bundle(
     let bundle = only_path(files, BUNDLE_NAME, none)?;
     let statement = only_path(files, STATEMENT_NAME, none)?;
     let signatures = signatures_of(files, STATEMENT_NAME)?;
-    let text = read_bounded(statement, limits::REQUEST_TEXT_BYTES_MAX)?;
+    let text = read(statement, STATEMENT_NAME, limits::REQUEST_TEXT_BYTES_MAX)?;
     verify_administrators(&text, &signatures, Namespace::Bundle, administrators)
         .map_err(|error| content("not-signed", STATEMENT_NAME, &error))?;
     let statement =
         Statement::decode(&text).map_err(|error| content("statement", STATEMENT_NAME, &error))?;
-    let bytes = Zeroizing::new(read_bounded(bundle, BUNDLE_BYTES_MAX)?);
+    let bytes = Zeroizing::new(read(bundle, BUNDLE_NAME, BUNDLE_BYTES_MAX)?);
     statement
         .matches(&bytes)
         .map_err(|error| content("altered", BUNDLE_NAME, &error))?;
@@ -426,6 +454,16 @@ fn content(code: &'static str, what: &'static str, reason: &dyn std::fmt::Displa
     }
 }
 
+/// Reads a file of a request. One that is too large, or no file, is its author's mistake.
+fn read(path: &Path, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Unfit> {
+    read_bounded(path, bytes_max).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
+            content("not-readable", what, &error)
+        }
+        _ => Unfit::System(error),
+    })
+}
+
 fn only_path<'a>(
     files: &'a BTreeMap<String, TakenFile>,
     name: &str,
@@ -443,7 +481,7 @@ fn only_path<'a>(
 /// [`Unfit`] if the list is not there, or a signature file holds none.
 pub fn signed_list(files: &BTreeMap<String, TakenFile>) -> Result<SignedList, Unfit> {
     let list = only_path(files, TRUST_NAME, "a trust import needs trust.toml")?;
-    let bytes = read_bounded(list, limits::TRUST_LIST_BYTES_MAX)?;
+    let bytes = read(list, TRUST_NAME, limits::TRUST_LIST_BYTES_MAX)?;
     Ok(SignedList {
         bytes,
         signatures: signatures_of(files, TRUST_NAME)?,
@@ -463,7 +501,7 @@ fn signatures_of(files: &BTreeMap<String, TakenFile>, base: &str) -> Result<Vec<
 }
 
 fn read_signature(path: &Path) -> Result<Signature, Unfit> {
-    let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)?;
+    let bytes = read(path, "a signature file", limits::REQUEST_TEXT_BYTES_MAX)?;
     std::str::from_utf8(&bytes)
         .map_err(|_| valise_common::sshsig::SshsigError::Armor)
         .and_then(Signature::from_armor)
@@ -483,7 +521,7 @@ fn measure(path: &Path) -> io::Result<Measured> {
     let mut hasher = Sha256::new();
     // Memory is locked, so an idle part of a buffer costs as much as a used one.
     let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    let mut buffer = vec![0; bytes.clamp(1, 256 << 10)];
+    let mut buffer = Zeroizing::new(vec![0; bytes.clamp(1, 256 << 10)]);
     let mut length = 0;
     loop {
         let count = file.read(&mut buffer)?;

@@ -36,6 +36,7 @@ impl Gate {
     /// # Errors
     /// [`GateError`].
     pub fn recover(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
+        self.recover_channel()?;
         self.recover_tmp()?;
         self.recover_bundles()?;
         self.recover_pending()?;

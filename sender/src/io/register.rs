@@ -28,7 +28,7 @@ pub enum RegisterError {
 }
 
 /// The layout of the tables; another number has them built anew from the log.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS cable (
@@ -49,7 +49,8 @@ CREATE TABLE IF NOT EXISTS cable (
     passes INTEGER NOT NULL,
     reason TEXT,
     submitted INTEGER NOT NULL,
-    changed INTEGER NOT NULL
+    changed INTEGER NOT NULL,
+    resent TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cable_request ON cable (request);
 CREATE INDEX IF NOT EXISTS cable_phase ON cable (phase, changed);
@@ -248,7 +249,7 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
     let approvals: Vec<&str> = cable.approvals.iter().map(PersonId::as_str).collect();
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO cable
-         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
     )?;
     statement.execute(params![
         cable.id.to_string(),
@@ -272,6 +273,9 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
         cable.reason,
         signed(cable.submitted.as_s())?,
         signed(cable.changed.as_s())?,
+        issued
+            .and_then(|issued| issued.resent)
+            .map(|request| request.to_string()),
     ])?;
     Ok(())
 }
@@ -297,6 +301,10 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
             bundle: BundleId(bundle),
             container,
             passes: row.get(14)?,
+            resent: row
+                .get::<_, Option<String>>(18)?
+                .map(|request| parsed(&request))
+                .transpose()?,
         }),
         _ => None,
     };

@@ -138,13 +138,25 @@ impl Host {
 
     /// Makes a bundle in `courier-ID`, signed by both administrators.
     pub fn make_bundle(&mut self, id: u32, first: u64, count: u32, replaces: Option<u32>) {
+        self.make_bundle_of(CHANNEL, id, first, count, replaces);
+    }
+
+    /// Makes a bundle of a channel, perhaps not this host's.
+    pub fn make_bundle_of(
+        &mut self,
+        channel: &str,
+        id: u32,
+        first: u64,
+        count: u32,
+        replaces: Option<u32>,
+    ) {
         let secret = || SlotSecret {
             seed: entropy::secret().unwrap(),
             psk: entropy::secret().unwrap(),
         };
         let secrets: Vec<SlotSecret> = (0..count).map(|_| secret()).collect();
         let bundle = Bundle {
-            channel: CHANNEL.parse::<ChannelId>().unwrap(),
+            channel: channel.parse::<ChannelId>().unwrap(),
             id: BundleId(id),
             first: Serial::new(first).unwrap(),
             link_key_id: LinkKeyId(id as u8),
@@ -211,8 +223,14 @@ impl Host {
     }
 
     pub fn signed_list(&self, list: &List) -> PathBuf {
-        let path = self.path(&format!("trust-{}.toml", list.version));
-        fs::write(&path, self.list_text(list)).unwrap();
+        let name = format!("trust-{}.toml", list.version);
+        self.signed_text(&name, &self.list_text(list))
+    }
+
+    /// A file that both administrators signed as a trust list, whatever it holds.
+    pub fn signed_text(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
         for number in [1, 2] {
             let signature = path.with_added_extension(format!("{number}.sig"));
             self.sign(
@@ -264,16 +282,59 @@ impl Host {
         serde_json::from_str(&self.ok(arguments)).unwrap()
     }
 
-    /// Gives gate a clock that the test moves, from its next start on.
-    pub fn make_clock(&self) {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/clock.c");
+    /// Compiles a helper in C that does what safe Rust cannot.
+    pub fn compile(&self, source: &str, flags: &[&str], program: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common");
         let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(self.path("clock.so"))
-            .arg(source)
+            .args(flags)
+            .arg("-o")
+            .arg(self.path(program))
+            .arg(folder.join(source))
             .status()
             .unwrap();
         assert!(status.success());
+        self.path(program)
+    }
+
+    /// Places a request by hand, as another program does, and makes it visible.
+    pub fn place(&self, name: &str, text: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        let folder = self.state(&format!("requests/.{name}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("request.toml"), text).unwrap();
+        for (file, bytes) in files {
+            fs::write(folder.join(file), bytes).unwrap();
+        }
+        let visible = self.state(&format!("requests/{name}"));
+        fs::rename(&folder, &visible).unwrap();
+        visible
+    }
+
+    /// Waits for the answer to a request: whether it is accepted, and the text.
+    pub fn await_answer(request: &Path) -> (bool, String) {
+        loop {
+            for (word, accepted) in [("accepted", true), ("refused", false)] {
+                if let Ok(text) = fs::read_to_string(request.with_added_extension(word))
+                    && let Some(text) = text.strip_suffix('\n')
+                {
+                    return (accepted, text.to_owned());
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// The audit log's lines of one event.
+    pub fn audited(&self, event: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.state("audit/gate.log")).unwrap();
+        log.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|line| line["event"] == event)
+            .collect()
+    }
+
+    /// Gives gate a clock that the test moves, from its next start on.
+    pub fn make_clock(&self) {
+        self.compile("clock.c", &["-shared", "-fPIC"], "clock.so");
         fs::write(self.path("clock"), [0; 8]).unwrap();
     }
 

@@ -1,0 +1,143 @@
+//! Requests that are meant to hurt: each is refused, none ends gate, and a failure of the system is told from a refusal.
+
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use common::Host;
+
+const SUBMIT: &str = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
+                      precedence = 'flash'\nsubject = 'S'\n";
+
+/// Puts a folder in place whose one part is what `make` makes of a path.
+fn hostile(host: &Host, name: &str, make: impl FnOnce(&std::path::Path)) -> (bool, String) {
+    let folder = host.state(&format!("requests/.{name}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("request.toml"), SUBMIT).unwrap();
+    make(&folder.join("a.txt"));
+    let visible = host.state(&format!("requests/{name}"));
+    fs::rename(&folder, &visible).unwrap();
+    Host::await_answer(&visible)
+}
+
+#[test]
+fn a_hostile_file_refuses_its_request_and_gate_goes_on() {
+    let mut host = Host::commissioned(1);
+    host.write_config("[limits]\nsubmission_bytes_max = '512 GiB'");
+    host.start_gate();
+    let gate = host.gate_id();
+    let refused = |answer: (bool, String), told: &str| {
+        assert!(!answer.0 && answer.1.contains(told), "{answer:?}");
+    };
+    let fifo = |path: &std::path::Path| {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    };
+    refused(hostile(&host, "fifo", fifo), "regular files only");
+    let folder = |path: &std::path::Path| fs::create_dir(path).unwrap();
+    refused(hostile(&host, "folder", folder), "regular files only");
+    let link = |path: &std::path::Path| {
+        std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+    };
+    refused(hostile(&host, "link", link), "regular files only");
+    fs::write(host.path("mine.txt"), "text").unwrap();
+    let second = |path: &std::path::Path| fs::hard_link(host.path("mine.txt"), path).unwrap();
+    refused(hostile(&host, "linked", second), "more than one link");
+    // Sparse: it costs its author nothing. Within what the configuration takes it is the disk that cannot hold it.
+    let sparse = |bytes: u64| {
+        move |path: &std::path::Path| fs::File::create(path).unwrap().set_len(bytes).unwrap()
+    };
+    let mut expected = vec!["folder"; 4];
+    if valise_common::os::durable::free_bytes(host.folder.path()).unwrap() < 1 << 40 {
+        let full = hostile(&host, "sparse", sparse(511 << 30));
+        refused(full.clone(), "disk is nearly full");
+        assert!(full.1.starts_with("system failure: "), "{full:?}");
+        expected.push("disk-full");
+    } else {
+        println!("SKIPPED in part: this disk would hold a copy of half a terabyte");
+    }
+    assert!(
+        fs::read_dir(host.state("tmp/gate"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    assert_eq!(host.gate_id(), gate);
+    let words: Vec<String> = host
+        .audited("refused")
+        .iter()
+        .map(|line| line["reason"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(words, expected);
+    // It never ended: stopping it ends it in order.
+    host.submit("text", "routine");
+    host.stop_gate();
+}
+
+#[test]
+fn a_sparse_file_beyond_the_limit_is_refused_before_it_is_copied() {
+    let mut host = Host::running(1);
+    let huge = |path: &std::path::Path| fs::File::create(path).unwrap().set_len(1 << 42).unwrap();
+    let (accepted, told) = hostile(&host, "huge", huge);
+    assert!(!accepted && told.contains("exceed"), "{told}");
+    host.submit("text", "routine");
+    host.stop_gate();
+}
+
+#[test]
+fn a_file_under_a_write_lease_refuses_its_request() {
+    let mut host = Host::running(1);
+    let lease = host.compile("lease.c", &[], "lease");
+    let mut holder = None;
+    let answer = hostile(&host, "leased", |path| {
+        fs::write(path, "text").unwrap();
+        let mut child = std::process::Command::new(&lease)
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut told)
+            .unwrap();
+        assert_eq!(told, "held\n");
+        holder = Some(child);
+    });
+    assert!(
+        !answer.0 && answer.1.contains("another program"),
+        "{answer:?}"
+    );
+    let mut holder = holder.unwrap();
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    host.submit("text", "routine");
+    host.stop_gate();
+}
+
+#[test]
+fn what_fails_on_the_host_exits_with_3_and_is_not_called_a_refusal() {
+    let mut host = Host::running(2);
+    let id = host.submit("text", "routine");
+    host.ok(&["export", &id, "reading"]);
+    let manifest = host.path("reading/manifest.txt");
+    let signature = host.path("one.sig");
+    host.sign("officer1", "cable-approval@valise", &manifest, &signature);
+    let kept = host.state(&format!("pending/{id}/manifest.txt"));
+    fs::rename(&kept, host.path("kept")).unwrap();
+    let failed = host.refused(3, &["approve", &id, "--signature", "one.sig"]);
+    assert!(failed.contains("system failure"), "{failed}");
+    assert_eq!(failed.lines().count(), 1, "{failed}");
+    fs::rename(host.path("kept"), &kept).unwrap();
+    host.ok(&["approve", &id, "--signature", "one.sig"]);
+    // The list in force cannot be read: no list is said to be missing.
+    fs::write(host.state("trust/trust.toml"), "version = ").unwrap();
+    host.refused(3, &["trust", "show"]);
+    // What the caller named and is not there is the caller's mistake.
+    host.refused(2, &["approve", &id, "--signature", "none.sig"]);
+    host.refused(2, &["trust", "import", "none.toml"]);
+    host.stop_gate();
+}
