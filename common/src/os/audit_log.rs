@@ -8,73 +8,28 @@
 //! | `ROLE.signer`, `ROLE.verifier` | the key that signs them, and its public half for the auditor |
 //! | `ROLE.torn-SEQ` | a torn tail that start-up put aside |
 
+mod error;
+mod files;
 mod key_file;
 mod lines;
+mod recover;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 
-use nix::fcntl::OFlag;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::error::AuditLogError;
+use self::files::{Paths, log_options, read_signer, write_synced};
 use self::key_file::KeyFile;
+pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
-use crate::os::durable::{read_secret_file, sync_dir};
+use crate::os::durable::sync_dir;
 use crate::os::entropy;
 use crate::secret::Secret32;
 use crate::units::UtcTime;
-
-/// Why a log could not be used.
-#[derive(Debug, Error)]
-pub enum AuditLogError {
-    /// The system failed. After a failed sync what the disk holds is unknown, so the caller ends the process.
-    #[error("could not {doing} the audit log: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The log does not go with its key: it was cut, or changed.
-    #[error(
-        "the audit log does not match its key file at line {line}: keep both and run audit verify"
-    )]
-    Mismatch {
-        /// The line, from 1.
-        line: u64,
-    },
-    /// The key file, or the key that signs checkpoints, is damaged.
-    #[error(
-        "a key file of the audit log is damaged: restore it, or begin anew and tell the auditor"
-    )]
-    KeyFile,
-    /// The kernel gave no random bytes for a new log's keys.
-    #[error(transparent)]
-    Entropy(#[from] entropy::EntropyError),
-    /// An earlier write failed; what the disk holds is unknown until the process has started anew.
-    #[error("an earlier write to the audit log failed: the process must end")]
-    Failed,
-}
-
-impl AuditLogError {
-    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { doing, source }
-    }
-}
-
-/// What opening a log found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recovered {
-    /// Bytes behind the last good line, put aside: a commit that never returned, or a change. The caller writes a line about
-    /// them.
-    pub torn_bytes: u64,
-    /// Whole lines beyond the key file: committed, or about to be, when the host went down.
-    pub lines_forward: u64,
-}
 
 /// A role's audit log, open for appending.
 pub struct AuditLog {
@@ -210,59 +165,6 @@ impl AuditLog {
         }
     }
 
-    /// Follows the chain through what stands beyond the key file. Behind the last line that verifies all goes aside.
-    fn roll_forward(&mut self, file_bytes: u64) -> Result<Recovered, AuditLogError> {
-        let mut tail = self.log.try_clone().map_err(AuditLogError::io("read"))?;
-        tail.seek(SeekFrom::Start(self.log_bytes))
-            .map_err(AuditLogError::io("read"))?;
-        let mut tail = BufReader::new(tail).take(file_bytes - self.log_bytes);
-        let mut lines_forward = 0;
-        let mut line = Vec::new();
-        while tail
-            .read_until(b'\n', &mut line)
-            .map_err(AuditLogError::io("read"))?
-            > 0
-        {
-            let Some(whole) = line.strip_suffix(b"\n") else {
-                break;
-            };
-            if self.chain.follow(whole).is_err() {
-                break;
-            }
-            self.last_time = AuditRecord::parse(whole).map(|record| record.time);
-            self.log_bytes += u64::try_from(line.len()).unwrap_or(u64::MAX);
-            lines_forward += 1;
-            line.clear();
-        }
-        let torn_bytes = file_bytes - self.log_bytes;
-        let settle = || {
-            if torn_bytes > 0 {
-                self.put_aside(torn_bytes)?;
-            }
-            // What was read back may have been in memory only: it becomes durable before anything is built on it.
-            self.log.sync_all()?;
-            self.key_file.write(&self.chain, self.log_bytes)
-        };
-        settle().map_err(AuditLogError::io("recover"))?;
-        Ok(Recovered {
-            torn_bytes,
-            lines_forward,
-        })
-    }
-
-    fn put_aside(&self, torn_bytes: u64) -> io::Result<()> {
-        let mut tail = self.log.try_clone()?;
-        tail.seek(SeekFrom::Start(self.log_bytes))?;
-        let aside = self
-            .paths
-            .of(&format!("torn-{}", self.chain.state().next_seq));
-        let mut copy = new_options().truncate(true).mode(0o640).open(&aside)?;
-        io::copy(&mut tail.take(torn_bytes), &mut copy)?;
-        copy.sync_all()?;
-        sync_dir(&self.paths.folder)?;
-        self.log.set_len(self.log_bytes)
-    }
-
     /// Adds a line to the next commit and returns its number. Nothing has happened before [`AuditLog::commit`] returns.
     pub fn append(&mut self, now: UtcTime, event: &str, fields: Fields<'_>) -> u64 {
         let seq = self.chain.append(&mut self.pending, now, event, fields);
@@ -382,60 +284,11 @@ impl AuditLog {
     }
 }
 
-/// The files of one role.
-struct Paths {
-    folder: PathBuf,
-    role: String,
-}
-
-impl Paths {
-    fn of(&self, suffix: &str) -> PathBuf {
-        self.folder.join(format!("{}.{suffix}", self.role))
-    }
-}
-
-/// Reads the key that signs checkpoints: its seed and its origin, a line each.
-fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError> {
-    const SIGNER_BYTES_MAX: usize = 1_024;
-    let bytes = read_secret_file(&paths.of("signer"), SIGNER_BYTES_MAX)
-        .map_err(AuditLogError::io("open"))?;
-    let read = || {
-        let (seed, origin) = str::from_utf8(&bytes).ok()?.split_once('\n')?;
-        let seed = Secret32::from_hex(seed)?;
-        CheckpointKey::new(origin.strip_suffix('\n')?, &seed).ok()
-    };
-    read().ok_or(AuditLogError::KeyFile)
-}
-
-fn new_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .custom_flags(OFlag::O_NOFOLLOW.bits());
-    options
-}
-
-fn log_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .append(true)
-        .mode(0o640)
-        .custom_flags(OFlag::O_NOFOLLOW.bits());
-    options
-}
-
-fn write_synced(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut file = new_options().truncate(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::fs;
+    use std::path::PathBuf;
 
     use serde_json::json;
 

@@ -1,0 +1,45 @@
+//! Why an audit log could not be used.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::os::entropy;
+
+/// Why a log could not be used.
+#[derive(Debug, Error)]
+pub enum AuditLogError {
+    /// The system failed. After a failed sync what the disk holds is unknown, so the caller ends the process.
+    #[error("could not {doing} the audit log: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log does not go with its key: it was cut, or changed.
+    #[error(
+        "the audit log does not match its key file at line {line}: keep both and run audit verify"
+    )]
+    Mismatch {
+        /// The line, from 1.
+        line: u64,
+    },
+    /// The key file, or the key that signs checkpoints, is damaged.
+    #[error(
+        "a key file of the audit log is damaged: restore it, or begin anew and tell the auditor"
+    )]
+    KeyFile,
+    /// The kernel gave no random bytes for a new log's keys.
+    #[error(transparent)]
+    Entropy(#[from] entropy::EntropyError),
+    /// An earlier write failed; what the disk holds is unknown until the process has started anew.
+    #[error("an earlier write to the audit log failed: the process must end")]
+    Failed,
+}
+
+impl AuditLogError {
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+}
