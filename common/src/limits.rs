@@ -102,6 +102,10 @@ pub const REQUEST_FILES_MAX: usize = PARTS_MAX + 18;
 pub const CHECKPOINT_LINES_MAX: u64 = 1_000;
 /// Seconds between two checkpoints.
 pub const CHECKPOINT_S_MAX: u64 = 3_600;
+/// Bytes of one line of an audit log: the longest text of a request, every character escaped, has room.
+pub const AUDIT_LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a file of checkpoints: one an hour for a century has room.
+pub const CHECKPOINT_FILE_BYTES_MAX: usize = 256 << 20;
 
 const _: () = {
     assert!(APPROVALS_MAX * (SIGNATURE_BYTES_MAX - 2) < APPROVALS_BYTES_MAX);
@@ -111,4 +115,5 @@ const _: () = {
     assert!((DATAGRAM_BYTES_SERIAL - DATAGRAM_OVERHEAD_BYTES).is_multiple_of(2));
     assert!(SLOT_PUBLIC_BYTES == 1_184 + 32);
     assert!(REQUEST_FILES_MAX > PARTS_MAX);
+    assert!(AUDIT_LINE_BYTES_MAX > 8 * REQUEST_TEXT_BYTES_MAX);
 };

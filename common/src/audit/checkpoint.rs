@@ -116,6 +116,11 @@ impl CheckpointVerifier {
         read().ok_or(CheckpointError::Key)
     }
 
+    /// Whose checkpoints it verifies: the role is behind the last slash.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Verifies one note. Signatures of other keys beside ours are ignored, as the note format wants.
     ///
     /// # Errors

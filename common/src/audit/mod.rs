@@ -6,7 +6,11 @@
 
 mod chain;
 mod checkpoint;
+mod line;
+mod verify;
 
-pub(crate) use chain::read_seq;
-pub use chain::{AuditError, AuditRecord, Chain, ChainState, Fields, LineFault, Summary, verify};
+pub use chain::{Chain, ChainState};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier, notes};
+pub(crate) use line::read_seq;
+pub use line::{AuditRecord, Fields, LineFault};
+pub use verify::{AuditError, Evidence, Summary, Verifier, Witness, verify};

@@ -293,7 +293,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::{CheckpointVerifier, notes, verify};
+    use crate::audit::{CheckpointVerifier, Evidence, notes, verify};
 
     const TIME: UtcTime = UtcTime::from_s(1_763_812_800);
 
@@ -344,10 +344,15 @@ mod tests {
             let verifier = fs::read_to_string(self.path("verifier")).unwrap();
             let verifier = CheckpointVerifier::parse(&verifier).unwrap();
             let file = fs::read_to_string(self.path("checkpoints")).unwrap();
-            let kept: Vec<_> = notes(&file)
+            let checkpoints = notes(&file)
                 .map(|note| verifier.verify(&note).unwrap())
                 .collect();
-            verify(&log[..], key, &kept).unwrap().state.next_seq
+            let evidence = Evidence {
+                first_key: Some(key),
+                checkpoints,
+                key_state: None,
+            };
+            verify(&log[..], evidence).unwrap().state.next_seq
         }
 
         fn seqs_from(&self, seq: u64) -> Vec<u64> {
@@ -412,10 +417,11 @@ mod tests {
         log.append(TIME, "start", &[]);
         log.commit().unwrap();
         let bytes = fs::read(world.path("log")).unwrap();
-        assert_eq!(
-            verify(&bytes[..], first_key, &[]).unwrap().state.next_seq,
-            1
-        );
+        let evidence = Evidence {
+            first_key: Some(first_key),
+            ..Evidence::default()
+        };
+        assert_eq!(verify(&bytes[..], evidence).unwrap().state.next_seq, 1);
     }
 
     #[test]
