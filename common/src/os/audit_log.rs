@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod key_file;
 mod lines;
+mod notes;
 mod recover;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 pub use self::error::AuditLogError;
 use self::files::{Paths, log_options, read_signer, write_synced};
 use self::key_file::KeyFile;
+pub use self::key_file::read_key_state;
 pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
@@ -110,6 +112,7 @@ impl AuditLog {
             role: role.to_owned(),
         };
         let signer = read_signer(&paths)?;
+        notes::drop_torn(&paths.of("checkpoints")).map_err(io_error("open"))?;
         let (key_file, held) = KeyFile::open(&paths.of("key")).map_err(io_error("open"))?;
         let held = held.ok_or(AuditLogError::KeyFile)?;
         let log = log_options()
@@ -258,6 +261,11 @@ impl AuditLog {
     pub fn checkpoint_due(&self) -> UtcTime {
         self.checkpoint_time
             .map_or(UtcTime::EPOCH, |time| time.plus_s(limits::CHECKPOINT_S_MAX))
+    }
+
+    /// The public half of the key that signs checkpoints, for the auditor.
+    pub fn verifier_text(&self) -> String {
+        self.signer.verifier_text()
     }
 
     /// The number of the next line.
@@ -525,6 +533,30 @@ mod tests {
         );
         let whole = fs::read(world.path("key")).unwrap();
         assert!(!whole.windows(32).any(|window| window == first_key));
+    }
+
+    #[test]
+    fn half_a_checkpoint_is_written_anew() {
+        let mut world = World::new();
+        world.commit(1_500);
+        let whole = fs::read(world.path("checkpoints")).unwrap();
+        let one = whole.len() / 2;
+        for torn_bytes in [1, 20, 75, one / 2, one - 1] {
+            let torn = &whole[..one + torn_bytes];
+            fs::write(world.path("checkpoints"), torn).unwrap();
+            world.reopen().unwrap();
+            let left = fs::read(world.path("checkpoints")).unwrap();
+            let notes: Vec<_> = notes(str::from_utf8(&left).unwrap()).collect();
+            assert_eq!(notes.len(), 1, "{torn_bytes} bytes of the second");
+        }
+        fs::write(world.path("checkpoints"), &whole[..one - 9]).unwrap();
+        world.reopen().unwrap();
+        assert_eq!(fs::read(world.path("checkpoints")).unwrap(), b"");
+        world.commit(1);
+        assert_eq!(world.lines(), 1_501);
+        let whole = fs::read(world.path("checkpoints")).unwrap();
+        world.reopen().unwrap();
+        assert_eq!(fs::read(world.path("checkpoints")).unwrap(), whole);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 
+use super::audit::AuditCommand;
 use crate::release::states::State;
 
 /// Receives, verifies and releases cables from a one-way link.
@@ -87,6 +88,12 @@ pub enum Command {
         after_help = "Example:\n  valise-receiver status --follow\n  valise-receiver status --check || mail -s valise root"
     )]
     Status(Status),
+    /// The audit logs: what they prove.
+    Audit {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Says what the configuration means, or what is wrong in it.
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml check-config")]
     CheckConfig(Shown),

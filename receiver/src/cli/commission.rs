@@ -48,6 +48,7 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
     let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
     let mut keys = BTreeMap::new();
+    let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Receive, Role::Release] {
         let origin = format!("valise/{channel}/{role}");
         let (mut log, key) =
@@ -63,6 +64,7 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         ];
         log.append(clock::utc_now(), "init", &fields);
         log.commit().map_err(CliError::system)?;
+        checkpoint_keys.insert(role.as_str(), log.verifier_text());
         keys.insert(role.as_str(), key.to_hex().to_string());
     }
     // The host's file comes last: with it the host is commissioned.
@@ -74,11 +76,16 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
     if options.json {
         return print_json(&json!({
             "channel": channel, "state": shown.to_string(), "audit_keys": keys,
+            "checkpoint_keys": checkpoint_keys,
         }));
     }
     print_line(&format!("commissioned in {shown}, channel {channel}"))?;
     print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
     for (role, key) in &keys {
+        print_line(&format!("  {role}: {key}"))?;
+    }
+    print_line("public keys of the checkpoints, for the auditor too:")?;
+    for (role, key) in &checkpoint_keys {
         print_line(&format!("  {role}: {key}"))?;
     }
     print_line("next: valise-receiver bundle create --slots N --out DIR, then trust import")

@@ -1,6 +1,7 @@
 //! What a person types on the isolated host.
 
 mod arguments;
+mod audit;
 mod cables;
 mod commission;
 mod config;
@@ -24,6 +25,7 @@ use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
     TrustCommand,
 };
+use audit::AuditCommand;
 pub use error::CliError;
 
 /// Runs the program with the arguments of the process.
@@ -80,6 +82,10 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => status::status(&config()?, &options),
+        Command::Audit { command } => match command {
+            AuditCommand::Verify(options) => audit::verify(config, &options),
+            AuditCommand::Reconcile(options) => audit::reconcile(config, &options),
+        },
         Command::CheckConfig(options) => config::check(&config()?, &options),
     }
 }

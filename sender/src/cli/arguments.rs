@@ -8,6 +8,8 @@ use valise_common::label::{Label, LabelError};
 use valise_common::precedence::{Precedence, PrecedenceError};
 use valise_common::units::UtcTime;
 
+use super::audit::AuditCommand;
+
 /// Takes, seals and transmits approved cables over a one-way link.
 #[derive(Debug, Parser)]
 #[command(name = "valise-sender", version, arg_required_else_help = true)]
@@ -99,6 +101,12 @@ pub enum Command {
         after_help = "Example:\n  valise-sender status --follow\n  valise-sender status --check || mail -s valise root"
     )]
     Status(Status),
+    /// The audit logs: what they prove.
+    Audit {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Says what the configuration means, or what is wrong in it.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
     CheckConfig(Shown),

@@ -57,6 +57,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused("gate runs on this state folder".to_owned()))?;
     let mut keys = BTreeMap::new();
+    let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Gate, Role::Transmit] {
         let origin = format!("valise-sender/{role}");
         let (mut log, key) =
@@ -67,6 +68,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
             &[("administrators", json!(administrators.len()))],
         );
         log.commit().map_err(CliError::system)?;
+        checkpoint_keys.insert(role.as_str(), log.verifier_text());
         keys.insert(role.as_str(), key);
     }
     Host {
@@ -82,7 +84,9 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
             .iter()
             .map(|(role, key)| (*role, key.to_hex().to_string()))
             .collect();
-        return print_json(&json!({ "state": shown.to_string(), "audit_keys": keys }));
+        return print_json(&json!({
+            "state": shown.to_string(), "audit_keys": keys, "checkpoint_keys": checkpoint_keys,
+        }));
     }
     print_line(&format!(
         "commissioned in {shown}; next: bundle import, trust import, run"
@@ -90,6 +94,10 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
     for (role, key) in &keys {
         print_line(&format!("  {role}: {}", key.to_hex().as_str()))?;
+    }
+    print_line("public keys of the checkpoints, for the auditor too:")?;
+    for (role, key) in &checkpoint_keys {
+        print_line(&format!("  {role}: {key}"))?;
     }
     Ok(())
 }

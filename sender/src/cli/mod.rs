@@ -1,6 +1,7 @@
 //! What a person types. Commands own nothing: they place requests and read views; only `gate` changes a cable.
 
 mod arguments;
+mod audit;
 mod cables;
 mod commission;
 mod error;
@@ -18,6 +19,7 @@ use valise_common::config::SenderConfig;
 use valise_common::limits;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
+use audit::AuditCommand;
 pub use error::CliError;
 
 use crate::gate::GateError;
@@ -71,6 +73,9 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => look::status(&config()?, &options),
+        Command::Audit {
+            command: AuditCommand::Verify(options),
+        } => audit::verify(config, &options),
         Command::CheckConfig(options) => explain::check_config(&path, &options),
     }
 }

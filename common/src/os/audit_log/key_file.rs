@@ -14,10 +14,11 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use crate::audit::{Chain, ChainState};
-use crate::os::durable::read_secret_file;
+use crate::os::durable::{read_bounded, read_secret_file};
 use crate::secret::Secret32;
 
 const MAGIC: [u8; 8] = *b"VALAUK\0\x01";
@@ -74,6 +75,26 @@ impl KeyFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// Where a key file says that its chain stands; `None` if its bytes are damaged. The daemon may be writing it.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::PermissionDenied`] for another user than root and its owner.
+pub fn read_key_state(path: &Path) -> io::Result<Option<Chain>> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        // Root verifies for the auditor; the file belongs to the role's user.
+        let bytes = if geteuid().is_root() {
+            Zeroizing::new(read_bounded(path, KEY_FILE_BYTES)?)
+        } else {
+            read_secret_file(path, KEY_FILE_BYTES)?
+        };
+        if let Some(held) = bytes.as_slice().try_into().ok().and_then(decode) {
+            return Ok(Some(Chain::resume(held.state, held.key)));
+        }
+    }
+    Ok(None)
 }
 
 fn decode(bytes: &[u8; KEY_FILE_BYTES]) -> Option<Held> {

@@ -1,0 +1,205 @@
+//! One serial, as both logs tell it.
+
+use serde::Serialize;
+use valise_common::ids::{ContainerHash, MessageId};
+
+/// What both logs say of a serial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The sender's log.
+    pub sent: Option<Sent>,
+    /// The receiver's log, if a container claimed the serial.
+    pub received: Option<Received>,
+    /// The receiver found it missing once.
+    pub is_gap: bool,
+    /// The sender told the receiver that it will not be sent.
+    pub is_not_sent: bool,
+    /// Its bundle was made void.
+    pub is_void: bool,
+}
+
+/// The sender's side of a serial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The cable.
+    pub id: Option<MessageId>,
+    /// Every container that was sealed under it: more than one only after a crash while sealing.
+    pub containers: Vec<ContainerHash>,
+    /// Every pass was made.
+    pub is_transmitted: bool,
+    /// Why it will not be sent, or was not sent in full.
+    pub given_up: Option<Box<str>>,
+}
+
+/// The receiver's side of a serial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Received {
+    /// How far it came.
+    pub state: ReceivedState,
+    /// The container that claimed it.
+    pub container: Option<ContainerHash>,
+    /// The cable.
+    pub message_id: Option<MessageId>,
+    /// Why it is held, or was destroyed.
+    pub reason: Option<Box<str>>,
+}
+
+/// How far a received container came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReceivedState {
+    /// Its publishing was committed.
+    #[default]
+    Publishing,
+    /// Every mailbox had it.
+    Released,
+    /// It is held.
+    Quarantined,
+    /// It was held, and was destroyed.
+    Discarded,
+}
+
+impl Received {
+    /// Takes a later event over earlier ones; what it does not name stays.
+    pub fn claim(
+        &mut self,
+        state: ReceivedState,
+        container: Option<ContainerHash>,
+        message_id: Option<MessageId>,
+        reason: Option<Box<str>>,
+    ) {
+        self.state = state;
+        self.container = container.or(self.container);
+        self.message_id = message_id.or(self.message_id);
+        self.reason = reason;
+    }
+}
+
+/// The one state of a serial in both logs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A cable has the serial, and is not sealed yet.
+    Issued,
+    /// Sealed, and on its way: the receiver need not have it yet.
+    Sealed,
+    /// Released, as it was sealed.
+    Released,
+    /// Released, although the sender never sealed it.
+    ReleasedUnsealed,
+    /// Held by the receiver.
+    Quarantined,
+    /// Held, and then destroyed by an operator.
+    Discarded,
+    /// Sent, and not received.
+    Missing,
+    /// Given up by the sender: expired, or void.
+    NotSent,
+    /// Its slot was destroyed unused.
+    Void,
+}
+
+impl State {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Issued => "issued",
+            State::Sealed => "sealed",
+            State::Released => "released",
+            State::ReleasedUnsealed => "released-unsealed",
+            State::Quarantined => "quarantined",
+            State::Discarded => "discarded",
+            State::Missing => "missing",
+            State::NotSent => "not-sent",
+            State::Void => "void",
+        }
+    }
+}
+
+/// What an auditor must look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// The receiver opened a container that the sender's log never sealed.
+    Unsealed,
+    /// The receiver opened another container than the sender sealed.
+    ContainerDiffers,
+    /// The receiver found another cable in it than the sender sealed.
+    MessageIdDiffers,
+}
+
+impl Problem {
+    /// What it means.
+    pub fn text(self) -> &'static str {
+        match self {
+            Problem::Unsealed => "received without having been sealed",
+            Problem::ContainerDiffers => "another container was received than was sealed",
+            Problem::MessageIdDiffers => "another cable was received than was sealed",
+        }
+    }
+}
+
+impl Row {
+    /// Its one state.
+    pub fn state(&self) -> State {
+        if let Some(received) = &self.received {
+            return match received.state {
+                ReceivedState::Quarantined => State::Quarantined,
+                ReceivedState::Discarded => State::Discarded,
+                // Once its publishing is committed, start-up brings it to its end.
+                ReceivedState::Publishing | ReceivedState::Released if !self.is_sealed() => {
+                    State::ReleasedUnsealed
+                }
+                ReceivedState::Publishing | ReceivedState::Released => State::Released,
+            };
+        }
+        let sent = self.sent.as_ref();
+        let is_given_up = sent.is_some_and(|sent| sent.given_up.is_some());
+        if self.is_void {
+            State::Void
+        } else if self.is_not_sent || is_given_up {
+            State::NotSent
+        } else if self.is_gap || sent.is_some_and(|sent| sent.is_transmitted) {
+            State::Missing
+        } else if self.is_sealed() {
+            State::Sealed
+        } else {
+            State::Issued
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        let sent = self.sent.as_ref();
+        sent.is_some_and(|sent| !sent.containers.is_empty())
+    }
+
+    /// What an auditor must look into, if anything.
+    pub fn problem(&self) -> Option<Problem> {
+        let received = self.received.as_ref()?;
+        let Some(sent) = self.sent.as_ref().filter(|_| self.is_sealed()) else {
+            return Some(Problem::Unsealed);
+        };
+        let is_foreign = |container: ContainerHash| !sent.containers.contains(&container);
+        if received.container.is_some_and(is_foreign) {
+            return Some(Problem::ContainerDiffers);
+        }
+        match (sent.id, received.message_id) {
+            (Some(sent), Some(received)) if sent != received => Some(Problem::MessageIdDiffers),
+            _ => None,
+        }
+    }
+
+    /// The cable, as the receiver or else the sender names it.
+    pub fn message_id(&self) -> Option<MessageId> {
+        let received = self.received.as_ref().and_then(|one| one.message_id);
+        received.or(self.sent.as_ref().and_then(|one| one.id))
+    }
+
+    /// Why it is held, was destroyed, or was given up.
+    pub fn reason(&self) -> Option<&str> {
+        match (&self.received, &self.sent) {
+            (Some(received), _) => received.reason.as_deref(),
+            (None, Some(sent)) => sent.given_up.as_deref(),
+            (None, None) => None,
+        }
+    }
+}
