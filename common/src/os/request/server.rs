@@ -18,11 +18,14 @@ use super::{Answer, Kind, REQUEST_FILE, is_request_name, read_answer};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
 use crate::os::durable::{Access, StagedFile, SyncBatch, make_dir, open_dir, remove_any};
 
-/// Requests that one scan returns; the others are found when these are done.
-const FOUND_MAX: usize = 10_000;
+/// Requests without an answer that one scan returns; the others are found when these are done.
+pub(super) const FOUND_MAX: usize = 10_000;
+
+/// Requests of one owner among them. Nobody waits behind more of another's than this.
+pub(super) const FOUND_OF_OWNER_MAX: usize = 1_000;
 
 /// Names that one scan looks at, so that a requester who fills the directory costs a bounded time.
-const NAMES_MAX: usize = 200_000;
+const NAMES_MAX: usize = 1_000_000;
 
 /// A daemon's end of `requests/`.
 #[derive(Debug)]
@@ -61,6 +64,9 @@ pub struct Taken {
     pub files: BTreeMap<String, TakenFile>,
     /// The user who owns the folder and every file.
     pub owner_uid: u32,
+    /// Which placing of a request this is, in hexadecimal: the same as long as the folder stands there unchanged, over
+    /// restarts too, and another when a request of the same name and content is placed again.
+    pub placing: String,
 }
 
 /// One copied file.
@@ -125,7 +131,7 @@ pub enum RequestRefused {
     )]
     Undeletable,
     /// An error of the system on the daemon's side: not the requester's fault.
-    #[error("the request could not be copied: {0}")]
+    #[error("system failure: the request could not be copied: {0}")]
     System(#[from] io::Error),
 }
 
@@ -135,41 +141,51 @@ impl Requests {
         Self { requests, tmp }
     }
 
-    /// Lists the request folders in the order of their names. Whatever else lies there is passed
-    /// over.
+    /// Lists the request folders: first those without an answer, the owners taking turns and each owner's in the order of
+    /// their names, then those that have one. Whatever else lies there is passed over.
     ///
     /// # Errors
     /// If the directory cannot be read.
     ///
     /// # Bounds
-    /// The first 10,000 among 200,000 names.
+    /// A million names; 10,000 folders without an answer, at most 1,000 of them of one owner; 10,000 with one.
     pub fn scan(&self) -> io::Result<Vec<Found>> {
-        let mut names = BTreeSet::new();
+        let mut unanswered: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+        let mut answered = BTreeMap::new();
         for entry in fs::read_dir(&self.requests)?.take(NAMES_MAX) {
-            if let Ok(name) = entry?.file_name().into_string()
-                && is_request_name(&name)
-            {
-                names.insert(name);
+            let Ok(name) = entry?.file_name().into_string() else {
+                continue;
+            };
+            if !is_request_name(&name) {
+                continue;
             }
-        }
-        let mut found = Vec::new();
-        for name in names {
             let metadata = match fs::symlink_metadata(self.requests.join(&name)) {
                 Ok(metadata) if metadata.is_dir() => metadata,
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let answered = self.answer_of(&name)?.is_some();
-            found.push(Found {
-                name,
-                owner_uid: metadata.uid(),
-                answered,
-            });
-            if found.len() == FOUND_MAX {
-                break;
+            let owner_uid = metadata.uid();
+            if self.answer_of(&name)?.is_some() {
+                answered.insert(name, owner_uid);
+                if answered.len() > FOUND_MAX {
+                    answered.pop_last();
+                }
+            } else {
+                let names = unanswered.entry(owner_uid).or_default();
+                names.insert(name);
+                if names.len() > FOUND_OF_OWNER_MAX {
+                    names.pop_last();
+                }
             }
         }
+        let mut found = take_turns(unanswered);
+        found.truncate(FOUND_MAX);
+        found.extend(answered.into_iter().map(|(name, owner_uid)| Found {
+            name,
+            owner_uid,
+            answered: true,
+        }));
         Ok(found)
     }
 
@@ -203,7 +219,7 @@ impl Requests {
         }
         self.check_deletable(&folder, &metadata)?;
         make_dir(into, 0o700)?;
-        let taken = copy_all(&folder, found.owner_uid, into, limits, batch);
+        let taken = copy_all(&folder, found, into, limits, batch);
         if taken.is_err() {
             remove_any(into)?;
         }
@@ -326,13 +342,30 @@ impl Requests {
     }
 }
 
+/// The first of each owner, then the second of each, and so on.
+pub(super) fn take_turns(unanswered: BTreeMap<u32, BTreeSet<String>>) -> Vec<Found> {
+    let mut turns: Vec<(usize, u32, String)> = Vec::new();
+    for (owner_uid, names) in unanswered {
+        let numbered = names.into_iter().enumerate();
+        turns.extend(numbered.map(|(turn, name)| (turn, owner_uid, name)));
+    }
+    turns.sort();
+    let found = turns.into_iter().map(|(_, owner_uid, name)| Found {
+        name,
+        owner_uid,
+        answered: false,
+    });
+    found.collect()
+}
+
 fn copy_all(
     folder: &File,
-    owner_uid: u32,
+    found: &Found,
     into: &Path,
     limits: TakeLimits,
     batch: &mut SyncBatch,
 ) -> Result<Taken, RequestRefused> {
+    let owner_uid = found.owner_uid;
     let mut toml = None;
     let mut files = BTreeMap::new();
     let mut left_bytes = limits.bytes_max;
@@ -350,10 +383,11 @@ fn copy_all(
         let name = name.into_string().map_err(|_| RequestRefused::Name)?;
         let file = open_regular(folder, &name, owner_uid)?;
         if name == REQUEST_FILE {
+            let placing = placing_of(&found.name, &file.metadata()?);
             let text = read_text(file)?;
             let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
             left_bytes = left_bytes.checked_sub(length).ok_or_else(too_large)?;
-            toml = Some(text);
+            toml = Some((text, placing));
             continue;
         }
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
@@ -368,12 +402,27 @@ fn copy_all(
         files.insert(name, TakenFile { path, bytes });
     }
     batch.add_dir(into);
-    let toml = toml.ok_or(RequestRefused::NoText)?;
+    let (toml, placing) = toml.ok_or(RequestRefused::NoText)?;
     Ok(Taken {
         toml,
         files,
         owner_uid,
+        placing,
     })
+}
+
+/// What tells a request from a later one of the same name: its text's own file, and when that last changed.
+fn placing_of(name: &str, text: &Metadata) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("valise v1 placed request");
+    for number in [text.dev(), text.ino()] {
+        hasher.update(&number.to_be_bytes());
+    }
+    for time in [text.ctime(), text.ctime_nsec()] {
+        hasher.update(&time.to_be_bytes());
+    }
+    hasher.update(name.as_bytes());
+    let whole = hasher.finalize().to_hex();
+    whole.as_str().chars().take(32).collect()
 }
 
 /// The names in a directory, without itself and its parent.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::server::{FOUND_MAX, FOUND_OF_OWNER_MAX};
 use super::*;
 use crate::os::durable::SyncBatch;
 use crate::os::layout::{Role, SenderState};
@@ -207,6 +208,96 @@ fn pipes_folders_and_sockets_in_a_request_are_refused() {
             "{kind}"
         );
     }
+}
+
+#[test]
+fn a_file_that_another_program_leases_is_refused_and_taken_when_it_is_free() {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+    let mut host = host();
+    let path = host.by_hand("x").join("cable.txt");
+    // F_SETLEASE and F_WRLCK: whoever opens the file waits for its holder, or is told to try again.
+    let script = "$SIG{IO} = 'IGNORE'; open(F, '+<', $ARGV[0]) && fcntl(F, 1024, 1) or die; \
+                  $| = 1; print 'h'; <STDIN>";
+    let mut holder = Command::new("perl")
+        .args(["-e", script])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    assert!(matches!(host.take(), Err(RequestRefused::Busy)));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(host.take().unwrap().files.len(), 1);
+}
+
+#[test]
+fn the_same_placing_is_known_again_and_another_is_not() {
+    let mut host = host();
+    let folder = host.by_hand("x");
+    let again = |host: &mut Host| {
+        let taken = host.take().unwrap();
+        fs::remove_dir_all(host.taken_at()).unwrap();
+        taken.placing
+    };
+    let first = again(&mut host);
+    assert_eq!(again(&mut host), first);
+    fs::rename(&folder, host.state.requests().join("renamed")).unwrap();
+    assert_ne!(again(&mut host), first);
+    fs::rename(host.state.requests().join("renamed"), &folder).unwrap();
+    assert_eq!(again(&mut host), first);
+    // Placed again while the first one is still there, so that it cannot get the same inode.
+    fs::rename(&folder, host.state.root().join("aside")).unwrap();
+    host.by_hand("x");
+    assert_ne!(again(&mut host), first);
+}
+
+#[test]
+fn answered_folders_hide_no_request() {
+    let mut host = host();
+    let requests = host.state.requests();
+    for number in 0..FOUND_MAX {
+        let name = format!("a{number:05}");
+        fs::create_dir(requests.join(&name)).unwrap();
+        fs::write(requests.join(format!("{name}.refused")), "no\n").unwrap();
+    }
+    host.by_hand("x");
+    let found = host.server.scan().unwrap();
+    assert_eq!(
+        (found[0].name.as_str(), found[0].answered),
+        ("by-hand", false)
+    );
+    assert_eq!(found.iter().filter(|one| one.answered).count(), FOUND_MAX);
+    host.take().unwrap();
+}
+
+#[test]
+fn owners_take_turns_and_one_with_many_requests_hides_no_other() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root gives folders away; the order itself is tested in any case.
+        let owned =
+            |uid: u32, names: &[&str]| (uid, names.iter().map(ToString::to_string).collect());
+        let found = server::take_turns([owned(1, &["a", "b", "c"]), owned(2, &["z"])].into());
+        let names: Vec<_> = found.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["a", "z", "b", "c"]);
+        return;
+    }
+    let host = host();
+    let requests = host.state.requests();
+    for number in 0..=FOUND_OF_OWNER_MAX {
+        let folder = requests.join(format!("a{number:05}"));
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(1_001), None).unwrap();
+    }
+    let other = requests.join("z");
+    fs::create_dir(&other).unwrap();
+    std::os::unix::fs::chown(&other, Some(1_002), None).unwrap();
+    let found = host.server.scan().unwrap();
+    let first: Vec<_> = found[..3].iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(first, ["a00000", "z", "a00001"]);
+    assert_eq!(found.len(), FOUND_OF_OWNER_MAX + 1);
 }
 
 #[test]
