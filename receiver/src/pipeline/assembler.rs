@@ -92,7 +92,7 @@ pub enum Spilled {
 /// Why a set is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It is in `inbox/`.
+    /// Its container is in `inbox/`.
     Completed,
     /// Its hash, or its padding, tells of forged symbols.
     Poisoned,
@@ -362,9 +362,15 @@ impl Assembler {
         }
         match finished {
             Finished::Judged(Verdict::Intact(hash)) => {
-                self.completed.insert(set.serial, &hash.id());
-                self.set_counters.completed += 1;
+                if !self.completed.contains(set.serial, &hash.id()) {
+                    self.completed.insert(set.serial, &hash.id());
+                    self.set_counters.completed += 1;
+                }
                 self.forget(set, Cause::Completed);
+                // The same container in other cuts: nothing of it is needed any more.
+                for sibling in self.sets.collecting_of(set.serial, &set.container) {
+                    self.forget(&sibling, Cause::Completed);
+                }
             }
             Finished::Judged(Verdict::Poisoned) => {
                 self.set_counters.poisoned += 1;

@@ -551,6 +551,40 @@ fn a_thief_of_the_link_key_can_neither_burn_a_serial_nor_block_it() {
 }
 
 #[test]
+fn a_completed_container_frees_its_other_cuts_at_once_and_no_other_set() {
+    let mut world = World::new();
+    let cut = large(1);
+    let other_cut = Cut::of(1, cut.set.container, cut.bytes.clone(), Codec::Rs8, 30, 6);
+    assert_ne!(other_cut.set, cut.set);
+    let (other_container, other_serial) = (Cut::new(1, 3_000, Codec::Rs8, 20, 4), large(2));
+    for started in [&other_cut, &other_container, &other_serial] {
+        // A whole block, on disk, and one symbol of another, in memory.
+        let first_block: Vec<_> = started
+            .source()
+            .into_iter()
+            .filter(|at| at.0 == 0)
+            .collect();
+        world.send_all(started, &first_block);
+        world.send(started, (1, 0));
+    }
+    let disk_before = world.pipeline.assembler.disk_bytes();
+    world.send_all(&cut, &cut.source());
+    assert!(world.has(&cut));
+    let left: Vec<SetId> = world
+        .pipeline
+        .assembler
+        .assembling()
+        .map(|one| one.set)
+        .collect();
+    assert_eq!(left, [other_container.set, other_serial.set]);
+    assert!(!world.disk.contains_key(&other_cut.set));
+    assert!(world.pipeline.assembler.disk_bytes() < disk_before);
+    world.send(&other_cut, (1, 1));
+    assert_eq!(world.dropped(DropReason::Completed), 1);
+    assert_eq!(world.pipeline.assembler.set_counters().completed, 1);
+}
+
+#[test]
 fn of_five_sets_of_a_serial_the_one_that_progressed_least_recently_yields() {
     let mut world = World::new();
     let cuts: Vec<Cut> = (0..5)

@@ -152,6 +152,15 @@ impl Sets {
             .find(|set| set.id == *id)
     }
 
+    /// The sets of one container that are being collected, whatever their geometry: at most four.
+    pub fn collecting_of(&self, serial: Serial, container: &ContainerId) -> Vec<SetId> {
+        let of_serial = self.by_serial.get(&serial).into_iter().flatten();
+        of_serial
+            .filter(|set| set.phase == Phase::Collecting && set.id.container == *container)
+            .map(|set| set.id)
+            .collect()
+    }
+
     /// Finds a set by its number.
     pub fn find_number(&self, number: SetNumber) -> Option<&Assembly> {
         self.find(self.ids.get(&number)?)
