@@ -25,7 +25,9 @@ use crate::io::host::Host;
 use crate::io::publish::Groups;
 use crate::io::register::{BundleState, Register};
 use crate::io::view::ReleaseView;
-use crate::release::requests::{Ask, BundleMade};
+use crate::release::event::Asker;
+use crate::release::reply::BundleMade;
+use crate::release::requests::Ask;
 use crate::release::{Release, ReleaseError};
 
 /// `init`
@@ -95,7 +97,15 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
     let mut administrators = Vec::new();
     for path in &options.administrators {
         let shown = path.display();
-        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX).map_err(CliError::usage)?;
+        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX).map_err(|error| {
+            match error.kind() {
+                // A name that is wrong is the person's; a disk that fails is not.
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
+                    CliError::Usage(format!("{shown}: {error}"))
+                }
+                _ => CliError::System(format!("{shown}: {error}")),
+            }
+        })?;
         let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
             .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
         if key.kind() == KeyKind::Ed25519 {
@@ -205,8 +215,8 @@ fn make_here(here: &mut Release, plan: &BundlePlan, out: &Path) -> Result<Sha256
     let told = |error: io::Error| CliError::System(format!("{}: {error}", out.display()));
     durable::remove_any(&staged).map_err(told)?;
     durable::make_dir(&staged, 0o700).map_err(told)?;
-    let uid = nix::unistd::getuid().as_raw();
-    let made = here.make_bundle(plan, &staged, uid);
+    let by = Asker::user(nix::unistd::getuid().as_raw());
+    let made = here.make_bundle(plan, &staged, by);
     if made.is_err() {
         // Whatever was written of it is of no use to anybody.
         let _ = durable::remove_any(&staged);

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::io::host::HostError;
 use crate::io::publish::GroupError;
+use crate::receive::ReceiveError;
 use crate::release::ReleaseError;
 
 /// The three ways in which a command fails.
@@ -58,6 +59,16 @@ impl From<HostError> for CliError {
     }
 }
 
+impl From<ReceiveError> for CliError {
+    fn from(error: ReceiveError) -> CliError {
+        match error {
+            ReceiveError::Host(error) => error.into(),
+            ReceiveError::NoAddress => CliError::usage(error),
+            other => CliError::system(other),
+        }
+    }
+}
+
 impl From<GroupError> for CliError {
     fn from(error: GroupError) -> CliError {
         CliError::usage(error)
@@ -77,7 +88,9 @@ impl From<ReleaseError> for CliError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::super::request::refused;
     use super::*;
+    use crate::release::requests::SYSTEM_FAILURE;
 
     #[test]
     fn each_failure_has_its_exit_status() {
@@ -88,6 +101,11 @@ mod tests {
             (HostError::Absent.into(), 2),
             (ReleaseError::Host(HostError::Absent).into(), 2),
             (HostError::Damaged("x".to_owned()).into(), 3),
+            (ReceiveError::Host(HostError::Absent).into(), 2),
+            (ReceiveError::NoAddress.into(), 2),
+            (ReceiveError::Running.into(), 3),
+            (refused("no bundle 9".to_owned()), 1),
+            (refused(format!("{SYSTEM_FAILURE}: no room")), 3),
         ] {
             assert_eq!(
                 format!("{:?}", error.exit_code()),

@@ -49,7 +49,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Run => run_both(&path),
         Command::Receive => {
             let config = begin_role(&config()?, Role::Receive)?;
-            crate::receive::run(&config).map_err(CliError::system)
+            Ok(crate::receive::run(&config)?)
         }
         Command::Release => {
             let config = begin_role(&config()?, Role::Release)?;

@@ -8,7 +8,7 @@ use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
 use crate::io::host::{Host, HostError};
-use crate::release::requests::Ask;
+use crate::release::requests::{Ask, SYSTEM_FAILURE};
 
 /// Asks `release`, and waits for its answer.
 pub fn ask(
@@ -32,12 +32,21 @@ pub fn ask(
         .map_err(CliError::system)?
     {
         Answer::Accepted(text) => Ok(text),
-        Answer::Refused(reason) => Err(CliError::Refused(reason)),
+        Answer::Refused(reason) => Err(refused(reason)),
         Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
             "release does not run; the request waits as {} and is answered when it does \
              (start it with valise-receiver run)",
             state.requests().join(name).display()
         ))),
+    }
+}
+
+/// A refusal, or that this host's system failed: the text tells, and the exit status after it.
+pub fn refused(reason: String) -> CliError {
+    if reason.starts_with(SYSTEM_FAILURE) {
+        CliError::System(reason)
+    } else {
+        CliError::Refused(reason)
     }
 }
 

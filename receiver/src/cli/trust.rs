@@ -10,10 +10,11 @@ use valise_common::trust::{TrustList, difference};
 
 use super::arguments::{Shown, TrustFile};
 use super::commission::open_here;
-use super::request::{ask_and_print, print_answer};
+use super::request::{ask_and_print, print_answer, refused};
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
 use crate::io::trust_store::{self, SignedList, TrustStoreError};
+use crate::release::event::Asker;
 use crate::release::requests::{Ask, Verdict};
 
 /// A list that is wrong is refused; a disk that fails is not the list's fault.
@@ -86,10 +87,10 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
     SignedList::read(&options.file).map_err(told)?;
     match open_here(config)? {
         Some(mut here) => {
-            let uid = nix::unistd::getuid().as_raw();
-            match here.import_trust(&options.file, uid)? {
+            let by = Asker::user(nix::unistd::getuid().as_raw());
+            match here.import_trust(&options.file, by)? {
                 Verdict::Accepted(text) => print_answer(&text, options.json),
-                Verdict::Refused(text) => Err(CliError::Refused(text)),
+                Verdict::Refused(text) => Err(refused(text)),
                 Verdict::UnderWay | Verdict::Later => {
                     Err(CliError::system("the list was not imported"))
                 }

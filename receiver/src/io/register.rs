@@ -13,6 +13,7 @@ use valise_common::ids::{BundleId, ContainerHash, LinkKeyId, MessageId, Serial};
 use valise_common::units::UtcTime;
 
 use crate::release::event::{Event, Line, Recorded};
+use crate::release::reply::Reply;
 use crate::release::serial_set::SerialSet;
 use crate::release::told::Told;
 
@@ -32,6 +33,7 @@ CREATE TABLE bundles (
     link_key INTEGER NOT NULL, void INTEGER NOT NULL, retired INTEGER NOT NULL);
 CREATE TABLE ranges (
     kind TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, bundle INTEGER);
+CREATE TABLE replies (asked TEXT PRIMARY KEY, accepted INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE trust (version INTEGER NOT NULL, sha256 TEXT NOT NULL);
 ";
 
@@ -151,6 +153,8 @@ pub enum RangeKind {
     Gap,
     /// The sender will not send them.
     NotSent,
+    /// Their containers had arrived when their bundle became void, so that they kept their slots.
+    Kept,
 }
 
 /// What a row says of a range.
@@ -167,6 +171,7 @@ impl RangeKind {
         match self {
             RangeKind::Gap => "gap",
             RangeKind::NotSent => "not-sent",
+            RangeKind::Kept => "kept",
         }
     }
 }
@@ -440,6 +445,24 @@ impl Register {
         Ok(told)
     }
 
+    /// What the placing of a request was answered, or was to be when the process ended.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when SQLite fails.
+    pub fn reply(&self, asked: &str) -> Result<Option<Reply>, RegisterError> {
+        let mut select = self
+            .db
+            .prepare_cached("SELECT accepted, text FROM replies WHERE asked = ?1")?;
+        let found = select.query_row(params![asked], |row| {
+            let text = row.get(1)?;
+            Ok(match row.get(0)? {
+                true => Reply::Accepted(text),
+                false => Reply::Refused(text),
+            })
+        });
+        Ok(found.optional()?)
+    }
+
     /// Version and SHA-256 of the trust list that was imported last.
     ///
     /// # Errors
@@ -515,6 +538,15 @@ fn cable_of(row: &Row<'_>) -> Result<CableRow, RegisterError> {
 
 fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> {
     let time = recorded.time.to_string();
+    let reply = recorded.event.reply(recorded.time);
+    if let (Some(asked), Some(reply)) = (recorded.event.asked(), reply) {
+        let (accepted, text) = match reply {
+            Reply::Accepted(text) => (true, text),
+            Reply::Refused(text) => (false, text),
+        };
+        db.prepare_cached("INSERT OR REPLACE INTO replies VALUES (?1, ?2, ?3)")?
+            .execute(params![asked, accepted, text])?;
+    }
     match &recorded.event {
         Event::Publishing {
             serial,
@@ -589,6 +621,7 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             count,
             link_key,
             replaces,
+            kept,
             ..
         } => {
             db.execute(
@@ -600,9 +633,15 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
                     "UPDATE bundles SET void = 1 WHERE bundle = ?1",
                     params![old.0],
                 )?;
+                for range_kept in kept {
+                    range(db, RangeKind::Kept, *range_kept, Saying::Told(*old))?;
+                }
             }
         }
-        Event::BundleVoided { bundle, .. } => {
+        Event::BundleVoided { bundle, kept, .. } => {
+            for range_kept in kept {
+                range(db, RangeKind::Kept, *range_kept, Saying::Told(*bundle))?;
+            }
             // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
             db.execute(
                 "UPDATE bundles SET void = 1, retired = 1 WHERE bundle = ?1",
@@ -675,6 +714,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
     use super::*;
+    use crate::release::event::Asker;
 
     fn serial(value: u64) -> Serial {
         Serial::new(value).unwrap()
@@ -692,6 +732,7 @@ mod tests {
             message_id: MessageId::from_bytes([id; 16]),
             to: vec!["a".parse().unwrap(), "b".parse().unwrap()],
             trust_version: 1,
+            asked: None,
         }
     }
 
@@ -740,7 +781,7 @@ mod tests {
         let gone = Event::Discarded {
             serial: serial(2),
             reason: "asked".to_owned(),
-            uid: 1,
+            by: Asker::user(1),
         };
         register
             .apply(&[
@@ -770,13 +811,14 @@ mod tests {
             count: 10,
             link_key: LinkKeyId(u8::try_from(id).unwrap()),
             replaces,
+            kept: Vec::new(),
             sha256: String::new(),
-            uid: 0,
+            by: Asker::user(0),
         };
         let retired = Event::LinkKeyRetired {
             link_key: LinkKeyId(1),
             bundle: BundleId(1),
-            uid: 0,
+            by: Asker::user(0),
         };
         register
             .apply(&[

@@ -190,6 +190,9 @@ pub struct ReceiveView {
     /// Serials of which some symbols are here.
     #[serde(default)]
     pub assembling: Vec<AssemblingView>,
+    /// Sets that were discarded since the start because some of their symbols are forged.
+    #[serde(default)]
+    pub poisoned: u64,
     /// Everything else.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
@@ -227,6 +230,11 @@ impl ReceiveView {
             .iter()
             .for_each(|one| set.insert(one.serial));
         set
+    }
+
+    /// How many sets with forged symbols were discarded since the start.
+    pub fn forged_sets(&self) -> u64 {
+        self.poisoned
     }
 
     /// Since when no datagram has verified.

@@ -17,7 +17,8 @@ use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container
 use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
 use crate::io::register::Claim;
 use crate::release::daemon::{Release, ReleaseError};
-use crate::release::event::Event;
+use crate::release::event::{Asker, Event};
+use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::serial_set::SerialSet;
 use crate::release::worker::{Busy, Task};
 use crate::stage::open::{NotOpened, Opened};
@@ -48,8 +49,8 @@ pub enum Origin {
     Quarantine {
         /// The name of the request.
         request: String,
-        /// The user that asked.
-        uid: u32,
+        /// Who asked.
+        by: Asker,
     },
 }
 
@@ -98,6 +99,8 @@ pub enum Step {
     Staged,
     /// ② is done.
     Committed,
+    /// What a request asked for is done, and it was not answered.
+    Acted,
 }
 
 impl Batch {
@@ -398,9 +401,9 @@ impl Release {
                 };
                 self.waiting.insert(incoming.name, waiting);
             }
-            Origin::Quarantine { request, uid } => {
-                let text = "the disk is full; make room and ask again";
-                self.refuse(request, "quarantine-recheck", *uid, text)?;
+            Origin::Quarantine { request, by } => {
+                let text = format!("{SYSTEM_FAILURE}: the disk is full; make room and ask again");
+                self.refuse(request, "quarantine-recheck", by.clone(), &text)?;
             }
         }
         Ok(())
@@ -479,7 +482,25 @@ impl Release {
                 self.delete(incoming)?;
             }
         }
+        for (incoming, _) in &batch.unopened {
+            self.erase_if_void(incoming.name.serial)?;
+        }
         self.answer_rechecks(&batch)
+    }
+
+    /// A serial of a void bundle kept its slot for a container that did not open: now the slot is unused, and goes.
+    fn erase_if_void(&self, serial: Serial) -> Result<(), ReleaseError> {
+        let waits = self.waiting.keys().any(|name| name.serial == serial);
+        let void = self.ledger.kept().contains(serial) && !self.ledger.claimed().contains(serial);
+        if !void || waits || self.in_work == Some(serial) {
+            return Ok(());
+        }
+        let bundle = self.ledger.bundle_of(serial).map(|row| row.bundle);
+        if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle)) {
+            slots.erase(serial)?;
+            slots.sync()?;
+        }
+        Ok(())
     }
 
     fn was_released(&self, incoming: &Incoming, ready: &[Ready]) -> bool {
@@ -498,6 +519,10 @@ impl Release {
                 message_id: manifest.message_id,
                 to: manifest.to.clone(),
                 trust_version: ready.cable.trust_version(),
+                asked: match &ready.incoming.origin {
+                    Origin::Inbox => None,
+                    Origin::Quarantine { by, .. } => by.asked.clone(),
+                },
             };
             self.ledger.append(now, event);
         }
@@ -510,12 +535,12 @@ impl Release {
                 reason,
             } = held.clone();
             let code = code.to_owned();
-            let event = match incoming.origin {
-                Origin::Quarantine { uid, .. } => Event::Rechecked {
+            let event = match &incoming.origin {
+                Origin::Quarantine { by, .. } => Event::Rechecked {
                     serial,
                     code,
                     reason,
-                    uid,
+                    by: by.clone(),
                 },
                 Origin::Inbox => {
                     self.counters.quarantined += 1;
@@ -583,10 +608,10 @@ impl Release {
             }
         }
         for (incoming, reason) in &batch.unopened {
-            if let Origin::Quarantine { request, uid } = &incoming.origin {
+            if let Origin::Quarantine { request, by } = &incoming.origin {
                 let serial = incoming.name.serial;
                 let text = format!("the container of serial {serial} does not open: {reason}");
-                self.refuse(request, "quarantine-recheck", *uid, &text)?;
+                self.refuse(request, "quarantine-recheck", by.clone(), &text)?;
             }
         }
         Ok(())
@@ -617,7 +642,7 @@ fn note(noted: &mut SerialSet, serial: Serial) -> bool {
     true
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

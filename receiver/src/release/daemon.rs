@@ -96,6 +96,8 @@ pub struct Release {
     pub(super) pending_requests: BTreeSet<String>,
     /// A request waits for the second thread.
     pub(super) look_again: bool,
+    /// More requests stand there than were served at once.
+    pub(super) more_requests: bool,
     pub(super) worker: Worker,
     /// Containers in the inbox, by serial.
     pub(super) waiting: BTreeMap<InboxName, Waiting>,
@@ -178,6 +180,7 @@ impl Release {
             requests: Requests::new(state.requests(), state.tmp(Role::Release)),
             pending_requests: BTreeSet::new(),
             look_again: false,
+            more_requests: false,
             worker: Worker::start(state.clone())?,
             config,
             state,
@@ -230,14 +233,22 @@ impl Release {
         let mut ticked = self.mono();
         let mut more = true;
         loop {
-            let woken = self.wait(&mut watched, signals, if more { 0 } else { TICK_US })?;
+            let woken = self.wait(
+                &mut watched,
+                signals,
+                if more || self.more_requests {
+                    0
+                } else {
+                    TICK_US
+                },
+            )?;
             let Some(woken) = woken else { break };
             if woken.inbox {
                 self.read_beacon()?;
             }
             self.take_done()?;
             let waited = self.look_again && self.worker.busy() == Busy::No;
-            if woken.requests || waited {
+            if woken.requests || waited || self.more_requests {
                 self.look_again = false;
                 self.serve_requests()?;
             }
@@ -314,8 +325,8 @@ impl Release {
             Done::Staged(incoming, cable, names) => {
                 self.take_staged(incoming, cable, names, &mut batch)?;
             }
-            Done::Bundle(plan, out, request, uid, made) => {
-                self.take_bundle(plan, out, &request, uid, made)?;
+            Done::Bundle(plan, out, request, by, made) => {
+                self.take_bundle(plan, out, &request, by, made)?;
             }
         }
         self.commit(batch)

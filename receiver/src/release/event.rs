@@ -9,6 +9,31 @@ use valise_common::ids::{
 };
 use valise_common::units::UtcTime;
 
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Asker {
+    /// The user.
+    pub uid: u32,
+    /// Which placing of a request asked, so that the same placing gets the same answer after a crash; none if a command
+    /// did it by itself.
+    #[serde(default)]
+    pub asked: Option<String>,
+}
+
+impl Asker {
+    /// A user whose command does it by itself.
+    pub fn user(uid: u32) -> Asker {
+        Asker { uid, asked: None }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let asked = self.asked.iter().map(|asked| ("asked", json!(asked)));
+        std::iter::once(("uid", json!(self.uid)))
+            .chain(asked)
+            .collect()
+    }
+}
+
 /// One event of `release`. No content, no subject, no file name and no key is in any of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -28,8 +53,9 @@ pub enum Event {
         version: u32,
         /// Its SHA-256, in hexadecimal.
         sha256: String,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// A bundle was made for the courier.
     BundleCreated {
@@ -43,19 +69,27 @@ pub enum Event {
         link_key: LinkKeyId,
         /// The bundle whose unused slots became void.
         replaces: Option<BundleId>,
+        /// Serials of the replaced bundle whose containers had arrived: they keep their slots until they are judged.
+        #[serde(default)]
+        kept: Vec<(Serial, Serial)>,
         /// SHA-256 of `channel.bundle`, in hexadecimal.
         sha256: String,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// The unused slots of a bundle were destroyed.
     BundleVoided {
         /// The bundle.
         bundle: BundleId,
+        /// Serials whose containers had arrived: they keep their slots until they are judged.
+        #[serde(default)]
+        kept: Vec<(Serial, Serial)>,
         /// The operator's words.
         reason: String,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// An old link key was ended before its time.
     LinkKeyRetired {
@@ -63,15 +97,19 @@ pub enum Event {
         link_key: LinkKeyId,
         /// The bundle that brought it; key ids come round again.
         bundle: BundleId,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// "Now" was set back to the clock. The line carries the clock's time, so that the last audit time follows.
     ClockAccepted {
         /// What "now" was before.
         before: UtcTime,
-        /// The user that asked for it.
-        uid: u32,
+        /// What it is from here on: later than the line, if the trust list was issued later.
+        now: UtcTime,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// Every folder of a cable is staged and durable; from here on its message-id is seen, for ever.
     Publishing {
@@ -85,6 +123,9 @@ pub enum Event {
         to: Vec<MailboxId>,
         /// The trust list that decided.
         trust_version: u32,
+        /// The placing of the request that asked for a recheck, if one did.
+        #[serde(default)]
+        asked: Option<String>,
     },
     /// Every folder of a cable was made visible.
     Released {
@@ -114,8 +155,9 @@ pub enum Event {
         code: String,
         /// The reason in a sentence.
         reason: String,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// A quarantined cable was destroyed.
     Discarded {
@@ -123,8 +165,9 @@ pub enum Event {
         serial: Serial,
         /// The operator's words.
         reason: String,
-        /// The user that asked for it.
-        uid: u32,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// A container did not open and was deleted; slot and serial stay open.
     Unopened {
@@ -181,8 +224,9 @@ pub enum Event {
         request: String,
         /// Why not.
         reason: String,
-        /// The user that asked.
-        uid: u32,
+        /// Who asked.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// Something that an operator must look at.
     Alarm {
@@ -236,69 +280,80 @@ impl Event {
             Event::TrustImported {
                 version,
                 sha256,
-                uid,
-            } => {
-                vec![
-                    ("version", json!(version)),
-                    ("sha256", json!(sha256)),
-                    ("uid", json!(uid)),
-                ]
-            }
+                by,
+            } => [
+                vec![("version", json!(version)), ("sha256", json!(sha256))],
+                by.fields(),
+            ]
+            .concat(),
             Event::BundleCreated {
                 bundle,
                 first,
                 count,
                 link_key,
                 replaces,
+                kept,
                 sha256,
-                uid,
-            } => vec![
-                ("bundle", json!(bundle)),
-                ("first", json!(first)),
-                ("count", json!(count)),
-                ("link_key", json!(link_key)),
-                ("replaces", json!(replaces)),
-                ("sha256", json!(sha256)),
-                ("uid", json!(uid)),
-            ],
-            Event::BundleVoided {
-                bundle,
-                reason,
-                uid,
-            } => {
+                by,
+            } => [
                 vec![
                     ("bundle", json!(bundle)),
+                    ("first", json!(first)),
+                    ("count", json!(count)),
+                    ("link_key", json!(link_key)),
+                    ("replaces", json!(replaces)),
+                    ("kept", json!(kept)),
+                    ("sha256", json!(sha256)),
+                ],
+                by.fields(),
+            ]
+            .concat(),
+            Event::BundleVoided {
+                bundle,
+                kept,
+                reason,
+                by,
+            } => [
+                vec![
+                    ("bundle", json!(bundle)),
+                    ("kept", json!(kept)),
                     ("reason", json!(reason)),
-                    ("uid", json!(uid)),
-                ]
-            }
+                ],
+                by.fields(),
+            ]
+            .concat(),
             Event::LinkKeyRetired {
                 link_key,
                 bundle,
-                uid,
-            } => {
-                vec![
-                    ("link_key", json!(link_key)),
-                    ("bundle", json!(bundle)),
-                    ("uid", json!(uid)),
-                ]
-            }
-            Event::ClockAccepted { before, uid } => {
-                vec![("before", json!(before)), ("uid", json!(uid))]
-            }
+                by,
+            } => [
+                vec![("link_key", json!(link_key)), ("bundle", json!(bundle))],
+                by.fields(),
+            ]
+            .concat(),
+            Event::ClockAccepted { before, now, by } => [
+                vec![("before", json!(before)), ("now", json!(now))],
+                by.fields(),
+            ]
+            .concat(),
             Event::Publishing {
                 serial,
                 container,
                 message_id,
                 to,
                 trust_version,
-            } => vec![
-                ("serial", json!(serial)),
-                ("container", json!(container)),
-                ("message_id", json!(message_id)),
-                ("to", json!(to)),
-                ("trust_version", json!(trust_version)),
-            ],
+                asked,
+            } => {
+                let mut fields = vec![
+                    ("serial", json!(serial)),
+                    ("container", json!(container)),
+                    ("message_id", json!(message_id)),
+                    ("to", json!(to)),
+                    ("trust_version", json!(trust_version)),
+                ];
+                fields.extend(asked.iter().map(|asked| ("asked", json!(asked))));
+                fields
+            }
             Event::Released { serial, message_id } => {
                 vec![("serial", json!(serial)), ("message_id", json!(message_id))]
             }
@@ -319,24 +374,21 @@ impl Event {
                 serial,
                 code,
                 reason,
-                uid,
-            } => vec![
-                ("serial", json!(serial)),
-                ("code", json!(code)),
-                ("reason", json!(reason)),
-                ("uid", json!(uid)),
-            ],
-            Event::Discarded {
-                serial,
-                reason,
-                uid,
-            } => {
+                by,
+            } => [
                 vec![
                     ("serial", json!(serial)),
+                    ("code", json!(code)),
                     ("reason", json!(reason)),
-                    ("uid", json!(uid)),
-                ]
-            }
+                ],
+                by.fields(),
+            ]
+            .concat(),
+            Event::Discarded { serial, reason, by } => [
+                vec![("serial", json!(serial)), ("reason", json!(reason))],
+                by.fields(),
+            ]
+            .concat(),
             Event::Unopened {
                 serial,
                 container,
@@ -369,14 +421,12 @@ impl Event {
             Event::RequestRefused {
                 request,
                 reason,
-                uid,
-            } => {
-                vec![
-                    ("request", json!(request)),
-                    ("reason", json!(reason)),
-                    ("uid", json!(uid)),
-                ]
-            }
+                by,
+            } => [
+                vec![("request", json!(request)), ("reason", json!(reason))],
+                by.fields(),
+            ]
+            .concat(),
             Event::Alarm { code, text } => vec![("code", json!(code)), ("text", json!(text))],
         }
     }
@@ -428,7 +478,10 @@ mod tests {
         let serial = Serial::new(4).unwrap();
         let hash = ContainerHash::from_bytes([7; 32]);
         let message_id = MessageId::from_bytes([9; 16]);
-        let uid = 1000;
+        let by = Asker {
+            uid: 1000,
+            asked: Some("0f".to_owned()),
+        };
         let text = "no \"content\"".to_owned();
         vec![
             Event::Started {
@@ -439,7 +492,7 @@ mod tests {
             Event::TrustImported {
                 version: 7,
                 sha256: "ab".to_owned(),
-                uid,
+                by: by.clone(),
             },
             Event::BundleCreated {
                 bundle: BundleId(2),
@@ -447,22 +500,25 @@ mod tests {
                 count: 3,
                 link_key: LinkKeyId(1),
                 replaces: Some(BundleId(1)),
+                kept: vec![(serial, serial)],
                 sha256: "cd".to_owned(),
-                uid,
+                by: by.clone(),
             },
             Event::BundleVoided {
                 bundle: BundleId(2),
+                kept: Vec::new(),
                 reason: text.clone(),
-                uid,
+                by: by.clone(),
             },
             Event::LinkKeyRetired {
                 link_key: LinkKeyId(1),
                 bundle: BundleId(1),
-                uid,
+                by: by.clone(),
             },
             Event::ClockAccepted {
                 before: "2036-01-01T00:00:00Z".parse().unwrap(),
-                uid,
+                now: "2026-01-01T00:00:00Z".parse().unwrap(),
+                by: by.clone(),
             },
             Event::Publishing {
                 serial,
@@ -470,6 +526,7 @@ mod tests {
                 message_id,
                 to: vec!["paris-desk".parse().unwrap()],
                 trust_version: 7,
+                asked: Some("0f".to_owned()),
             },
             Event::Released { serial, message_id },
             Event::Quarantined {
@@ -483,12 +540,12 @@ mod tests {
                 serial,
                 code: "expired".to_owned(),
                 reason: text.clone(),
-                uid,
+                by: by.clone(),
             },
             Event::Discarded {
                 serial,
                 reason: text.clone(),
-                uid,
+                by: by.clone(),
             },
             Event::Unopened {
                 serial,
@@ -520,7 +577,7 @@ mod tests {
             Event::RequestRefused {
                 request: "x".to_owned(),
                 reason: text.clone(),
-                uid,
+                by: by.clone(),
             },
             Event::Alarm {
                 code: "x".to_owned(),

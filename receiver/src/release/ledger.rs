@@ -34,6 +34,7 @@ pub struct Ledger {
     claimed: SerialSet,
     gaps: Told,
     not_sent: Told,
+    kept: SerialSet,
     bundles: Vec<BundleRow>,
     retired: Vec<BundleId>,
 }
@@ -66,6 +67,7 @@ impl Ledger {
             claimed: register.claimed()?,
             gaps: register.ranges(RangeKind::Gap)?,
             not_sent: register.ranges(RangeKind::NotSent)?,
+            kept: register.ranges(RangeKind::Kept)?.all().clone(),
             bundles: register.bundles()?,
             retired: register.retired()?,
             log,
@@ -94,6 +96,11 @@ impl Ledger {
                 bundle,
             } => self.not_sent.insert_range(*bundle, *first, *last),
             Event::NotSentWithdrawn { first, last } => self.not_sent.remove_range(*first, *last),
+            Event::BundleCreated { kept, .. } | Event::BundleVoided { kept, .. } => {
+                for (first, last) in kept {
+                    self.kept.insert_range(*first, *last);
+                }
+            }
             _ => {}
         }
         self.pending.push(Line::Known(Recorded {
@@ -187,8 +194,13 @@ impl Ledger {
         self.bundles
             .iter()
             .find(|bundle| bundle.holds(serial))
-            // A quarantined serial of a void bundle keeps its slot: it was used.
-            .filter(|bundle| bundle.state == BundleState::Live || self.claimed.contains(serial))
+            // A quarantined serial of a void bundle keeps its slot: it was used. One whose container waited when the
+            // bundle became void keeps it until the container is judged.
+            .filter(|bundle| {
+                bundle.state == BundleState::Live
+                    || self.claimed.contains(serial)
+                    || self.kept.contains(serial)
+            })
     }
 
     /// A bundle by its number.
@@ -199,6 +211,11 @@ impl Ledger {
     /// The unused serials of void bundles.
     pub fn void(&self) -> SerialSet {
         void_serials(&self.bundles, &self.claimed)
+    }
+
+    /// Serials whose containers had arrived when their bundle became void.
+    pub fn kept(&self) -> &SerialSet {
+        &self.kept
     }
 
     /// Whether `container` is the one that claimed its serial.

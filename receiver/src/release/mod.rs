@@ -6,6 +6,7 @@ mod daemon;
 pub mod event;
 pub mod ledger;
 mod observe;
+pub mod reply;
 pub mod requests;
 pub mod serial_set;
 mod startup;

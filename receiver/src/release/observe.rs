@@ -23,7 +23,7 @@ use crate::release::states::{Announced, Knowledge};
 /// `receive`, which rebuilds and syncs a large container long after they came.
 const GAP_GRACE_US: u64 = 5_000_000;
 
-/// Below this share of a bundle's slots an operator must renew it, in percent.
+/// At this share of a bundle's slots an operator must renew it, in percent.
 const SLOTS_LOW_PERCENT: u64 = 20;
 
 /// Below this many free bytes an operator must make room.
@@ -303,6 +303,13 @@ impl Release {
                 .to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
+        let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
+        self.alarms.set("forged", now, u64::from(forged > 0), || {
+            format!(
+                "receive has discarded {forged} sets with forged symbols since its start: somebody else may \
+                 have the link key; make a new bundle, and retire the key when the sender has imported it"
+            )
+        });
         let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.release.silence_alarm.as_s();
@@ -341,11 +348,12 @@ impl Release {
             .iter()
             .rev()
             .find(|row| row.state == BundleState::Live);
+        // Without a bundle there are no slots, and none left.
         let (left, count) = match newest {
             Some(row) => (left_of(row.first, row.last, highest), u64::from(row.count)),
-            None => (1, 1),
+            None => (0, 0),
         };
-        let low = left.saturating_mul(100) < count.saturating_mul(SLOTS_LOW_PERCENT);
+        let low = left.saturating_mul(100) <= count.saturating_mul(SLOTS_LOW_PERCENT);
         self.alarms.set("slots-low", now, u64::from(low), || {
             format!("{left} slots are left; run valise-receiver bundle create and send the courier")
         });

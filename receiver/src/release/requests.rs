@@ -1,5 +1,6 @@
 //! What operators ask: each request is judged on a copy, done, logged and answered.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,17 +12,30 @@ use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::request::{Found, RequestRefused, TakeLimits, Taken};
+use valise_common::units::UtcTime;
 
 use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::register::{BundleRow, BundleState, CableRow, Claim};
-use crate::io::trust_store::{self, LIST_FILE, SignedList};
-use crate::release::cables::{Incoming, Origin};
+use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
+use crate::release::cables::{Incoming, Origin, is_full};
 use crate::release::daemon::{Release, ReleaseError};
-use crate::release::event::Event;
+use crate::release::event::{Asker, Event};
+use crate::release::ledger::now_of;
+use crate::release::reply::{COURIER, Reply};
+use crate::release::serial_set::SerialSet;
 use crate::release::worker::{Busy, Task};
 
 /// Characters of an operator's reason.
 const REASON_CHARS_MAX: usize = 200;
+
+/// Requests that are served before cables are looked at again.
+const SERVED_MAX: usize = 32;
+
+/// Bytes of the disk that a request leaves for the log and the answer. Little, so that a discard can still make room.
+const RESERVE_BYTES: u64 = 64 << 10;
+
+/// How a refusal begins that is this host's fault, not the request's: the command ends with another exit status.
+pub const SYSTEM_FAILURE: &str = "system failure";
 
 /// Bytes of a request's files: a trust list and its signatures are the most.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
@@ -96,39 +110,47 @@ pub enum Verdict {
     Later,
 }
 
-/// The answer to `bundle-create`: where the courier's files are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleMade {
-    /// The bundle.
-    pub bundle: BundleId,
-    /// Its first serial.
-    pub first: Serial,
-    /// Number of slots.
-    pub count: u32,
-    /// The link key that it brings.
-    pub link_key: LinkKeyId,
-    /// SHA-256 of `channel.bundle`.
-    pub sha256: Sha256Digest,
-    /// The folder below the state folder.
-    pub folder: PathBuf,
+impl From<Reply> for Verdict {
+    fn from(reply: Reply) -> Verdict {
+        match reply {
+            Reply::Accepted(text) => Verdict::Accepted(text),
+            Reply::Refused(text) => Verdict::Refused(text),
+        }
+    }
 }
 
 impl Release {
-    /// Serves every request that has no answer.
+    /// Serves the next requests that have no answer.
     pub(super) fn serve_requests(&mut self) -> Result<(), ReleaseError> {
+        self.more_requests = false;
+        let mut served: usize = 0;
         for found in self.requests.scan()? {
-            if found.answered {
+            if found.answered || self.pending_requests.contains(&found.name) {
                 continue;
             }
+            if served == SERVED_MAX {
+                self.more_requests = true;
+                break;
+            }
             self.serve(&found)?;
+            served += 1;
         }
         Ok(())
     }
 
     fn serve(&mut self, found: &Found) -> Result<(), ReleaseError> {
         let name = found.name.as_str();
-        if self.pending_requests.contains(name) {
-            return Ok(());
+        let by = Asker::user(found.owner_uid);
+        // Told before anything is taken: the copy and the answer need room.
+        let size = self.requests.size(found).unwrap_or(0);
+        let needed_bytes = size.min(REQUEST_BYTES_MAX).saturating_add(RESERVE_BYTES);
+        let free_bytes = durable::free_bytes(self.state.root())?;
+        if free_bytes < needed_bytes {
+            let text = format!(
+                "{SYSTEM_FAILURE}: the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed); \
+                 nothing was done, make room and ask again"
+            );
+            return self.refuse(name, "unknown", by, &text);
         }
         let into = self
             .state
@@ -146,8 +168,8 @@ impl Release {
                 // Its author took it back.
                 Ok(())
             }
-            Err(RequestRefused::System(error)) => Err(error.into()),
-            Err(refused) => self.refuse(name, "unknown", found.owner_uid, &refused.to_string()),
+            // Whether its author or this host's disk caused it cannot always be told; no request may end the daemon.
+            Err(refused) => self.refuse(name, "unknown", by, &refused.to_string()),
             Ok(taken) => self.judge_request(name, &taken),
         };
         durable::remove_any(&into)?;
@@ -155,17 +177,26 @@ impl Release {
     }
 
     fn judge_request(&mut self, name: &str, taken: &Taken) -> Result<(), ReleaseError> {
-        let uid = taken.owner_uid;
+        let by = Asker {
+            uid: taken.owner_uid,
+            asked: Some(taken.placing.clone()),
+        };
+        // Done before a crash, and not answered.
+        match self.ledger.register().reply(&taken.placing)? {
+            Some(Reply::Accepted(text)) => return self.accept(name, &text),
+            Some(Reply::Refused(reason)) => return self.refuse_quietly(name, &reason),
+            None => {}
+        }
         let ask: Ask = match toml::from_str(&taken.toml) {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("request.toml cannot be read: {}", error.message());
-                return self.refuse(name, "unknown", uid, &text);
+                return self.refuse(name, "unknown", by, &text);
             }
         };
-        match self.act(name, &ask, taken)? {
+        match self.act(name, &ask, taken, by.clone())? {
             Verdict::Accepted(text) => self.accept(name, &text),
-            Verdict::Refused(text) => self.refuse(name, ask.word(), uid, &text),
+            Verdict::Refused(text) => self.refuse(name, ask.word(), by, &text),
             Verdict::UnderWay => {
                 self.pending_requests.insert(name.to_owned());
                 Ok(())
@@ -177,11 +208,16 @@ impl Release {
         }
     }
 
-    fn act(&mut self, name: &str, ask: &Ask, taken: &Taken) -> Result<Verdict, ReleaseError> {
-        let uid = taken.owner_uid;
+    fn act(
+        &mut self,
+        name: &str,
+        ask: &Ask,
+        taken: &Taken,
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
         match ask {
-            Ask::QuarantineRecheck { serial } => self.ask_recheck(name, *serial, uid),
-            Ask::QuarantineDiscard { serial, reason } => self.discard(*serial, reason, uid),
+            Ask::QuarantineRecheck { serial } => self.ask_recheck(name, *serial, by),
+            Ask::QuarantineDiscard { serial, reason } => self.discard(*serial, reason, by),
             Ask::TrustImport {} => match taken.files.get(LIST_FILE) {
                 None => Ok(Verdict::Refused(format!("the request has no {LIST_FILE}"))),
                 Some(_) => {
@@ -198,7 +234,7 @@ impl Release {
                             durable::rename_new(&copy.path, &folder.join(file))?;
                         }
                     }
-                    let verdict = self.import_trust(&folder.join(LIST_FILE), uid);
+                    let verdict = self.import_trust(&folder.join(LIST_FILE), by);
                     durable::remove_any(&folder)?;
                     verdict
                 }
@@ -213,12 +249,12 @@ impl Release {
                 }
                 let out = self.courier_stage(plan.bundle)?;
                 self.worker
-                    .give(Task::Bundle(plan, out, name.to_owned(), uid))?;
+                    .give(Task::Bundle(plan, out, name.to_owned(), by))?;
                 Ok(Verdict::UnderWay)
             }
-            Ask::BundleVoid { bundle, reason } => self.void_bundle(*bundle, reason, uid),
-            Ask::LinkKeyRetire { link_key } => self.retire_link_key(*link_key, uid),
-            Ask::ClockAccept {} => self.accept_clock(uid),
+            Ask::BundleVoid { bundle, reason } => self.void_bundle(*bundle, reason, by),
+            Ask::LinkKeyRetire { link_key } => self.retire_link_key(*link_key, by),
+            Ask::ClockAccept {} => self.accept_clock(by),
         }
     }
 
@@ -237,7 +273,7 @@ impl Release {
         &mut self,
         name: &str,
         serial: Serial,
-        uid: u32,
+        by: Asker,
     ) -> Result<Verdict, ReleaseError> {
         let row = match self.quarantined(serial)? {
             Ok(row) => row,
@@ -264,7 +300,7 @@ impl Release {
         };
         let origin = Origin::Quarantine {
             request: name.to_owned(),
-            uid,
+            by,
         };
         self.rechecks.push_back(Incoming {
             name: container,
@@ -275,7 +311,12 @@ impl Release {
         Ok(Verdict::UnderWay)
     }
 
-    fn discard(&mut self, serial: Serial, reason: &str, uid: u32) -> Result<Verdict, ReleaseError> {
+    fn discard(
+        &mut self,
+        serial: Serial,
+        reason: &str,
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
         let row = match self.quarantined(serial)? {
             Ok(row) => row,
             Err(verdict) => return Ok(verdict),
@@ -293,15 +334,8 @@ impl Release {
             Ok(reason) => reason,
             Err(verdict) => return Ok(verdict),
         };
-        self.ledger.append(
-            self.now(),
-            Event::Discarded {
-                serial,
-                reason,
-                uid,
-            },
-        );
-        self.ledger.commit()?;
+        let discarded = Event::Discarded { serial, reason, by };
+        let verdict = self.happened(self.now(), discarded)?;
         if let Some(slots) = self
             .ledger
             .bundle_of(serial)
@@ -311,17 +345,26 @@ impl Release {
             slots.sync()?;
         }
         durable::remove_any(&self.state.quarantined(&container))?;
-        Ok(Verdict::Accepted(format!("serial {serial} is discarded")))
+        Ok(verdict)
+    }
+
+    /// Makes an event happen, and tells what who asked for it is answered.
+    fn happened(&mut self, time: UtcTime, event: Event) -> Result<Verdict, ReleaseError> {
+        let reply = event.reply(time);
+        self.ledger.append(time, event);
+        self.ledger.commit()?;
+        let done = || Verdict::Accepted("done".to_owned());
+        Ok(reply.map_or_else(done, Verdict::from))
     }
 
     /// Puts a signed list into force.
     ///
     /// # Errors
     /// The system's. What is wrong with the list is a verdict.
-    pub fn import_trust(&mut self, path: &Path, uid: u32) -> Result<Verdict, ReleaseError> {
+    pub fn import_trust(&mut self, path: &Path, by: Asker) -> Result<Verdict, ReleaseError> {
         let signed = match SignedList::read(path) {
             Ok(signed) => signed,
-            Err(error) => return Ok(Verdict::Refused(error.to_string())),
+            Err(error) => return Ok(Verdict::Refused(told(&error))),
         };
         let version = signed.list.version();
         let held = self.trust.as_ref();
@@ -333,17 +376,16 @@ impl Release {
         if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list)) {
             return Ok(Verdict::Refused(error.to_string()));
         }
-        signed.stage(&self.state)?;
-        let sha256 = signed.sha256.to_string();
-        self.ledger.append(
-            self.now(),
-            Event::TrustImported {
-                version,
-                sha256,
-                uid,
-            },
-        );
-        self.ledger.commit()?;
+        match signed.stage(&self.state) {
+            Err(error) if is_full(&error) => return Ok(Verdict::Refused(failed(&error))),
+            other => other?,
+        }
+        let imported = Event::TrustImported {
+            version,
+            sha256: signed.sha256.to_string(),
+            by,
+        };
+        let verdict = self.happened(self.now(), imported)?;
         trust_store::swap(&self.state)?;
         if signed.list.allow_software_keys() {
             tracing::warn!("trust list {version} lets software keys approve: for harnesses only");
@@ -352,9 +394,7 @@ impl Release {
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
         self.dirty = true;
-        Ok(Verdict::Accepted(format!(
-            "trust list {version} is in force"
-        )))
+        Ok(verdict)
     }
 
     /// What the next bundle will be, or why there is none.
@@ -426,39 +466,35 @@ impl Release {
         plan: BundlePlan,
         out: PathBuf,
         request: &str,
-        uid: u32,
+        by: Asker,
         made: Result<Sha256Digest, BundleStoreError>,
     ) -> Result<(), ReleaseError> {
         let sha256 = match made {
             Ok(sha256) => sha256,
             Err(error) => {
                 durable::remove_any(&out)?;
-                return self.refuse(request, "bundle-create", uid, &error.to_string());
+                let text = match &error {
+                    BundleStoreError::Bundle(_) => error.to_string(),
+                    _ => failed(&error),
+                };
+                return self.refuse(request, "bundle-create", by, &text);
             }
         };
-        self.settle_bundle(&plan, sha256, uid)?;
-        let folder = PathBuf::from(COURIER).join(plan.bundle.to_string());
-        let shown = self.state.root().join(&folder);
+        let verdict = self.settle_bundle(&plan, sha256, by)?;
+        self.show_to_courier(plan.bundle)?;
+        match verdict {
+            Verdict::Accepted(text) => self.accept(request, &text),
+            other => Err(io::Error::other(format!("a bundle was made, and then {other:?}")).into()),
+        }
+    }
+
+    /// Gives the courier's files of a bundle that is in force the name that its command reads.
+    pub(super) fn show_to_courier(&self, bundle: BundleId) -> Result<(), ReleaseError> {
+        let courier = self.state.root().join(COURIER);
+        let shown = courier.join(bundle.to_string());
         durable::remove_any(&shown)?;
-        durable::rename_new(&out, &shown)?;
-        durable::sync_dir(&self.state.root().join(COURIER))?;
-        let BundlePlan {
-            bundle,
-            first,
-            count,
-            link_key,
-            ..
-        } = plan;
-        let made = BundleMade {
-            bundle,
-            first,
-            count,
-            link_key,
-            sha256,
-            folder,
-        };
-        let text = serde_json::to_string(&made).map_err(io::Error::from)?;
-        self.accept(request, &text)
+        durable::rename_new(&courier.join(format!(".{bundle}")), &shown)?;
+        Ok(durable::sync_dir(&courier)?)
     }
 
     /// Makes a bundle in this thread, for a command that holds the host's lock.
@@ -469,10 +505,10 @@ impl Release {
         &mut self,
         plan: &BundlePlan,
         out: &Path,
-        uid: u32,
+        by: Asker,
     ) -> Result<Sha256Digest, ReleaseError> {
         let sha256 = bundle_store::make(&self.state, plan, out)?;
-        self.settle_bundle(plan, sha256, uid)?;
+        self.settle_bundle(plan, sha256, by)?;
         Ok(sha256)
     }
 
@@ -480,39 +516,67 @@ impl Release {
         &mut self,
         plan: &BundlePlan,
         sha256: Sha256Digest,
-        uid: u32,
-    ) -> Result<(), ReleaseError> {
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
+        let kept = match plan.replaces {
+            Some(old) => self.arrived_of(old)?,
+            None => SerialSet::new(),
+        };
         let event = Event::BundleCreated {
             bundle: plan.bundle,
             first: plan.first,
             count: plan.count,
             link_key: plan.link_key,
             replaces: plan.replaces,
+            kept: kept.ranges().collect(),
             sha256: sha256.to_string(),
-            uid,
+            by,
         };
-        self.ledger.append(self.now(), event);
-        self.ledger.commit()?;
+        let verdict = self.happened(self.now(), event)?;
         bundle_store::settle(&self.state, plan.bundle)?;
         self.open_slots()?;
         if let Some(old) = plan.replaces {
             self.erase_unused(old)?;
         }
         self.dirty = true;
-        Ok(())
+        Ok(verdict)
     }
 
-    fn erase_unused(&self, bundle: BundleId) -> Result<(), ReleaseError> {
+    /// Serials of a bundle whose containers are complete and not judged yet.
+    fn arrived_of(&self, bundle: BundleId) -> Result<SerialSet, ReleaseError> {
+        let mut arrived = self.in_inbox()?;
+        if let Some(row) = self.ledger.bundle(bundle) {
+            let mut others = arrived.clone();
+            others.remove_range(row.first, row.last);
+            arrived = arrived.without(&others);
+        }
+        // What is claimed needs no leave to keep its slot.
+        Ok(arrived.without(self.ledger.claimed()))
+    }
+
+    /// Serials with a container in the inbox, whether or not the loop knows of it.
+    pub(super) fn in_inbox(&self) -> Result<SerialSet, ReleaseError> {
+        let mut serials = SerialSet::new();
+        for entry in fs::read_dir(self.state.inbox())? {
+            if let Some(name) = InboxName::of_container(&entry?.file_name()) {
+                serials.insert(name.serial);
+            }
+        }
+        Ok(serials)
+    }
+
+    /// Erases what the log calls void and no waiting container keeps. Done again, it changes nothing.
+    pub(super) fn erase_unused(&self, bundle: BundleId) -> Result<(), ReleaseError> {
         let (Some(row), Some(slots)) = (self.ledger.bundle(bundle), self.slots.get(&bundle)) else {
             return Ok(());
         };
-        for serial in self
-            .ledger
-            .void()
-            .iter()
-            .filter(|serial| row.holds(*serial))
-        {
-            slots.erase(serial)?;
+        let waiting = self.in_inbox()?;
+        let keeps = |serial| self.ledger.kept().contains(serial) && waiting.contains(serial);
+        let void = self.ledger.void();
+        for serial in void.iter().filter(|serial| row.holds(*serial)) {
+            if !keeps(serial) {
+                slots.erase(serial)?;
+            }
         }
         Ok(slots.sync()?)
     }
@@ -521,7 +585,7 @@ impl Release {
         &mut self,
         bundle: BundleId,
         reason: &str,
-        uid: u32,
+        by: Asker,
     ) -> Result<Verdict, ReleaseError> {
         match self.ledger.bundle(bundle) {
             None => return Ok(Verdict::Refused(format!("there is no bundle {bundle}"))),
@@ -536,25 +600,21 @@ impl Release {
             Ok(reason) => reason,
             Err(verdict) => return Ok(verdict),
         };
-        self.ledger.append(
-            self.now(),
-            Event::BundleVoided {
-                bundle,
-                reason,
-                uid,
-            },
-        );
-        self.ledger.commit()?;
+        let voided = Event::BundleVoided {
+            bundle,
+            kept: self.arrived_of(bundle)?.ranges().collect(),
+            reason,
+            by,
+        };
+        let verdict = self.happened(self.now(), voided)?;
         self.erase_unused(bundle)?;
         bundle_store::remove_link_key(&self.state, bundle)?;
         self.read_beacon()?;
         self.dirty = true;
-        Ok(Verdict::Accepted(format!(
-            "bundle {bundle} is void: its unused slots and its link key are destroyed"
-        )))
+        Ok(verdict)
     }
 
-    fn retire_link_key(&mut self, link_key: LinkKeyId, uid: u32) -> Result<Verdict, ReleaseError> {
+    fn retire_link_key(&mut self, link_key: LinkKeyId, by: Asker) -> Result<Verdict, ReleaseError> {
         let bundles = self.ledger.bundles();
         let newest = bundles
             .iter()
@@ -573,41 +633,37 @@ impl Release {
         else {
             return Ok(Verdict::Refused(format!("there is no link key {link_key}")));
         };
-        self.ledger.append(
-            self.now(),
-            Event::LinkKeyRetired {
-                link_key,
-                bundle,
-                uid,
-            },
-        );
-        self.ledger.commit()?;
+        if self.ledger.is_retired(bundle) {
+            return Ok(Verdict::Accepted(format!(
+                "link key {link_key} of bundle {bundle} is retired already"
+            )));
+        }
+        let retired = Event::LinkKeyRetired {
+            link_key,
+            bundle,
+            by,
+        };
+        let verdict = self.happened(self.now(), retired)?;
         bundle_store::remove_link_key(&self.state, bundle)?;
         self.read_beacon()?;
-        Ok(Verdict::Accepted(format!(
-            "link key {link_key} of bundle {bundle} is retired"
-        )))
+        Ok(verdict)
     }
 
-    fn accept_clock(&mut self, uid: u32) -> Result<Verdict, ReleaseError> {
+    fn accept_clock(&mut self, by: Asker) -> Result<Verdict, ReleaseError> {
         let (before, clock) = (self.now(), clock::utc_now());
-        // The line carries the clock's own time: with it the last audit time goes back.
-        self.ledger
-            .append(clock, Event::ClockAccepted { before, uid });
-        self.ledger.commit()?;
+        let issued = self.trust.as_ref().map(|signed| signed.list.issued());
+        let now = now_of(clock, issued, None);
         self.dirty = true;
-        let now = self.now();
-        Ok(Verdict::Accepted(if now > clock {
-            format!(
-                "the log follows the clock, {clock}; the trust list was issued later, so now is {now}"
-            )
-        } else {
-            format!("now is {now}, it was {before}")
-        }))
+        // The line carries the clock's own time: with it the last audit time goes back.
+        self.happened(clock, Event::ClockAccepted { before, now, by })
     }
 
     /// Answers yes, and deletes the request.
     pub(super) fn accept(&mut self, name: &str, text: &str) -> Result<(), ReleaseError> {
+        #[cfg(test)]
+        if self.stop_after == Some(crate::release::cables::Step::Acted) {
+            return Ok(());
+        }
         self.requests.answer_accepted(name, text, &mut self.sync)?;
         self.sync.commit()?;
         self.pending_requests.remove(name);
@@ -622,21 +678,26 @@ impl Release {
         &mut self,
         name: &str,
         request: &str,
-        uid: u32,
+        by: Asker,
         reason: &str,
     ) -> Result<(), ReleaseError> {
         let event = Event::RequestRefused {
             request: request.to_owned(),
             reason: reason.chars().take(1_000).collect(),
-            uid,
+            by,
         };
-        self.ledger.append(self.now(), event);
-        self.ledger.commit()?;
-        self.refuse_quietly(name, reason)
+        match self.happened(self.now(), event)? {
+            Verdict::Refused(reason) => self.refuse_quietly(name, &reason),
+            _ => self.refuse_quietly(name, reason),
+        }
     }
 
     /// Answers no; the log says so in another line.
     pub(super) fn refuse_quietly(&mut self, name: &str, reason: &str) -> Result<(), ReleaseError> {
+        #[cfg(test)]
+        if self.stop_after == Some(crate::release::cables::Step::Acted) {
+            return Ok(());
+        }
         self.requests.answer_refused(name, reason, &mut self.sync)?;
         self.sync.commit()?;
         self.pending_requests.remove(name);
@@ -644,8 +705,18 @@ impl Release {
     }
 }
 
-/// Where bundles that were made on request wait for the command that asked.
-const COURIER: &str = "courier";
+/// A failure of this host's system, as a command tells it from a refusal.
+fn failed(error: &dyn std::fmt::Display) -> String {
+    format!("{SYSTEM_FAILURE}: {error}")
+}
+
+/// What is wrong with a list, or that it could not be read.
+fn told(error: &TrustStoreError) -> String {
+    match error {
+        TrustStoreError::Io(_) => failed(error),
+        _ => error.to_string(),
+    }
+}
 
 fn reason_of(text: &str) -> Result<String, Verdict> {
     match FreeText::normalize(text, REASON_CHARS_MAX) {

@@ -8,10 +8,13 @@
 //! | released | slot or container | erased, deleted |
 //! | quarantined | container in the inbox | moved to quarantine |
 //! | discarded | slot or container | erased, deleted |
-//! | bundle void | unused slots | erased |
+//! | bundle void | unused slots | erased, but those of containers that were in the inbox then and still are |
+//! | bundle created | the courier's files under their hidden name | shown |
 
 use std::fs;
+use std::io;
 
+use valise_common::ids::BundleId;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
 
@@ -22,6 +25,7 @@ use crate::io::slots::SlotFile;
 use crate::io::trust_store;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::Event;
+use crate::release::reply::COURIER;
 use crate::stage::publish::StageName;
 
 impl Release {
@@ -55,10 +59,34 @@ impl Release {
     fn recover_bundles(&mut self) -> Result<(), ReleaseError> {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
         bundle_store::recover(&self.state, &known)?;
+        self.recover_courier()?;
         for bundle in self.ledger.register().retired()? {
             bundle_store::remove_link_key(&self.state, bundle)?;
         }
         self.open_slots()
+    }
+
+    /// The courier's files of a bundle that is in force are shown; those of one that was never committed are worth nothing.
+    fn recover_courier(&self) -> Result<(), ReleaseError> {
+        let courier = self.state.root().join(COURIER);
+        let entries = match fs::read_dir(&courier) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let hidden = name.to_str().and_then(|name| name.strip_prefix('.'));
+            let Some(bundle) = hidden.and_then(|number| number.parse::<BundleId>().ok()) else {
+                continue;
+            };
+            if self.ledger.bundle(bundle).is_some() {
+                self.show_to_courier(bundle)?;
+            } else {
+                durable::remove_any(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the slots of bundles that are not open yet.
@@ -134,17 +162,12 @@ impl Release {
             };
             durable::remove_any(&self.state.quarantined(&name))?;
         }
-        let void = self.ledger.void();
         for row in self.ledger.bundles() {
-            let Some(slots) = self.slots.get(&row.bundle) else {
-                continue;
-            };
             if row.state == BundleState::Void {
-                for serial in void.iter().filter(|serial| row.holds(*serial)) {
-                    slots.erase(serial)?;
-                }
+                self.erase_unused(row.bundle)?;
+            } else if let Some(slots) = self.slots.get(&row.bundle) {
+                slots.sync()?;
             }
-            slots.sync()?;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use valise_common::units::UtcTime;
 use crate::io::bundle_store::BUNDLE_FILE;
 use crate::io::host::Host;
 use crate::io::publish::Groups;
+use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 
@@ -183,7 +184,7 @@ impl World {
 
     pub fn import_trust(&self, text: &str) {
         let path = self.signed_list(text);
-        let verdict = self.release().import_trust(&path, 0).unwrap();
+        let verdict = self.release().import_trust(&path, Asker::user(0)).unwrap();
         assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
     }
 
@@ -356,6 +357,6 @@ pub fn make_bundle(here: &mut Release, folder: &Path, count: u32) -> Bundle {
     let plan = here.plan_bundle(count, None).unwrap().unwrap();
     let out = folder.join(format!("courier-{}", plan.bundle));
     fs::create_dir(&out).unwrap();
-    here.make_bundle(&plan, &out, 0).unwrap();
+    here.make_bundle(&plan, &out, Asker::user(0)).unwrap();
     Bundle::decode(&fs::read(out.join(BUNDLE_FILE)).unwrap()).unwrap()
 }

@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 
 use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::manifest::Manifest;
-use valise_common::os::layout::InboxName;
+use valise_common::os::layout::{InboxName, Role};
 use valise_common::units::UtcTime;
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::Release;
 use super::testing::{Keys, World, make_bundle, name_of, trust_text};
 use crate::io::register::{CableRow, Claim};
+use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::worker::Busy;
 
@@ -53,6 +54,16 @@ fn place(world: &World, name: &str, text: &str) {
     fs::create_dir(&hidden).unwrap();
     fs::write(hidden.join("request.toml"), text).unwrap();
     fs::rename(&hidden, requests.join(name)).unwrap();
+}
+
+/// The answer to a request: `accepted` or `refused`, and the text.
+fn answer(world: &World, name: &str) -> (&'static str, String) {
+    let read = |end: &str| fs::read_to_string(world.state.requests().join(format!("{name}.{end}")));
+    match (read("accepted"), read("refused")) {
+        (Ok(text), Err(_)) => ("accepted", text),
+        (Err(_), Ok(text)) => ("refused", text),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -638,7 +649,9 @@ fn recheck_after_a_newer_trust_list_releases() {
     let text = trust_text(world.channel, 2)
         + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
            categories = [\"LIMITE\"]\n";
-    let verdict = release.import_trust(&world.signed_list(&text), 0).unwrap();
+    let verdict = release
+        .import_trust(&world.signed_list(&text), Asker::user(0))
+        .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
     recheck(&mut release, &world, 1);
     let accepted = fs::read_to_string(world.state.requests().join("recheck.accepted")).unwrap();
@@ -701,20 +714,20 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
     let world = World::new();
     let mut release = world.release();
     let path = world.signed_list(&trust_text(world.channel, 1).replace("2024-", "2023-"));
-    let Verdict::Refused(text) = release.import_trust(&path, 0).unwrap() else {
+    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
         panic!()
     };
     assert!(text.contains("version 1"), "{text}");
     let path = world.signed_list(&trust_text(world.channel, 3));
     fs::remove_file(path.with_file_name("trust.toml.2.sig")).unwrap();
     assert!(matches!(
-        release.import_trust(&path, 0).unwrap(),
+        release.import_trust(&path, Asker::user(0)).unwrap(),
         Verdict::Refused(_)
     ));
     let other = valise_common::ids::ChannelId::from_bytes([9; 16]);
     let path = world.signed_list(&trust_text(other, 3));
     assert!(matches!(
-        release.import_trust(&path, 0).unwrap(),
+        release.import_trust(&path, Asker::user(0)).unwrap(),
         Verdict::Refused(_)
     ));
     assert_eq!(release.trust.as_ref().unwrap().list.version(), 1);
@@ -945,7 +958,7 @@ fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
     .unwrap();
     settle(&mut release);
     let answer = fs::read_to_string(world.state.requests().join("more.accepted")).unwrap();
-    let made: super::requests::BundleMade = serde_json::from_str(&answer).unwrap();
+    let made: super::reply::BundleMade = serde_json::from_str(&answer).unwrap();
     assert_eq!(
         (made.bundle, made.first.get(), made.count),
         (BundleId(2), 13, 3)
@@ -955,6 +968,366 @@ fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
     assert!(statement.contains("replaces: 1\n"), "{statement}");
     assert_eq!(mode(&folder.join("channel.bundle")), 0o600);
     assert!((1..=12).all(|serial| world.slot_is_erased(serial)));
+}
+
+fn alarm_codes(release: &Release) -> Vec<String> {
+    let alarms = release.alarms.view();
+    alarms.into_iter().map(|alarm| alarm.code).collect()
+}
+
+#[test]
+fn slots_are_low_at_a_fifth_and_without_any() {
+    let world = World::with_slots(10);
+    let mut release = world.release();
+    release.observe().unwrap();
+    let is_low = |release: &Release| alarm_codes(release).contains(&"slots-low".to_owned());
+    for (highest, low) in [(7, false), (8, true), (10, true)] {
+        announce(&world, 1, &beacon(highest, 0, &[]));
+        release.observe().unwrap();
+        assert_eq!(is_low(&release), low, "{highest}");
+    }
+    // The view, and with it `status --check`, says so too.
+    release.show();
+    let view = crate::io::view::ReleaseView::read(&world.state.view_of(Role::Release)).unwrap();
+    let codes: Vec<_> = view
+        .unwrap()
+        .alarms
+        .into_iter()
+        .map(|one| one.code)
+        .collect();
+    assert!(codes.contains(&"slots-low".to_owned()), "{codes:?}");
+    make_bundle(&mut release, world.folder.path(), 10);
+    release.observe().unwrap();
+    assert!(!is_low(&release));
+    for bundle in [1, 2] {
+        let text = format!("request = \"bundle-void\"\nbundle = {bundle}\nreason = \"lost\"\n");
+        place(&world, &format!("void-{bundle}"), &text);
+    }
+    settle(&mut release);
+    release.observe().unwrap();
+    assert!(is_low(&release));
+}
+
+#[test]
+fn forged_symbols_are_an_alarm_once_however_many_there_are() {
+    let world = World::new();
+    let mut release = world.release();
+    for poisoned in [0, 1, 5_000] {
+        let text = format!("{{\"poisoned\":{poisoned}}}");
+        fs::write(world.state.view_of(Role::Receive), text).unwrap();
+        release.observe().unwrap();
+        let alarmed = alarm_codes(&release).contains(&"forged".to_owned());
+        assert_eq!(alarmed, poisoned > 0);
+        release.log_alarms().unwrap();
+    }
+    assert_eq!(world.log_text().matches("\"code\":\"forged\"").count(), 1);
+}
+
+/// Asks for the destruction of bundle 1 in one of the two ways.
+fn ask_void(world: &World, replaces: bool) {
+    place(
+        world,
+        "void",
+        match replaces {
+            true => "request = \"bundle-create\"\nslots = 3\nreplaces = 1\n",
+            false => "request = \"bundle-void\"\nbundle = 1\nreason = \"lost\"\n",
+        },
+    );
+}
+
+#[test]
+fn what_arrived_before_a_bundle_became_void_is_judged_and_what_comes_later_is_not() {
+    for replaces in [false, true] {
+        let world = World::new();
+        let late = world.honest(5, &[b"late"]);
+        world.deliver(3, &world.honest(3, &[b"in time"]));
+        world.deliver(4, &[7; 2_000]);
+        let mut release = world.release();
+        ask_void(&world, replaces);
+        release.serve_requests().unwrap();
+        if replaces {
+            release.await_worker();
+        }
+        assert_eq!(answer(&world, "void").0, "accepted");
+        let erased = |serial| world.slot_is_erased(serial);
+        assert!((1..=12).all(|serial| erased(serial) != matches!(serial, 3 | 4)));
+        announce(&world, 1, &beacon(if replaces { 6 } else { 0 }, 0, &[]));
+        // A kill here, before the loop has looked into the inbox, changes nothing.
+        drop(release);
+        let mut release = world.release();
+        assert!((1..=12).all(|serial| erased(serial) != matches!(serial, 3 | 4)));
+        release.scan_inbox().unwrap();
+        assert_eq!(states(&release)[2..4], ["3 complete", "4 complete"]);
+        world.deliver(5, &late);
+        settle(&mut release);
+        let expected = [
+            "1 void",
+            "2 void",
+            "3 released",
+            "4 void",
+            "5 void",
+            "6 void",
+        ];
+        let states = states(&release);
+        assert_eq!(states[..], expected[..states.len()], "{replaces}");
+        assert!((1..=12).all(erased), "the container of 4 did not open");
+    }
+}
+
+#[test]
+fn a_kill_while_a_bundle_is_destroyed_leaves_each_serial_in_one_state() {
+    let world = World::new();
+    let waiting = world.deliver(3, &world.honest(3, &[b"in time"]));
+    let gone = world.deliver(4, &world.honest(4, &[b"too"]));
+    let slots = world.state.slots_of(BundleId(1));
+    let before = fs::read(&slots).unwrap();
+    let mut release = world.release();
+    ask_void(&world, false);
+    release.serve_requests().unwrap();
+    drop(release);
+    // As if the process had been killed behind the commit; and one container vanished, as a judged one does.
+    fs::write(&slots, before).unwrap();
+    fs::remove_file(world.state.container(&gone)).unwrap();
+    let mut release = world.release();
+    assert!((1..=12).all(|serial| world.slot_is_erased(serial) != (serial == 3)));
+    settle(&mut release);
+    assert!(!world.state.container(&waiting).exists());
+    assert_eq!(row(&release, 3).unwrap().claim, Claim::Released);
+    assert!((1..=12).all(|serial| world.slot_is_erased(serial)));
+    assert_eq!(release.ledger.void().to_string(), "1-2,4-12");
+}
+
+#[test]
+fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill() {
+    let requests = [
+        (
+            "quarantine-discard\"\nserial = 1\nreason = \"wrong\"",
+            "discarded",
+            "accepted: serial 1 is discarded",
+        ),
+        (
+            "quarantine-recheck\"\nserial = 1",
+            "rechecked",
+            "refused: serial 1 stays in quarantine: ",
+        ),
+        (
+            "bundle-create\"\nslots = 3",
+            "bundle-created",
+            "accepted: {\"bundle\":3,",
+        ),
+        (
+            "bundle-create\"\nslots = 3\nreplaces = 1",
+            "bundle-created",
+            "accepted: {\"bundle\":3,",
+        ),
+        (
+            "bundle-void\"\nbundle = 1\nreason = \"lost\"",
+            "bundle-voided",
+            "accepted: bundle 1 is void: ",
+        ),
+        (
+            "link-key-retire\"\nlink_key = 1",
+            "link-key-retired",
+            "accepted: link key 1 of bundle 1 is retired\n",
+        ),
+        ("clock-accept\"", "clock-accepted", "accepted: now is "),
+        (
+            "bundle-void\"\nbundle = 9\nreason = \"lost\"",
+            "request-refused",
+            "refused: there is no bundle 9",
+        ),
+    ];
+    for (request, event, expected) in requests {
+        let world = World::new();
+        let manifest = world.manifest(&[b"x"]);
+        world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
+        let mut release = world.release();
+        settle(&mut release);
+        make_bundle(&mut release, world.folder.path(), 5);
+        let before = world.log_count(event);
+        release.stop_after = Some(super::cables::Step::Acted);
+        place(&world, "ask", &format!("request = \"{request}\n"));
+        release.serve_requests().unwrap();
+        if release.worker.busy() == Busy::Yes {
+            release.await_worker();
+        }
+        release.recheck_some().unwrap();
+        assert_eq!(world.log_count(event), before + 1, "{request}");
+        let requests = world.state.requests();
+        assert!(requests.join("ask").exists());
+        assert!(!requests.join("ask.accepted").exists() && !requests.join("ask.refused").exists());
+        drop(release);
+        let mut release = world.release();
+        settle(&mut release);
+        let (kind, text) = answer(&world, "ask");
+        let got = format!("{kind}: {text}");
+        assert!(got.starts_with(expected), "{request}: {got}");
+        assert_eq!(
+            world.log_count(event),
+            before + 1,
+            "{request} was done twice"
+        );
+        if event == "bundle-created" {
+            let made: super::reply::BundleMade = serde_json::from_str(&text).unwrap();
+            assert!(
+                world
+                    .state
+                    .root()
+                    .join(made.folder)
+                    .join("channel.bundle")
+                    .exists()
+            );
+        }
+        // Placed again, it is another request, under its old name too.
+        if kind == "refused" {
+            fs::remove_dir_all(requests.join("ask")).unwrap();
+        }
+        fs::remove_file(requests.join(format!("ask.{kind}"))).unwrap();
+        place(
+            &world,
+            "ask",
+            "request = \"link-key-retire\"\nlink_key = 77\n",
+        );
+        settle(&mut release);
+        assert_eq!(
+            answer(&world, "ask"),
+            ("refused", "there is no link key 77\n".to_owned())
+        );
+    }
+}
+
+#[test]
+fn a_recheck_that_was_released_and_not_answered_is_answered_after_the_kill() {
+    let world = World::new();
+    let mut manifest = world.manifest(&[b"x"]);
+    manifest.to = vec!["new-desk".parse().unwrap()];
+    world.deliver(1, &world.approved(1, &manifest, &["b", "c"], b"x"));
+    let mut release = world.release();
+    settle(&mut release);
+    let text = trust_text(world.channel, 2)
+        + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
+           categories = [\"LIMITE\"]\n";
+    let list = world.signed_list(&text);
+    let verdict = release.import_trust(&list, Asker::user(0)).unwrap();
+    assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
+    release.stop_after = Some(super::cables::Step::Committed);
+    place(
+        &world,
+        "again",
+        "request = \"quarantine-recheck\"\nserial = 1\n",
+    );
+    release.serve_requests().unwrap();
+    release.recheck_some().unwrap();
+    assert_eq!(
+        (world.log_count("publishing"), world.log_count("released")),
+        (1, 0)
+    );
+    drop(release);
+    let mut release = world.release();
+    settle(&mut release);
+    assert_eq!(
+        answer(&world, "again"),
+        ("accepted", "serial 1 is released\n".to_owned())
+    );
+    assert_eq!(world.folder_of("new-desk").len(), 1);
+}
+
+#[test]
+fn a_pipe_or_a_leased_file_in_a_request_refuses_it_and_nothing_else() {
+    use std::io::Read as _;
+    let world = World::new();
+    let mut release = world.release();
+    let leased = world.state.requests().join("leased");
+    fs::create_dir(&leased).unwrap();
+    fs::write(leased.join("request.toml"), "request = \"clock-accept\"\n").unwrap();
+    let script = "$SIG{IO} = 'IGNORE'; open(F, '+<', $ARGV[0]) && fcntl(F, 1024, 1) or die; \
+                  $| = 1; print 'h'; <STDIN>";
+    let mut holder = Command::new("perl")
+        .args(["-e", script])
+        .arg(leased.join("request.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let piped = world.state.requests().join("piped");
+    fs::create_dir(&piped).unwrap();
+    nix::unistd::mkfifo(&piped.join("request.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    settle(&mut release);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let (kind, text) = answer(&world, "leased");
+    assert!(
+        kind == "refused" && text.contains("another program"),
+        "{text}"
+    );
+    let (kind, text) = answer(&world, "piped");
+    assert!(
+        kind == "refused" && text.contains("regular files only"),
+        "{text}"
+    );
+}
+
+/// Runs one test of this file again on a file system of 32 MiB, where the system lets ordinary users mount one.
+fn on_a_small_disk(test: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let script =
+        "mount -t tmpfs -o size=32m valise \"$TMPDIR\" || exit 77; exec \"$0\" --exact \"$1\"";
+    let ran = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(format!("release::tests::{test}"))
+        .env("TMPDIR", folder.path())
+        .env("VALISE_TEST_SMALL_DISK", "1")
+        .output()
+        .unwrap();
+    let refused = ran.status.code() == Some(77)
+        || String::from_utf8_lossy(&ran.stderr).contains("unshare failed");
+    assert!(ran.status.success() || refused, "{ran:?}");
+}
+
+#[test]
+fn a_full_disk_refuses_a_request_as_the_systems_failure_and_the_daemon_goes_on() {
+    if std::env::var_os("VALISE_TEST_SMALL_DISK").is_none() {
+        return on_a_small_disk(
+            "a_full_disk_refuses_a_request_as_the_systems_failure_and_the_daemon_goes_on",
+        );
+    }
+    let world = World::new();
+    let mut release = world.release();
+    settle(&mut release);
+    let free = valise_common::os::durable::free_bytes(world.state.root()).unwrap();
+    let filler = world.folder.path().join("filler");
+    fs::write(&filler, vec![1; free as usize - (60 << 10)]).unwrap();
+    place(&world, "full", "request = \"clock-accept\"\n");
+    settle(&mut release);
+    let (kind, text) = answer(&world, "full");
+    assert!(
+        kind == "refused" && text.starts_with("system failure: the disk"),
+        "{text}"
+    );
+    fs::remove_file(&filler).unwrap();
+    place(&world, "room", "request = \"clock-accept\"\n");
+    settle(&mut release);
+    assert_eq!(answer(&world, "room").0, "accepted");
+}
+
+#[test]
+fn many_requests_are_served_by_turns_with_cables() {
+    let world = World::new();
+    let mut release = world.release();
+    for number in 0..40 {
+        place(
+            &world,
+            &format!("ask-{number}"),
+            "request = \"clock-accept\"\n",
+        );
+    }
+    release.serve_requests().unwrap();
+    assert!(release.more_requests);
+    release.serve_requests().unwrap();
+    assert!(!release.more_requests);
+    assert_eq!(world.log_count("clock-accepted"), 40);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::publish::{BodyFolder, Groups, Syncing, stage};
 use crate::release::cables::Incoming;
+use crate::release::event::Asker;
 use crate::stage::publish::StageName;
 use crate::stage::verify::Verified;
 
@@ -22,8 +23,8 @@ pub enum Task {
     Open(Incoming, Box<OpenTask>),
     /// Stage a large cable.
     Stage(Incoming, Verified, BodyFolder, Groups),
-    /// Make a bundle into a folder, for the request of this name and user.
-    Bundle(BundlePlan, PathBuf, String, u32),
+    /// Make a bundle into a folder, for the request of this name and who asked.
+    Bundle(BundlePlan, PathBuf, String, Asker),
 }
 
 /// What became of it.
@@ -37,7 +38,7 @@ pub enum Done {
         BundlePlan,
         PathBuf,
         String,
-        u32,
+        Asker,
         Result<Sha256Digest, BundleStoreError>,
     ),
 }
@@ -136,9 +137,9 @@ fn work(
                 let names = stage(state, body, &cable, &groups, &mut Syncing::Now);
                 Done::Staged(incoming, cable, names)
             }
-            Task::Bundle(plan, out, request, uid) => {
+            Task::Bundle(plan, out, request, by) => {
                 let made = bundle_store::make(state, &plan, &out);
-                Done::Bundle(plan, out, request, uid, made)
+                Done::Bundle(plan, out, request, by, made)
             }
         };
         if ready.send(done).is_err() || waker.write_all(&[0]).is_err() {
