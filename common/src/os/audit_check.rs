@@ -264,11 +264,6 @@ impl Basis {
             other => other?,
         };
         let (notes, ends_whole) = notes;
-        if notes.is_empty() && !is_log_empty {
-            self.fault.get_or_insert_with(|| {
-                format!("{shown} is empty, although the log's first lines bring a checkpoint")
-            });
-        }
         let count = notes.len();
         for note in notes {
             match verifier.verify(&note.text) {
@@ -284,6 +279,11 @@ impl Basis {
                         .get_or_insert_with(|| format!("checkpoint {number} in {shown}: {error}"));
                 }
             }
+        }
+        if self.beside.count == 0 && !is_log_empty {
+            self.fault.get_or_insert_with(|| {
+                format!("{shown} holds no checkpoint, although the log's first lines bring one")
+            });
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -133,7 +134,7 @@ impl World {
             .into_iter()
             .chain(administrators)
             .collect();
-        world.expect(Host::Receiver, &init)?;
+        let mut handout = world.expect(Host::Receiver, &init)?;
         let slots = world.settings.slots.to_string();
         let courier = world.courier.folder().display().to_string();
         world.expect(
@@ -143,7 +144,11 @@ impl World {
         world
             .roster
             .administrators_sign("bundle@valise", &world.courier.statement_file())?;
-        world.expect(Host::Sender, &init)?;
+        handout.push('\n');
+        handout.push_str(&world.expect(Host::Sender, &init)?);
+        let file = world.auditor_handout();
+        fs::write(&file, handout).context("write", &file)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).context("protect", &file)?;
         world.expect(Host::Sender, &["bundle", "import", &courier])?;
         let text = world.trust_list(1)?;
         for host in [Host::Sender, Host::Receiver] {
@@ -181,6 +186,11 @@ impl World {
     /// Everything of this world is below this folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What `init` printed on both hosts: the auditor keeps it.
+    pub fn auditor_handout(&self) -> PathBuf {
+        self.folder.join("handout.txt")
     }
 
     /// A folder for files that are to be submitted.

@@ -1,0 +1,827 @@
+//! What an attacker does to an audit log, and what an auditor then sees. Real daemons wrote the logs.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use valise_common::audit::{Chain, ChainState, CheckpointKey};
+use valise_common::secret::Secret32;
+use valise_tests::attack::{Loot, Thief, deliver};
+use valise_tests::harness::{Answer, Host, Programs, Role, Settings, Submission, World};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// What the auditor has of one world that ran: what init printed, and the logs.
+struct Site {
+    world: World,
+    /// First keys and public keys, of all four logs.
+    handout: PathBuf,
+    /// The logs and checkpoints of all four roles, copied after everything was stopped.
+    copies: PathBuf,
+    /// The line of the checkpoint of gate that the auditor took away while it ran, and the file.
+    early_line: usize,
+    early: PathBuf,
+    /// Copied together with that checkpoint: gate's log and key file of then.
+    then: PathBuf,
+}
+
+/// One world for all tests that only read copies of its logs.
+fn site() -> &'static Site {
+    static SITE: OnceLock<Site> = OnceLock::new();
+    SITE.get_or_init(|| run_site().unwrap())
+}
+
+fn run_site() -> Result<Site, Box<dyn std::error::Error>> {
+    // A static is never dropped: this place is cleaned at the next run instead.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit_attacks");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let settings = Settings {
+        keep: Some(folder),
+        ..Settings::default()
+    };
+    let mut world = World::commission(Programs::built()?, settings)?;
+    world.start_roles()?;
+    let send = |world: &mut World, number: u64| {
+        let file = world.generate_file(&format!("{number}.bin"), 3_000, number)?;
+        let submission = Submission::new("audited", &[file]);
+        let id = world.send(&submission)?;
+        world.await_released(&id, &submission, LIMIT)
+    };
+    send(&mut world, 1)?;
+    // Their stop brings a checkpoint, which the auditor takes away.
+    let sender = [Role::Gate, Role::Transmit];
+    for role in sender {
+        world.stop(role.word())?;
+    }
+    let then = world.folder().join("then");
+    copy_audit(&world.state(Host::Sender), &then)?;
+    let early = then.join("gate.checkpoints");
+    let early_line = fs::read_to_string(then.join("gate.log"))?.lines().count();
+    for role in sender {
+        world.start_role(role)?;
+    }
+    for number in 2..4 {
+        send(&mut world, number)?;
+    }
+    for role in Role::ALL {
+        world.stop(role.word())?;
+    }
+    let copies = world.folder().join("copies");
+    for host in [Host::Sender, Host::Receiver] {
+        copy_audit(&world.state(host), &copies)?;
+    }
+    Ok(Site {
+        handout: world.auditor_handout(),
+        world,
+        copies,
+        early_line,
+        early,
+        then,
+    })
+}
+
+fn copy_audit(state: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(state.join("audit"))? {
+        let path = entry?.path();
+        fs::copy(&path, to.join(path.file_name().unwrap()))?;
+    }
+    Ok(())
+}
+
+/// A copy of gate's log that an attacker works on.
+struct Attacked {
+    folder: TempDir,
+    lines: Vec<Vec<u8>>,
+}
+
+/// What the auditor uses of what is in the drawer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum With {
+    /// The log and what lies beside it.
+    Nothing,
+    /// The first key besides.
+    FirstKey,
+    /// The public keys, and the checkpoint that was taken away early.
+    HeldCheckpoint,
+}
+
+impl Attacked {
+    fn gate() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["gate.log", "gate.checkpoints", "gate.verifier"] {
+            fs::copy(site().copies.join(name), folder.path().join(name)).unwrap();
+        }
+        let lines = split(&fs::read(folder.path().join("gate.log")).unwrap());
+        assert!(
+            lines.len() > 20 && site().early_line > 6,
+            "there is much to attack"
+        );
+        Self { folder, lines }
+    }
+
+    /// Without what lies beside the log, so that only its own chain speaks.
+    fn alone() -> Self {
+        let attacked = Self::gate();
+        for name in ["gate.checkpoints", "gate.verifier"] {
+            fs::remove_file(attacked.path(name)).unwrap();
+        }
+        attacked
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn verify(&self, with: With) -> (i32, Value, String) {
+        fs::write(self.path("gate.log"), self.lines.concat()).unwrap();
+        verify(&self.path("gate.log"), with)
+    }
+
+    /// The first bad line is `line`, whatever the auditor uses.
+    fn is_caught_at(&self, line: usize) {
+        for with in [With::Nothing, With::FirstKey, With::HeldCheckpoint] {
+            self.is_caught_at_with(line, with);
+        }
+    }
+
+    fn is_caught_at_with(&self, line: usize, with: With) {
+        let (status, found, errors) = self.verify(with);
+        assert_eq!(status, 1, "{errors}");
+        assert_eq!(found["intact"], false);
+        assert_eq!(found["logs"][0]["fault"]["line"], line, "{found:#}");
+        assert!(errors.contains(&format!("line {line}")), "{errors}");
+        assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    }
+}
+
+fn split(log: &[u8]) -> Vec<Vec<u8>> {
+    log.split_inclusive(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+fn verify(log: &Path, with: With) -> (i32, Value, String) {
+    let log = log.display().to_string();
+    let handout = site().handout.display().to_string();
+    let early = site().early.display().to_string();
+    let mut arguments = vec!["audit", "verify", &log, "--json"];
+    match with {
+        With::Nothing => {}
+        With::FirstKey => arguments.extend(["--key", &handout]),
+        With::HeldCheckpoint => {
+            arguments.extend(["--public-key", &handout, "--checkpoint", &early]);
+        }
+    }
+    let answer = offline(&arguments);
+    let document = serde_json::from_str(&answer.output).unwrap_or(Value::Null);
+    (answer.status, document, answer.errors)
+}
+
+/// Runs a command with no configuration: an auditor's machine has none.
+fn offline(arguments: &[&str]) -> Answer {
+    let program = Programs::built().unwrap().sender;
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .args(["--config", "/nonexistent/sender.toml"])
+        .output()
+        .unwrap();
+    Answer {
+        status: output.status.code().unwrap_or(-1),
+        output: String::from_utf8(output.stdout).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn replace(line: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(line.to_vec()).unwrap();
+    assert!(text.contains(from), "{text}");
+    text.replacen(from, to, 1).into_bytes()
+}
+
+/// Someone who knows the format and no key: every line from `from` on is written anew, hashes and numbers right.
+fn relink(lines: &[Vec<u8>], from: usize) -> Vec<Vec<u8>> {
+    let mut out: Vec<Vec<u8>> = lines[..from].to_vec();
+    for line in &lines[from..] {
+        let text = String::from_utf8(line.clone()).unwrap();
+        let (_, rest) = text.split_once(',').unwrap();
+        let (body, tail) = rest.split_once(",\"prev\":\"").unwrap();
+        let prev = match out.last() {
+            Some(line) => blake3::hash(line.strip_suffix(b"\n").unwrap()).to_string(),
+            None => "0".repeat(64),
+        };
+        let number = out.len();
+        out.push(
+            format!("{{\"seq\":{number},{body},\"prev\":\"{prev}{}", &tail[64..]).into_bytes(),
+        );
+    }
+    out
+}
+
+#[test]
+fn nobody_attacks_and_every_log_of_all_four_roles_verifies() {
+    let site = site();
+    let handout = site.handout.display().to_string();
+    for role in ["gate", "transmit", "receive", "release"] {
+        let log = site.copies.join(format!("{role}.log"));
+        let (status, found, errors) = verify(&log, With::FirstKey);
+        assert_eq!(status, 0, "{role}: {errors}");
+        let found = &found["logs"][0];
+        assert_eq!(found["macs_from_line"], 1, "{role}");
+        // Its stop brought the last checkpoint.
+        assert_eq!(found["checkpoint_line"], found["lines"], "{role}");
+    }
+    for host in [Host::Sender, Host::Receiver] {
+        let found = site
+            .world
+            .json(
+                host,
+                &[
+                    "audit",
+                    "verify",
+                    "--key",
+                    &handout,
+                    "--public-key",
+                    &handout,
+                ],
+            )
+            .unwrap();
+        assert_eq!(found["intact"], true);
+        for log in found["logs"].as_array().unwrap() {
+            let proved = log["proved"].to_string();
+            assert!(proved.contains("host's key file"), "{proved}");
+        }
+    }
+}
+
+#[test]
+fn each_role_signs_checkpoints_at_its_start_and_its_stop() {
+    let copies = &site().copies;
+    for role in ["gate", "transmit", "receive", "release"] {
+        let log = fs::read_to_string(copies.join(format!("{role}.log"))).unwrap();
+        let signed: Vec<usize> = fs::read_to_string(copies.join(format!("{role}.checkpoints")))
+            .unwrap()
+            .split("\n\n")
+            .filter_map(|paragraph| paragraph.lines().nth(1)?.parse().ok())
+            .collect();
+        let events: Vec<(usize, String)> = log
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .map(|line| line["event"].as_str().unwrap().to_owned())
+            .enumerate()
+            .collect();
+        let of = |words: [&str; 2]| -> Vec<usize> {
+            let is = |(_, event): &&(usize, String)| words.contains(&event.as_str());
+            events.iter().filter(is).map(|(seq, _)| *seq).collect()
+        };
+        let (starts, stops) = (of(["start", "started"]), of(["stop", "stopped"]));
+        assert_eq!(
+            starts.len(),
+            if matches!(role, "gate" | "transmit") {
+                2
+            } else {
+                1
+            }
+        );
+        assert_eq!(starts.len(), stops.len(), "{role}");
+        for (start, stop) in starts.iter().zip(&stops) {
+            assert!(
+                signed.iter().any(|seq| (start..stop).contains(&seq)),
+                "{role} signed none between its start at {start} and its stop at {stop}: {signed:?}"
+            );
+            assert!(signed.contains(stop), "{role}: {stop} of {signed:?}");
+        }
+    }
+}
+
+#[test]
+fn an_attacker_edits_a_line() {
+    for mut attacked in [Attacked::gate(), Attacked::alone()] {
+        attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"19");
+        attacked.is_caught_at_with(5, With::Nothing);
+        attacked.is_caught_at_with(5, With::FirstKey);
+    }
+    let mut attacked = Attacked::gate();
+    attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"19");
+    attacked.is_caught_at(5);
+}
+
+#[test]
+fn an_attacker_edits_a_line_and_every_hash_behind_it() {
+    let mut attacked = Attacked::gate();
+    attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"19");
+    attacked.lines = relink(&attacked.lines, 5);
+    attacked.is_caught_at_with(5, With::FirstKey);
+    // Without the first key a checkpoint catches it; the line is among those since the checkpoint before.
+    for with in [With::Nothing, With::HeldCheckpoint] {
+        let (status, found, _) = attacked.verify(with);
+        let fault = &found["logs"][0]["fault"];
+        assert_eq!(status, 1);
+        assert!(fault["line"].as_u64().unwrap() <= 5, "{fault}");
+        assert!(fault["line_last"].as_u64().unwrap() >= 5, "{fault}");
+    }
+}
+
+#[test]
+fn an_attacker_deletes_a_line() {
+    let mut attacked = Attacked::gate();
+    attacked.lines.remove(7);
+    attacked.is_caught_at(8);
+    attacked.lines = relink(&attacked.lines, 7);
+    attacked.is_caught_at_with(8, With::FirstKey);
+    let mut attacked = Attacked::gate();
+    attacked.lines.remove(0);
+    attacked.is_caught_at(1);
+}
+
+#[test]
+fn an_attacker_swaps_two_lines() {
+    let mut attacked = Attacked::gate();
+    attacked.lines.swap(5, 9);
+    attacked.is_caught_at(6);
+}
+
+#[test]
+fn an_attacker_inserts_a_line() {
+    let mut attacked = Attacked::gate();
+    let copy = attacked.lines[3].clone();
+    attacked.lines.insert(6, copy);
+    attacked.is_caught_at(7);
+    attacked.lines = relink(&attacked.lines, 6);
+    attacked.is_caught_at_with(7, With::FirstKey);
+}
+
+#[test]
+fn an_attacker_moves_a_line_from_the_other_roles_log() {
+    let other = split(&fs::read(site().copies.join("transmit.log")).unwrap());
+    let mut attacked = Attacked::gate();
+    attacked.lines[2] = other[2].clone();
+    attacked.is_caught_at(3);
+    attacked.lines = other;
+    attacked.is_caught_at_with(1, With::FirstKey);
+}
+
+#[test]
+fn an_attacker_lets_a_number_jump() {
+    let mut attacked = Attacked::gate();
+    attacked.lines[8] = replace(&attacked.lines[8], "{\"seq\":8,", "{\"seq\":80,");
+    attacked.is_caught_at(9);
+}
+
+#[test]
+fn an_attacker_writes_what_is_no_line() {
+    let nul_line = [vec![0; 400], b"\n".to_vec()].concat();
+    let huge_line = [vec![b'x'; 3 << 20], b"\n".to_vec()].concat();
+    for bad in [
+        &nul_line[..],
+        &huge_line,
+        b"\n",
+        b"{\"seq\":6}\n",
+        b"\xff\xfe\n",
+    ] {
+        let mut attacked = Attacked::gate();
+        attacked.lines[6] = bad.to_vec();
+        attacked.is_caught_at(7);
+    }
+    // Inside of a line that is otherwise as it was.
+    for byte in [0, 0xff, b'\r'] {
+        let mut attacked = Attacked::gate();
+        let at = attacked.lines[6]
+            .iter()
+            .position(|byte| *byte == b'T')
+            .unwrap();
+        attacked.lines[6][at] = byte;
+        attacked.is_caught_at(7);
+    }
+}
+
+#[test]
+fn an_attacker_cuts_the_tail_behind_the_auditors_checkpoint_and_only_the_report_tells_its_reach() {
+    let site = site();
+    let attacked = {
+        let mut attacked = Attacked::alone();
+        attacked.lines.truncate(site.early_line + 2);
+        attacked
+    };
+    let (status, found, errors) = attacked.verify(With::HeldCheckpoint);
+    assert_eq!(status, 0, "{errors}");
+    let found = &found["logs"][0];
+    assert_eq!(found["held_checkpoint_line"], site.early_line);
+    let not_proved = found["not_proved"].to_string();
+    let reach = format!("a cut tail behind line {}", site.early_line);
+    assert!(not_proved.contains(&reach), "{not_proved}");
+    // The checkpoints beside the log saw more, as long as nobody removes them.
+    let mut attacked = Attacked::gate();
+    attacked.lines.truncate(site.early_line + 2);
+    attacked.is_caught_at(site.early_line + 3);
+}
+
+#[test]
+fn an_attacker_cuts_the_tail_back_to_before_the_auditors_checkpoint() {
+    let mut attacked = Attacked::alone();
+    attacked.lines.truncate(site().early_line - 1);
+    attacked.is_caught_at_with(site().early_line, With::HeldCheckpoint);
+    // In the middle of a line too.
+    let mut attacked = Attacked::alone();
+    attacked.lines.truncate(site().early_line);
+    attacked.lines.last_mut().unwrap().truncate(40);
+    attacked.is_caught_at_with(site().early_line, With::HeldCheckpoint);
+}
+
+#[test]
+fn a_line_that_is_being_written_is_no_tampering() {
+    let mut attacked = Attacked::alone();
+    attacked.lines.last_mut().unwrap().truncate(40);
+    let (status, found, errors) = attacked.verify(With::FirstKey);
+    assert_eq!(status, 0, "{errors}");
+    assert_eq!(found["logs"][0]["lines"], attacked.lines.len() - 1);
+    let not_proved = found["logs"][0]["not_proved"].to_string();
+    assert!(not_proved.contains("40 bytes"), "{not_proved}");
+}
+
+#[test]
+fn an_attacker_replays_an_older_log_with_its_older_checkpoints() {
+    let site = site();
+    let folder = tempfile::tempdir().unwrap();
+    let held = folder.path().join("held.checkpoints");
+    fs::copy(site.copies.join("gate.checkpoints"), &held).unwrap();
+    let older = site.then.join("gate.log");
+    let (older, held) = (older.display().to_string(), held.display().to_string());
+    let handout = site.handout.display().to_string();
+    assert_eq!(
+        offline(&["audit", "verify", &older]).status,
+        0,
+        "by itself it is whole"
+    );
+    let answer = offline(&[
+        "audit",
+        "verify",
+        &older,
+        "--public-key",
+        &handout,
+        "--checkpoint",
+        &held,
+    ]);
+    assert_eq!(answer.status, 1);
+    let missing = format!("line {} is missing", site.early_line + 1);
+    assert!(answer.errors.contains(&missing), "{}", answer.errors);
+}
+
+#[test]
+fn an_attacker_who_has_the_host_rewrites_everything_with_the_current_key() {
+    let site = site();
+    let state = site.world.state(Host::Sender).join("audit");
+    // What a thief finds: the key of the next line, and the key that signs checkpoints.
+    let key_file = fs::read(state.join("gate.key")).unwrap();
+    let key = || Secret32::from_slice(&key_file[56..88]).unwrap();
+    let signer = fs::read_to_string(state.join("gate.signer")).unwrap();
+    let (seed, origin) = signer.trim_end().split_once('\n').unwrap();
+    let signer = CheckpointKey::new(origin, &Secret32::from_hex(seed).unwrap()).unwrap();
+
+    let attacked = Attacked::gate();
+    let mut chain = Chain::start(key());
+    let mut log = Vec::new();
+    let mut checkpoints = String::new();
+    for line in &attacked.lines {
+        let line: serde_json::Map<String, Value> = serde_json::from_slice(line).unwrap();
+        let time = line["time"].as_str().unwrap().parse().unwrap();
+        chain.append(&mut log, time, "nothing-happened", &[]);
+        checkpoints = format!("{checkpoints}{}\n", signer.sign(&chain.state()).unwrap());
+    }
+    fs::write(attacked.path("gate.checkpoints"), checkpoints).unwrap();
+    let attacked = Attacked {
+        lines: split(&log),
+        ..attacked
+    };
+    assert_eq!(
+        attacked.verify(With::Nothing).0,
+        0,
+        "the host alone cannot tell"
+    );
+    attacked.is_caught_at_with(1, With::FirstKey);
+    let (status, found, _) = attacked.verify(With::HeldCheckpoint);
+    assert_eq!(status, 1);
+    assert!(
+        found["logs"][0]["fault"]["line_last"].as_u64().unwrap() <= 7,
+        "{found:#}"
+    );
+}
+
+#[test]
+fn an_attacker_who_took_the_host_at_some_time_rewrites_no_line_before_it() {
+    let site = site();
+    let key_file = fs::read(site.then.join("gate.key")).unwrap();
+    let key = || Secret32::from_slice(&key_file[56..88]).unwrap();
+    let then = usize::try_from(u64::from_be_bytes(key_file[8..16].try_into().unwrap())).unwrap();
+    assert_eq!(
+        then, site.early_line,
+        "the key file stands behind the log's last line"
+    );
+    for from in 0..then {
+        let mut attacked = Attacked::alone();
+        attacked.lines.truncate(then);
+        let before = match from {
+            0 => ChainState::START,
+            _ => {
+                let line = attacked.lines[from - 1].strip_suffix(b"\n").unwrap();
+                ChainState {
+                    next_seq: u64::try_from(from).unwrap(),
+                    head: *blake3::hash(line).as_bytes(),
+                }
+            }
+        };
+        let mut forged = Vec::new();
+        let time = "2026-11-22T21:53:18Z".parse().unwrap();
+        Chain::resume(before, key()).append(&mut forged, time, "forged", &[]);
+        attacked.lines.truncate(from);
+        attacked.lines.push(forged);
+        attacked.is_caught_at_with(from + 1, With::FirstKey);
+    }
+    // From then on, it writes what the thief wants: this is what checkpoints that are taken away are for.
+    let mut attacked = Attacked::alone();
+    attacked.lines.truncate(then);
+    let state = ChainState {
+        next_seq: u64::try_from(then).unwrap(),
+        head: key_file[24..56].try_into().unwrap(),
+    };
+    let mut forged = Vec::new();
+    let time = "2026-11-22T21:53:18Z".parse().unwrap();
+    Chain::resume(state, key()).append(&mut forged, time, "forged", &[]);
+    attacked.lines.push(forged);
+    assert_eq!(attacked.verify(With::FirstKey).0, 0);
+}
+
+#[test]
+fn an_attacker_replaces_the_checkpoint_file() {
+    let good = fs::read_to_string(site().copies.join("gate.checkpoints")).unwrap();
+    let other = fs::read_to_string(site().copies.join("transmit.checkpoints")).unwrap();
+    let changed = good.replacen("\n0\n", "\n1\n", 1);
+    for (bad, with) in [
+        ("", With::Nothing),
+        ("nothing to see\n", With::Nothing),
+        (&*other, With::Nothing),
+        (&*changed, With::Nothing),
+        (&*other, With::HeldCheckpoint),
+    ] {
+        let attacked = Attacked::gate();
+        fs::write(attacked.path("gate.checkpoints"), bad).unwrap();
+        let (status, found, errors) = attacked.verify(with);
+        assert_eq!(status, 1, "{bad:?}");
+        assert_eq!(found["logs"][0]["fault"]["line"], Value::Null, "{found:#}");
+        assert!(errors.contains("gate.checkpoints"), "{errors}");
+    }
+}
+
+#[test]
+fn an_attacker_forges_checkpoints_with_another_key() {
+    let mut attacked = Attacked::gate();
+    attacked.lines.truncate(5);
+    let origin = "valise-sender/gate";
+    let forger = CheckpointKey::new(origin, &Secret32::new([7; 32])).unwrap();
+    let last = attacked.lines[4].strip_suffix(b"\n").unwrap();
+    let note = forger.sign(&ChainState {
+        next_seq: 5,
+        head: *blake3::hash(last).as_bytes(),
+    });
+    fs::write(attacked.path("gate.checkpoints"), note.unwrap() + "\n").unwrap();
+    // Its public key is put beside it, and the log alone fits.
+    fs::write(attacked.path("gate.verifier"), forger.verifier_text()).unwrap();
+    assert_eq!(attacked.verify(With::Nothing).0, 0);
+    let (status, found, errors) = attacked.verify(With::HeldCheckpoint);
+    assert_eq!(status, 1);
+    assert_eq!(found["intact"], false);
+    let missing = format!("line {} is missing", 6);
+    assert!(
+        errors.contains(&missing),
+        "the held one reaches further: {errors}"
+    );
+    // With the public key alone, the signature speaks.
+    let (log, handout) = (
+        attacked.path("gate.log").display().to_string(),
+        site().handout.display().to_string(),
+    );
+    let answer = offline(&["audit", "verify", &log, "--public-key", &handout]);
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.errors.contains("signature does not verify"),
+        "{}",
+        answer.errors
+    );
+}
+
+#[test]
+fn an_auditor_who_brings_the_wrong_thing_is_told_so() {
+    let site = site();
+    let log = site.copies.join("gate.log").display().to_string();
+    let public_key = site.copies.join("gate.verifier").display().to_string();
+    let absent = site.copies.join("absent").display().to_string();
+    let handout = site.handout.display().to_string();
+    for wrong in [
+        vec!["audit", "verify", &absent],
+        vec!["audit", "verify", &log, "--key", &absent],
+        vec!["audit", "verify", &log, "--key", &public_key],
+        vec!["audit", "verify", &log, "--public-key", &log],
+        vec![
+            "audit",
+            "verify",
+            &log,
+            "--checkpoint",
+            &handout,
+            "--public-key",
+            &log,
+        ],
+        vec!["audit", "verify", &log, "--role", "release"],
+        vec!["audit", "verify", "--role", "gate"],
+        vec!["audit", "verify"],
+    ] {
+        let answer = offline(&wrong);
+        assert_eq!(answer.status, 2, "{wrong:?}: {}", answer.errors);
+    }
+    // The first key of another log makes every line look forged, and the message says so.
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, "ab".repeat(32)).unwrap();
+    let key = key.display().to_string();
+    let answer = offline(&["audit", "verify", &log, "--key", &key]);
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.errors.contains("the log began with another key"),
+        "{}",
+        answer.errors
+    );
+}
+
+/// The rows of `audit reconcile` by serial, its exit status and what it says.
+fn reconcile(world: &World, sender: &Path, more: &[&str]) -> (i32, Vec<Value>, String) {
+    let sender = sender.display().to_string();
+    let mut arguments = vec!["audit", "reconcile", &sender, "--json"];
+    arguments.extend(more);
+    let answer = world.run(Host::Receiver, &arguments).unwrap();
+    let rows = serde_json::from_str::<Value>(&answer.output).unwrap_or_default();
+    let rows = rows.as_array().cloned().unwrap_or_default();
+    (answer.status, rows, answer.errors)
+}
+
+/// A log with other events, as its host would write it from the start: what a thief of K_0 could make.
+fn rewritten(log: &Path, change: impl Fn(&mut serde_json::Map<String, Value>) -> bool) -> Vec<u8> {
+    let mut chain = Chain::start(Secret32::new([1; 32]));
+    let mut out = Vec::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        let mut fields: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        if !change(&mut fields) {
+            continue;
+        }
+        let time = fields["time"].as_str().unwrap().parse().unwrap();
+        let event = fields["event"].as_str().unwrap().to_owned();
+        let own: Vec<(&str, Value)> = fields
+            .iter()
+            .filter(|(name, _)| !["seq", "time", "event", "prev", "mac"].contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        chain.append(&mut out, time, &event, &own);
+    }
+    out
+}
+
+#[test]
+fn what_was_sealed_and_released_reconciles() {
+    let site = site();
+    let handout = site.handout.display().to_string();
+    let more = ["--key", &handout, "--public-key", &handout];
+    let (status, rows, errors) = reconcile(&site.world, &site.copies.join("gate.log"), &more);
+    assert_eq!(status, 0, "{errors}");
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        assert_eq!(row["state"], "released");
+        assert_eq!(row["sealed"], row["received"]);
+        assert_eq!(row["problem"], Value::Null);
+    }
+    // The same offline, with both logs copied.
+    let output = std::process::Command::new(Programs::built().unwrap().receiver)
+        .args(["audit", "reconcile"])
+        .arg(site.copies.join("gate.log"))
+        .arg("--receiver")
+        .arg(site.copies.join("release.log"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("3 serials: 3 released"), "{text}");
+}
+
+#[test]
+fn a_serial_that_was_released_and_never_sealed_is_named() {
+    let site = site();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("sender.log");
+    let is_kept = |fields: &mut serde_json::Map<String, Value>| {
+        !(fields["event"] == "sealed" && fields["serial"] == 2)
+    };
+    fs::write(&log, rewritten(&site.copies.join("gate.log"), is_kept)).unwrap();
+    let (status, rows, errors) = reconcile(&site.world, &log, &[]);
+    assert_eq!(status, 1);
+    assert!(
+        errors.contains("released without having been sealed: 2 "),
+        "{errors}"
+    );
+    let states: Vec<&Value> = rows.iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, ["released", "released-unsealed", "released"]);
+}
+
+#[test]
+fn another_container_than_was_sealed_is_named() {
+    let site = site();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("sender.log");
+    let swap = |fields: &mut serde_json::Map<String, Value>| {
+        if fields["event"] == "sealed" && fields["serial"] == 3 {
+            fields["container"] = Value::from("cd".repeat(32));
+        }
+        true
+    };
+    fs::write(&log, rewritten(&site.copies.join("gate.log"), swap)).unwrap();
+    let (status, rows, errors) = reconcile(&site.world, &log, &[]);
+    assert_eq!(status, 1);
+    assert!(
+        errors.contains("another container was received than was sealed: 3 "),
+        "{errors}"
+    );
+    assert_eq!(rows[2]["problem"], "container-differs");
+    assert_eq!(rows[1]["problem"], Value::Null);
+}
+
+#[test]
+fn a_serial_that_was_sent_and_never_came_is_missing() {
+    let site = site();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("release.log");
+    let is_kept = |fields: &mut serde_json::Map<String, Value>| {
+        fields.get("serial").is_none_or(|serial| serial != 2)
+    };
+    fs::write(&log, rewritten(&site.copies.join("release.log"), is_kept)).unwrap();
+    let log = log.display().to_string();
+    let gate = site.copies.join("gate.log");
+    let (status, rows, errors) = reconcile(&site.world, &gate, &["--receiver", &log]);
+    assert_eq!(status, 0, "{errors}");
+    let states: Vec<&Value> = rows.iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, ["released", "missing", "released"]);
+    let (_, rows, _) = reconcile(
+        &site.world,
+        &gate,
+        &["--receiver", &log, "--state", "missing"],
+    );
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn a_log_that_was_tampered_with_is_not_reconciled() {
+    let mut attacked = Attacked::alone();
+    attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"19");
+    let log = attacked.path("gate.log");
+    fs::write(&log, attacked.lines.concat()).unwrap();
+    let (status, rows, errors) = reconcile(&site().world, &log, &[]);
+    assert_eq!((status, rows.len()), (1, 0));
+    assert!(errors.contains("line 5"), "{errors}");
+    assert!(errors.contains("nothing was compared"), "{errors}");
+}
+
+#[test]
+fn a_thief_of_the_couriers_bundle_who_seals_a_cable_himself_shows_in_no_line_of_the_sender() {
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    let thief = Thief::of(&world).unwrap();
+    world.start_role(Role::Release).unwrap();
+    // What the thief made up opens, and is held.
+    let loot = Loot {
+        manifest: b"VALISE-MANIFEST 1\n".to_vec(),
+        approvals: vec![b"no signature".to_vec()],
+        body: Vec::new(),
+    };
+    let container = thief.seal(1, &loot).unwrap();
+    deliver(&world, 1, &container).unwrap();
+    let view = world.state(Host::Receiver).join("view");
+    world
+        .await_alive("the decision", LIMIT, &[view], |world| {
+            let rows = world.json(Host::Receiver, &["list"])?;
+            let state = rows[0]["state"].as_str().unwrap_or_default().to_owned();
+            Ok(matches!(&*state, "released" | "quarantined").then_some(()))
+        })
+        .unwrap();
+    // The daemon goes on meanwhile: nothing is locked.
+    let (status, rows, errors) = reconcile(
+        &world,
+        &world.state(Host::Sender).join("audit/gate.log"),
+        &[],
+    );
+    assert_eq!(status, 1, "{errors}");
+    assert_eq!(rows[0]["problem"], "unsealed");
+    assert!(
+        errors.contains("without having been sealed: 1 "),
+        "{errors}"
+    );
+}
