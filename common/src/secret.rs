@@ -33,6 +33,13 @@ impl<const N: usize> Secret<N> {
     }
 
     /// Lets `fill` write the secret where it will stay.
+    pub fn fill(fill: impl FnOnce(&mut [u8; N])) -> Self {
+        let mut secret = Self(Box::new([0; N]));
+        fill(&mut secret.0);
+        secret
+    }
+
+    /// Lets `fill` write the secret where it will stay, if it can.
     ///
     /// # Errors
     /// What `fill` returns; nothing of a half-filled secret survives.

@@ -27,15 +27,14 @@ const COMMON_ORDER: [&str; 18] = [
 ];
 
 /// Where each confined crate may be named: paths are prefixes.
-const CONFINED: [(&str, &[&str]); 22] = [
+const CONFINED: [(&str, &[&str]); 21] = [
     ("reed_solomon_erasure", &["common/src/fec/"]),
     ("reed_solomon_simd", &["common/src/fec/"]),
     (
         "chacha20poly1305",
         &["common/src/seal/", "common/src/wire/"],
     ),
-    ("chacha20", &["common/src/wire/"]),
-    ("poly1305", &["common/src/wire/"]),
+    ("ring", &["common/src/wire/"]),
     ("hpke", &["common/src/seal/"]),
     ("hkdf", &["common/src/seal/"]),
     ("ssh_key", &["common/src/sshsig/"]),

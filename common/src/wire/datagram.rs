@@ -81,8 +81,10 @@ impl SessionKey {
     pub fn derive(link_key: &LinkKey, session: SessionId) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
         hasher.update(link_key.expose()).update(session.as_bytes());
-        let cipher = Cipher::new(|key| hasher.finalize_xof().fill(key));
+        let mut key = hasher.finalize_xof();
+        let cipher = Cipher::new(Secret32::fill(|bytes| key.fill(bytes)));
         hasher.zeroize();
+        key.zeroize();
         Self { session, cipher }
     }
 
@@ -128,12 +130,13 @@ impl ClearHeader {
 /// and panics.
 pub fn seal(key: &SessionKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
     assert_eq!(key.session, clear.session, "the key of another session");
-    let Some((message, tag)) = split(buffer) else {
-        panic!("a buffer too short for a datagram");
-    };
-    message[..CLEAR_BYTES].copy_from_slice(&clear.encode());
-    message[CLEAR_BYTES..PAYLOAD_OFFSET].copy_from_slice(&inner.encode());
-    *tag = key.cipher.seal(clear.nonce(), message);
+    assert!(
+        buffer.len() > PAYLOAD_OFFSET + aead::TAG_BYTES,
+        "a buffer too short for a datagram"
+    );
+    buffer[..CLEAR_BYTES].copy_from_slice(&clear.encode());
+    buffer[CLEAR_BYTES..PAYLOAD_OFFSET].copy_from_slice(&inner.encode());
+    key.cipher.seal(clear.nonce(), buffer);
 }
 
 /// Reads the clear header before any key is at hand. Nothing in it is authentic yet.
@@ -153,8 +156,8 @@ pub fn peek(datagram: &[u8], size: DatagramBytes) -> Result<ClearHeader, DropRea
 
 /// Verifies and opens a datagram in place: its payload then stands at [`PAYLOAD_OFFSET`], S bytes long.
 ///
-/// The tag is verified before anything is decrypted, so a forged datagram costs the MAC alone and leaves `datagram` as it was.
-/// What decrypts and is then refused is the fault of someone who has the link key.
+/// Of a datagram whose tag does not verify, nothing is left to read: its text is spoiled. What decrypts and is then refused is
+/// the fault of someone who has the link key.
 ///
 /// # Errors
 /// [`DropReason::Length`] or [`DropReason::Version`] if [`peek`] was not asked, [`DropReason::Tag`], and what the inner header
@@ -163,8 +166,10 @@ pub fn open(
     key: &SessionKey,
     datagram: &mut [u8],
 ) -> Result<(ClearHeader, InnerHeader), DropReason> {
-    let (message, tag) = split(datagram).ok_or(DropReason::Length)?;
-    let header = message.first_chunk().ok_or(DropReason::Length)?;
+    let header = datagram.first_chunk().ok_or(DropReason::Length)?;
+    if datagram.len() <= PAYLOAD_OFFSET + aead::TAG_BYTES {
+        return Err(DropReason::Length);
+    }
     if header[0] != VERSION {
         return Err(DropReason::Version);
     }
@@ -173,19 +178,14 @@ pub fn open(
         return Err(DropReason::Tag);
     }
     key.cipher
-        .open(clear.nonce(), message, tag)
+        .open(clear.nonce(), datagram)
         .map_err(|aead::Forged| DropReason::Tag)?;
-    let inner = InnerHeader::decode(&field(message, CLEAR_BYTES))?;
-    if inner == InnerHeader::Cover && message[PAYLOAD_OFFSET..].iter().any(|byte| *byte != 0) {
+    let inner = InnerHeader::decode(&field(datagram, CLEAR_BYTES))?;
+    let payload = &datagram[PAYLOAD_OFFSET..datagram.len() - aead::TAG_BYTES];
+    if inner == InnerHeader::Cover && payload.iter().any(|byte| *byte != 0) {
         return Err(DropReason::NotZero);
     }
     Ok((clear, inner))
-}
-
-/// What is authenticated, clear header included, and the tag of a datagram.
-fn split(datagram: &mut [u8]) -> Option<(&mut [u8], &mut [u8; aead::TAG_BYTES])> {
-    let (message, tag) = datagram.split_last_chunk_mut()?;
-    (message.len() > PAYLOAD_OFFSET).then_some((message, tag))
 }
 
 const _: () = {
@@ -315,7 +315,13 @@ mod tests {
             let key = SessionKey::derive(&link_key, clear.session);
             let mut kept = datagram.clone();
             assert_eq!(open(&key, &mut kept).err(), Some(DropReason::Tag), "{name}");
-            assert_eq!(kept, datagram, "{name}");
+            let (clear, text) = kept.split_at(CLEAR_BYTES);
+            assert_eq!(clear, &datagram[..CLEAR_BYTES], "{name}");
+            let text = &text[..text.len() - limits::TAG_BYTES];
+            assert!(
+                text.iter().all(|byte| *byte == 0),
+                "{name}: nothing to read"
+            );
         }
     }
 
@@ -333,14 +339,14 @@ mod tests {
 
     #[test]
     fn another_session_or_key_does_not_open() {
-        let mut datagram = sealed(&InnerHeader::Beacon);
+        let datagram = sealed(&InnerHeader::Beacon);
         let link_key = LinkKey::new([7; 32]);
         let session = SessionKey::derive(&link_key, SessionId::from_bytes([9; 8]));
-        assert_eq!(open(&session, &mut datagram), Err(DropReason::Tag));
+        assert_eq!(open(&session, &mut datagram.clone()), Err(DropReason::Tag));
         let other = SessionKey::derive(&LinkKey::new([8; 32]), SESSION);
-        assert_eq!(open(&other, &mut datagram), Err(DropReason::Tag));
+        assert_eq!(open(&other, &mut datagram.clone()), Err(DropReason::Tag));
         assert_eq!(
-            open(&key(), &mut datagram),
+            open(&key(), &mut datagram.clone()),
             Ok((clear(9), InnerHeader::Beacon))
         );
     }
