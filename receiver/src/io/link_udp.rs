@@ -19,8 +19,8 @@ use valise_common::units::ByteSize;
 /// Bytes of the largest UDP message, and so of the longest train.
 pub const MESSAGE_BYTES: usize = 65_536;
 
-/// Messages that one call takes.
-pub const MESSAGES_MAX: usize = 16;
+/// Messages that one call takes: what they bring at most stays in a core's own cache until it has been opened.
+pub const MESSAGES_MAX: usize = 4;
 
 /// Bytes of a buffer for [`UdpLink::receive`].
 pub const BUFFER_BYTES: usize = MESSAGE_BYTES * MESSAGES_MAX;

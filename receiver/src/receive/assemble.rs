@@ -1,7 +1,7 @@
 //! Thread 2: drives the assembler, and does for it what takes a file but no sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
 use valise_common::ids::BundleId;
@@ -9,7 +9,7 @@ use valise_common::os::clock::mono_now;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
-use super::digest::Growth;
+use super::digest::{Growth, LENT_MAX};
 use super::publish::Delivery;
 use super::shared::{AssemblyView, Event, SHOWN_SETS_MAX, Shared};
 use super::slab::{Arrived, Slab};
@@ -21,9 +21,12 @@ use crate::stage::reassemble::SETS_MAX;
 /// How often the view is renewed.
 const VIEW_US: u64 = 500_000;
 
-/// Inputs that may wait: every slab, two answers for every set that may be being finished, and a few words of the main
-/// thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
-pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + 64;
+/// Bytes of blocks that are lent at a time: a third of the memory that blocks have by default.
+const LENT_BYTES_MAX: usize = 16 << 20;
+
+/// Inputs that may wait: every slab, two answers for every set that may be being finished, the blocks that are lent, and a few
+/// words of the main thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
+pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + LENT_MAX + 64;
 
 /// What the assembler's thread waits for.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub enum Input {
     Slab(Slab),
     /// A block that was handed out has been written, and comes back.
     Recycle(Box<SourceBlock>),
+    /// A block that was lent to be hashed comes back.
+    Returned(Box<SourceBlock>),
     /// A set that was handed out has been judged.
     Finished(SetId, Finished),
     /// Other link keys are in force.
@@ -63,6 +68,15 @@ pub struct Driver {
     pub digest: SyncSender<Growth>,
     /// Containers of one block, and beacons, to be made durable.
     pub publish: SyncSender<Delivery>,
+    /// What is lent to the digest.
+    pub lent: Lent,
+}
+
+/// Blocks that are in another thread's hands; their memory counts as used until they come back.
+#[derive(Debug, Default)]
+pub struct Lent {
+    count: usize,
+    bytes: usize,
 }
 
 impl Driver {
@@ -131,6 +145,11 @@ impl Driver {
                 let _ = self.free.send(slab);
             }
             Input::Recycle(block) => self.assembler.recycle(*block),
+            Input::Returned(block) => {
+                self.lent.count -= 1;
+                self.lent.bytes -= block.bytes().len();
+                self.assembler.recycle(*block);
+            }
             Input::Finished(set, finished) => self.assembler.handle_finished(&set, finished),
             Input::Keys {
                 in_force,
@@ -172,13 +191,16 @@ impl Driver {
                 spilled,
             } => {
                 let number = block.shape().number;
-                if !has_room(self.store.write_block(&set, &block))? {
-                    self.assembler.handle_write_failed(&set, number);
-                }
+                let written = has_room(self.store.write_block(&set, &block))?;
                 if spilled == Spilled::Yes {
                     self.store.forget_part(&set, number)?;
                 }
-                self.assembler.recycle(block);
+                if written {
+                    self.lend(set, block);
+                } else {
+                    self.assembler.handle_write_failed(&set, number);
+                    self.assembler.recycle(block);
+                }
             }
             // Only a hint: what the digest has no time for now, it hashes later.
             Effect::Prefix { set, bytes } => {
@@ -206,6 +228,26 @@ impl Driver {
             Effect::Beacon(writing) => hand_over(&self.publish, Delivery::Beacon(writing))?,
         }
         Ok(())
+    }
+
+    /// Lends a written block to be hashed from memory; if that would keep too much memory away, it is read back later.
+    fn lend(&mut self, set: SetId, block: SourceBlock) {
+        let block_bytes = block.bytes().len();
+        if self.lent.count >= LENT_MAX || self.lent.bytes + block_bytes > LENT_BYTES_MAX {
+            return self.assembler.recycle(block);
+        }
+        let block = Box::new(block);
+        match self.digest.try_send(Growth::Block { set, block }) {
+            Ok(()) => {
+                self.lent.count += 1;
+                self.lent.bytes += block_bytes;
+            }
+            Err(TrySendError::Full(unsent) | TrySendError::Disconnected(unsent)) => {
+                if let Growth::Block { block, .. } = unsent {
+                    self.assembler.recycle(*block);
+                }
+            }
+        }
     }
 
     fn view(&self, tally: &Tally) -> AssemblyView {

@@ -234,6 +234,7 @@ impl Receive {
             free,
             digest: grow,
             publish: publish.clone(),
+            lent: assemble::Lent::default(),
         };
         let assembly = folders.assembly.clone();
         let digest = Digest {

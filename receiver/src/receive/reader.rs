@@ -14,7 +14,7 @@ use valise_common::wire::{DatagramBytes, DropReason};
 
 use super::assemble::Input;
 use super::shared::{Event, Shared};
-use super::slab::Slab;
+use super::slab::{SLABS, Slab};
 use crate::io::link_udp::{Train, UdpLink};
 use crate::pipeline::Tally;
 use crate::stage::deframe::{Deframer, Frame};
@@ -88,7 +88,8 @@ impl Reader {
         let mut trains = Vec::new();
         // Where datagrams are read to while every slab is on its way.
         let mut spare = Slab::new();
-        let mut kept: Option<Slab> = None;
+        // Slabs at hand, the one that was used last on top: the cache still has it.
+        let mut stack: Vec<Slab> = Vec::with_capacity(SLABS);
         let mut rate = LinkRate::new(mono_now());
         while !shared.stop.load(Ordering::Relaxed) {
             if shared.keys_changed.swap(false, Ordering::Acquire)
@@ -96,9 +97,10 @@ impl Reader {
             {
                 deframer.handle_keys(keys, issued_last);
             }
+            stack.extend(self.free.try_iter());
             let patience = rate.patience(self.kernel_buffer_bytes);
-            let slab = kept
-                .take()
+            let slab = stack
+                .pop()
                 .or_else(|| self.free.recv_timeout(patience).ok());
             let hand_over = slab.is_some();
             let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut spare));
@@ -118,7 +120,7 @@ impl Reader {
                 slab.clear();
                 spare = slab;
             } else if slab.is_empty() {
-                kept = Some(slab);
+                stack.push(slab);
             } else if self.full.send(Input::Slab(slab)).is_err() {
                 // The assembler has ended; whoever ended it tells why.
                 return Ok(());

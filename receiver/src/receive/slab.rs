@@ -12,7 +12,7 @@ use crate::stage::deframe::{Frame, Symbol};
 
 /// Slabs of one process, the one that the reader fills included. More would only move drops from the reader, which counts
 /// them, to a later time.
-pub const SLABS: usize = 8;
+pub const SLABS: usize = 32;
 
 /// A receive buffer and what authentic datagrams are in it.
 #[derive(Debug)]
