@@ -12,8 +12,8 @@ use valise_tests::harness::{Programs, Role, Settings, Submission, World};
 const HEADERS_BYTES: usize = 28;
 
 /// A machine that is busy with other things may hold sender or observer up for a while; the tests of the pipeline keep the
-/// rate within 2 % in virtual time.
-const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.5..=1.1;
+/// rate within 2 % in virtual time, and `make bench` measures it.
+const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.8..=1.04;
 
 /// A datagram as the observer takes it down.
 struct Seen {
@@ -85,11 +85,9 @@ fn assert_uniform(seen: &[Seen], length: usize) {
 
 #[test]
 fn a_cable_leaves_at_its_rate_in_datagrams_of_one_size() {
-    // Not on a disk: a sync of it may keep the sender from the link for longer than it makes up.
     let settings = Settings {
         rate: "50 Mbit/s".into(),
         passes: 1,
-        parent: Some("/dev/shm".into()),
         ..Settings::default()
     };
     let (world, socket) = observed(settings);

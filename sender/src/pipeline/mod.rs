@@ -166,6 +166,7 @@ impl Pipeline {
     pub fn poll_batch(&mut self, now: Now, batch: &mut Batch) -> bool {
         batch.clear();
         if !self.has_work(now) {
+            self.pace.rest();
             return false;
         }
         let allowed = self.pace.allowance(now.mono);
@@ -196,6 +197,7 @@ impl Pipeline {
                 }
                 Next::Silence => {
                     self.announcer.handle_silence();
+                    self.pace.rest();
                     break;
                 }
             }
