@@ -25,6 +25,9 @@ pub enum Line {
         /// What its chance follows from.
         seed: u64,
     },
+    /// The test itself stands between them: it must read from [`super::World::entrance`] and send to
+    /// [`super::World::receiver_address`].
+    Tapped,
 }
 
 /// How the two hosts are set up. Texts are as a configuration file writes them.

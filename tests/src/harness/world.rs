@@ -115,7 +115,7 @@ impl World {
         let listen = free_address()?;
         let entrance = match settings.line {
             Line::Direct => listen,
-            Line::Wire { .. } => free_address()?,
+            Line::Wire { .. } | Line::Tapped => free_address()?,
         };
         let world = Self {
             processes: BTreeMap::new(),
@@ -216,6 +216,11 @@ impl World {
     /// The address that the receiver listens on.
     pub fn receiver_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The address that the sender sends to.
+    pub fn entrance(&self) -> SocketAddr {
+        self.entrance
     }
 
     /// Runs a command of a host's program and returns what it answered, whatever that is.

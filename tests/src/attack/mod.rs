@@ -1,5 +1,10 @@
 //! What an attacker can make who has the courier's bundle: containers that open, sealed without any
-//! of the sender's checks, and datagrams that authenticate.
+//! of the sender's checks, and datagrams that authenticate; and signatures that no OpenSSH makes.
+
+mod datagram;
+mod recorder;
+mod search;
+mod token;
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,6 +23,11 @@ use valise_common::wire::{
 };
 
 use crate::harness::{HarnessError, Host, KeyPair, Result, World};
+
+pub use datagram::{Forger, symbol_fields};
+pub use recorder::Recorder;
+pub use search::files_that_hold;
+pub use token::{SMALL_ORDER, Token};
 
 /// Whoever stole the bundle.
 pub struct Thief {
@@ -58,6 +68,19 @@ impl Thief {
     /// # Errors
     /// When the bundle has no such slot.
     pub fn seal(&self, serial: u64, loot: &Loot) -> Result<Vec<u8>> {
+        self.seal_as(serial, loot, |_| ())
+    }
+
+    /// Seals a package under a serial's slot, with a header that says something else.
+    ///
+    /// # Errors
+    /// When the bundle has no such slot.
+    pub fn seal_as(
+        &self,
+        serial: u64,
+        loot: &Loot,
+        change: impl FnOnce(&mut Header),
+    ) -> Result<Vec<u8>> {
         let number = serial.checked_sub(self.bundle.first.get());
         let slot = number
             .and_then(|number| self.bundle.slots.get(usize::try_from(number).ok()?))
@@ -67,12 +90,13 @@ impl Thief {
         let mut package =
             PackageWriter::new(&loot.manifest, &approvals, body_bytes, loot.body.as_slice())
                 .map_err(wrong)?;
-        let header = Header {
+        let mut header = Header {
             channel: self.bundle.channel,
             serial: Serial::new(serial).ok_or_else(|| wrong("a serial of 0"))?,
             bundle: self.bundle.id,
             padded_bytes: package.padded_bytes(),
         };
+        change(&mut header);
         let mut randomness = [0; 96];
         getrandom::fill(&mut randomness).map_err(wrong)?;
         let (prefix, mut sealer) =

@@ -1,0 +1,88 @@
+//! Authentic datagrams with any content, byte by byte. Written from the formats page, so that nothing that the programs
+//! check when they write keeps an attack from being made.
+
+use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use valise_common::ids::LinkKeyId;
+
+/// Bytes of the clear header, which is authenticated and not encrypted.
+const CLEAR_BYTES: usize = 16;
+/// Bytes of the inner header.
+const INNER_BYTES: usize = 40;
+/// Bytes of the tag.
+const TAG_BYTES: usize = 16;
+
+/// Whoever has a link key, sending in a session of his own.
+pub struct Forger {
+    cipher: ChaCha20Poly1305,
+    key_id: u8,
+    session: [u8; 8],
+    counter: u64,
+}
+
+impl Forger {
+    /// Begins a session.
+    pub fn new(link_key: &[u8; 32], key_id: LinkKeyId, session: [u8; 8]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("valise v1 link session");
+        hasher.update(link_key);
+        hasher.update(&session);
+        let key = *hasher.finalize().as_bytes();
+        Self {
+            cipher: ChaCha20Poly1305::new(&key.into()),
+            key_id: key_id.0,
+            session,
+            counter: 0,
+        }
+    }
+
+    /// An authentic datagram of this inner header and the beginning of this payload, zero-padded to `datagram_bytes`.
+    pub fn datagram(
+        &mut self,
+        inner: &[u8; INNER_BYTES],
+        payload: &[u8],
+        datagram_bytes: usize,
+    ) -> Vec<u8> {
+        let mut datagram = vec![1, self.key_id];
+        datagram.extend_from_slice(&self.counter.to_be_bytes()[2..]);
+        datagram.extend_from_slice(&self.session);
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
+        self.counter += 1;
+        let mut text = inner.to_vec();
+        let payload_bytes = datagram_bytes.saturating_sub(CLEAR_BYTES + INNER_BYTES + TAG_BYTES);
+        text.extend_from_slice(&payload[..payload.len().min(payload_bytes)]);
+        text.resize(INNER_BYTES + payload_bytes, 0);
+        // Encrypting in memory cannot fail; were it to, the datagram would lack its tag and the test its counter.
+        let _ = self
+            .cipher
+            .encrypt_in_place(&Nonce::from(nonce), &datagram, &mut text);
+        datagram.extend_from_slice(&text);
+        datagram
+    }
+}
+
+/// The inner header of a symbol, from its fields in their order: codec, serial, container id, container length, block,
+/// index, k_max, m.
+#[expect(clippy::too_many_arguments, reason = "they are the header's fields")]
+pub fn symbol_fields(
+    codec: u8,
+    serial: u64,
+    container: [u8; 12],
+    container_bytes: u64,
+    block: u32,
+    index: u16,
+    k_max: u16,
+    m: u16,
+) -> [u8; INNER_BYTES] {
+    let mut inner = [0; INNER_BYTES];
+    inner[0] = 1;
+    inner[1] = codec;
+    inner[4..12].copy_from_slice(&serial.to_be_bytes());
+    inner[12..24].copy_from_slice(&container);
+    inner[24..30].copy_from_slice(&container_bytes.to_be_bytes()[2..]);
+    inner[30..34].copy_from_slice(&block.to_be_bytes());
+    inner[34..36].copy_from_slice(&index.to_be_bytes());
+    inner[36..38].copy_from_slice(&k_max.to_be_bytes());
+    inner[38..40].copy_from_slice(&m.to_be_bytes());
+    inner
+}
