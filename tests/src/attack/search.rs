@@ -9,17 +9,14 @@ pub fn files_that_hold(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let kind = entry.file_type();
+        let is = |wanted: fn(&std::fs::FileType) -> bool| kind.as_ref().is_ok_and(wanted);
         let named = holds(entry.file_name().as_encoded_bytes());
-        match kind {
-            Ok(kind) if kind.is_dir() => found.extend(files_that_hold(&path, needle)),
-            Ok(kind) if kind.is_file() => {
-                if !named && std::fs::read(&path).is_ok_and(|bytes| holds(&bytes)) {
-                    found.push(path.clone());
-                }
-            }
-            _ => {}
+        let holding =
+            is(std::fs::FileType::is_file) && std::fs::read(&path).is_ok_and(|bytes| holds(&bytes));
+        if is(std::fs::FileType::is_dir) {
+            found.extend(files_that_hold(&path, needle));
         }
-        if named {
+        if named || holding {
             found.push(path);
         }
     }

@@ -5,3 +5,4 @@
 
 mod approvals;
 mod scene;
+mod trust;

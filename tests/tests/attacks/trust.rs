@@ -1,0 +1,180 @@
+//! Trust lists that the administrators did not make, on both hosts.
+
+use std::fs;
+use std::path::PathBuf;
+
+use valise_tests::attack::sign;
+use valise_tests::harness::{Host, KeyPair, Role, Settings};
+
+use crate::scene::Scene;
+
+const HOSTS: [Host; 2] = [Host::Sender, Host::Receiver];
+const NAMESPACE: &str = "trust-list@valise";
+
+fn scene() -> Scene {
+    Scene::with(
+        Settings::default(),
+        &[Role::Receive, Role::Release, Role::Gate],
+    )
+}
+
+/// A list in a folder of its own, signed by these keys in this namespace.
+fn written(scene: &Scene, name: &str, text: &str, namespace: &str, keys: &[&KeyPair]) -> PathBuf {
+    let folder = scene.world.folder().join(name);
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("trust.toml");
+    fs::write(&file, text).unwrap();
+    for (number, key) in (1..).zip(keys) {
+        key.sign_as_administrator(namespace, &file, number).unwrap();
+    }
+    file
+}
+
+/// Refused on both hosts in one line that says why; what was in force stays so.
+#[track_caller]
+fn assert_refused(scene: &Scene, file: &PathBuf, in_force: u64, what: &str) {
+    for host in HOSTS {
+        let arguments = ["trust", "import", &file.display().to_string()];
+        let answer = scene.world.run(host, &arguments).unwrap();
+        assert_eq!(answer.status, 1, "{what}: {answer:?}");
+        assert_eq!(answer.errors.trim_end().lines().count(), 1, "{answer:?}");
+        let shown = scene.world.json(host, &["trust", "show"]).unwrap();
+        assert_eq!(shown["version"], in_force, "{what}: {shown}");
+    }
+}
+
+#[test]
+fn somebody_brings_a_list_that_two_administrators_did_not_sign() {
+    let mut scene = scene();
+    // It would enrol the stranger in the place of an officer.
+    let roster = &scene.world.roster;
+    let his = roster.officers[0].public_line().to_owned();
+    let text = scene.list(2, &[(&his, roster.stranger.public_line())]);
+    let [one, two] = &roster.administrators;
+    let cases: [(&str, &str, &[&KeyPair]); 6] = [
+        ("unsigned", NAMESPACE, &[]),
+        ("of-one", NAMESPACE, &[one]),
+        ("of-one-twice", NAMESPACE, &[one, one]),
+        ("of-one-and-a-stranger", NAMESPACE, &[one, &roster.stranger]),
+        (
+            "of-one-and-an-officer",
+            NAMESPACE,
+            &[one, &roster.officers[0]],
+        ),
+        ("signed-as-a-bundle", "bundle@valise", &[one, two]),
+    ];
+    let mut files: Vec<(&str, PathBuf)> = cases
+        .iter()
+        .map(|(name, namespace, keys)| (*name, written(&scene, name, &text, namespace, keys)))
+        .collect();
+    let altered = written(&scene, "altered", &text, NAMESPACE, &[one, two]);
+    fs::write(&altered, text.replace("officers = 3", "officers = 2")).unwrap();
+    files.push(("altered after it was signed", altered));
+    for (what, file) in &files {
+        assert_refused(&scene, file, 1, what);
+    }
+    for (role, event) in [(Role::Gate, "refused"), (Role::Release, "request-refused")] {
+        assert_eq!(scene.audited(role, event).len(), files.len(), "{role:?}");
+    }
+    // The stranger's approval is still worth nothing, and the officer's still is.
+    let manifest = scene.manifest(1);
+    let bytes = manifest.encode().unwrap();
+    let roster = &scene.world.roster;
+    let keys = [&roster.stranger, &roster.officers[1]];
+    let raw = sign(&scene.world, "cable-approval@valise", &bytes, &keys).unwrap();
+    let cases = [("a stranger", "unknown-key", scene.loot(&manifest, raw))];
+    scene.assert_all_held(1, &cases);
+    let honest = scene.honest(2);
+    scene.assert_honest_arrives(2, &honest);
+}
+
+#[test]
+fn somebody_brings_back_a_list_in_which_a_revoked_officer_still_counted() {
+    let mut scene = scene();
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let old = written(&scene, "old", &scene.list(1, &[]), NAMESPACE, &[one, two]);
+    let officer = format!(
+        "keys = [{:?}]\n",
+        scene.world.roster.officers[0].public_line()
+    );
+    let revoked = format!("{officer}revoked = \"2026-01-01T00:00:00Z\"\n");
+    scene.import(&scene.list(5, &[(&officer, &revoked)]));
+    assert_refused(&scene, &old, 5, "a rollback");
+    // An equal version with another text is a rollback too.
+    let equal = scene.list(5, &[]);
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let equal = written(&scene, "equal", &equal, NAMESPACE, &[one, two]);
+    assert_refused(&scene, &equal, 5, "an equal version");
+    for (role, event) in [(Role::Gate, "refused"), (Role::Release, "request-refused")] {
+        assert_eq!(scene.audited(role, event).len(), 2, "{role:?}");
+    }
+    // Nor after a restart, which reads what is in force from the disk.
+    for role in [Role::Gate, Role::Release] {
+        scene.world.kill(role.word());
+        scene.world.start_role(role).unwrap();
+    }
+    assert_refused(&scene, &old, 5, "a rollback after a restart");
+    let cases = [("a revoked officer", "revoked", scene.honest(1))];
+    scene.assert_all_held(1, &cases);
+    let (id, _) = scene.submit("a cable");
+    let revoked = scene.world.roster.officers[0].clone();
+    scene.world.approve(&id, &revoked).unwrap_err();
+    assert!(scene.outbox().is_empty());
+    // The others make a quorum.
+    let [_, two, three] = scene.world.roster.officers.clone();
+    for officer in [&two, &three] {
+        scene.world.approve(&id, officer).unwrap();
+    }
+    scene.await_sealed(1);
+    let manifest = scene.manifest(2);
+    let bytes = manifest.encode().unwrap();
+    let raw = sign(
+        &scene.world,
+        "cable-approval@valise",
+        &bytes,
+        &[&two, &three],
+    );
+    let honest = scene.loot(&manifest, raw.unwrap());
+    scene.assert_honest_arrives(2, &honest);
+}
+
+#[test]
+fn somebody_brings_the_list_of_another_channel() {
+    let mut scene = scene();
+    let channel = scene.world.courier.channel().unwrap();
+    let foreign = scene.list(2, &[(&channel, "ffffffffffffffffffffffffffffffff")]);
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let foreign = written(&scene, "foreign", &foreign, NAMESPACE, &[one, two]);
+    assert_refused(&scene, &foreign, 1, "another channel");
+    let honest = scene.honest(1);
+    scene.assert_honest_arrives(1, &honest);
+}
+
+#[test]
+fn a_cable_held_for_its_officer_is_released_once_a_newer_list_knows_him() {
+    let mut scene = scene();
+    let manifest = scene.manifest(1);
+    let bytes = manifest.encode().unwrap();
+    let roster = &scene.world.roster;
+    let keys = [&roster.officers[1], &roster.stranger];
+    let raw = sign(&scene.world, "cable-approval@valise", &bytes, &keys).unwrap();
+    let cases = [("a newcomer", "unknown-key", scene.loot(&manifest, raw))];
+    scene.assert_all_held(1, &cases);
+    let recheck = |scene: &Scene| {
+        let arguments = ["quarantine", "recheck", "1"];
+        scene.world.run(Host::Receiver, &arguments).unwrap()
+    };
+    let answer = recheck(&scene);
+    assert_ne!(answer.status, 0, "still held: {answer:?}");
+    scene.assert_nothing_visible();
+    // The newer list knows him in the place of the third officer.
+    let roster = &scene.world.roster;
+    let third = roster.officers[2].public_line().to_owned();
+    scene.import(&scene.list(2, &[(&third, roster.stranger.public_line())]));
+    assert_eq!(recheck(&scene).status, 0);
+    scene.await_state(1, "released");
+    assert_eq!(scene.world.released().unwrap().len(), 1);
+    // Released, it cannot be had again.
+    assert_ne!(recheck(&scene).status, 0);
+    assert_eq!(scene.world.released().unwrap().len(), 1);
+}
