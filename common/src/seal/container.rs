@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use super::slot::{SlotPublic, SlotSecret, decapsulation_key, encapsulation_key};
 use crate::ids::{BundleId, ChannelId, Serial};
 use crate::limits::{CONTAINER_PREFIX_BYTES, PACKAGE_BYTES_MAX, SEGMENT_BYTES, TAG_BYTES};
-use crate::secret::{Secret, Secret32};
+use crate::secret::{Secret, Secret32, wipe_stack};
 
 /// The first eight bytes of a container.
 const MAGIC: [u8; 8] = *b"VALISE\x00\x01";
@@ -242,6 +242,17 @@ impl Sealer {
         slot: &SlotPublic,
         randomness: SealRandomness,
     ) -> Result<(Box<[u8; PREFIX_BYTES]>, Self), SealError> {
+        let sealer = Self::encapsulate(header, slot, &randomness);
+        wipe_stack();
+        sealer
+    }
+
+    #[inline(never)]
+    fn encapsulate(
+        header: &Header,
+        slot: &SlotPublic,
+        randomness: &SealRandomness,
+    ) -> Result<(Box<[u8; PREFIX_BYTES]>, Self), SealError> {
         let padded_bytes = header.padded_bytes;
         if !(1..=PACKAGE_BYTES_MAX).contains(&padded_bytes) {
             return Err(SealError::Length { padded_bytes });
@@ -317,6 +328,13 @@ impl Opener {
     /// # Errors
     /// [`OpenError`].
     pub fn new(prefix: &[u8; PREFIX_BYTES], slot: &SlotSecret) -> Result<Self, OpenError> {
+        let opener = Self::decapsulate(prefix, slot);
+        wipe_stack();
+        opener
+    }
+
+    #[inline(never)]
+    fn decapsulate(prefix: &[u8; PREFIX_BYTES], slot: &SlotSecret) -> Result<Self, OpenError> {
         let header = Header::decode(&field(prefix, 0))?;
         let enc = <XWing as Kem>::EncappedKey::from_bytes(&prefix[ENC_AT..SEALED_KEY_AT])
             .map_err(|_| OpenError::Key)?;

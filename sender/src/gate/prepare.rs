@@ -521,6 +521,7 @@ fn measure(path: &Path) -> io::Result<Measured> {
     let mut hasher = Sha256::new();
     // Memory is locked, so an idle part of a buffer costs as much as a used one.
     let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // It holds plaintext, which must not stay on the heap behind the sealing.
     let mut buffer = Zeroizing::new(vec![0; bytes.clamp(1, 256 << 10)]);
     let mut length = 0;
     loop {

@@ -135,22 +135,17 @@ impl SlotStore {
     pub fn read(&mut self, bundle: BundleId, serial: Serial) -> Result<SlotPublic, SlotsError> {
         let held = self.held(bundle)?;
         let offset = held.offset(bundle, serial)?;
-        let mut psk = [0; PSK_BYTES];
         let mut public = Box::new([0; limits::SLOT_PUBLIC_BYTES]);
         let io = |source| SlotsError::Io { bundle, source };
-        held.file.read_exact_at(&mut psk, offset).map_err(io)?;
+        // Read to where it stays: an array that is moved leaves copies on the stack.
+        let psk = Secret32::try_fill(|psk| held.file.read_exact_at(psk, offset)).map_err(io)?;
         held.file
             .read_exact_at(&mut public[..], offset + PSK_OFFSET)
             .map_err(io)?;
-        if psk == [0; PSK_BYTES] {
+        if *psk.expose() == [0; PSK_BYTES] {
             return Err(SlotsError::Erased { serial });
         }
-        let slot = SlotPublic {
-            psk: Secret32::new(psk),
-            public,
-        };
-        zeroize::Zeroize::zeroize(&mut psk);
-        Ok(slot)
+        Ok(SlotPublic { psk, public })
     }
 
     /// Tells whether a serial's slot is erased; one whose bundle is gone is.
