@@ -5,4 +5,5 @@
 
 mod approvals;
 mod scene;
+mod sealing;
 mod trust;

@@ -1,7 +1,7 @@
 //! Trust lists that the administrators did not make, on both hosts.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use valise_tests::attack::sign;
 use valise_tests::harness::{Host, KeyPair, Role, Settings};
@@ -32,7 +32,7 @@ fn written(scene: &Scene, name: &str, text: &str, namespace: &str, keys: &[&KeyP
 
 /// Refused on both hosts in one line that says why; what was in force stays so.
 #[track_caller]
-fn assert_refused(scene: &Scene, file: &PathBuf, in_force: u64, what: &str) {
+fn assert_refused(scene: &Scene, file: &Path, in_force: u64, what: &str) {
     for host in HOSTS {
         let arguments = ["trust", "import", &file.display().to_string()];
         let answer = scene.world.run(host, &arguments).unwrap();
