@@ -182,8 +182,8 @@ fn a_dishonest_sender_forwards_approvals_that_nobody_gave() {
 fn somebody_brings_the_gate_approvals_that_nobody_gave() {
     let mut scene = Scene::with(Settings::default(), &[Role::Gate]);
     enrol(&scene, 2, &[]);
-    let (id, _) = scene.submit("a cable");
-    let (other, _) = scene.submit("another cable");
+    let id = scene.submit("a cable");
+    let other = scene.submit("another cable");
     let bytes = scene.pending_manifest(&id);
     let good = Token::new(2);
     scene
@@ -256,7 +256,7 @@ fn a_thief_touches_a_stolen_token_without_knowing_its_pin() {
     scene.assert_all_held(1, &cases);
     scene.assert_honest_arrives(4, &honest);
     // At the gate.
-    let (id, _) = scene.submit("a cable");
+    let id = scene.submit("a cable");
     let bytes = scene.pending_manifest(&id);
     scene
         .approve_by_hand(&id, &verified.sign_armoured(&bytes))
@@ -349,7 +349,7 @@ fn an_officer_approves_who_no_longer_counts_or_does_not_yet() {
         Settings::default(),
         &[Role::Receive, Role::Release, Role::Gate],
     );
-    let (id, _) = scene.submit("a cable");
+    let id = scene.submit("a cable");
     let bytes = scene.pending_manifest(&id);
     let [one, two] = scene.two_officers().map(Clone::clone);
     scene.world.approve(&id, &one).unwrap();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod link_key;
+mod replay;
 mod scene;
 mod sealing;
 mod trust;

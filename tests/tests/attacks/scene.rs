@@ -176,12 +176,16 @@ impl Scene {
         assert_eq!(self.world.released().unwrap().len(), before + 1);
     }
 
-    /// Submits a cable of one small file, whose content is [`MARKER`]; returns its id and itself.
-    pub fn submit(&self, subject: &str) -> (String, Submission) {
+    /// A cable of one small file, whose content is [`MARKER`], to be submitted.
+    pub fn cable(&self, subject: &str) -> Submission {
         let file = self.world.cables().join("cable.txt");
         fs::write(&file, MARKER).unwrap();
-        let submission = Submission::new(subject, &[file]);
-        (self.world.submit(&submission).unwrap(), submission)
+        Submission::new(subject, &[file])
+    }
+
+    /// Submits such a cable; returns its id.
+    pub fn submit(&self, subject: &str) -> String {
+        self.world.submit(&self.cable(subject)).unwrap()
     }
 
     /// The bytes that officers sign of a pending cable.

@@ -448,7 +448,7 @@ fn somebody_swaps_the_couriers_bundle_for_one_whose_slots_he_can_open() {
         .expect(Host::Sender, &["bundle", "import", &text])
         .unwrap();
     assert_eq!(slots(&scene), before.0 + 4);
-    let (_, submission) = scene.submit("a cable");
+    let submission = scene.cable("a cable");
     scene.world.send(&submission).unwrap();
     scene.await_sealed(1);
 }

@@ -116,7 +116,7 @@ fn somebody_brings_back_a_list_in_which_a_revoked_officer_still_counted() {
     assert_refused(&scene, &old, 5, "a rollback after a restart");
     let cases = [("a revoked officer", "revoked", scene.honest(1))];
     scene.assert_all_held(1, &cases);
-    let (id, _) = scene.submit("a cable");
+    let id = scene.submit("a cable");
     let revoked = scene.world.roster.officers[0].clone();
     scene.world.approve(&id, &revoked).unwrap_err();
     assert!(scene.outbox().is_empty());
