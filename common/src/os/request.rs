@@ -11,13 +11,15 @@
 //! that only it can write.
 
 mod client;
+mod intake;
 mod server;
 
 use std::io;
 use std::path::Path;
 
 pub use client::{Placed, Request};
-pub use server::{Found, RequestRefused, Requests, TakeLimits, Taken, TakenFile};
+pub use intake::{RequestRefused, TakeLimits, Taken, TakenFile};
+pub use server::{Found, Requests};
 
 use super::durable::read_bounded;
 use crate::limits::REQUEST_TEXT_BYTES_MAX;

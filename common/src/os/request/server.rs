@@ -1,22 +1,16 @@
-//! The end of a daemon: find requests, copy them, answer, forget.
+//! The end of a daemon: find requests, answer, forget.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::{AccessFlags, faccessat, geteuid};
+use nix::unistd::geteuid;
 
-use super::{Answer, Kind, REQUEST_FILE, is_request_name, read_answer};
-use crate::limits::REQUEST_TEXT_BYTES_MAX;
-use crate::os::durable::{Access, StagedFile, SyncBatch, make_dir, open_dir, remove_any};
+use super::{Answer, Kind, is_request_name, read_answer};
+use crate::os::durable::{Access, StagedFile, SyncBatch, remove_any};
 
 /// Requests without an answer that one scan returns; the others are found when these are done.
 pub(super) const FOUND_MAX: usize = 10_000;
@@ -30,7 +24,7 @@ const NAMES_MAX: usize = 1_000_000;
 /// A daemon's end of `requests/`.
 #[derive(Debug)]
 pub struct Requests {
-    requests: PathBuf,
+    pub(super) requests: PathBuf,
     tmp: PathBuf,
 }
 
@@ -44,95 +38,6 @@ pub struct Found {
     /// True if an answer stands beside it: a refused folder that its author left, or one that a
     /// crash kept from being deleted.
     pub answered: bool,
-}
-
-/// How much of a request to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakeLimits {
-    /// Files, `request.toml` included.
-    pub files_max: usize,
-    /// Bytes of all files together.
-    pub bytes_max: u64,
-}
-
-/// A request's files, copied to where only the daemon writes.
-#[derive(Debug)]
-pub struct Taken {
-    /// The text of `request.toml`.
-    pub toml: String,
-    /// The other files by the names that their author gave them; never to be used as paths.
-    pub files: BTreeMap<String, TakenFile>,
-    /// The user who owns the folder and every file.
-    pub owner_uid: u32,
-    /// Which placing of a request this is, in hexadecimal: the same as long as the folder stands there unchanged, over
-    /// restarts too, and another when a request of the same name and content is placed again.
-    pub placing: String,
-}
-
-/// One copied file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakenFile {
-    /// Where the copy stands.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-}
-
-/// Why a request is not even looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestRefused {
-    /// It vanished, or has another owner than when it was found.
-    #[error(
-        "the request folder was changed while it was being read; place it again under a new name"
-    )]
-    Changed,
-    /// Something in it is no regular file.
-    #[error("the request folder may hold regular files only: no links, folders, pipes or devices")]
-    NotRegular,
-    /// A file has a second name, through which it could be changed or which it could give away.
-    #[error("a file of the request has more than one link; copy it into the folder instead")]
-    Linked,
-    /// A file belongs to somebody else than the folder.
-    #[error("a file of the request belongs to another user than its folder; copy it as yourself")]
-    Foreign,
-    /// Another program holds a lease on a file, and may still be writing it.
-    #[error(
-        "a file of the request is held by another program; place the request again when it is done"
-    )]
-    Busy,
-    /// A file's name is not UTF-8.
-    #[error("the name of a file in the request folder is not UTF-8; rename it")]
-    Name,
-    /// Too many files.
-    #[error("the request folder holds more than {files_max} files")]
-    Files {
-        /// The limit.
-        files_max: usize,
-    },
-    /// Too many bytes.
-    #[error("the files of the request exceed {bytes_max} bytes together")]
-    Bytes {
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// No `request.toml`, or one that is too long or not UTF-8.
-    #[error("the request folder needs a file request.toml of UTF-8 text, at most 64 KiB")]
-    NoText,
-    /// The daemon may not read it.
-    #[error(
-        "the daemon may not read the request; give its user the right, best by a default ACL on \
-         requests/"
-    )]
-    Unreadable,
-    /// The daemon could not delete it afterwards, and so would leave plaintext behind.
-    #[error(
-        "the daemon could not delete the request afterwards; give its user the right to write the \
-         folder, best by a default ACL on requests/"
-    )]
-    Undeletable,
-    /// An error of the system on the daemon's side: not the requester's fault.
-    #[error("system failure: the request could not be copied: {0}")]
-    System(#[from] io::Error),
 }
 
 impl Requests {
@@ -199,31 +104,6 @@ impl Requests {
             bytes = bytes.saturating_add(entry?.metadata()?.len());
         }
         Ok(bytes)
-    }
-
-    /// Copies a request into the new folder `into`, and leaves the sync of the copies to `batch`.
-    ///
-    /// # Errors
-    /// [`RequestRefused`] for a folder that breaks a rule; then `into` is gone again.
-    pub fn intake(
-        &self,
-        found: &Found,
-        into: &Path,
-        limits: TakeLimits,
-        batch: &mut SyncBatch,
-    ) -> Result<Taken, RequestRefused> {
-        let folder = open_dir(&self.requests.join(&found.name)).map_err(of_requester)?;
-        let metadata = folder.metadata()?;
-        if metadata.uid() != found.owner_uid {
-            return Err(RequestRefused::Changed);
-        }
-        self.check_deletable(&folder, &metadata)?;
-        make_dir(into, 0o700)?;
-        let taken = copy_all(&folder, found, into, limits, batch);
-        if taken.is_err() {
-            remove_any(into)?;
-        }
-        taken
     }
 
     /// Answers yes. The batch must be committed before [`Requests::forget`].
@@ -318,28 +198,6 @@ impl Requests {
             .finish_in(batch)?
             .replace_in(&self.requests.join(kind.file(name)), batch)
     }
-
-    /// Refuses what could not be deleted when it has been taken: plaintext would stay behind.
-    fn check_deletable(&self, folder: &File, metadata: &Metadata) -> Result<(), RequestRefused> {
-        let sticky = |metadata: &Metadata| {
-            metadata.mode() & Mode::S_ISVTX.bits() != 0 && !geteuid().is_root()
-        };
-        let us = geteuid().as_raw();
-        let requests = fs::metadata(&self.requests)?;
-        let may_write = |directory: &File| {
-            let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
-            faccessat(directory, ".", wanted, AtFlags::AT_EACCESS).is_ok()
-        };
-        let blocked_above = sticky(&requests) && requests.uid() != us && metadata.uid() != us;
-        let blocked_inside = sticky(metadata) && metadata.uid() != us;
-        if blocked_above || blocked_inside || !may_write(folder) {
-            return Err(RequestRefused::Undeletable);
-        }
-        if !may_write(&open_dir(&self.requests)?) {
-            return Err(RequestRefused::Undeletable);
-        }
-        Ok(())
-    }
 }
 
 /// The first of each owner, then the second of each, and so on.
@@ -356,127 +214,4 @@ pub(super) fn take_turns(unanswered: BTreeMap<u32, BTreeSet<String>>) -> Vec<Fou
         answered: false,
     });
     found.collect()
-}
-
-fn copy_all(
-    folder: &File,
-    found: &Found,
-    into: &Path,
-    limits: TakeLimits,
-    batch: &mut SyncBatch,
-) -> Result<Taken, RequestRefused> {
-    let owner_uid = found.owner_uid;
-    let mut toml = None;
-    let mut files = BTreeMap::new();
-    let mut left_bytes = limits.bytes_max;
-    let too_large = || RequestRefused::Bytes {
-        bytes_max: limits.bytes_max,
-    };
-    let mut listing = Dir::from_fd(folder.try_clone()?.into()).map_err(io::Error::from)?;
-    for (number, name) in names(&mut listing).enumerate() {
-        let name = name?;
-        if number >= limits.files_max {
-            return Err(RequestRefused::Files {
-                files_max: limits.files_max,
-            });
-        }
-        let name = name.into_string().map_err(|_| RequestRefused::Name)?;
-        let file = open_regular(folder, &name, owner_uid)?;
-        if name == REQUEST_FILE {
-            let placing = placing_of(&found.name, &file.metadata()?);
-            let text = read_text(file)?;
-            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            left_bytes = left_bytes.checked_sub(length).ok_or_else(too_large)?;
-            toml = Some((text, placing));
-            continue;
-        }
-        let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
-        // One byte more than allowed shows that there is more. From file to file, the kernel copies
-        // by itself.
-        let bytes = io::copy(
-            &mut file.take(left_bytes.saturating_add(1)),
-            &mut copy.file(),
-        )?;
-        left_bytes = left_bytes.checked_sub(bytes).ok_or_else(too_large)?;
-        let path = copy.finish_in(batch)?.path().to_path_buf();
-        files.insert(name, TakenFile { path, bytes });
-    }
-    batch.add_dir(into);
-    let (toml, placing) = toml.ok_or(RequestRefused::NoText)?;
-    Ok(Taken {
-        toml,
-        files,
-        owner_uid,
-        placing,
-    })
-}
-
-/// What tells a request from a later one of the same name: its text's own file, and when that last changed.
-fn placing_of(name: &str, text: &Metadata) -> String {
-    let mut hasher = blake3::Hasher::new_derive_key("valise v1 placed request");
-    for number in [text.dev(), text.ino()] {
-        hasher.update(&number.to_be_bytes());
-    }
-    for time in [text.ctime(), text.ctime_nsec()] {
-        hasher.update(&time.to_be_bytes());
-    }
-    hasher.update(name.as_bytes());
-    let whole = hasher.finalize().to_hex();
-    whole.as_str().chars().take(32).collect()
-}
-
-/// The names in a directory, without itself and its parent.
-fn names(listing: &mut Dir) -> impl Iterator<Item = io::Result<std::ffi::CString>> {
-    listing.iter().filter_map(|entry| match entry {
-        Ok(entry) => {
-            let name: &CStr = entry.file_name();
-            (name != c"." && name != c"..").then(|| Ok(name.to_owned()))
-        }
-        Err(errno) => Some(Err(errno.into())),
-    })
-}
-
-/// Opens a file of a request without following links or waiting on pipes, and checks what it is.
-fn open_regular(folder: &File, name: &str, owner_uid: u32) -> Result<File, RequestRefused> {
-    let flags = OFlag::O_RDONLY
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    let opened = openat(folder, name, flags, Mode::empty());
-    let file = opened
-        .map(File::from)
-        .map_err(|errno| of_requester(errno.into()))?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(RequestRefused::NotRegular);
-    }
-    if metadata.nlink() != 1 {
-        return Err(RequestRefused::Linked);
-    }
-    if metadata.uid() != owner_uid {
-        return Err(RequestRefused::Foreign);
-    }
-    Ok(file)
-}
-
-fn read_text(file: File) -> Result<String, RequestRefused> {
-    let limit = u64::try_from(REQUEST_TEXT_BYTES_MAX).map_err(io::Error::other)?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > REQUEST_TEXT_BYTES_MAX {
-        return Err(RequestRefused::NoText);
-    }
-    String::from_utf8(bytes).map_err(|_| RequestRefused::NoText)
-}
-
-/// Tells what the requester did from what failed on our side.
-fn of_requester(error: io::Error) -> RequestRefused {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => RequestRefused::Changed,
-        Some(Errno::EAGAIN | Errno::ETXTBSY) => RequestRefused::Busy,
-        Some(Errno::EACCES | Errno::EPERM) => RequestRefused::Unreadable,
-        Some(Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO) => RequestRefused::NotRegular,
-        _ => RequestRefused::System(error),
-    }
 }
