@@ -1,23 +1,25 @@
 //! Cables as folders: filled out of sight, staged whole, made visible by one rename each.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+mod body;
+mod groups;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Group};
-use thiserror::Error;
 use valise_common::ids::MailboxId;
-use valise_common::os::durable::{self, StagedFile, SyncBatch};
+use valise_common::os::durable::{self, SyncBatch};
 use valise_common::os::entropy;
 use valise_common::os::layout::ReceiverState;
 
-use crate::stage::open::Piece;
 use crate::stage::publish::{StageName, papers};
 use crate::stage::verify::Verified;
+
+pub use body::BodyFolder;
+use body::Kept;
+pub use groups::{GroupError, Groups};
 
 /// Mode of every released file: whoever may read it may not change it.
 const FILE_MODE: u32 = 0o440;
@@ -27,159 +29,6 @@ const FOLDER_MODE: u32 = 0o2750;
 
 /// Mode of a mailbox's folder: its group takes cables out.
 const MAILBOX_MODE: u32 = 0o2770;
-
-/// So many bytes of a large part go to the disk at a time: a sync of another cable must not wait for a gigabyte.
-const SYNC_EVERY_BYTES: u64 = 32 << 20;
-
-/// Why `[mailboxes]` cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum GroupError {
-    /// There is no such group.
-    #[error(
-        "[mailboxes] {mailbox}: there is no group {group}; make it (groupadd {group}) or name another"
-    )]
-    Unknown {
-        /// The mailbox.
-        mailbox: MailboxId,
-        /// The group's name.
-        group: String,
-    },
-    /// The group could not be looked up.
-    #[error("[mailboxes] {mailbox}: group {group} could not be looked up: {errno}")]
-    Lookup {
-        /// The mailbox.
-        mailbox: MailboxId,
-        /// The group's name.
-        group: String,
-        /// What the system said.
-        errno: nix::Error,
-    },
-}
-
-/// The Unix group of each mailbox that has one.
-#[derive(Debug, Clone, Default)]
-pub struct Groups(BTreeMap<MailboxId, Gid>);
-
-impl Groups {
-    /// Looks up the groups of `[mailboxes]`.
-    ///
-    /// # Errors
-    /// [`GroupError`] names the mailbox and its group.
-    pub fn look_up(mailboxes: &BTreeMap<MailboxId, String>) -> Result<Groups, GroupError> {
-        let mut groups = BTreeMap::new();
-        for (mailbox, group) in mailboxes {
-            let known = |errno| GroupError::Lookup {
-                mailbox: mailbox.clone(),
-                group: group.clone(),
-                errno,
-            };
-            let found =
-                Group::from_name(group)
-                    .map_err(known)?
-                    .ok_or_else(|| GroupError::Unknown {
-                        mailbox: mailbox.clone(),
-                        group: group.clone(),
-                    })?;
-            groups.insert(mailbox.clone(), found.gid);
-        }
-        Ok(Groups(groups))
-    }
-
-    fn gid(&self, mailbox: &MailboxId) -> Option<u32> {
-        self.0.get(mailbox).map(|gid| gid.as_raw())
-    }
-}
-
-/// A cable's parts in a folder that nobody else sees. Dropped, it is gone.
-#[derive(Debug)]
-pub struct BodyFolder {
-    path: PathBuf,
-    names: Vec<String>,
-    lengths: Vec<u64>,
-    /// Files of the parts begun so far.
-    files: Vec<StagedFile>,
-    unsynced_bytes: u64,
-    kept: Kept,
-}
-
-/// Whether a folder outlives its value.
-#[derive(Debug, PartialEq, Eq)]
-enum Kept {
-    No,
-    Yes,
-}
-
-impl BodyFolder {
-    /// Makes the folder in `tmp` for parts of these names and lengths.
-    ///
-    /// # Errors
-    /// The system's; a full disk among them.
-    pub fn create(tmp: &Path, names: Vec<String>, lengths: Vec<u64>) -> io::Result<BodyFolder> {
-        let random = entropy::bytes::<8>().map_err(io::Error::other)?;
-        let path = tmp.join(format!("body-{:016x}", u64::from_be_bytes(random)));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let files = Vec::with_capacity(names.len());
-        let mut folder = BodyFolder {
-            path,
-            names,
-            lengths,
-            files,
-            unsynced_bytes: 0,
-            kept: Kept::No,
-        };
-        // A part of no bytes gets no piece, and a file all the same.
-        folder.begin_parts(0)?;
-        Ok(folder)
-    }
-
-    /// Opens the files of all parts up to `part_index`.
-    fn begin_parts(&mut self, part_index: usize) -> io::Result<()> {
-        while self.files.len() <= part_index {
-            let index = self.files.len();
-            let (Some(name), Some(length)) = (self.names.get(index), self.lengths.get(index))
-            else {
-                return Ok(());
-            };
-            let file = StagedFile::create_named(&self.path, OsStr::new(name))?;
-            // A small file is cheaper without; for a large one a full disk shows at once.
-            if *length > SYNC_EVERY_BYTES {
-                file.reserve(*length)?;
-            }
-            self.files.push(file);
-        }
-        Ok(())
-    }
-
-    /// Writes the next bytes of a part.
-    ///
-    /// # Errors
-    /// The system's; a full disk among them.
-    pub fn write(&mut self, piece: Piece<'_>) -> io::Result<()> {
-        self.begin_parts(piece.part_index)?;
-        let file = self
-            .files
-            .get_mut(piece.part_index)
-            .ok_or_else(|| io::Error::other("a piece of a part that the manifest does not name"))?;
-        file.write_all(piece.bytes)?;
-        let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
-        self.unsynced_bytes = self.unsynced_bytes.saturating_add(bytes);
-        if self.unsynced_bytes >= SYNC_EVERY_BYTES {
-            self.unsynced_bytes = 0;
-            file.file().sync_data()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for BodyFolder {
-    fn drop(&mut self) {
-        self.files.clear();
-        if self.kept == Kept::No {
-            // Start-up empties tmp/ too, so that a failure here loses nothing.
-            let _ = durable::remove_any(&self.path);
-        }
-    }
-}
 
 /// Whether the files of a cable are synced here or left to a batch.
 #[derive(Debug)]
