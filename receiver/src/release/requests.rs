@@ -1,11 +1,10 @@
 //! What operators ask: each request is judged on a copy, done, logged and answered.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use valise_common::ids::{BundleId, LinkKeyId, Serial, Sha256Digest};
+use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
 use valise_common::os::clock;
@@ -14,15 +13,13 @@ use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::request::{Found, RequestRefused, TakeLimits, Taken};
 use valise_common::units::UtcTime;
 
-use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
-use crate::io::register::{BundleRow, BundleState, CableRow, Claim};
+use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
 use crate::release::cables::{Incoming, Origin, is_full};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::ledger::now_of;
-use crate::release::reply::{COURIER, Reply};
-use crate::release::serial_set::SerialSet;
+use crate::release::reply::Reply;
 use crate::release::worker::{Busy, Task};
 
 /// Characters of an operator's reason.
@@ -349,7 +346,11 @@ impl Release {
     }
 
     /// Makes an event happen, and tells what who asked for it is answered.
-    fn happened(&mut self, time: UtcTime, event: Event) -> Result<Verdict, ReleaseError> {
+    pub(super) fn happened(
+        &mut self,
+        time: UtcTime,
+        event: Event,
+    ) -> Result<Verdict, ReleaseError> {
         let reply = event.reply(time);
         self.ledger.append(time, event);
         self.ledger.commit()?;
@@ -394,258 +395,6 @@ impl Release {
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
         self.dirty = true;
-        Ok(verdict)
-    }
-
-    /// What the next bundle will be, or why there is none.
-    ///
-    /// # Errors
-    /// The register's.
-    pub fn plan_bundle(
-        &self,
-        slots: u32,
-        replaces: Option<BundleId>,
-    ) -> Result<Result<BundlePlan, String>, ReleaseError> {
-        if !(1..=limits::SLOTS_MAX).contains(&slots) {
-            return Ok(Err(format!(
-                "a bundle has 1 to {} slots",
-                limits::SLOTS_MAX
-            )));
-        }
-        if let Some(old) = replaces
-            && self.ledger.bundle(old).is_none()
-        {
-            return Ok(Err(format!("there is no bundle {old} to replace")));
-        }
-        let last: Option<&BundleRow> = self.ledger.bundles().last();
-        let next = match last {
-            None => Some((BundleId(1), Serial::FIRST, LinkKeyId(1))),
-            Some(last) => last
-                .bundle
-                .0
-                .checked_add(1)
-                .zip(last.last.next())
-                .map(|(id, first)| {
-                    (
-                        BundleId(id),
-                        first,
-                        LinkKeyId(last.link_key.0.wrapping_add(1)),
-                    )
-                }),
-        };
-        let fits = next.filter(|(_, first, _)| first.plus(u64::from(slots)).is_some());
-        let Some((bundle, first, link_key)) = fits else {
-            return Ok(Err(
-                "the channel has no serials left; commission a new one".to_owned()
-            ));
-        };
-        let channel = self.host.channel;
-        Ok(Ok(BundlePlan {
-            channel,
-            bundle,
-            first,
-            count: slots,
-            link_key,
-            replaces,
-        }))
-    }
-
-    fn courier_stage(&self, bundle: BundleId) -> Result<PathBuf, ReleaseError> {
-        let courier = self.state.root().join(COURIER);
-        durable::make_dir(&courier, 0o700)?;
-        let out = courier.join(format!(".{bundle}"));
-        durable::remove_any(&out)?;
-        durable::make_dir(&out, 0o700)?;
-        durable::sync_dir(&courier)?;
-        Ok(out)
-    }
-
-    /// Takes a bundle that the second thread made.
-    pub(super) fn take_bundle(
-        &mut self,
-        plan: BundlePlan,
-        out: PathBuf,
-        request: &str,
-        by: Asker,
-        made: Result<Sha256Digest, BundleStoreError>,
-    ) -> Result<(), ReleaseError> {
-        let sha256 = match made {
-            Ok(sha256) => sha256,
-            Err(error) => {
-                durable::remove_any(&out)?;
-                let text = match &error {
-                    BundleStoreError::Bundle(_) => error.to_string(),
-                    _ => failed(&error),
-                };
-                return self.refuse(request, "bundle-create", by, &text);
-            }
-        };
-        let verdict = self.settle_bundle(&plan, sha256, by)?;
-        self.show_to_courier(plan.bundle)?;
-        match verdict {
-            Verdict::Accepted(text) => self.accept(request, &text),
-            other => Err(io::Error::other(format!("a bundle was made, and then {other:?}")).into()),
-        }
-    }
-
-    /// Gives the courier's files of a bundle that is in force the name that its command reads.
-    pub(super) fn show_to_courier(&self, bundle: BundleId) -> Result<(), ReleaseError> {
-        let courier = self.state.root().join(COURIER);
-        let shown = courier.join(bundle.to_string());
-        durable::remove_any(&shown)?;
-        durable::rename_new(&courier.join(format!(".{bundle}")), &shown)?;
-        Ok(durable::sync_dir(&courier)?)
-    }
-
-    /// Makes a bundle in this thread, for a command that holds the host's lock.
-    ///
-    /// # Errors
-    /// [`ReleaseError`].
-    pub fn make_bundle(
-        &mut self,
-        plan: &BundlePlan,
-        out: &Path,
-        by: Asker,
-    ) -> Result<Sha256Digest, ReleaseError> {
-        let sha256 = bundle_store::make(&self.state, plan, out)?;
-        self.settle_bundle(plan, sha256, by)?;
-        Ok(sha256)
-    }
-
-    fn settle_bundle(
-        &mut self,
-        plan: &BundlePlan,
-        sha256: Sha256Digest,
-        by: Asker,
-    ) -> Result<Verdict, ReleaseError> {
-        let kept = match plan.replaces {
-            Some(old) => self.arrived_of(old)?,
-            None => SerialSet::new(),
-        };
-        let event = Event::BundleCreated {
-            bundle: plan.bundle,
-            first: plan.first,
-            count: plan.count,
-            link_key: plan.link_key,
-            replaces: plan.replaces,
-            kept: kept.ranges().collect(),
-            sha256: sha256.to_string(),
-            by,
-        };
-        let verdict = self.happened(self.now(), event)?;
-        bundle_store::settle(&self.state, plan.bundle)?;
-        self.open_slots()?;
-        if let Some(old) = plan.replaces {
-            self.erase_unused(old)?;
-        }
-        self.dirty = true;
-        Ok(verdict)
-    }
-
-    /// Serials of a bundle whose containers are complete and not judged yet.
-    fn arrived_of(&self, bundle: BundleId) -> Result<SerialSet, ReleaseError> {
-        let mut arrived = self.in_inbox()?;
-        if let Some(row) = self.ledger.bundle(bundle) {
-            let mut others = arrived.clone();
-            others.remove_range(row.first, row.last);
-            arrived = arrived.without(&others);
-        }
-        // What is claimed needs no leave to keep its slot.
-        Ok(arrived.without(self.ledger.claimed()))
-    }
-
-    /// Serials with a container in the inbox, whether or not the loop knows of it.
-    pub(super) fn in_inbox(&self) -> Result<SerialSet, ReleaseError> {
-        let mut serials = SerialSet::new();
-        for entry in fs::read_dir(self.state.inbox())? {
-            if let Some(name) = InboxName::of_container(&entry?.file_name()) {
-                serials.insert(name.serial);
-            }
-        }
-        Ok(serials)
-    }
-
-    /// Erases what the log calls void and no waiting container keeps. Done again, it changes nothing.
-    pub(super) fn erase_unused(&self, bundle: BundleId) -> Result<(), ReleaseError> {
-        let (Some(row), Some(slots)) = (self.ledger.bundle(bundle), self.slots.get(&bundle)) else {
-            return Ok(());
-        };
-        let waiting = self.in_inbox()?;
-        let keeps = |serial| self.ledger.kept().contains(serial) && waiting.contains(serial);
-        let void = self.ledger.void();
-        for serial in void.iter().filter(|serial| row.holds(*serial)) {
-            if !keeps(serial) {
-                slots.erase(serial)?;
-            }
-        }
-        Ok(slots.sync()?)
-    }
-
-    fn void_bundle(
-        &mut self,
-        bundle: BundleId,
-        reason: &str,
-        by: Asker,
-    ) -> Result<Verdict, ReleaseError> {
-        match self.ledger.bundle(bundle) {
-            None => return Ok(Verdict::Refused(format!("there is no bundle {bundle}"))),
-            Some(row) if row.state == BundleState::Void => {
-                return Ok(Verdict::Accepted(format!(
-                    "bundle {bundle} is void already"
-                )));
-            }
-            Some(_) => {}
-        }
-        let reason = match reason_of(reason) {
-            Ok(reason) => reason,
-            Err(verdict) => return Ok(verdict),
-        };
-        let voided = Event::BundleVoided {
-            bundle,
-            kept: self.arrived_of(bundle)?.ranges().collect(),
-            reason,
-            by,
-        };
-        let verdict = self.happened(self.now(), voided)?;
-        self.erase_unused(bundle)?;
-        bundle_store::remove_link_key(&self.state, bundle)?;
-        self.read_beacon()?;
-        self.dirty = true;
-        Ok(verdict)
-    }
-
-    fn retire_link_key(&mut self, link_key: LinkKeyId, by: Asker) -> Result<Verdict, ReleaseError> {
-        let bundles = self.ledger.bundles();
-        let newest = bundles
-            .iter()
-            .rev()
-            .find(|row| row.state == BundleState::Live);
-        if newest.is_some_and(|row| row.link_key == link_key) {
-            return Ok(Verdict::Refused(format!(
-                "link key {link_key} is the newest; without it nothing is received"
-            )));
-        }
-        let Some(bundle) = bundles
-            .iter()
-            .rev()
-            .find(|row| row.link_key == link_key)
-            .map(|row| row.bundle)
-        else {
-            return Ok(Verdict::Refused(format!("there is no link key {link_key}")));
-        };
-        if self.ledger.is_retired(bundle) {
-            return Ok(Verdict::Accepted(format!(
-                "link key {link_key} of bundle {bundle} is retired already"
-            )));
-        }
-        let retired = Event::LinkKeyRetired {
-            link_key,
-            bundle,
-            by,
-        };
-        let verdict = self.happened(self.now(), retired)?;
-        bundle_store::remove_link_key(&self.state, bundle)?;
-        self.read_beacon()?;
         Ok(verdict)
     }
 
@@ -706,7 +455,7 @@ impl Release {
 }
 
 /// A failure of this host's system, as a command tells it from a refusal.
-fn failed(error: &dyn std::fmt::Display) -> String {
+pub(super) fn failed(error: &dyn std::fmt::Display) -> String {
     format!("{SYSTEM_FAILURE}: {error}")
 }
 
@@ -718,7 +467,7 @@ fn told(error: &TrustStoreError) -> String {
     }
 }
 
-fn reason_of(text: &str) -> Result<String, Verdict> {
+pub(super) fn reason_of(text: &str) -> Result<String, Verdict> {
     match FreeText::normalize(text, REASON_CHARS_MAX) {
         Ok(reason) => Ok(reason.as_str().to_owned()),
         Err(error) => Err(Verdict::Refused(format!(
