@@ -2,6 +2,7 @@
 //! clock, the one source of entropy, signals, directory watches, requests, the sandbox and the
 //! service manager.
 
+pub mod alarm;
 pub mod audit_check;
 pub mod audit_log;
 pub mod clock;

@@ -1,9 +1,8 @@
 //! What an operator must look at. Each new alarm goes to the audit log and to `[alarm] command`, without content.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeMap;
 
-use valise_common::os::signals::spawn_unmasked;
+use valise_common::os::alarm::AlarmCommands;
 use valise_common::units::{Mono, UtcTime};
 
 use crate::io::view::AlarmView;
@@ -11,12 +10,6 @@ use crate::release::event::Event;
 
 /// How long an alarm about one happening stays visible.
 const EVENT_STAYS_US: u64 = 24 * 3_600 * 1_000_000;
-
-/// How many alarm commands run at a time; the others wait.
-const RUNNING_MAX: usize = 4;
-
-/// How many alarm commands wait at most; beyond it the log and `status` still tell.
-const WAITING_MAX: usize = 64;
 
 struct Active {
     text: String,
@@ -30,8 +23,7 @@ struct Active {
 pub struct Alarms {
     active: BTreeMap<&'static str, Active>,
     fresh: Vec<(&'static str, String)>,
-    waiting: VecDeque<String>,
-    running: Vec<Child>,
+    commands: AlarmCommands,
 }
 
 impl Alarms {
@@ -103,9 +95,7 @@ impl Alarms {
             return None;
         }
         let (code, text) = self.fresh.remove(0);
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(format!("{code}: {text}"));
-        }
+        self.commands.tell(format!("{code}: {text}"));
         Some(Event::Alarm {
             code: code.to_owned(),
             text,
@@ -127,29 +117,9 @@ impl Alarms {
         self.active.iter().map(view).collect()
     }
 
-    /// Starts the commands of new alarms as far as there is room, and buries those that ended.
+    /// Runs the alarm command for what is new and in the log.
     pub fn run_commands(&mut self, command: &[String]) {
-        self.running
-            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_)) | Err(_)));
-        let Some((program, arguments)) = command.split_first() else {
-            self.waiting.clear();
-            return;
-        };
-        while self.running.len() < RUNNING_MAX {
-            let Some(line) = self.waiting.pop_front() else {
-                return;
-            };
-            let mut command = Command::new(program);
-            command
-                .args(arguments)
-                .arg(line)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null());
-            match spawn_unmasked(&mut command) {
-                Ok(child) => self.running.push(child),
-                Err(error) => tracing::error!("the alarm command cannot be run: {error}"),
-            }
-        }
+        self.commands.run(command);
     }
 }
 
@@ -188,24 +158,5 @@ mod tests {
         alarms.handle_time(Mono(EVENT_STAYS_US));
         assert!(alarms.view().is_empty());
         assert_eq!(codes(&mut alarms), ["unopened one"]);
-    }
-
-    #[test]
-    fn the_command_gets_the_alarm_as_its_last_argument() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out");
-        let script = format!("printf '%s' \"$1\" > {}", out.display());
-        let command = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
-        let mut alarms = Alarms::new();
-        alarms.raise(
-            "disk",
-            UtcTime::from_s(5),
-            Mono(0),
-            "almost full".to_owned(),
-        );
-        alarms.poll_fresh().unwrap();
-        alarms.run_commands(&command);
-        assert!(alarms.running.pop().unwrap().wait().unwrap().success());
-        assert_eq!(std::fs::read_to_string(&out).unwrap(), "disk: almost full");
     }
 }

@@ -1,33 +1,23 @@
 //! What needs a person: each alarm is told once, and stands until its cause is gone.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 
-use valise_common::os::signals::spawn_unmasked;
+use valise_common::os::alarm::AlarmCommands;
 use valise_common::units::UtcTime;
 
 use crate::io::view::AlarmView;
-
-/// Alarm programs that may run at a time.
-const CHILDREN_MAX: usize = 8;
 
 /// The alarms that stand.
 #[derive(Debug, Default)]
 pub struct Alarms {
     standing: BTreeMap<&'static str, (UtcTime, String)>,
-    children: Vec<Child>,
+    commands: AlarmCommands,
     changed: bool,
 }
 
 impl Alarms {
-    /// Raises an alarm and runs the alarm command for it. Returns `false` if it stands already.
-    pub fn raise(
-        &mut self,
-        word: &'static str,
-        text: &str,
-        now: UtcTime,
-        command: &[String],
-    ) -> bool {
+    /// Raises an alarm. Returns `false` if it stands already.
+    pub fn raise(&mut self, word: &'static str, text: &str, now: UtcTime) -> bool {
         if let Some((_, standing)) = self.standing.get_mut(word) {
             text.clone_into(standing);
             return false;
@@ -35,7 +25,7 @@ impl Alarms {
         self.changed = true;
         tracing::warn!(alarm = word, "{text}");
         self.standing.insert(word, (now, text.to_owned()));
-        self.run(command, &format!("{word}: {text}"));
+        self.commands.tell(format!("{word}: {text}"));
         true
     }
 
@@ -67,31 +57,9 @@ impl Alarms {
         views
     }
 
-    fn run(&mut self, command: &[String], line: &str) {
-        self.reap();
-        let Some((program, arguments)) = command.split_first() else {
-            return;
-        };
-        if self.children.len() >= CHILDREN_MAX {
-            tracing::warn!("the alarm command was not run: {CHILDREN_MAX} of it still run");
-            return;
-        }
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(line)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        match spawn_unmasked(&mut command) {
-            Ok(child) => self.children.push(child),
-            Err(error) => tracing::warn!("the alarm command could not be run: {error}"),
-        }
-    }
-
-    /// Takes note of alarm programs that ended.
-    pub fn reap(&mut self) {
-        self.children
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    /// Runs the alarm command for what is new; to be called when the audit log has it.
+    pub fn run_commands(&mut self, command: &[String]) {
+        self.commands.run(command);
     }
 }
 
@@ -102,24 +70,13 @@ mod tests {
 
     #[test]
     fn an_alarm_is_told_once_until_its_cause_is_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("told");
-        let script = format!("printf '%s\\n' \"$1\" >> {}", file.display());
-        let command = ["sh", "-c", &script, "sh"].map(str::to_owned);
         let mut alarms = Alarms::default();
         let now = UtcTime::from_s(7);
-        assert!(alarms.raise("slots-low", "19 of 100 slots are left", now, &command));
-        assert!(!alarms.raise("slots-low", "18 of 100 slots are left", now, &command));
-        for child in &mut alarms.children {
-            child.wait().unwrap();
-        }
-        alarms.reap();
-        assert!(alarms.children.is_empty());
-        let told = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(told, "slots-low: 19 of 100 slots are left\n");
+        assert!(alarms.raise("slots-low", "19 of 100 slots are left", now));
+        assert!(!alarms.raise("slots-low", "18 of 100 slots are left", now));
         assert_eq!(alarms.views()[0].text, "18 of 100 slots are left");
         alarms.clear("slots-low");
         assert!(alarms.views().is_empty());
-        assert!(alarms.raise("slots-low", "again", now, &[]));
+        assert!(alarms.raise("slots-low", "again", now));
     }
 }

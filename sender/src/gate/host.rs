@@ -175,15 +175,15 @@ impl Gate {
     /// # Errors
     /// [`GateError::Audit`]; the process must end.
     pub fn commit(&mut self) -> Result<(), GateError> {
-        Ok(self.audit.commit()?)
+        self.audit.commit()?;
+        // An alarm is in the log before anybody hears of it.
+        self.alarms.run_commands(&self.config.alarm.command);
+        Ok(())
     }
 
     /// Raises an alarm, unless it is raised already.
     pub fn alarm(&mut self, word: &'static str, text: &str) {
-        if self
-            .alarms
-            .raise(word, text, self.log_time(), &self.config.alarm.command)
-        {
+        if self.alarms.raise(word, text, self.log_time()) {
             self.record(&Event::Alarm {
                 alarm: word.to_owned(),
             });

@@ -59,7 +59,6 @@ impl Gate {
     pub fn upkeep(&mut self) -> Result<Option<UtcTime>, GateError> {
         self.check_slots();
         self.check_disk();
-        self.alarms.reap();
         if self.watch_clock().is_some() {
             // What a wrong clock would end cannot be brought back.
             return Ok(None);
