@@ -3,6 +3,7 @@
 //! One loop: whatever gate or a signal says is taken in between two batches, so a FLASH waits for one batch at most. The
 //! disk is written to by a thread of its own.
 
+mod alarms;
 mod link;
 mod load;
 mod record;
@@ -38,6 +39,7 @@ use crate::io::link_serial::SerialLinkError;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::{Batch, Now, Pipeline, Settings};
 
+use alarms::Alarms;
 use link::Link;
 use load::Loader;
 use record::{RecordError, Recorder};
@@ -162,6 +164,7 @@ struct Transmit {
     pipeline: Pipeline,
     loader: Loader,
     session: Option<Session>,
+    alarms: Alarms,
     link: Link,
     recorder: Recorder,
     watch: StateWatch,
@@ -211,6 +214,7 @@ impl Transmit {
             pipeline: Pipeline::new(settings, now),
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
             session: None,
+            alarms: Alarms::default(),
             watch: StateWatch::new(&state)?,
             state,
             link,
@@ -273,8 +277,11 @@ impl Transmit {
             for one in unreadable {
                 if let Some(error) = one.error {
                     tracing::error!(serial = one.serial.get(), %error, "a container cannot be sent");
+                    // Without an error it is gone, and gate knows.
+                    self.alarms.handle_unsendable(one.serial, clock::utc_now());
                 }
-                self.forget(one.serial);
+                self.pipeline.handle_gone(one.serial);
+                self.loader.close(one.serial);
             }
         }
         if let Some(retry_at) = self.link.send(now.mono) {
@@ -326,25 +333,33 @@ impl Transmit {
         if news.keys {
             self.take_key()?;
         }
-        let now = now();
+        let (now, time) = (now(), clock::utc_now());
         // Gate's knowledge before the containers: a serial that it no longer calls "in sealing" is there by then.
         if let Some(spool) = self.watch.spool(&mut news)? {
             self.pipeline.handle_spool(spool);
         }
         let known = |serial| self.pipeline.sealed(serial).map(watch::name_of);
-        let found = self
-            .watch
-            .containers(news, known, self.pipeline.serials())?;
+        let all = self.pipeline.serials().chain(self.alarms.unsendable());
+        let found = self.watch.containers(news, known, all)?;
+        for serial in found.damaged {
+            self.alarms.handle_unsendable(serial, time);
+        }
         for serial in found.gone {
-            self.forget(serial);
+            self.pipeline.handle_gone(serial);
+            self.loader.close(serial);
+            self.alarms.handle_mended(serial, time);
         }
         for arrived in found.arrived {
             let sealed = arrived.sealed;
-            if let Err(refused) = self
+            match self
                 .pipeline
                 .handle_container(now, sealed, arrived.progress)
             {
-                tracing::error!(%refused, "a container cannot be sent");
+                Ok(()) => self.alarms.handle_mended(sealed.serial, time),
+                Err(refused) => {
+                    tracing::error!(%refused, "a container cannot be sent");
+                    self.alarms.handle_unsendable(sealed.serial, time);
+                }
             }
         }
         Ok(())
@@ -364,22 +379,37 @@ impl Transmit {
                 self.recorder.event("session", session.fields());
                 self.session = Some(session);
                 self.link.state = LinkState::Up;
+                self.alarms.clear("link-key");
             }
             // The old key still reaches the receiver for a while; without any there is nothing to go on with.
             Err(error) if self.session.is_some() => {
                 tracing::error!(%error, "the newest link key cannot be used");
+                let text =
+                    format!("the newest link key cannot be used: {error}; import a new bundle");
+                self.alarms.raise("link-key", clock::utc_now(), text);
             }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn forget(&mut self, serial: valise_common::ids::Serial) {
-        self.pipeline.handle_gone(serial);
-        self.loader.close(serial);
+    /// Looks at the link, and writes new alarms down.
+    fn note_alarms(&mut self) {
+        if self.link.state == LinkState::Down {
+            let text =
+                "datagrams cannot leave and wait; look at the interface and the way to link.to";
+            self.alarms
+                .raise("link-down", clock::utc_now(), text.to_owned());
+        } else {
+            self.alarms.clear("link-down");
+        }
+        while let Some(word) = self.alarms.poll_fresh() {
+            self.recorder.event("alarm", vec![("alarm", json!(word))]);
+        }
     }
 
     fn second_passed(&mut self, now: Now) {
+        self.note_alarms();
         let span_us = now.mono.since_us(self.second.began).max(1);
         let bits = self.second.datagrams * u64::from(self.link.udp.wire_bytes()) * 8;
         let on_link = self.pipeline.on_link().filter_map(|progress| {
@@ -402,6 +432,7 @@ impl Transmit {
             link: self.link.state,
             waiting: self.pipeline.depths(),
             on_link: on_link.collect(),
+            alarms: self.alarms.views(),
         };
         let moved = std::iter::from_fn(|| self.pipeline.poll_progress());
         self.recorder.moved(moved, view);

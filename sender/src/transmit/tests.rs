@@ -345,7 +345,20 @@ fn deleted_and_damaged_containers_stop_nothing() {
     });
     assert!(world.rebuilt(5).unwrap() == container);
     assert_eq!(world.state_of(1), None);
+    // What is queued and cannot be sent is told: the file that was cut short, and the geometry that is none.
+    let told = |transmit: &Transmit| transmit.alarms.views().pop().map(|alarm| alarm.text);
+    let text = told(&transmit).unwrap();
+    assert!(text.starts_with("2 containers"), "{text}");
+    fs::remove_file(world.state.outbox().join("1-4-9999999999.fec")).unwrap();
+    fs::remove_file(world.state.outbox().join("1-4-9999999999.container")).unwrap();
+    fs::remove_file(world.state.container(&cut_short)).unwrap();
+    fs::remove_file(world.state.geometry(&cut_short)).unwrap();
+    while told(&transmit).is_some() {
+        assert_eq!(transmit.step().unwrap(), Flow::GoOn);
+    }
     transmit.stop().unwrap();
+    let log = fs::read_to_string(world.state.audit().join("transmit.log")).unwrap();
+    assert_eq!(log.matches("\"alarm\":\"container\"").count(), 1, "{log}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use valise_common::os::durable::{self, Access, Sync};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::units::{Rate, UtcTime};
 
+use crate::io::view::AlarmView;
 use crate::pipeline::Totals;
 
 /// What there is to see of transmit.
@@ -31,6 +32,9 @@ pub struct TransmitView {
     pub waiting: [usize; 4],
     /// Containers whose pass is on the link.
     pub on_link: Vec<OnLinkView>,
+    /// What needs a person.
+    #[serde(default)]
+    pub alarms: Vec<AlarmView>,
 }
 
 /// The session on the link.

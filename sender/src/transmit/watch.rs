@@ -33,6 +33,8 @@ pub struct Found {
     pub arrived: Vec<Arrived>,
     /// Deleted by gate.
     pub gone: Vec<Serial>,
+    /// There, with a file that is not what gate writes.
+    pub damaged: Vec<Serial>,
 }
 
 /// A container in the outbox.
@@ -164,13 +166,14 @@ impl StateWatch {
         }
         for name in names {
             if !self.state.container(&name).exists() {
-                if known(name.serial) == Some(name) {
+                if known(name.serial).is_none_or(|known| known == name) {
                     found.gone.push(name.serial);
                 }
                 continue;
             }
-            if let Some(arrived) = self.told(self.arrived(&name))?.flatten() {
-                found.arrived.push(arrived);
+            match self.told(self.arrived(&name))? {
+                Some(arrived) => found.arrived.extend(arrived),
+                None => found.damaged.push(name.serial),
             }
         }
         Ok(found)
