@@ -11,7 +11,7 @@ use valise_common::wire::SetId;
 
 use super::digest::{Growth, LENT_MAX};
 use super::publish::Delivery;
-use super::shared::{AssemblyView, Event, SHOWN_SETS_MAX, Shared};
+use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
 use super::slab::{Arrived, Slab};
 use crate::io::assembly::AssemblyStore;
 use crate::pipeline::{Assembler, Cause, Effect, Finished, Spilled, Tally};
@@ -222,7 +222,7 @@ impl Driver {
             Effect::Forget { set, cause } => {
                 self.store.forget(&set)?;
                 if cause == Cause::Poisoned {
-                    shared.tell(Event::Poisoned(set));
+                    shared.forged().handle_set(set.serial);
                 }
             }
             Effect::Beacon(writing) => hand_over(&self.publish, Delivery::Beacon(writing))?,

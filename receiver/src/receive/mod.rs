@@ -10,6 +10,7 @@
 
 mod assemble;
 mod digest;
+mod forged;
 mod keys;
 mod publish;
 mod reader;
@@ -18,7 +19,6 @@ mod slab;
 mod start;
 pub mod view;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use thiserror::Error;
 use valise_common::config::{LinkKind, ReceiverConfig};
-use valise_common::ids::{BundleId, Serial};
+use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{Access, Sync, SyncBatch, free_bytes, replace};
@@ -54,6 +54,7 @@ use crate::io::link_udp::{Granted, UdpLink};
 use crate::pipeline::Assembler;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
+use forged::Report;
 use keys::{First, LinkKeys};
 use publish::{DELIVERIES_MAX, Folders, Publisher};
 use reader::Reader;
@@ -162,8 +163,6 @@ struct Receive {
     // Bundles whose keys are in force and the highest serial with a slot, while the assembler does not know it.
     keys_untold: Option<(Vec<BundleId>, u64)>,
     audit: AuditLog,
-    // Forged sets since the last tick: one line each would let a thief of the link key fill the disk.
-    poisoned: BTreeMap<Serial, u64>,
     kernel_drops_told: u64,
     constants: Constants,
 }
@@ -262,7 +261,6 @@ impl Receive {
             watch,
             keys_untold: None,
             audit,
-            poisoned: BTreeMap::new(),
             kernel_drops_told: 0,
             constants: Constants {
                 started: now,
@@ -343,7 +341,6 @@ impl Receive {
     fn handle_event(&mut self, event: Event) -> Result<(), ReceiveError> {
         match event {
             Event::Failed(text) => return Err(ReceiveError::Failed(text)),
-            Event::Poisoned(set) => *self.poisoned.entry(set.serial).or_default() += 1,
             Event::KeyVerified(bundle) => {
                 if self.keys.handle_verified(bundle, utc_now())? == First::Yes {
                     tracing::info!(%bundle, "the link key of this bundle is in use; older ones end in 24 hours");
@@ -359,13 +356,8 @@ impl Receive {
         self.write_view(now)?;
         self.tell_room()?;
         self.load_keys_if_due(now)?;
-        for (serial, sets) in std::mem::take(&mut self.poisoned) {
-            tracing::warn!(%serial, sets, "discarded sets with forged symbols: somebody else has the link key");
-            self.note(
-                "poisoned",
-                &[("serial", json!(serial)), ("sets", json!(sets))],
-            )?;
-        }
+        let report = self.shared.forged().poll(mono_now());
+        self.note_forged(report)?;
         if now >= self.audit.checkpoint_due() {
             self.audit.checkpoint(now)?;
         }
@@ -460,6 +452,18 @@ impl Receive {
         }
     }
 
+    fn note_forged(&mut self, report: Option<Report>) -> Result<(), ReceiveError> {
+        let Some(Report { serials, sets }) = report else {
+            return Ok(());
+        };
+        tracing::warn!(
+            sets,
+            "discarded sets with forged symbols: somebody else has the link key"
+        );
+        let fields = [("serials", json!(serials)), ("sets", json!(sets))];
+        self.note("poisoned", &fields)
+    }
+
     fn note(
         &mut self,
         event: &str,
@@ -485,6 +489,8 @@ impl Receive {
             self.handle_event(event)?;
         }
         self.write_view(utc_now())?;
+        let report = self.shared.forged().take();
+        self.note_forged(report)?;
         self.note("stopped", &[])?;
         Ok(self.audit.checkpoint(utc_now())?)
     }

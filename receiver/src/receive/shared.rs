@@ -5,8 +5,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use valise_common::ids::BundleId;
-use valise_common::wire::SetId;
 
+use super::forged::Forged;
 use crate::pipeline::{Assembling, SetCounters, Tally};
 use crate::stage::deframe::HeldKey;
 
@@ -18,8 +18,6 @@ pub const SHOWN_SETS_MAX: usize = 1_000;
 pub enum Event {
     /// A link key verified a datagram for the first time.
     KeyVerified(BundleId),
-    /// A set was discarded because some of its symbols are forged.
-    Poisoned(SetId),
     /// A thread has failed; the process must end.
     Failed(String),
 }
@@ -61,6 +59,8 @@ pub struct Shared {
     keys: Mutex<Option<(Vec<HeldKey>, u64)>>,
     read: Mutex<ReadView>,
     assembly: Mutex<AssemblyView>,
+    // No event each: a flood of them must not crowd out the others.
+    forged: Mutex<Forged>,
     events: SyncSender<Event>,
 }
 
@@ -78,6 +78,7 @@ impl Shared {
             keys: Mutex::new(None),
             read: Mutex::default(),
             assembly: Mutex::default(),
+            forged: Mutex::default(),
             events,
         }
     }
@@ -96,6 +97,11 @@ impl Shared {
     /// Tells the main thread something; when it does not listen any more, or too much is told, it does not matter.
     pub fn tell(&self, event: Event) {
         let _ = self.events.try_send(event);
+    }
+
+    /// The sets with forged symbols that the log has not heard of.
+    pub fn forged(&self) -> MutexGuard<'_, Forged> {
+        lock(&self.forged)
     }
 
     /// Adds what the reader saw.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::fec::{BlockCodec, Codec, Geometry};
-use valise_common::ids::{ChannelId, ContainerHash, LinkKeyId, SessionId};
+use valise_common::ids::{ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
 use valise_common::os::layout::InboxName;
 use valise_common::secret::Secret32;
 use valise_common::wire::{
@@ -295,11 +295,76 @@ fn a_forged_set_is_discarded_and_audited_and_the_true_container_still_arrives() 
     send(&sender, &cut.datagrams);
     site.await_inbox(&mut watch, &cut);
     receive.stop().unwrap();
+    let told = r#""event":"poisoned","serials":[7],"sets":1"#;
+    assert_eq!(site.audit().matches(told).count(), 1, "{}", site.audit());
     assert_eq!(
         fs::read_dir(site.state.assembly()).unwrap().count(),
         2,
         "the two lists alone"
     );
+}
+
+#[test]
+fn forgeries_are_audited_at_once_and_then_together() {
+    let site = Site::new();
+    let (mut receive, _sender) = site.start();
+    for serial in 1..=50 {
+        let serial = Serial::new(serial).unwrap();
+        receive.shared.forged().handle_set(serial);
+        receive.tick().unwrap();
+        assert_eq!(site.audit().matches("\"poisoned\"").count(), 1);
+    }
+    receive.stop().unwrap();
+    // What was not due was told at the end: nothing is lost.
+    assert_eq!(site.audit().matches("\"poisoned\"").count(), 2);
+    assert!(site.audit().contains("\"sets\":49"), "{}", site.audit());
+}
+
+#[test]
+fn a_retired_link_key_takes_the_written_beacon_with_it_over_a_restart_too() {
+    use valise_common::wire::{Beacon, InnerHeader};
+    let site = Site::new();
+    let (receive, sender) = site.start();
+    let beacon = Beacon {
+        highest: 100,
+        settled: 100,
+        lowest_retained: 0,
+        sender_time_us: u64::MAX,
+        trust_version: 0,
+        entries: Vec::new(),
+    };
+    let mut datagram = vec![0; DATAGRAM];
+    beacon.encode(&mut datagram[PAYLOAD_OFFSET..][..S]);
+    let session = SessionId::from_bytes([1; 8]);
+    let clear = ClearHeader {
+        key_id: LinkKeyId(1),
+        counter: 0,
+        session,
+    };
+    let key = SessionKey::derive(&Secret32::new([0xab; 32]), session);
+    seal(&key, &clear, &InnerHeader::Beacon, &mut datagram);
+    let mut watch = site.watch();
+    send(&sender, &[datagram]);
+    let path = site.state.inbox_beacon();
+    while !path.exists() {
+        let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(Duration::from_secs(20)).unwrap();
+        assert_eq!(
+            poll(&mut ready, timeout).unwrap(),
+            1,
+            "no beacon was written"
+        );
+        watch.drain().unwrap();
+    }
+    let written = crate::io::beacon_file::read(&path).unwrap().unwrap();
+    assert_eq!(written.bundle, BundleId(1));
+    receive.stop().unwrap();
+    // The key stays: so does the beacon.
+    site.start().0.stop().unwrap();
+    assert!(path.exists());
+    fs::remove_file(site.state.link_keys().join("1.key")).unwrap();
+    site.start().0.stop().unwrap();
+    assert!(!path.exists());
 }
 
 #[test]
