@@ -9,6 +9,7 @@ mod forged;
 mod link;
 mod many;
 mod options;
+mod pace;
 mod repair;
 mod report;
 mod whole;
@@ -26,13 +27,14 @@ use crate::harness::{Result, Role, World};
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options);
     type Row = (Rows, fn(&Options, &mut Report) -> Result<()>);
-    let rows: [Row; 6] = [
+    let rows: [Row; 7] = [
         (Rows::Repair, repair::measure),
         (Rows::Link, link::measure),
         (Rows::Whole, whole::measure),
         (Rows::Many, many::measure),
         (Rows::Flash, flash::measure),
         (Rows::Forged, forged::measure),
+        (Rows::Pace, pace::measure),
     ];
     for (row, measure) in rows {
         if options.wants(row) {

@@ -17,6 +17,8 @@ pub enum Rows {
     Flash,
     /// Forged datagrams.
     Forged,
+    /// How exactly the sender keeps its rate.
+    Pace,
     /// The repair that a cable needs, by calculation.
     Repair,
 }
