@@ -21,9 +21,9 @@ use super::arguments::{BundleImport, Init, Shown, TrustFile};
 use super::request::{ask, begin, set};
 use super::{CliError, print_json, print_line};
 use crate::gate::GateError;
+use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
 use crate::gate::host::Gate;
-use crate::gate::judge::No;
-use crate::gate::prepare::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
+use crate::gate::refusal::No;
 use crate::io::trust_store::{Host, SignedList, TrustStoreError};
 
 /// `init`

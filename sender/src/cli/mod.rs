@@ -6,6 +6,7 @@ mod cables;
 mod commission;
 mod error;
 mod explain;
+mod health;
 mod look;
 mod request;
 mod sign;
@@ -72,7 +73,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Clock {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
-        Command::Status(options) => look::status(&config()?, &options),
+        Command::Status(options) => health::status(&config()?, &options),
         Command::Audit {
             command: AuditCommand::Verify(options),
         } => audit::verify(config, &options),

@@ -7,7 +7,7 @@ use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
-use crate::gate::judge::SYSTEM_FAILURE;
+use crate::gate::refusal::SYSTEM_FAILURE;
 
 /// Begins a request on this host.
 pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {

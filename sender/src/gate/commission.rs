@@ -8,11 +8,11 @@ use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
 
+use super::courier::VerifiedBundle;
 use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
-use super::judge::No;
-use super::prepare::VerifiedBundle;
+use super::refusal::No;
 use crate::io::link_key::{self, StoredLinkKey};
 use crate::io::slots;
 use crate::io::trust_store::{SignedList, clear_staging};

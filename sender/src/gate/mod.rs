@@ -1,8 +1,10 @@
 //! The process that takes submissions, collects approvals, judges and seals. It has no network and no key that opens
 //! anything.
 
+pub mod acts;
 pub mod alarm;
 pub mod commission;
+pub mod courier;
 pub mod error;
 pub mod event;
 pub mod host;
@@ -10,9 +12,12 @@ pub mod judge;
 pub mod ledger;
 pub mod prepare;
 pub mod recover;
+pub mod refusal;
 pub mod sealing;
 pub mod time;
+pub mod unfit;
 pub mod upkeep;
+pub mod wish;
 pub mod worker;
 
 use std::collections::BTreeSet;
@@ -36,8 +41,10 @@ use valise_common::units::Mono;
 pub use error::GateError;
 use event::Event;
 use host::Gate;
-use prepare::{Preparer, Refused, Unfit, Wish};
+use prepare::Preparer;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
+use unfit::{Refused, Unfit};
+use wish::Wish;
 use worker::{Done, Work, Worker};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.

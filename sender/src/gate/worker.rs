@@ -14,7 +14,9 @@ use valise_common::os::request::Found;
 use valise_common::precedence::Precedence;
 use valise_common::seal::{SealRandomness, SlotPublic};
 
-use super::prepare::{Prepared, Preparer, Refused, Wish};
+use super::prepare::Preparer;
+use super::unfit::Refused;
+use super::wish::{Prepared, Wish};
 use crate::io::pending::PartFiles;
 use crate::stage::approve::Approved;
 use crate::stage::seal::{Place, Sealed, SealingError, seal};

@@ -1,0 +1,81 @@
+//! What is answered when something is not done: a word for the audit log, a sentence for who asked.
+
+use super::ledger::{Cable, Phase};
+use super::unfit::Unfit;
+
+/// How the answer begins by which a command knows that the system failed, not the request.
+pub const SYSTEM_FAILURE: &str = "system failure: ";
+
+/// A refusal: a word for the audit log, a sentence for who asked.
+pub struct No {
+    pub(super) code: &'static str,
+    pub(super) text: String,
+}
+
+impl No {
+    /// A refusal.
+    pub fn new(code: &'static str, text: impl std::fmt::Display) -> Self {
+        Self {
+            code,
+            text: text.to_string(),
+        }
+    }
+
+    /// Nothing is wrong with what was asked: this host could not do it.
+    pub fn failure(code: &'static str, text: impl std::fmt::Display) -> Self {
+        Self::new(code, format!("{SYSTEM_FAILURE}{text}; nothing was changed"))
+    }
+
+    /// Whether the system failed.
+    pub fn is_failure(&self) -> bool {
+        self.text.starts_with(SYSTEM_FAILURE)
+    }
+}
+
+impl From<&Unfit> for No {
+    fn from(unfit: &Unfit) -> Self {
+        if unfit.is_failure() {
+            Self::failure(unfit.code(), unfit)
+        } else {
+            Self::new(unfit.code(), unfit)
+        }
+    }
+}
+
+impl std::fmt::Display for No {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+pub(super) fn no_cable() -> No {
+    No::new(
+        "unknown-cable",
+        "no cable has this id; valise-sender list shows what waits",
+    )
+}
+
+pub(super) fn no_trust() -> No {
+    No::new(
+        "no-trust-list",
+        "no trust list is in force; import one with trust import",
+    )
+}
+
+pub(super) fn no_time() -> No {
+    No::new(
+        "clock",
+        "the clock disagrees with the audit log; set it, or run valise-sender clock accept if it is right",
+    )
+}
+
+pub(super) fn not_open(cable: &Cable) -> No {
+    let text = match (cable.phase, cable.serial()) {
+        (Phase::Rejected, _) => "the cable was rejected".to_owned(),
+        (Phase::Withdrawn, _) => "the cable was withdrawn".to_owned(),
+        (Phase::Expired, None) => "the cable expired before it was sealed".to_owned(),
+        (_, Some(serial)) => format!("the cable is sealed already, as serial {serial}"),
+        _ => "the cable is no longer waiting".to_owned(),
+    };
+    No::new("not-waiting", text)
+}

@@ -1,0 +1,89 @@
+//! Why a request is refused before anybody judges it.
+
+use std::io;
+
+use thiserror::Error;
+use valise_common::os::request::RequestRefused;
+
+/// A request that is refused before anybody judges it.
+#[derive(Debug)]
+pub struct Refused {
+    /// The folder's name.
+    pub name: String,
+    /// The folder's owner.
+    pub owner_uid: u32,
+    /// What was asked, as far as it could be read.
+    pub request: &'static str,
+    /// Why.
+    pub reason: Unfit,
+}
+
+/// Why a request is refused before anybody judges it.
+#[derive(Debug, Error)]
+pub enum Unfit {
+    /// The folder breaks a rule.
+    #[error(transparent)]
+    Folder(#[from] RequestRefused),
+    /// `request.toml` cannot be read.
+    #[error("request.toml: {0}")]
+    Toml(String),
+    /// The request has other files than it should.
+    #[error("{0}")]
+    Files(&'static str),
+    /// Something in it is not what it should be.
+    #[error("{what}: {reason}")]
+    Content {
+        /// A word for the audit log.
+        code: &'static str,
+        /// Which part of the request.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk cannot take it.
+    #[error("the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed)")]
+    DiskFull {
+        /// What is free.
+        free_bytes: u64,
+        /// What would be needed.
+        needed_bytes: u64,
+    },
+    /// The system failed.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl Unfit {
+    /// One word for the audit log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Unfit::Folder(RequestRefused::System(_)) => "system",
+            Unfit::Folder(_) => "folder",
+            Unfit::Toml(_) => "request-toml",
+            Unfit::Files(_) => "files",
+            Unfit::Content { code, .. } => code,
+            Unfit::DiskFull { .. } => "disk-full",
+            Unfit::System(_) => "system",
+        }
+    }
+
+    /// Whether the system failed, so that nothing is wrong with the request.
+    pub fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Unfit::DiskFull { .. } | Unfit::System(_) | Unfit::Folder(RequestRefused::System(_))
+        )
+    }
+}
+
+pub(super) fn content(
+    code: &'static str,
+    what: &'static str,
+    reason: &dyn std::fmt::Display,
+) -> Unfit {
+    Unfit::Content {
+        code,
+        what,
+        reason: reason.to_string(),
+    }
+}

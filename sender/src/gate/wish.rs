@@ -1,0 +1,184 @@
+//! What a request asks: as it is written, and as it can be judged.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use valise_common::ids::{MessageId, Serial};
+use valise_common::sshsig::Signature;
+
+use super::courier::VerifiedBundle;
+use crate::io::trust_store::SignedList;
+use crate::stage::submit::{ChosenPart, Draft, Measured};
+
+/// What `request.toml` asks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Asked {
+    /// Submit the other files as a cable.
+    Submit(Draft),
+    /// Take the one other file as an approval.
+    Approve {
+        /// The cable.
+        id: MessageId,
+    },
+    /// End a submission, as an officer.
+    Reject {
+        /// The cable.
+        id: MessageId,
+        /// Why.
+        reason: String,
+    },
+    /// End a submission, as its drafter.
+    Withdraw {
+        /// The cable.
+        id: MessageId,
+    },
+    /// Queue retained containers again.
+    Resend {
+        /// Serials and ranges.
+        serials: String,
+    },
+    /// Take the courier's material.
+    BundleImport {},
+    /// Take a trust list.
+    TrustImport {},
+    /// Take the clock as right.
+    ClockAccept {},
+}
+
+impl Asked {
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Asked::Submit(_) => "submit",
+            Asked::Approve { .. } => "approve",
+            Asked::Reject { .. } => "reject",
+            Asked::Withdraw { .. } => "withdraw",
+            Asked::Resend { .. } => "resend",
+            Asked::BundleImport {} => "bundle-import",
+            Asked::TrustImport {} => "trust-import",
+            Asked::ClockAccept {} => "clock-accept",
+        }
+    }
+}
+
+/// A request that can be judged.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The folder's name.
+    pub name: String,
+    /// The folder's owner.
+    pub owner_uid: u32,
+    /// What is asked, with everything that it needs.
+    pub wish: Wish,
+}
+
+/// What is asked, with everything that it needs.
+#[derive(Debug)]
+pub enum Wish {
+    /// A cable, copied and measured.
+    Submit(Box<PreparedSubmission>),
+    /// An approval.
+    Approve {
+        /// The cable.
+        id: MessageId,
+        /// The approval.
+        signature: Box<Signature>,
+    },
+    /// An officer's end of a submission.
+    Reject {
+        /// The cable.
+        id: MessageId,
+        /// Why.
+        reason: String,
+    },
+    /// The drafter's end of a submission.
+    Withdraw {
+        /// The cable.
+        id: MessageId,
+    },
+    /// Serials to queue again.
+    Resend {
+        /// Ranges with both ends.
+        ranges: Vec<(Serial, Serial)>,
+        /// Digest of the request: the same for a repeated one.
+        digest: MessageId,
+    },
+    /// A bundle whose statement and keys have been verified.
+    BundleImport(Box<VerifiedBundle>),
+    /// A trust list, not yet verified.
+    TrustImport(Box<SignedList>),
+    /// The clock is right.
+    ClockAccept,
+}
+
+/// A draft with gate's own copies of its parts.
+#[derive(Debug)]
+pub struct PreparedSubmission {
+    /// What was asked.
+    pub draft: Draft,
+    /// The parts in order, measured.
+    pub parts: Vec<(ChosenPart, Measured)>,
+    /// Where the copies stand, in the same order; they are not synced unless `durable`.
+    pub copies: Vec<PathBuf>,
+    /// The folder that holds them.
+    pub folder: PathBuf,
+    /// Digest of the request: the same for a repeated one.
+    pub digest: MessageId,
+    /// Whether the copies have been synced already.
+    pub durable: bool,
+}
+
+impl Wish {
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Wish::Submit(_) => "submit",
+            Wish::Approve { .. } => "approve",
+            Wish::Reject { .. } => "reject",
+            Wish::Withdraw { .. } => "withdraw",
+            Wish::Resend { .. } => "resend",
+            Wish::BundleImport(_) => "bundle-import",
+            Wish::TrustImport(_) => "trust-import",
+            Wish::ClockAccept => "clock-accept",
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<MessageId> {
+        match self {
+            Wish::Approve { id, .. } | Wish::Reject { id, .. } | Wish::Withdraw { id } => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    #[test]
+    fn every_request_is_understood_and_unknown_keys_are_refused() {
+        let id = "0123456789abcdef0123456789abcdef";
+        for (text, word) in [
+            (
+                "request = 'submit'\nlabel = 'EU'\nto = ['a']\nprecedence = 'flash'\nsubject = 'S'"
+                    .to_owned(),
+                "submit",
+            ),
+            (format!("request = 'approve'\nid = '{id}'"), "approve"),
+            (
+                format!("request = 'reject'\nid = '{id}'\nreason = 'r'"),
+                "reject",
+            ),
+            (format!("request = 'withdraw'\nid = '{id}'"), "withdraw"),
+            ("request = 'resend'\nserials = '1-2'".to_owned(), "resend"),
+            ("request = 'bundle-import'".to_owned(), "bundle-import"),
+            ("request = 'trust-import'".to_owned(), "trust-import"),
+            ("request = 'clock-accept'".to_owned(), "clock-accept"),
+        ] {
+            assert_eq!(toml::from_str::<Asked>(&text).unwrap().word(), word);
+            let surprising = format!("{text}\nsurprise = 1");
+            assert!(toml::from_str::<Asked>(&surprising).is_err(), "{word}");
+        }
+        assert!(toml::from_str::<Asked>("request = 'release'").is_err());
+    }
+}
