@@ -446,6 +446,43 @@ fn a_line_that_is_being_written_is_no_tampering() {
 }
 
 #[test]
+fn half_a_line_that_a_crash_left_is_put_aside_and_told() {
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    world.start_roles().unwrap();
+    for role in Role::ALL {
+        world.kill(role.word());
+    }
+    for role in Role::ALL {
+        let audit = world.state(role.host()).join("audit");
+        let log = audit.join(format!("{}.log", role.word()));
+        let whole = fs::read(&log).unwrap();
+        fs::write(&log, [&whole[..], b"{\"seq\":99,\"ti"].concat()).unwrap();
+        world.start_role(role).unwrap();
+        let now = fs::read(&log).unwrap();
+        assert!(
+            now.starts_with(&whole) && now.len() > whole.len(),
+            "{role:?}"
+        );
+        let told = String::from_utf8(now[whole.len()..].to_vec()).unwrap();
+        assert!(
+            told.contains("torn") || told.contains("put aside"),
+            "{role:?}: {told}"
+        );
+        let seq = split(&whole).len();
+        let aside = fs::read(audit.join(format!("{}.torn-{seq}", role.word()))).unwrap();
+        assert_eq!(aside, b"{\"seq\":99,\"ti", "{role:?}");
+    }
+    // While all of them run, nothing is locked.
+    let handout = world.auditor_handout().display().to_string();
+    for host in [Host::Sender, Host::Receiver] {
+        let found = world
+            .json(host, &["audit", "verify", "--key", &handout])
+            .unwrap();
+        assert_eq!(found["intact"], true, "{found:#}");
+    }
+}
+
+#[test]
 fn an_attacker_replays_an_older_log_with_its_older_checkpoints() {
     let site = site();
     let folder = tempfile::tempdir().unwrap();

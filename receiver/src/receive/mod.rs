@@ -113,7 +113,13 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let state = ReceiverState::new(&config.state);
     let host = Host::read(&state.host())?;
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
-    let (audit, _) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+    let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+    if recovered.torn_bytes > 0 {
+        tracing::warn!("the audit log ended in a torn line, which was put aside");
+        // Durable with the line of the start.
+        let torn_bytes = [("torn_bytes", json!(recovered.torn_bytes))];
+        audit.append(utc_now(), "audit-torn", &torn_bytes);
+    }
     let sync = SyncBatch::new(state.root())?;
     let link = open_link(config)?;
     let confinement = sandbox::enter(&Profile::receive(&state))?;

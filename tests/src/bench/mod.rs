@@ -3,6 +3,7 @@
 //! Every figure is of the real programs as processes. The rows and their bars are those of
 //! docs/benchmarks.md.
 
+mod audit;
 mod figure;
 mod flash;
 mod forged;
@@ -27,7 +28,7 @@ use crate::harness::{Result, Role, World};
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options);
     type Row = (Rows, fn(&Options, &mut Report) -> Result<()>);
-    let rows: [Row; 7] = [
+    let rows: [Row; 8] = [
         (Rows::Repair, repair::measure),
         (Rows::Link, link::measure),
         (Rows::Whole, whole::measure),
@@ -35,6 +36,7 @@ pub fn run(options: &Options) -> Result<Report> {
         (Rows::Flash, flash::measure),
         (Rows::Forged, forged::measure),
         (Rows::Pace, pace::measure),
+        (Rows::Audit, audit::measure),
     ];
     for (row, measure) in rows {
         if options.wants(row) {

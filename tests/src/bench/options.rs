@@ -21,6 +21,8 @@ pub enum Rows {
     Pace,
     /// The repair that a cable needs, by calculation.
     Repair,
+    /// Verifying a long audit log.
+    Audit,
 }
 
 /// Where the state of both hosts lies while it is measured.
