@@ -2,6 +2,7 @@
 //! of the sender's checks, and datagrams that authenticate; and signatures that no OpenSSH makes.
 
 mod datagram;
+mod memory;
 mod recorder;
 mod search;
 mod token;
@@ -25,6 +26,7 @@ use valise_common::wire::{
 use crate::harness::{HarnessError, Host, KeyPair, Result, World};
 
 pub use datagram::{Forger, symbol_fields};
+pub use memory::remembered;
 pub use recorder::Recorder;
 pub use search::files_that_hold;
 pub use token::{SMALL_ORDER, Token};

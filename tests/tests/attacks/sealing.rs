@@ -1,15 +1,13 @@
 //! Containers that are not the ones that were sealed, slots used twice, the disk of either host in somebody's hands, and
 //! bundles that the receiver did not make.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use valise_common::bundle::{Bundle, Statement};
 use valise_common::ids::{BundleId, ChannelId, ContainerId, Serial};
 use valise_common::wire::DatagramBytes;
-use valise_tests::attack::{container_id, deliver, files_that_hold, transmit};
+use valise_tests::attack::{container_id, deliver, files_that_hold, remembered, transmit};
 use valise_tests::harness::{Host, KeyPair, Role, Settings, Submission};
 
 use crate::scene::{LIMIT, Scene};
@@ -244,34 +242,6 @@ fn somebody_takes_the_receivers_disk_after_a_release() {
     deliver(&scene.world, 1, &container).unwrap();
     await_empty_inbox(&mut scene);
     assert_eq!(scene.world.released().unwrap().len(), 1);
-}
-
-/// Which of these are in the memory of a process; `None` where the kernel lets nobody look.
-fn remembered(pid: u32, needles: &[(&str, Vec<u8>)]) -> Option<Vec<String>> {
-    let mut found = Vec::new();
-    let maps = match fs::read_to_string(format!("/proc/{pid}/maps")) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
-        read => read.unwrap(),
-    };
-    let memory = match File::open(format!("/proc/{pid}/mem")) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
-        opened => opened.unwrap(),
-    };
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let range = line.split(' ').next().unwrap();
-        let (start, end) = range.split_once('-').unwrap();
-        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        if memory.read_exact_at(&mut bytes, start).is_err() {
-            continue;
-        }
-        for (name, needle) in needles {
-            if bytes.windows(needle.len()).any(|window| window == needle) {
-                found.push(format!("{name} in {line}"));
-            }
-        }
-    }
-    Some(found)
 }
 
 /// A process remembers none of these; `known`, which it needs, shows that the search finds what is there.
