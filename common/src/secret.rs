@@ -90,9 +90,14 @@ const WIPED_BYTES: usize = 64 << 10;
 
 /// Overwrites the stack below the caller. Code of other crates computes with copies of a secret there and returns without
 /// erasing them; whoever calls such code puts it into a function that is not inlined, and calls this behind it.
-#[inline(never)]
 pub fn wipe_stack() {
-    let mut below = [0_u8; WIPED_BYTES];
+    wipe_stack_bytes::<WIPED_BYTES>();
+}
+
+/// As [`wipe_stack`], behind code that is known to use less.
+#[inline(never)]
+pub fn wipe_stack_bytes<const N: usize>() {
+    let mut below = [0_u8; N];
     below.zeroize();
     std::hint::black_box(&mut below);
 }

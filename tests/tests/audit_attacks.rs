@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use valise_common::audit::{Chain, ChainState, CheckpointKey};
 use valise_common::secret::Secret32;
-use valise_tests::attack::{Loot, Thief, deliver};
+use valise_tests::attack::{Loot, Thief, deliver, files_that_hold, remembered};
 use valise_tests::harness::{Answer, Host, Programs, Role, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -592,6 +592,45 @@ fn an_attacker_who_took_the_host_at_some_time_rewrites_no_line_before_it() {
     Chain::resume(state, key()).append(&mut forged, time, "forged", &[]);
     attacked.lines.push(forged);
     assert_eq!(attacked.verify(With::FirstKey).0, 0);
+}
+
+#[test]
+fn an_attacker_takes_the_memory_of_every_role_and_finds_no_key_of_a_line_that_is_written() {
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    world.start_roles().unwrap();
+    let file = world.generate_file("cable.bin", 3_000, 1).unwrap();
+    let submission = Submission::new("audited", &[file]);
+    let id = world.send(&submission).unwrap();
+    world.await_released(&id, &submission, LIMIT).unwrap();
+    let handout = fs::read_to_string(world.auditor_handout()).unwrap();
+    for role in Role::ALL {
+        let line = format!("{}: ", role.word());
+        let first = handout
+            .lines()
+            .find_map(|one| one.trim().strip_prefix(&line));
+        let first = Secret32::from_hex(first.unwrap()).unwrap();
+        let audit = world.state(role.host()).join("audit");
+        let key_file = fs::read(audit.join(format!("{}.key", role.word()))).unwrap();
+        let written = u64::from_be_bytes(key_file[8..16].try_into().unwrap());
+        let mut keys = vec![first.expose().to_vec()];
+        while keys.len() < usize::try_from(written).unwrap() {
+            let next = blake3::derive_key("valise v1 audit", keys.last().unwrap());
+            keys.push(next.to_vec());
+        }
+        // Of the many lines that some roles write in a second, the first and the last will do.
+        let last = keys.len() - 1;
+        let needles = [0, last / 2, last].map(|seq| ("the key of a line", keys[seq].clone()));
+        let pid = world.role_pid(role).unwrap();
+        if let Some(found) = remembered(pid, &needles) {
+            assert!(found.is_empty(), "{role:?}: {found:#?}");
+            let known = audit.display().to_string().into_bytes();
+            let known = remembered(pid, &[("its folder", known)]).unwrap();
+            assert!(!known.is_empty(), "the search finds");
+        }
+        for needle in [&keys[0], &keys[last]] {
+            assert!(files_that_hold(&audit, needle).is_empty(), "{role:?}");
+        }
+    }
 }
 
 #[test]

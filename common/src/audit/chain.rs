@@ -1,10 +1,8 @@
 //! The chain: each line names the hash of the one before, and carries a MAC under a key that is gone after it.
 
-use zeroize::Zeroize as _;
-
 use super::line::{Fields, LINE_END, LineFault, MAC_NAME, Parts, write_body};
 use crate::limits;
-use crate::secret::Secret32;
+use crate::secret::{Secret32, wipe_stack_bytes};
 use crate::units::UtcTime;
 
 /// Where a chain stands.
@@ -86,13 +84,20 @@ impl Chain {
         fields: Fields<'_>,
     ) -> u64 {
         let seq = self.state.next_seq;
+        self.write_line(lines, time, event, fields);
+        wipe_stack_bytes::<HASHING_BYTES>();
+        seq
+    }
+
+    // Not inlined, so that what it leaves on the stack lies where the caller can wipe it.
+    #[inline(never)]
+    fn write_line(&mut self, lines: &mut Vec<u8>, time: UtcTime, event: &str, fields: Fields<'_>) {
         let start = lines.len();
-        write_body(lines, seq, time, event, fields, &self.state.head);
+        let ChainState { next_seq, head } = self.state;
+        write_body(lines, next_seq, time, event, fields, &head);
         // The MAC is over the line without `mac`: with the brace that ends it.
         lines.push(b'}');
-        let mut hasher = blake3::Hasher::new_keyed(self.key.expose());
-        let mac = hasher.update(&lines[start..]).finalize();
-        hasher.zeroize();
+        let mac = blake3::keyed_hash(self.key.expose(), &lines[start..]);
         lines.pop();
         lines.extend_from_slice(MAC_NAME);
         lines.extend_from_slice(mac.to_hex().as_bytes());
@@ -103,7 +108,6 @@ impl Chain {
         );
         self.advance(&lines[start..]);
         lines.push(b'\n');
-        seq
     }
 
     /// Goes behind a whole line, given without its LF: the key of it is gone.
@@ -112,7 +116,8 @@ impl Chain {
         self.key = next_key(&self.key);
     }
 
-    /// Verifies the next line, given without its LF, and goes behind it.
+    /// Verifies the next line, given without its LF, and goes behind it. An auditor has the first key anyway; a daemon wipes
+    /// its stack when it has followed its log.
     ///
     /// # Errors
     /// What is wrong with it; the chain then stands where it stood.
@@ -131,14 +136,13 @@ impl Chain {
 
 const KEY_CONTEXT: &str = "valise v1 audit";
 
-/// K of the line behind. The hasher keeps nothing of the older one.
+/// K of the line behind.
 fn next_key(key: &Secret32) -> Secret32 {
-    let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
-    hasher.update(key.expose());
-    let next = Secret32::new(hasher.finalize().into());
-    hasher.zeroize();
-    next
+    Secret32::new(blake3::derive_key(KEY_CONTEXT, key.expose()))
 }
+
+/// Stack that hashing a line uses, several times over.
+const HASHING_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {

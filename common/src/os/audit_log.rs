@@ -30,7 +30,7 @@ use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
 use crate::os::durable::sync_dir;
 use crate::os::entropy;
-use crate::secret::Secret32;
+use crate::secret::{Secret32, wipe_stack};
 use crate::units::UtcTime;
 
 /// A role's audit log, open for appending.
@@ -106,6 +106,14 @@ impl AuditLog {
     /// # Errors
     /// The system's, and a log that does not go with its key file.
     pub fn open(folder: &Path, role: &str) -> Result<(Self, Recovered), AuditLogError> {
+        let opened = Self::read(folder, role);
+        // The keys of lines beyond the key file, and what signing read.
+        wipe_stack();
+        opened
+    }
+
+    #[inline(never)]
+    fn read(folder: &Path, role: &str) -> Result<(Self, Recovered), AuditLogError> {
         let io_error = AuditLogError::io;
         let paths = Paths {
             folder: folder.to_owned(),

@@ -54,6 +54,8 @@ pub struct Comparison {
     rows: BTreeMap<Serial, Row>,
     gaps: SerialSet,
     not_sent: SerialSet,
+    /// Serials of void bundles whose containers had arrived before.
+    kept: SerialSet,
     made: BTreeMap<BundleId, Made>,
     imported: BTreeMap<BundleId, Sha256Digest>,
     channels: [Option<ChannelId>; 2],
@@ -157,18 +159,19 @@ impl Comparison {
                 Some(reason.into_boxed_str()),
             ),
             Event::Gap { first, last, .. } => self.gaps.insert_range(first, last),
-            Event::GapWithdrawn { first, last } => withdraw(&mut self.gaps, first, last),
+            Event::GapWithdrawn { first, last } => self.gaps.remove_range(first, last),
             Event::NotSent { first, last, .. } => self.not_sent.insert_range(first, last),
-            Event::NotSentWithdrawn { first, last } => withdraw(&mut self.not_sent, first, last),
+            Event::NotSentWithdrawn { first, last } => self.not_sent.remove_range(first, last),
             Event::BundleCreated {
                 bundle,
                 first,
                 count,
                 replaces,
+                kept,
                 sha256,
                 ..
             } => {
-                self.void(replaces);
+                self.void(replaces, &kept);
                 let last = first.plus(u64::from(count.saturating_sub(1)));
                 let made = Made {
                     first,
@@ -178,7 +181,7 @@ impl Comparison {
                 };
                 self.made.insert(bundle, made);
             }
-            Event::BundleVoided { bundle, .. } => self.void(Some(bundle)),
+            Event::BundleVoided { bundle, kept, .. } => self.void(Some(bundle), &kept),
             _ => {}
         }
         Ok(())
@@ -189,7 +192,10 @@ impl Comparison {
         row.received.get_or_insert_default()
     }
 
-    fn void(&mut self, bundle: Option<BundleId>) {
+    fn void(&mut self, bundle: Option<BundleId>, kept: &[(Serial, Serial)]) {
+        for (first, last) in kept {
+            self.kept.insert_range(*first, *last);
+        }
         if let Some(made) = bundle.and_then(|bundle| self.made.get_mut(&bundle)) {
             made.is_void = true;
         }
@@ -203,10 +209,9 @@ impl Comparison {
         }
         for (serial, row) in &mut self.rows {
             row.is_not_sent = self.not_sent.contains(*serial);
-            row.is_void = self
-                .made
-                .values()
-                .any(|made| made.is_void && (made.first..=made.last).contains(serial));
+            let is_in = |made: &Made| (made.first..=made.last).contains(serial);
+            row.is_void = !self.kept.contains(*serial)
+                && self.made.values().any(|made| made.is_void && is_in(made));
         }
         let faults = self.faults();
         Compared {
@@ -236,12 +241,6 @@ impl Comparison {
         }
         faults
     }
-}
-
-fn withdraw(serials: &mut SerialSet, first: Serial, last: Serial) {
-    let mut withdrawn = SerialSet::new();
-    withdrawn.insert_range(first, last);
-    *serials = serials.without(&withdrawn);
 }
 
 /// Both logs, compared.
@@ -461,9 +460,10 @@ mod tests {
         logs.sealed(1).sealed(2);
         logs.claimed("publishing", 1, hash(1)).released(1);
         logs.bundle(2, 11, Some(1)).bundle(3, 21, None);
-        logs.sealed(11).sealed(21);
+        logs.sealed(11).sealed(21).sealed(22);
         let reason = [
             ("bundle", json!(3)),
+            ("kept", json!([[22, 22]])),
             ("reason", json!("lost")),
             ("uid", json!(0)),
         ];
@@ -475,6 +475,7 @@ mod tests {
                 (2, State::Void, None),
                 (11, State::Sealed, None),
                 (21, State::Void, None),
+                (22, State::Sealed, None),
             ]
         );
     }

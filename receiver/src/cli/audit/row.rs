@@ -90,7 +90,7 @@ pub enum State {
     Quarantined,
     /// Held, and then destroyed by an operator.
     Discarded,
-    /// Sent, and not received.
+    /// Every pass was made, or the receiver found a gap, and release has judged no container.
     Missing,
     /// Given up by the sender: expired, or void.
     NotSent,
