@@ -5,6 +5,7 @@
 pub mod alarm;
 pub mod audit_check;
 pub mod audit_log;
+pub mod cli;
 pub mod clock;
 pub mod durable;
 pub mod entropy;

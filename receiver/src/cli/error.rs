@@ -1,54 +1,11 @@
-//! Why a command did not do what was asked, and the exit status that says so.
+//! Which exit status says what this host's errors mean for a command.
 
-use std::fmt::Display;
-use std::process::ExitCode;
-
-use thiserror::Error;
+use valise_common::os::cli::CliError;
 
 use crate::io::host::HostError;
 use crate::io::publish::GroupError;
 use crate::receive::ReceiveError;
 use crate::release::ReleaseError;
-
-/// The three ways in which a command fails.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CliError {
-    /// Policy or the daemon said no: exit status 1. One line, with what to do about it.
-    #[error("{0}")]
-    Refused(String),
-    /// Wrong usage or configuration: exit status 2.
-    #[error("{0}")]
-    Usage(String),
-    /// The system failed, or no daemon runs and the request waits: exit status 3.
-    #[error("{0}")]
-    System(String),
-}
-
-impl CliError {
-    /// An error of the system, in its own words.
-    pub fn system(error: impl Display) -> Self {
-        Self::System(error.to_string())
-    }
-
-    /// A refusal, in its own words.
-    pub fn refused(error: impl Display) -> Self {
-        Self::Refused(error.to_string())
-    }
-
-    /// Wrong usage, in its own words.
-    pub fn usage(error: impl Display) -> Self {
-        Self::Usage(error.to_string())
-    }
-
-    /// The exit status of the process.
-    pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            CliError::Refused(_) => 1,
-            CliError::Usage(_) => 2,
-            CliError::System(_) => 3,
-        })
-    }
-}
 
 impl From<HostError> for CliError {
     fn from(error: HostError) -> CliError {
@@ -88,6 +45,8 @@ impl From<ReleaseError> for CliError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::process::ExitCode;
+
     use super::super::request::refused;
     use super::*;
     use crate::release::requests::SYSTEM_FAILURE;

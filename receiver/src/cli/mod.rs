@@ -10,14 +10,13 @@ mod request;
 mod status;
 mod trust;
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::ReceiverConfig;
-use valise_common::limits;
+use valise_common::os::cli::{CliError, config_text, print_json, print_line};
 use valise_common::os::layout::Role;
 use valise_common::os::{service, supervise};
 
@@ -26,7 +25,6 @@ use arguments::{
     TrustCommand,
 };
 use audit::AuditCommand;
-pub use error::CliError;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -112,35 +110,8 @@ fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, Cli
     Ok(config.clone())
 }
 
-/// Reads the configuration. It is the operator's own file, and may be a link.
+/// Reads and checks the configuration; whatever is wrong with it is wrong usage.
 fn read_config(path: &Path) -> Result<ReceiverConfig, CliError> {
-    let shown = path.display();
-    let usage = |error: &dyn std::fmt::Display| CliError::Usage(format!("{shown}: {error}"));
-    let file = File::open(path).map_err(|error| {
-        CliError::Usage(format!(
-            "{shown}: {error}; name the file with --config FILE"
-        ))
-    })?;
-    let mut text = String::new();
-    let most = u64::try_from(limits::CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(most.saturating_add(1))
-        .read_to_string(&mut text)
-        .map_err(|error| usage(&error))?;
-    if text.len() > limits::CONFIG_BYTES_MAX {
-        return Err(usage(&"too long for a configuration"));
-    }
-    ReceiverConfig::parse(&text).map_err(|error| usage(&error))
-}
-
-/// Prints a line; a reader that went away ends the command quietly.
-fn print_line(line: &str) -> Result<(), CliError> {
-    match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.map_err(CliError::system),
-    }
-}
-
-/// Prints one JSON document.
-fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    print_line(&serde_json::to_string_pretty(value).map_err(CliError::system)?)
+    ReceiverConfig::parse(&config_text(path)?)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }

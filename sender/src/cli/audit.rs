@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use valise_common::config::SenderConfig;
-use valise_common::os::audit_check::{Brought, BroughtFiles, Check, CheckError, Place, Report};
+use valise_common::os::audit_check::{Brought, BroughtFiles, Check, Place, Report};
 use valise_common::os::layout::{Role, SenderState};
 
 use super::{CliError, print_json, print_line};
@@ -116,13 +116,4 @@ fn refuse(reports: &[Report]) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Refused(faults.join("; ")))
-}
-
-impl From<CheckError> for CliError {
-    fn from(error: CheckError) -> CliError {
-        match error {
-            CheckError::Usage(_) => CliError::usage(error),
-            CheckError::System(_) => CliError::system(error),
-        }
-    }
 }

@@ -4,7 +4,6 @@ mod arguments;
 mod audit;
 mod cables;
 mod commission;
-mod error;
 mod explain;
 mod health;
 mod look;
@@ -17,11 +16,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::SenderConfig;
-use valise_common::limits;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
-pub use error::CliError;
+use valise_common::os::cli::{CliError, config_text, print_json, print_line};
 
 use crate::gate::GateError;
 use crate::io::trust_store::TrustStoreError;
@@ -100,37 +98,6 @@ fn transmit_error(error: crate::transmit::TransmitError) -> CliError {
 
 /// Reads and checks the configuration; whatever is wrong with it is wrong usage.
 fn read_config(path: &Path) -> Result<SenderConfig, CliError> {
-    let shown = path.display();
-    let length = std::fs::metadata(path)
-        .map_err(|error| {
-            CliError::Usage(format!(
-                "{shown}: {error}; give the file's place with --config FILE"
-            ))
-        })?
-        .len();
-    if usize::try_from(length).unwrap_or(usize::MAX) > limits::CONFIG_BYTES_MAX {
-        return Err(CliError::Usage(format!(
-            "{shown} is too long for a configuration"
-        )));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
-    SenderConfig::parse(&text).map_err(|error| CliError::Usage(format!("{shown}: {error}")))
-}
-
-/// Prints one JSON document.
-fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(CliError::system)?;
-    print_line(&text)
-}
-
-/// Prints a line; a reader that went away is not an error of ours.
-fn print_line(text: &str) -> Result<(), CliError> {
-    use std::io::Write as _;
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::system(error))
-        }
-        _ => Ok(()),
-    }
+    SenderConfig::parse(&config_text(path)?)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }

@@ -1,0 +1,156 @@
+//! What the command lines of both programs share: how a command fails and which exit status says so, how it prints, and
+//! how it reads its configuration.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::audit_check::CheckError;
+use crate::limits;
+
+/// The three ways in which a command fails.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CliError {
+    /// Policy or the daemon said no: exit status 1. One line, with what to do about it.
+    #[error("{0}")]
+    Refused(String),
+    /// Wrong usage or configuration: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The system failed, or no daemon runs and the request waits: exit status 3.
+    #[error("{0}")]
+    System(String),
+}
+
+impl CliError {
+    /// An error of the system, in its own words.
+    pub fn system(error: impl Display) -> Self {
+        Self::System(error.to_string())
+    }
+
+    /// A refusal, in its own words.
+    pub fn refused(error: impl Display) -> Self {
+        Self::Refused(error.to_string())
+    }
+
+    /// Wrong usage, in its own words.
+    pub fn usage(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    /// A file that a caller named and that cannot be read: the caller's mistake if it is not there or no file, the system's
+    /// failure otherwise.
+    pub fn of_given(path: &Path, error: &io::Error) -> Self {
+        let text = format!("{}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::FileTooLarge => Self::Usage(text),
+            _ => Self::System(text),
+        }
+    }
+
+    /// The exit status of the process.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            CliError::Refused(_) => 1,
+            CliError::Usage(_) => 2,
+            CliError::System(_) => 3,
+        })
+    }
+}
+
+impl From<CheckError> for CliError {
+    fn from(error: CheckError) -> CliError {
+        match error {
+            CheckError::Usage(_) => CliError::usage(error),
+            CheckError::System(_) => CliError::system(error),
+        }
+    }
+}
+
+/// Prints a line; a reader that went away ends the command quietly.
+///
+/// # Errors
+/// [`CliError::System`] if standard output takes nothing.
+pub fn print_line(line: &str) -> Result<(), CliError> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        printed => printed.map_err(CliError::system),
+    }
+}
+
+/// Prints one JSON document.
+///
+/// # Errors
+/// As [`print_line`].
+pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    print_line(&serde_json::to_string_pretty(value).map_err(CliError::system)?)
+}
+
+/// Reads the text of a configuration, which is the operator's own file and may be a link.
+///
+/// # Errors
+/// [`CliError::Usage`], whatever is wrong with it.
+pub fn config_text(path: &Path) -> Result<String, CliError> {
+    let told = |text: String| CliError::Usage(format!("{}: {text}", path.display()));
+    let file = File::open(path)
+        .map_err(|error| told(format!("{error}; name the file with --config FILE")))?;
+    let mut text = String::new();
+    let most = u64::try_from(limits::CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| told(error.to_string()))?;
+    if text.len() > limits::CONFIG_BYTES_MAX {
+        return Err(told("too long for a configuration".to_owned()));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_exit_status() {
+        let given = |kind| CliError::of_given(Path::new("a"), &io::Error::from(kind));
+        for (error, code) in [
+            (CliError::refused("no"), 1),
+            (CliError::usage("what"), 2),
+            (CliError::system("disk"), 3),
+            (given(io::ErrorKind::NotFound), 2),
+            (given(io::ErrorKind::PermissionDenied), 3),
+            (
+                CliError::of_given(Path::new("a"), &io::Error::from_raw_os_error(5)),
+                3,
+            ),
+        ] {
+            assert_eq!(
+                format!("{:?}", error.exit_code()),
+                format!("{:?}", ExitCode::from(code))
+            );
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_read_up_to_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        let is_usage = |read: Result<String, CliError>| matches!(read, Err(CliError::Usage(_)));
+        assert!(is_usage(config_text(&path)));
+        std::fs::write(&path, vec![b'#'; limits::CONFIG_BYTES_MAX]).unwrap();
+        assert_eq!(config_text(&path).unwrap().len(), limits::CONFIG_BYTES_MAX);
+        std::fs::write(&path, vec![b'#'; limits::CONFIG_BYTES_MAX + 1]).unwrap();
+        assert!(is_usage(config_text(&path)));
+        std::fs::write(&path, [0xff]).unwrap();
+        assert!(is_usage(config_text(&path)));
+    }
+}
