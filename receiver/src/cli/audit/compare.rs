@@ -152,6 +152,12 @@ impl Comparison {
                 message_id,
                 Some(code.into_boxed_str()),
             ),
+            Event::Rechecked { serial, code, .. } => self.received(serial).claim(
+                ReceivedState::Quarantined,
+                None,
+                None,
+                Some(code.into_boxed_str()),
+            ),
             Event::Discarded { serial, reason, .. } => self.received(serial).claim(
                 ReceivedState::Discarded,
                 None,
@@ -445,10 +451,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cable_that_was_rechecked_is_released() {
+    fn a_cable_that_was_rechecked_is_released_or_held_for_the_later_reason() {
         let mut logs = Logs::default();
         logs.sealed(1);
         logs.claimed("quarantined", 1, hash(1));
+        let later = [
+            ("serial", json!(1)),
+            ("code", json!("revoked")),
+            ("reason", json!("an officer")),
+            ("uid", json!(0)),
+        ];
+        logs.receiver("rechecked", &later);
+        let mut held = Logs::default();
+        held.sealed(1).claimed("quarantined", 1, hash(1));
+        held.receiver("rechecked", &later);
+        let rows = held.0.finish().rows;
+        let row = rows.values().next().unwrap();
+        assert_eq!(
+            (row.state(), row.reason()),
+            (State::Quarantined, Some("revoked"))
+        );
         logs.claimed("publishing", 1, hash(1)).released(1);
         assert_eq!(logs.states(), [(1, State::Released, None)]);
     }
