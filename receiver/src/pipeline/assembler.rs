@@ -342,6 +342,12 @@ impl Assembler {
         }
     }
 
+    /// Whether a set is whole, as far as the disk has taken it, and waits to be judged.
+    pub fn is_finishing(&self, set: &SetId) -> bool {
+        let found = self.sets.find(set);
+        found.is_some_and(|found| found.phase() == Phase::Finishing)
+    }
+
     /// A block that was to be written has not found room on the disk.
     pub fn handle_write_failed(&mut self, set: &SetId, block: u32) {
         self.sets.block_lost(set, block);

@@ -1,5 +1,6 @@
 //! Thread 2: drives the assembler, and does for it what takes a file but no sync.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use valise_common::os::clock::mono_now;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
-use super::digest::{Growth, LENT_MAX};
+use super::digest::{Collecting, Growth, LENT_MAX};
 use super::publish::Delivery;
 use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
 use super::slab::{Arrived, Slab};
@@ -70,6 +71,8 @@ pub struct Driver {
     pub publish: SyncSender<Delivery>,
     /// What is lent to the digest.
     pub lent: Lent,
+    /// The sets that have a file.
+    pub growing: Growing,
 }
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
@@ -77,6 +80,26 @@ pub struct Driver {
 pub struct Lent {
     count: usize,
     bytes: usize,
+}
+
+/// The sets that have a file, each with the number of its collecting.
+#[derive(Debug, Default)]
+pub struct Growing {
+    sets: BTreeMap<SetId, Collecting>,
+    next: u64,
+}
+
+impl Growing {
+    fn number(&mut self, set: &SetId) -> Collecting {
+        *self.sets.entry(*set).or_insert_with(|| {
+            self.next += 1;
+            Collecting(self.next)
+        })
+    }
+
+    fn forget(&mut self, set: &SetId) {
+        self.sets.remove(set);
+    }
 }
 
 impl Driver {
@@ -204,11 +227,20 @@ impl Driver {
             }
             // Only a hint: what the digest has no time for now, it hashes later.
             Effect::Prefix { set, bytes } => {
-                let _ = self.digest.try_send(Growth::Prefix { set, bytes });
+                let collecting = self.growing.number(&set);
+                let _ = self.digest.try_send(Growth::Prefix {
+                    set,
+                    collecting,
+                    bytes,
+                });
             }
             Effect::FinishFile { set } => {
-                self.store.close(&set);
-                hand_over(&self.digest, Growth::Whole { set })?;
+                // Its last block may have found no room on the disk since.
+                if self.assembler.is_finishing(&set) {
+                    self.store.close(&set);
+                    let collecting = self.growing.number(&set);
+                    hand_over(&self.digest, Growth::Whole { set, collecting })?;
+                }
             }
             Effect::FinishBlock { set, block } => {
                 hand_over(
@@ -220,6 +252,7 @@ impl Driver {
                 )?;
             }
             Effect::Forget { set, cause } => {
+                self.growing.forget(&set);
                 self.store.forget(&set)?;
                 if cause == Cause::Poisoned {
                     shared.forged().handle_set(set.serial);
@@ -236,8 +269,12 @@ impl Driver {
         if self.lent.count >= LENT_MAX || self.lent.bytes + block_bytes > LENT_BYTES_MAX {
             return self.assembler.recycle(block);
         }
-        let block = Box::new(block);
-        match self.digest.try_send(Growth::Block { set, block }) {
+        let growth = Growth::Block {
+            set,
+            collecting: self.growing.number(&set),
+            block: Box::new(block),
+        };
+        match self.digest.try_send(growth) {
             Ok(()) => {
                 self.lent.count += 1;
                 self.lent.bytes += block_bytes;

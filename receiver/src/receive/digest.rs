@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -32,6 +32,11 @@ const HASHING_MAX: usize = 8;
 /// Bytes that are read at a time: they are hashed while the cache holds them.
 const READ_BYTES: usize = 256 << 10;
 
+/// One collecting of a set, from its first block on. A set that was discarded and is collected anew has another: what was
+/// hashed of the first one's file says nothing about the second one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Collecting(pub u64);
+
 /// How far a container has grown.
 #[derive(Debug)]
 pub enum Growth {
@@ -39,6 +44,8 @@ pub enum Growth {
     Block {
         /// The set.
         set: SetId,
+        /// Which collecting of it.
+        collecting: Collecting,
         /// The block.
         block: Box<SourceBlock>,
     },
@@ -46,6 +53,8 @@ pub enum Growth {
     Prefix {
         /// The set.
         set: SetId,
+        /// Which collecting of it.
+        collecting: Collecting,
         /// Bytes from the beginning.
         bytes: u64,
     },
@@ -53,6 +62,8 @@ pub enum Growth {
     Whole {
         /// The set.
         set: SetId,
+        /// Which collecting of it.
+        collecting: Collecting,
     },
 }
 
@@ -80,8 +91,8 @@ impl Digest {
     /// # Errors
     /// If a file cannot be read, or its sync fails.
     pub fn run(self) -> io::Result<()> {
-        let mut hashing: BTreeMap<SetId, Hashing> = BTreeMap::new();
-        let mut prefixes: BTreeMap<SetId, u64> = BTreeMap::new();
+        let mut hashing: BTreeMap<Collecting, Hashing> = BTreeMap::new();
+        let mut prefixes: BTreeMap<Collecting, (SetId, u64)> = BTreeMap::new();
         let mut buffer = vec![0; READ_BYTES];
         loop {
             // Hints wait until there is nothing to be judged.
@@ -90,21 +101,31 @@ impl Digest {
                 false => self.growth.try_recv().ok(),
             };
             match next {
-                Some(Growth::Block { set, block }) => {
-                    self.take_block(&mut hashing, &set, &block)?;
+                Some(Growth::Block {
+                    set,
+                    collecting,
+                    block,
+                }) => {
+                    self.take_block(&mut hashing, &set, collecting, &block)?;
                     // When the assembler has ended, nobody needs the memory.
                     let _ = self.assembler.send(Input::Returned(block));
                 }
-                Some(Growth::Prefix { set, bytes }) => {
-                    prefixes.insert(set, bytes);
+                Some(Growth::Prefix {
+                    set,
+                    collecting,
+                    bytes,
+                }) => {
+                    prefixes.insert(collecting, (set, bytes));
                 }
-                Some(Growth::Whole { set }) => {
-                    prefixes.remove(&set);
-                    let begun = hashing.remove(&set);
+                Some(Growth::Whole { set, collecting }) => {
+                    prefixes.remove(&collecting);
+                    let begun = hashing.remove(&collecting);
                     self.judge(&set, begun, &mut buffer)?;
                 }
                 None => match prefixes.pop_first() {
-                    Some((set, bytes)) => self.advance(&mut hashing, &set, bytes, &mut buffer)?,
+                    Some((collecting, (set, bytes))) => {
+                        self.advance(&mut hashing, &set, collecting, bytes, &mut buffer)?;
+                    }
                     None => return Ok(()),
                 },
             }
@@ -114,18 +135,16 @@ impl Digest {
     /// Hashes a block that continues what has been hashed of its container.
     fn take_block(
         &self,
-        hashing: &mut BTreeMap<SetId, Hashing>,
+        hashing: &mut BTreeMap<Collecting, Hashing>,
         set: &SetId,
+        collecting: Collecting,
         block: &SourceBlock,
     ) -> io::Result<()> {
         let start = set.geometry.block_range(block.shape()).start;
-        if start == 0 {
-            // What is begun is of a set that was discarded.
-            hashing.remove(set);
-        } else if !hashing.contains_key(set) {
+        if start > 0 && !hashing.contains_key(&collecting) {
             return Ok(());
         }
-        if let Some(begun) = self.begin(hashing, set)?
+        if let Some(begun) = self.begin(hashing, set, collecting)?
             && begun.hasher.hashed_bytes() == start
         {
             begun.hasher.update(block.bytes());
@@ -136,12 +155,13 @@ impl Digest {
     /// Hashes a container as far as it is there, and starts its way to the disk.
     fn advance(
         &self,
-        hashing: &mut BTreeMap<SetId, Hashing>,
+        hashing: &mut BTreeMap<Collecting, Hashing>,
         set: &SetId,
+        collecting: Collecting,
         bytes: u64,
         buffer: &mut [u8],
     ) -> io::Result<()> {
-        let Some(begun) = self.begin(hashing, set)? else {
+        let Some(begun) = self.begin(hashing, set, collecting)? else {
             return Ok(());
         };
         begun.file.sync_data()?;
@@ -151,10 +171,11 @@ impl Digest {
     /// What has been hashed of a container, or its beginning; nothing if the set has been discarded.
     fn begin<'h>(
         &self,
-        hashing: &'h mut BTreeMap<SetId, Hashing>,
+        hashing: &'h mut BTreeMap<Collecting, Hashing>,
         set: &SetId,
+        collecting: Collecting,
     ) -> io::Result<Option<&'h mut Hashing>> {
-        if !hashing.contains_key(set) {
+        if !hashing.contains_key(&collecting) {
             let file = match self.open(set) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -163,18 +184,21 @@ impl Digest {
             if hashing.len() >= HASHING_MAX {
                 hashing.pop_first();
             }
-            hashing.insert(*set, Hashing::new(file));
+            hashing.insert(collecting, Hashing::new(file));
         }
-        Ok(hashing.get_mut(set))
+        Ok(hashing.get_mut(&collecting))
     }
 
     fn judge(&self, set: &SetId, begun: Option<Hashing>, buffer: &mut [u8]) -> io::Result<()> {
         let length = set.geometry.container_bytes();
-        let file = self.open(set)?;
-        // Hashed memory speaks for the file that it was written to, and for no other that has the same name by now.
         let mut hashing = match begun {
-            Some(begun) if begun.is_of(&file)? => begun,
-            _ => Hashing::new(file),
+            Some(begun) => begun,
+            None => match self.open(set) {
+                Ok(file) => Hashing::new(file),
+                // The set has been discarded meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            },
         };
         let from_start = hashing.hasher.hashed_bytes() == 0;
         hashing.hash_up_to(length, buffer)?;
@@ -220,11 +244,6 @@ impl Hashing {
         }
     }
 
-    /// Whether this file is the one that was hashed. It is open since, so no other can have its number.
-    fn is_of(&self, file: &File) -> io::Result<bool> {
-        Ok(self.file.metadata()?.ino() == file.metadata()?.ino())
-    }
-
     fn hash_up_to(&mut self, end: u64, buffer: &mut [u8]) -> io::Result<()> {
         while self.hasher.hashed_bytes() < end {
             let left = usize::try_from(end - self.hasher.hashed_bytes()).unwrap_or(usize::MAX);
@@ -244,4 +263,139 @@ impl Hashing {
 
 fn gone() -> io::Error {
     io::Error::other("another thread of this process has failed")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::fs;
+    use std::path::Path;
+    use std::sync::mpsc::sync_channel;
+
+    use valise_common::fec::{BlockBuffer, Codec, Geometry};
+    use valise_common::ids::{ContainerHash, Serial};
+
+    use super::*;
+    use crate::stage::fec::Rebuilder;
+
+    /// Bytes of a container of three blocks.
+    const LENGTH: usize = 1_264 + 2_048 + 16;
+
+    fn container() -> (SetId, Vec<u8>) {
+        let bytes: Vec<u8> = (0..LENGTH).map(|n| (n * 31 + n / 977) as u8).collect();
+        let hash = ContainerHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        let set = SetId {
+            serial: Serial::FIRST,
+            container: hash.id(),
+            geometry: Geometry::new(LENGTH as u64, Codec::Rs8, 20, 4, 64).unwrap(),
+        };
+        (set, bytes)
+    }
+
+    fn block(set: &SetId, bytes: &[u8], number: u32) -> Box<SourceBlock> {
+        let geometry = &set.geometry;
+        let shape = geometry.block(number).unwrap();
+        let mut padded = bytes.to_vec();
+        padded.resize(LENGTH.next_multiple_of(64), 0);
+        let mut buffer = BlockBuffer::new(geometry, &shape);
+        for (index, symbol) in (0..shape.k).zip(padded.chunks(64).skip(shape.first_symbol as usize))
+        {
+            buffer.insert(index, symbol);
+        }
+        Box::new(Rebuilder::default().rebuild(geometry, buffer).unwrap())
+    }
+
+    fn write(root: &Path, set: &SetId, bytes: &[u8]) {
+        let path = data_path(root, set);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// What the digest delivers and reports of these messages.
+    fn run(root: &Path, growths: Vec<Growth>) -> (Vec<Delivery>, Vec<Input>) {
+        let (grow, growth) = sync_channel(GROWTHS_MAX);
+        let (publish, deliveries) = sync_channel(GROWTHS_MAX);
+        let (assembler, inputs) = sync_channel(GROWTHS_MAX);
+        for growth in growths {
+            grow.send(growth).unwrap();
+        }
+        drop(grow);
+        let digest = Digest {
+            assembly: root.to_path_buf(),
+            growth,
+            publish,
+            assembler,
+        };
+        digest.run().unwrap();
+        (deliveries.iter().collect(), inputs.iter().collect())
+    }
+
+    fn poisoned(inputs: &[Input]) -> usize {
+        let poisoned = |input: &&Input| {
+            matches!(
+                input,
+                Input::Finished(_, Finished::Judged(Verdict::Poisoned))
+            )
+        };
+        inputs.iter().filter(poisoned).count()
+    }
+
+    #[test]
+    fn blocks_in_their_turn_and_others_make_the_same_verdict() {
+        let folder = tempfile::tempdir().unwrap();
+        let (set, bytes) = container();
+        write(folder.path(), &set, &bytes);
+        for order in [vec![0, 1, 2], vec![0, 2, 1], vec![2, 1, 0], vec![]] {
+            let collecting = Collecting(7);
+            let mut growths: Vec<Growth> = order
+                .iter()
+                .map(|number| Growth::Block {
+                    set,
+                    collecting,
+                    block: block(&set, &bytes, *number),
+                })
+                .collect();
+            growths.push(Growth::Whole { set, collecting });
+            let (deliveries, inputs) = run(folder.path(), growths);
+            assert!(matches!(deliveries[..], [Delivery::File { .. }]));
+            let back = |input: &&Input| matches!(input, Input::Returned(_));
+            assert_eq!(inputs.iter().filter(back).count(), order.len());
+            assert_eq!(poisoned(&inputs), 0);
+        }
+    }
+
+    #[test]
+    fn what_was_hashed_of_a_discarded_collecting_says_nothing_about_the_next_ones_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (set, bytes) = container();
+        let mut forged = bytes.clone();
+        forged[5] ^= 1;
+        // The genuine block was written to a file that is gone by the time that the digest looks.
+        write(folder.path(), &set, &forged);
+        let lent = |collecting, number| Growth::Block {
+            set,
+            collecting: Collecting(collecting),
+            block: block(&set, &bytes, number),
+        };
+        let collecting = Collecting(2);
+        let growths = vec![
+            lent(1, 0),
+            lent(2, 1),
+            lent(2, 2),
+            Growth::Whole { set, collecting },
+        ];
+        let (deliveries, inputs) = run(folder.path(), growths);
+        assert!(deliveries.is_empty());
+        assert_eq!(poisoned(&inputs), 1);
+    }
+
+    #[test]
+    fn a_set_that_is_gone_is_not_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let (set, _) = container();
+        let collecting = Collecting(1);
+        let (deliveries, inputs) = run(folder.path(), vec![Growth::Whole { set, collecting }]);
+        assert!(deliveries.is_empty() && inputs.is_empty());
+    }
 }

@@ -240,6 +240,7 @@ impl Receive {
             digest: grow,
             publish: publish.clone(),
             lent: assemble::Lent::default(),
+            growing: assemble::Growing::default(),
         };
         let assembly = folders.assembly.clone();
         let digest = Digest {
