@@ -655,6 +655,30 @@ fn an_attacker_replaces_the_checkpoint_file() {
 }
 
 #[test]
+fn an_attacker_puts_another_hosts_logs_in_the_place_of_a_hosts_own() {
+    // Logs that verify in themselves, with their keys and checkpoints; only the auditor's copy tells that they are others.
+    let other = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    let own = other.run(Host::Sender, &["audit", "verify"]).unwrap();
+    assert_eq!(own.status, 0, "{}", own.errors);
+    let held = site().early.display().to_string();
+    let verify = || {
+        let arguments = ["audit", "verify", "--checkpoint", &held];
+        let answer = other.run(Host::Sender, &arguments).unwrap();
+        let told = format!("{}{}", answer.output, answer.errors);
+        assert_eq!(answer.status, 1, "{told}");
+        told
+    };
+    assert!(verify().contains("checkpoint 1 in"));
+    // The receiver's log has another origin besides.
+    let (from, to) = (other.state(Host::Receiver), other.state(Host::Sender));
+    for extension in ["log", "key", "signer", "verifier", "checkpoints"] {
+        let name = |role: &str| format!("audit/{role}.{extension}");
+        fs::copy(from.join(name("release")), to.join(name("gate"))).unwrap();
+    }
+    assert!(verify().contains("is of the log"));
+}
+
+#[test]
 fn an_attacker_forges_checkpoints_with_another_key() {
     let mut attacked = Attacked::gate();
     attacked.lines.truncate(5);

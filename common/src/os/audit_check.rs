@@ -148,6 +148,7 @@ impl Check {
         };
         let mut checkpoints = Vec::new();
         if let Some(verifier) = &verifier {
+            basis.take_role(verifier, place);
             basis.take_held(verifier, brought, &mut checkpoints);
         } else if !brought.notes.is_empty() {
             return Err(CheckError::Usage(
@@ -220,6 +221,18 @@ impl Check {
 }
 
 impl Basis {
+    /// A role's log has that role's public key.
+    fn take_role(&mut self, verifier: &CheckpointVerifier, place: &Place) {
+        if let Some(role) = &place.role
+            && role_of(verifier.origin()) != role
+        {
+            let origin = verifier.origin();
+            self.fault.get_or_insert_with(|| {
+                format!("its checkpoints' public key is of the log {origin}")
+            });
+        }
+    }
+
     /// Verifies what the auditor brought. Checkpoints of other logs are for those.
     fn take_held(
         &mut self,
@@ -229,6 +242,14 @@ impl Basis {
     ) {
         for note in &brought.notes {
             if note.origin() != verifier.origin() {
+                if role_of(note.origin()) == role_of(verifier.origin()) {
+                    // There is one log of a role: one of the two has been replaced, or the file is of another host.
+                    let (file, number) = (note.file.display(), note.number);
+                    let (theirs, ours) = (note.origin(), verifier.origin());
+                    self.fault.get_or_insert_with(|| {
+                        format!("checkpoint {number} in {file} is of the log {theirs}, this log is {ours}")
+                    });
+                }
                 continue;
             }
             match verifier.verify(&note.text) {
@@ -316,6 +337,11 @@ impl Basis {
 }
 
 /// The public key of a log's checkpoints, and whether the auditor brought it: else it is the one that lies beside the log.
+/// The role that an origin ends in.
+fn role_of(origin: &str) -> &str {
+    origin.rsplit('/').next().unwrap_or(origin)
+}
+
 fn choose_verifier(
     place: &Place,
     brought: &Brought,
@@ -324,7 +350,7 @@ fn choose_verifier(
         Some(role) => brought
             .verifiers
             .iter()
-            .find(|verifier| verifier.origin().rsplit('/').next() == Some(role)),
+            .find(|verifier| role_of(verifier.origin()) == role),
         None if brought.verifiers.len() > 1 => {
             let shown = place.log.display();
             return Err(CheckError::Usage(format!(

@@ -406,6 +406,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_beacon_calls_not_sent_is_missing_unless_the_senders_log_gives_it_up() {
+        let mut logs = Logs::default();
+        logs.sealed(1).sealed(2);
+        let reason = [("serial", json!(2)), ("reason", json!("expired"))];
+        logs.sender("given-up", &reason);
+        let all = [
+            ("first", json!(1)),
+            ("last", json!(3)),
+            ("bundle", json!(1)),
+        ];
+        logs.receiver("not-sent", &all);
+        let told: Vec<_> = logs.states().into_iter().take(2).collect();
+        assert_eq!(
+            told,
+            [
+                (1, State::Missing, Some(Problem::ToldNotSent)),
+                (2, State::NotSent, None),
+            ]
+        );
+    }
+
+    #[test]
     fn what_was_never_sealed_is_named_whatever_the_receiver_made_of_it() {
         let mut logs = Logs::default();
         logs.claimed("publishing", 1, hash(1)).released(1);

@@ -125,6 +125,8 @@ pub enum Problem {
     ContainerDiffers,
     /// The receiver found another cable in it than the sender sealed.
     MessageIdDiffers,
+    /// The receiver was told that it would not come, and the sender's log never gave it up.
+    ToldNotSent,
 }
 
 impl Problem {
@@ -134,6 +136,7 @@ impl Problem {
             Problem::Unsealed => "received without having been sealed",
             Problem::ContainerDiffers => "another container was received than was sealed",
             Problem::MessageIdDiffers => "another cable was received than was sealed",
+            Problem::ToldNotSent => "told as not sent, but the sender's log does not give it up",
         }
     }
 }
@@ -156,9 +159,9 @@ impl Row {
         let is_given_up = sent.is_some_and(|sent| sent.given_up.is_some());
         if self.is_void {
             State::Void
-        } else if self.is_not_sent || is_given_up {
+        } else if is_given_up || (self.is_not_sent && !self.is_sealed()) {
             State::NotSent
-        } else if self.is_gap || sent.is_some_and(|sent| sent.is_transmitted) {
+        } else if self.is_gap || self.is_not_sent || sent.is_some_and(|sent| sent.is_transmitted) {
             State::Missing
         } else if self.is_sealed() {
             State::Sealed
@@ -174,7 +177,9 @@ impl Row {
 
     /// What an auditor must look into, if anything.
     pub fn problem(&self) -> Option<Problem> {
-        let received = self.received.as_ref()?;
+        let Some(received) = self.received.as_ref() else {
+            return self.told_not_sent();
+        };
         let Some(sent) = self.sent.as_ref().filter(|_| self.is_sealed()) else {
             return Some(Problem::Unsealed);
         };
@@ -186,6 +191,16 @@ impl Row {
             (Some(sent), Some(received)) if sent != received => Some(Problem::MessageIdDiffers),
             _ => None,
         }
+    }
+
+    /// A beacon says so, and whoever has the link key can make one; the sender's own log knows better.
+    fn told_not_sent(&self) -> Option<Problem> {
+        let is_given_up = self
+            .sent
+            .as_ref()
+            .is_some_and(|sent| sent.given_up.is_some());
+        let is_contradicted = self.is_not_sent && self.is_sealed() && !is_given_up && !self.is_void;
+        is_contradicted.then_some(Problem::ToldNotSent)
     }
 
     /// The cable, as the receiver or else the sender names it.
