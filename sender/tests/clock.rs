@@ -151,3 +151,31 @@ fn a_clock_is_accepted_when_gate_comes_back() {
     }
     host.stop_gate();
 }
+
+#[test]
+fn a_user_who_is_no_operator_cannot_accept_the_clock() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root can place a request as another user");
+        return;
+    }
+    let (mut host, waiting, queued) = waiting_and_queued();
+    host.set_clock_ahead(40 * DAY_S);
+    await_alarm(&host, "clock-ahead: ", true);
+    let request = host.place_as(1_001, "theirs", "request = 'clock-accept'\n", None);
+    let (accepted, told) = Host::await_answer(&request);
+    assert!(!accepted && told.contains("have root"), "{told}");
+    assert!(!clock_events(&host).contains(&"clock-accepted".to_owned()));
+    // Nor does somebody who is no person take the link's time.
+    let text = "request = 'resend'\nserials = '1'\n";
+    let (accepted, told) = Host::await_answer(&host.place_as(1_001, "again", text, None));
+    assert!(!accepted && told.contains("is no person"), "{told}");
+    assert_eq!(host.cable(&waiting)["state"], "submitted");
+    assert_eq!(host.cable(&queued)["state"], "queued");
+    host.stop_gate();
+    let refused = host.audited("refused");
+    let reasons: Vec<&str> = refused
+        .iter()
+        .filter_map(|line| line["reason"].as_str())
+        .collect();
+    assert_eq!(reasons, ["not-operator", "unknown-user"]);
+}

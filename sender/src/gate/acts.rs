@@ -14,7 +14,7 @@ use super::event::Event;
 use super::host::Gate;
 use super::judge::{Answer, Batch};
 use super::ledger::{Cable, Phase};
-use super::refusal::{No, no_cable, no_time, no_trust, not_open};
+use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open, unknown_user};
 use super::wish::PreparedSubmission;
 use crate::io::outbox_write::name_of;
 use crate::stage::approve::judge;
@@ -211,6 +211,10 @@ impl Gate {
         request: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, No> {
+        // It takes the link's time, and passes that are not unlimited.
+        if !is_operator(uid) {
+            self.known_person(uid)?;
+        }
         let mut serials = BTreeMap::new();
         let mut asked = BTreeSet::new();
         for (first, last) in ranges {
@@ -298,12 +302,8 @@ impl Gate {
     }
 
     fn known_person(&self, uid: u32) -> Result<PersonId, No> {
-        self.person(uid).ok_or_else(|| {
-            let text = format!(
-                "user {uid} is no person of this host; [persons] in the configuration maps users"
-            );
-            No::new("unknown-user", text)
-        })
+        self.person(uid)
+            .ok_or_else(|| No::new("unknown-user", unknown_user(uid)))
     }
 
     fn cable(&self, id: &MessageId) -> Result<Option<Cable>, GateError> {

@@ -9,7 +9,7 @@ use valise_common::precedence::Precedence;
 use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
-use super::refusal::No;
+use super::refusal::{No, may_accept_clock};
 use super::unfit::Refused;
 use super::wish::{Prepared, Wish};
 use super::worker::Work;
@@ -209,7 +209,10 @@ impl Gate {
             Wish::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
             Wish::BundleImport(verified) => self.import_bundle(&verified)?.map(Answer::Text),
             Wish::TrustImport(signed) => self.import_trust(&signed)?.map(Answer::Text),
-            Wish::ClockAccept => Ok(Answer::Text(self.accept_clock(uid)?)),
+            Wish::ClockAccept => match may_accept_clock(uid) {
+                Ok(()) => Ok(Answer::Text(self.accept_clock(uid)?)),
+                Err(no) => Err(no),
+            },
         };
         match result {
             Ok(answer) => batch.accepted.push((name, answer)),

@@ -48,6 +48,28 @@ impl std::fmt::Display for No {
     }
 }
 
+/// Whether a user is the host's operator: root, or who owns the state and so could change it by hand anyway.
+pub(super) fn is_operator(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
+/// A wrong clock ends cables: to call it right is for those alone who could end them otherwise.
+pub(super) fn may_accept_clock(uid: u32) -> Result<(), No> {
+    if is_operator(uid) {
+        return Ok(());
+    }
+    let owner = nix::unistd::geteuid();
+    let text = format!(
+        "user {uid} may not accept the clock; have root, or user {owner} to whom the state belongs, run \
+         valise-sender clock accept"
+    );
+    Err(No::new("not-operator", text))
+}
+
+pub(super) fn unknown_user(uid: u32) -> String {
+    format!("user {uid} is no person of this host; [persons] in the configuration maps users")
+}
+
 pub(super) fn no_cable() -> No {
     No::new(
         "unknown-cable",

@@ -309,6 +309,24 @@ impl Host {
         visible
     }
 
+    /// Places a request as another user of this host does, which only root can play; `sparse` adds a part of so many bytes.
+    pub fn place_as(&self, uid: u32, name: &str, text: &str, sparse: Option<u64>) -> PathBuf {
+        let folder = self.state(&format!("requests/.{name}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("request.toml"), text).unwrap();
+        if let Some(bytes) = sparse {
+            let part = fs::File::create(folder.join("part.bin")).unwrap();
+            part.set_len(bytes).unwrap();
+        }
+        for path in fs::read_dir(&folder).unwrap() {
+            std::os::unix::fs::chown(path.unwrap().path(), Some(uid), None).unwrap();
+        }
+        std::os::unix::fs::chown(&folder, Some(uid), None).unwrap();
+        let visible = self.state(&format!("requests/{name}"));
+        fs::rename(&folder, &visible).unwrap();
+        visible
+    }
+
     /// Waits for the answer to a request: whether it is accepted, and the text.
     pub fn await_answer(request: &Path) -> (bool, String) {
         loop {
