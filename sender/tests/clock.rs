@@ -6,7 +6,8 @@ mod common;
 
 use std::fs;
 
-use common::Host;
+use common::{Host, List};
+use valise_common::os::clock::utc_now;
 
 const DAY_S: i64 = 86_400;
 
@@ -178,4 +179,54 @@ fn a_user_who_is_no_operator_cannot_accept_the_clock() {
         .filter_map(|line| line["reason"].as_str())
         .collect();
     assert_eq!(reasons, ["not-operator", "unknown-user"]);
+}
+
+/// The second version of the trust list, issued so many seconds from now.
+fn list_issued_in(host: &Host, s: u64) -> std::path::PathBuf {
+    let list = List {
+        version: 2,
+        ..List::default()
+    };
+    let issued = format!("issued = \"{}\"", utc_now().plus_s(s));
+    let text = host
+        .list_text(&list)
+        .replace("issued = \"2024-01-01T00:00:00Z\"", &issued);
+    assert!(text.contains(&issued));
+    host.signed_text("ahead.toml", &text)
+}
+
+#[test]
+fn a_trust_list_from_the_future_is_refused_and_blocks_nothing() {
+    let mut host = Host::running(1);
+    let path = list_issued_in(&host, 3_600);
+    let refused = host.refused(1, &["trust", "import", path.to_str().unwrap()]);
+    assert!(refused.contains("set the clock if it is wrong"), "{refused}");
+    host.submit("text", "routine");
+    host.stop_gate();
+    assert_eq!(host.audited("refused")[0]["reason"], "issued-ahead");
+    assert_eq!(host.audited("trust-imported").len(), 1);
+}
+
+#[test]
+fn a_list_imported_while_the_clock_ran_ahead_blocks_nothing_once_the_clock_is_accepted() {
+    let mut host = Host::commissioned(1);
+    host.make_clock();
+    host.set_clock_ahead(3 * 3_600);
+    host.start_gate();
+    let path = list_issued_in(&host, 2 * 3_600);
+    host.ok(&["trust", "import", path.to_str().unwrap()]);
+    host.set_clock_ahead(0);
+    let told = await_alarm(&host, "clock: ", true);
+    assert!(told.contains("but the log says"), "{told}");
+    fs::write(host.path("cable.txt"), "text").unwrap();
+    submission_is_refused(&host);
+    let answer = host.ok(&["clock", "accept"]);
+    assert!(answer.contains("the trust list is from"), "{answer}");
+    await_alarm(&host, "clock: ", false);
+    host.submit("text", "routine");
+    // Nor do the lines that are written now put the log ahead of the clock again.
+    host.stop_gate();
+    host.start_gate();
+    host.submit("more", "routine");
+    host.stop_gate();
 }

@@ -53,6 +53,9 @@ impl Gate {
         if let Some(no) = self.foreign(list.channel()) {
             return Ok(Err(no));
         }
+        if let Err(no) = self.check_issued(&list) {
+            return Ok(Err(no));
+        }
         signed.stage(&self.state)?;
         self.record(&Event::TrustImported {
             version,

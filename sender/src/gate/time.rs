@@ -12,6 +12,7 @@ use valise_common::units::{Mono, UtcTime};
 use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
+use super::refusal::No;
 
 /// No clock is set so far forward while the process runs, unless it was wrong before or is now.
 const AHEAD_S_MAX: u64 = 86_400;
@@ -19,7 +20,7 @@ const AHEAD_S_MAX: u64 = 86_400;
 /// At start nothing has counted the time since the last audit line: a host may have been off for long.
 const AHEAD_AT_START_S_MAX: u64 = 366 * 86_400;
 
-/// A clock so far behind the log is wrong, or was.
+/// A clock so far behind the log is wrong, or was. A trust list may be issued so far ahead of the clock: clocks differ.
 const BEHIND_S_MAX: u64 = 300;
 
 /// Why time is not believed.
@@ -30,7 +31,7 @@ pub enum Doubt {
         /// About what it should be.
         expected: UtcTime,
     },
-    /// The clock is behind "now".
+    /// The clock is behind the log. That a trust list was issued later is none: the clock is not compared with it.
     Behind,
 }
 
@@ -39,7 +40,9 @@ pub enum Doubt {
 pub struct Reading {
     /// The clock.
     pub clock: UtcTime,
-    /// "Now": never before the clock.
+    /// The clock, or the last audit time if that is later.
+    pub logged: UtcTime,
+    /// "Now": never before either, nor before the trust list was issued.
     pub now: UtcTime,
     /// What counts on whatever the clock does.
     pub mono: Mono,
@@ -74,7 +77,7 @@ impl Timekeeper {
         let expected = self.believed.plus_s(passed_s);
         if reading.now.since(expected) > self.ahead_s_max {
             Some(Doubt::Ahead { expected })
-        } else if reading.now.since(reading.clock) > BEHIND_S_MAX {
+        } else if reading.logged.since(reading.clock) > BEHIND_S_MAX {
             Some(Doubt::Behind)
         } else {
             None
@@ -100,16 +103,29 @@ impl Gate {
         self.time.doubt(self.reading())
     }
 
-    /// The time of the next audit line: "now", unless that leapt ahead. A line from the future would keep "now" there when the
-    /// clock is put back.
+    /// The time of the next audit line: the clock, never back, unless it leapt ahead. A line from the future would keep "now"
+    /// there when the clock is put back, and one of the time of a trust list would make the clock seem behind.
     pub fn log_time(&self) -> UtcTime {
         let reading = self.reading();
         match self.time.doubt(reading) {
             Some(Doubt::Ahead { expected }) => {
                 expected.max(self.audit.last_time().unwrap_or(UtcTime::EPOCH))
             }
-            Some(Doubt::Behind) | None => reading.now,
+            Some(Doubt::Behind) | None => reading.logged,
         }
+    }
+
+    /// Refuses a trust list from the future: "now" would be there as long as it is in force.
+    pub(super) fn check_issued(&self, list: &TrustList) -> Result<(), No> {
+        let (issued, clock) = (list.issued(), self.reading().clock);
+        if issued.since(clock) <= BEHIND_S_MAX {
+            return Ok(());
+        }
+        let text = format!(
+            "the list says that it is issued at {issued}, but the clock says {clock}: set the clock if it is wrong, or \
+             have the list issued and signed again"
+        );
+        Err(No::new("issued-ahead", text))
     }
 
     fn reading(&self) -> Reading {
@@ -119,7 +135,7 @@ impl Gate {
     /// Looks at the clock, and raises or ends its alarms.
     pub fn watch_clock(&mut self) -> Option<Doubt> {
         let reading = self.reading();
-        let (clock, now) = (reading.clock, reading.now);
+        let (clock, logged, now) = (reading.clock, reading.logged, reading.now);
         let doubt = self.time.doubt(reading);
         if !matches!(doubt, Some(Doubt::Ahead { .. })) {
             self.alarms.clear("clock-ahead");
@@ -132,16 +148,20 @@ impl Gate {
                 if !self.ledger.clock_leapt {
                     self.record(&Event::ClockLeapt { clock });
                 }
+                let (says, mend) = if now > logged {
+                    ("trust list is issued at", "a list with the right time is imported")
+                } else {
+                    ("clock says", "the clock is set")
+                };
                 let text = format!(
-                    "the clock or the trust list says {now}, but it should be about {expected}: no submission \
-                     is taken and nothing expires until the clock is set, or valise-sender clock accept says that it is right"
+                    "the {says} {now}, but it should be about {expected}: no submission is taken and nothing \
+                     expires until {mend}, or valise-sender clock accept says that it is right"
                 );
                 self.alarm("clock-ahead", &text);
             }
             Some(Doubt::Behind) => {
                 let text = format!(
-                    "the clock says {clock}, but the log or the trust list says {now}; set the clock, \
-                     or run valise-sender clock accept if it is right"
+                    "the clock says {clock}, but the log says {logged}; set the clock, or run valise-sender clock accept if it is right"
                 );
                 self.alarm("clock", &text);
             }
@@ -192,6 +212,7 @@ pub fn reading(trust: Option<&TrustList>, last_audit: Option<UtcTime>) -> Readin
     let issued = trust.map_or(UtcTime::EPOCH, TrustList::issued);
     Reading {
         clock,
+        logged: clock.max(last_audit.unwrap_or(UtcTime::EPOCH)),
         now: clock.max(issued).max(last_audit.unwrap_or(UtcTime::EPOCH)),
         mono: clock::boot_now(),
     }
@@ -207,6 +228,7 @@ mod tests {
     fn at(clock: u64, now: u64, mono: u64) -> Reading {
         Reading {
             clock: UtcTime::from_s(clock),
+            logged: UtcTime::from_s(now),
             now: UtcTime::from_s(now),
             mono: Mono(mono * 1_000_000),
         }
@@ -245,6 +267,15 @@ mod tests {
         let time = running();
         assert_eq!(time.doubt(at(999_700, 1_000_000, 5)), None);
         assert_eq!(time.doubt(at(999_699, 1_000_000, 5)), Some(Doubt::Behind));
+    }
+
+    #[test]
+    fn a_trust_list_issued_later_puts_no_doubt_on_the_clock() {
+        let issued = Reading {
+            logged: UtcTime::from_s(1_000_000),
+            ..at(1_000_000, 1_003_600, 5)
+        };
+        assert_eq!(running().doubt(issued), None);
     }
 
     #[test]
