@@ -344,3 +344,25 @@ fn a_request_of_another_program_is_answered_and_a_refused_one_stays() {
     assert!(reason.contains("missing field"), "{reason}");
     assert!(host.state("requests/from-mail.2/a.txt").exists());
 }
+
+#[test]
+fn a_resend_that_is_placed_again_under_its_name_sends_again() {
+    let mut host = Host::running(1);
+    let id = host.submit("text", "routine");
+    host.approve(&id, "officer1");
+    host.approve(&id, "officer2");
+    let mut passes = vec![host.cable(&id)["passes"].as_u64().unwrap()];
+    for _ in 0..2 {
+        let request = host.place("again", "request = 'resend'\nserials = '1'\n", &[]);
+        let answer = Host::await_answer(&request);
+        assert_eq!(answer, (true, "queued again: 1 cables".to_owned()));
+        while request.exists() {
+            std::thread::yield_now();
+        }
+        fs::remove_file(request.with_added_extension("accepted")).unwrap();
+        passes.push(host.cable(&id)["passes"].as_u64().unwrap());
+    }
+    assert!(passes[0] < passes[1] && passes[1] < passes[2], "{passes:?}");
+    host.stop_gate();
+    assert_eq!(host.audited("resent").len(), 2);
+}

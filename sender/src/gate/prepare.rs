@@ -118,7 +118,7 @@ impl Preparer {
             Asked::Resend { serials } => Wish::Resend {
                 ranges: parse_ranges(&serials)
                     .map_err(|text| content("serials", "serials", &text))?,
-                digest: id_of(&digest_of(found, taken)),
+                digest: id_of(digest_of(found, taken).update(taken.placing.as_bytes())),
             },
             Asked::BundleImport {} => {
                 Wish::BundleImport(Box::new(verify_bundle(&taken.files, &self.administrators)?))
@@ -173,7 +173,8 @@ impl Preparer {
     }
 }
 
-/// What a repeated request has in common with the first, but for its files.
+/// What a repeated request has in common with the first, but for its files. A submission that is placed again is the same
+/// cable; a resend that is placed again is to send again, so that it takes its placing too.
 fn digest_of(found: &Found, taken: &Taken) -> blake3::Hasher {
     let mut digest = blake3::Hasher::new_derive_key("valise v1 repeated request");
     for text in [&found.name, &taken.toml] {

@@ -100,7 +100,7 @@ pub enum Wish {
     Resend {
         /// Ranges with both ends.
         ranges: Vec<(Serial, Serial)>,
-        /// Digest of the request: the same for a repeated one.
+        /// Digest of the request's placing: the same when it is judged again after a kill, another when it is placed anew.
         digest: MessageId,
     },
     /// A bundle whose statement and keys have been verified.
