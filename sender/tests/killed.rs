@@ -164,6 +164,24 @@ fn a_container_that_gate_did_not_make_is_put_aside() {
     assert!(String::from_utf8(told.stdout).unwrap().contains("aside"));
 }
 
+#[test]
+fn a_copy_of_a_bundle_that_a_killed_gate_left_is_overwritten_before_it_is_deleted() {
+    let mut host = Host::commissioned(2);
+    let left = host.state("tmp/gate/request-0123456789abcdef");
+    fs::create_dir(&left).unwrap();
+    let bundle = host.path("courier-1/channel.bundle");
+    fs::copy(&bundle, left.join("file-000")).unwrap();
+    // A second name shows what becomes of the bytes when the first is gone.
+    let shown = host.path("shown");
+    fs::hard_link(left.join("file-000"), &shown).unwrap();
+    host.start_gate();
+    host.stop_gate();
+    assert!(!left.exists());
+    let bytes = fs::read(&shown).unwrap();
+    assert_eq!(bytes.len(), fs::read(&bundle).unwrap().len());
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
 /// The files of a request, by name.
 type Files = Vec<(String, Vec<u8>)>;
 

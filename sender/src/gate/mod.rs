@@ -17,6 +17,7 @@ pub mod sealing;
 pub mod time;
 pub mod unfit;
 pub mod upkeep;
+mod wipe;
 pub mod wish;
 pub mod worker;
 

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
 use super::unfit::{Refused, Unfit, content};
+use super::wipe::{COPY_PREFIX, overwrite};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
 use crate::stage::submit::{Draft, Measured};
 
@@ -64,7 +65,7 @@ impl Preparer {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let folder = self
             .tmp
-            .join(format!("request-{:016x}", u64::from_be_bytes(random)));
+            .join(format!("{COPY_PREFIX}{:016x}", u64::from_be_bytes(random)));
         let take_limits = TakeLimits {
             files_max: limits::REQUEST_FILES_MAX,
             bytes_max: self.bytes_max(),
@@ -76,13 +77,17 @@ impl Preparer {
             .intake(found, &folder, take_limits, &mut unsynced)?;
         let wish = self.wish_of(found, &taken, &folder, request);
         if !matches!(wish, Ok(Wish::Submit(_))) {
-            if request == &"bundle-import" {
-                for file in taken.files.values() {
-                    // This copy holds every PSK. What the author's copy held is the author's to destroy.
-                    let _ = overwrite(file);
-                }
-            }
+            let wiped = if *request == "bundle-import" {
+                // This copy holds every PSK. What the author's copy held is the author's to destroy.
+                taken
+                    .files
+                    .values()
+                    .try_for_each(|file| overwrite(&file.path))
+            } else {
+                Ok(())
+            };
             remove_any(&folder)?;
+            wiped?;
         }
         wish
     }
@@ -220,21 +225,6 @@ fn measure(path: &Path) -> io::Result<Measured> {
     }
 }
 
-fn overwrite(file: &TakenFile) -> io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    let opened = std::fs::OpenOptions::new().write(true).open(&file.path)?;
-    let zeros = vec![0; 64 << 10];
-    let mut offset = 0;
-    while offset < file.bytes {
-        let count = usize::try_from(file.bytes - offset)
-            .unwrap_or(zeros.len())
-            .min(zeros.len());
-        opened.write_all_at(&zeros[..count], offset)?;
-        offset += u64::try_from(count).map_err(io::Error::other)?;
-    }
-    Ok(())
-}
-
 /// Reads `41-43,50`: serials and ranges with both ends, ascending or not.
 ///
 /// # Errors
@@ -284,11 +274,7 @@ mod tests {
         let measured = measure(&path).unwrap();
         assert_eq!(measured.length, 3);
         assert_eq!(hex::encode(&measured.sha256[..4]), "ba7816bf");
-        overwrite(&TakenFile {
-            path: path.clone(),
-            bytes: 3,
-        })
-        .unwrap();
+        overwrite(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), [0; 3]);
     }
 }

@@ -25,6 +25,7 @@ use super::error::GateError;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
 use super::sealing::{Hindrance, Issuing};
+use super::wipe;
 use super::worker::Work;
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::{name_of, staged_name};
@@ -65,6 +66,7 @@ impl Gate {
             .filter(|cable| cable.phase == Phase::Sealed)
             .filter_map(|cable| cable.serial().map(staged_name))
             .collect();
+        wipe::overwrite_left_copies(&self.state.tmp(Role::Gate))?;
         Ok(clear_tmp(&self.state.tmp(Role::Gate), |name| {
             name.to_str().is_some_and(|name| kept.contains(name))
         })?)
