@@ -182,6 +182,37 @@ fn a_copy_of_a_bundle_that_a_killed_gate_left_is_overwritten_before_it_is_delete
     assert!(bytes.iter().all(|byte| *byte == 0));
 }
 
+#[test]
+fn the_slot_of_a_cable_that_ended_with_a_serial_is_erased_at_the_next_start() {
+    let mut host = Host::commissioned(2);
+    host.make_clock();
+    host.start_gate();
+    let slots = fs::read_dir(host.state("slots")).unwrap().next().unwrap();
+    let slots = slots.unwrap().path();
+    let unused = fs::read(&slots).unwrap();
+    let id = host.submit("text", "routine");
+    host.approve(&id, "officer1");
+    host.approve(&id, "officer2");
+    host.set_clock_ahead(40 * 86_400);
+    while host.audited("clock-leapt").is_empty() {
+        std::thread::yield_now();
+    }
+    host.ok(&["clock", "accept"]);
+    while host.cable(&id)["state"] != "expired" {
+        std::thread::yield_now();
+    }
+    host.stop_gate();
+    // As a gate that is killed between the line and the erasure leaves it.
+    let [used, other] = [0, 1].map(|index| *host.secrets[index].psk.expose());
+    assert!(host.state_holds(&used).is_empty());
+    fs::write(&slots, unused).unwrap();
+    assert_eq!(host.state_holds(&used).len(), 1);
+    host.start_gate();
+    host.stop_gate();
+    assert!(host.state_holds(&used).is_empty());
+    assert_eq!(host.state_holds(&other).len(), 1);
+}
+
 /// The files of a request, by name.
 type Files = Vec<(String, Vec<u8>)>;
 

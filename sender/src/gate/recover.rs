@@ -9,7 +9,7 @@
 //! | sealed | in `tmp/`, with that hash | moved into `outbox/`, then as above |
 //! | sealed | neither, `pending/ID/` there | sealed again, same serial |
 //! | sealed | neither, slot erased | given up, with an alarm |
-//! | ended | anything | deleted |
+//! | ended | anything | deleted, its slot erased |
 //! | nothing | a container in `outbox/` | put aside, with an alarm |
 
 use std::collections::BTreeSet;
@@ -176,16 +176,34 @@ impl Gate {
                 unclean.push(cable);
             }
         }
-        let slots: Vec<(BundleId, Serial)> = unclean
-            .iter()
-            .filter_map(|cable| cable.issued.as_ref())
-            .map(|issued| (issued.bundle, issued.serial))
-            .collect();
+        let mut slots = self.left_of_ended()?;
+        slots.extend(
+            unclean
+                .iter()
+                .filter_map(|cable| cable.issued.as_ref())
+                .map(|issued| (issued.bundle, issued.serial)),
+        );
         self.slots.erase(&slots)?;
         for cable in unclean {
             self.pending.remove(&cable.id)?;
         }
         Ok(lost)
+    }
+
+    /// The slots of ended cables that a kill between the end's line and the erasure left.
+    fn left_of_ended(&mut self) -> Result<Vec<(BundleId, Serial)>, GateError> {
+        let mut left = Vec::new();
+        let ended = self
+            .ledger
+            .cables
+            .values()
+            .filter(|cable| cable.phase.is_final());
+        for issued in ended.filter_map(|cable| cable.issued.as_ref()) {
+            if !self.slots.is_erased(issued.bundle, issued.serial)? {
+                left.push((issued.bundle, issued.serial));
+            }
+        }
+        Ok(left)
     }
 
     /// Deletes the container of an ended cable; puts one aside that the log does not know.
