@@ -39,6 +39,14 @@ fn a_signature_of_another_manifest_or_namespace_is_refused() {
         host.submit("other", "routine"),
     );
     host.ok(&["export", &one, "reading"]);
+    let mode = |path: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        host.path(path).metadata().unwrap().permissions().mode() & 0o7777
+    };
+    assert_eq!(mode("reading"), 0o700);
+    for file in ["manifest.txt", "part-001.txt", "SHA256SUMS"] {
+        assert_eq!(mode(&format!("reading/{file}")), 0o600, "{file}");
+    }
     let sums = fs::read_to_string(host.path("reading/SHA256SUMS")).unwrap();
     assert_eq!(sums.lines().count(), 2);
     assert_eq!(
@@ -365,4 +373,19 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
     assert!(passes[0] < passes[1] && passes[1] < passes[2], "{passes:?}");
     host.stop_gate();
     assert_eq!(host.audited("resent").len(), 2);
+}
+
+#[test]
+fn an_approval_without_a_terminal_shows_what_is_signed_too() {
+    let host = Host::running(1);
+    let id = host.submit("text", "routine");
+    let output = host.run(&["approve", &id, "--key", "officer1"]);
+    assert!(output.status.success());
+    let shown = String::from_utf8(output.stderr).unwrap();
+    assert!(shown.contains("subject: Draft conclusions"), "{shown}");
+    assert!(!shown.contains("[y/N]"), "{shown}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "approved: 1 of 2\n"
+    );
 }

@@ -238,16 +238,12 @@ pub struct Export {
 
 /// Options of `approve`.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("approval").required(true).args(["key", "signature"])))]
 pub struct Approve {
     /// The cable's id.
     pub id: MessageId,
     /// Sign here, with this key, through ssh-keygen.
-    #[arg(
-        long,
-        value_name = "KEYFILE",
-        conflicts_with = "signature",
-        required_unless_present = "signature"
-    )]
+    #[arg(long, value_name = "KEYFILE")]
     pub key: Option<PathBuf>,
     /// Take a signature that was made elsewhere.
     #[arg(long, value_name = "FILE.sig")]
@@ -365,6 +361,17 @@ mod tests {
                 Arguments::try_parse_from(wrong.split_whitespace()).is_err(),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn an_approval_without_key_and_signature_names_both() {
+        let typed = "valise-sender approve 0123456789abcdef0123456789abcdef";
+        let told = Arguments::try_parse_from(typed.split_whitespace())
+            .unwrap_err()
+            .to_string();
+        for wanted in ["--key <KEYFILE>", "--signature <FILE.sig>"] {
+            assert!(told.contains(wanted), "{told}");
         }
     }
 }

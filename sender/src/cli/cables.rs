@@ -1,8 +1,9 @@
 //! What drafters and officers do with cables.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -180,12 +181,13 @@ pub fn manifest_text(bytes: &[u8]) -> Result<String, CliError> {
 }
 
 fn confirm(manifest: &[u8]) -> Result<(), CliError> {
+    // Shown in any case: a signature is of what stands there, whoever looks at it and when.
+    eprintln!("{}", manifest_text(manifest)?);
     let input = io::stdin();
     if !input.is_terminal() {
-        // Nobody is there to read or answer; `show` and `export` are for reading elsewhere.
+        // Nobody is there to answer.
         return Ok(());
     }
-    eprintln!("{}", manifest_text(manifest)?);
     eprint!("\nApprove this cable, exactly as shown? [y/N] ");
     io::stderr().flush().map_err(CliError::system)?;
     let mut answer = String::new();
@@ -233,7 +235,8 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     let pending = SenderState::new(&config.state).pending_of(&options.id);
     let folder = &options.folder;
     let shown = folder.display();
-    match std::fs::create_dir(folder) {
+    // What is read elsewhere is no less classified: for who exports it alone, whatever the umask says.
+    match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let empty = std::fs::read_dir(folder).is_ok_and(|mut names| names.next().is_none());
             if !empty {
@@ -268,6 +271,7 @@ fn create(path: &Path) -> io::Result<File> {
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(0o600)
         .open(path)
 }
 
