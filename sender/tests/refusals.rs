@@ -290,6 +290,17 @@ fn usage_configuration_and_an_absent_daemon_have_their_statuses() {
     ];
     let waits = host.refused(3, &submit);
     assert!(waits.contains("gate is not running"), "{waits}");
+    let requests = host.state("requests").canonicalize().unwrap();
+    let shown = waits.split_whitespace();
+    let waiting = shown
+        .filter_map(|word| fs::canonicalize(word).ok())
+        .find(|path| path.parent() == Some(requests.as_path()))
+        .unwrap_or_else(|| panic!("{waits}"));
+    let name = waiting.file_name().unwrap().to_str().unwrap();
+    assert!(
+        waits.contains(&format!("{name}.accepted or {name}.refused")),
+        "{waits}"
+    );
     assert_eq!(host.json(&["list", "--json"]), serde_json::json!([]));
     host.ok(&["check-config"]);
     host.write_config("surprise = 1");
@@ -370,6 +381,14 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
         fs::remove_file(request.with_added_extension("accepted")).unwrap();
         passes.push(host.cable(&id)["passes"].as_u64().unwrap());
     }
+    let told = host.ok(&["status"]);
+    assert!(told.contains("serials   issued up to 1\n"), "{told}");
+    assert_eq!(host.json(&["status", "--json"])["highest_serial"], 1);
+    let told = host.refused(1, &["resend", "1-3"]);
+    assert!(
+        told.contains("--state transmitted") && told.contains("--state retained"),
+        "{told}"
+    );
     assert!(passes[0] < passes[1] && passes[1] < passes[2], "{passes:?}");
     host.stop_gate();
     assert_eq!(host.audited("resent").len(), 2);

@@ -42,7 +42,7 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
     };
     let cover = match link.cover {
         Cover::Constant => "with noise whenever there is nothing to send",
-        Cover::None => "silent when there is nothing to send",
+        Cover::None => "a beacon a second when there is nothing to send",
     };
     let fec = &config.fec;
     let persons: Vec<String> = config
@@ -126,6 +126,7 @@ mod tests {
             words.contains("192.0.2.2:7000") && words.contains("1472"),
             "{words}"
         );
+        assert!(words.contains("a beacon a second when"), "{words}");
         assert_eq!(warnings(&config).len(), 2);
     }
 }

@@ -31,7 +31,8 @@ struct Health {
     channel: Option<String>,
     trust_version: Option<u32>,
     software_keys: bool,
-    issued: u64,
+    /// The highest serial issued. Void slots leave holes, so that it is no count.
+    highest_serial: u64,
     slots_left: u64,
     slots_total: u64,
     disk_free_bytes: u64,
@@ -89,7 +90,7 @@ fn health(config: &SenderConfig) -> Result<Health, CliError> {
             .map(|channel| channel.to_string()),
         trust_version: host.as_ref().and_then(|host| host.trust_version),
         software_keys: host.as_ref().is_some_and(|host| host.software_keys),
-        issued: of(|host| host.issued),
+        highest_serial: of(|host| host.issued),
         slots_left: of(|host| host.slots_left),
         slots_total: of(|host| host.slots_total),
         disk_free_bytes: of(|host| host.disk_free_bytes),
@@ -138,7 +139,10 @@ fn health_text(health: &Health) -> String {
             || "trust     no list; import one".to_owned(),
             |version| format!("trust     version {version}"),
         ),
-        format!("serials   {} issued", health.issued),
+        match health.highest_serial {
+            0 => "serials   none issued yet".to_owned(),
+            highest => format!("serials   issued up to {highest}"),
+        },
         format!(
             "slots     {} of {} left",
             health.slots_left, health.slots_total

@@ -233,7 +233,7 @@ pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliEr
         return print_json(&json!({
             "slots_left": host.slots_left,
             "slots_total": host.slots_total,
-            "issued": host.issued,
+            "highest_serial": host.issued,
             "bundles": host.bundles,
         }));
     }
@@ -245,8 +245,13 @@ pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliEr
         ))?;
     }
     print_line(&format!(
-        "{} of {} slots are left",
-        host.slots_left, host.slots_total
+        "{} of {} slots are left; {}",
+        host.slots_left,
+        host.slots_total,
+        match host.issued {
+            0 => "no serial is issued yet".to_owned(),
+            highest => format!("serials are issued up to {highest}"),
+        }
     ))
 }
 

@@ -41,10 +41,16 @@ pub fn ask(
             Err(CliError::System(reason))
         }
         Answer::Refused(reason) => Err(CliError::Refused(reason)),
-        Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
-            "gate is not running; the request waits in requests/{name} until it does: \
-             valise-sender run"
-        ))),
+        Answer::NoDaemon | Answer::Waiting => {
+            let requests = state.requests();
+            // From the root, whatever the configuration says: who reads it may stand elsewhere.
+            let path = std::path::absolute(requests.join(&name)).map_err(CliError::system)?;
+            Err(CliError::System(format!(
+                "gate is not running; the request waits in {} until it does (valise-sender run), and the answer \
+                 will appear beside it as {name}.accepted or {name}.refused",
+                path.display()
+            )))
+        }
     }
 }
 

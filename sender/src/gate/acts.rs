@@ -238,7 +238,8 @@ impl Gate {
             if found < wanted {
                 let missing = wanted - found;
                 let text = format!(
-                    "{missing} serials of {first}-{last} are not retained; list --state retained shows what is"
+                    "{missing} serials of {first}-{last} are not retained; list --state transmitted and \
+                     list --state retained show what is"
                 );
                 return Err(No::new("not-retained", text));
             }

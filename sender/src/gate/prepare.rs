@@ -230,6 +230,12 @@ fn measure(path: &Path) -> io::Result<Measured> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn parse_ranges(text: &str) -> Result<Vec<(Serial, Serial)>, String> {
+    if text.contains(|letter: char| letter.is_ascii_alphabetic()) {
+        return Err(
+            "this version takes serials only, such as 41-43,50, and no gap code; the receiver's gaps names them"
+                .to_owned(),
+        );
+    }
     let parse = |text: &str| {
         text.trim().parse::<Serial>().map_err(|_| {
             "serials and ranges of them, with commas between them, such as 41-43,50".to_owned()
@@ -263,6 +269,10 @@ mod tests {
         );
         for wrong in ["", "0", "3-1", "1-", "x", "1,,2", "V1-ABCD"] {
             assert!(parse_ranges(wrong).is_err(), "{wrong}");
+        }
+        for code in ["V1-ABCD", "ABCD-EF"] {
+            let told = parse_ranges(code).unwrap_err();
+            assert!(told.contains("takes serials only"), "{told}");
         }
     }
 
