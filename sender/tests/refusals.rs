@@ -143,6 +143,12 @@ fn a_withdrawn_or_rejected_cable_tells_why_and_is_gone() {
     });
     host.ok(&["reject", &two, "--reason", "wrong label"]);
     assert_eq!(host.cable(&two)["reason"], "wrong label");
+    assert_eq!(host.cable(&two)["rejected_by"], "a.person");
+    let told = host.ok(&["show", &two]);
+    assert!(
+        told.contains("rejected   by a.person\nbecause    wrong label"),
+        "{told}"
+    );
     assert!(
         host.refused(1, &["approve", &two, "--key", "officer1"])
             .contains("waits for approval")

@@ -209,6 +209,9 @@ pub fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
             cable.needed
         ))?;
     }
+    if let Some(officer) = &cable.rejected_by {
+        print_line(&format!("rejected   by {officer}"))?;
+    }
     if let Some(reason) = &cable.reason {
         print_line(&format!("because    {reason}"))?;
     }
@@ -280,6 +283,7 @@ mod tests {
             not_after: UtcTime::from_s(9),
             changed: UtcTime::from_s(2),
             reason: None,
+            rejected_by: None,
             pass: None,
             passes: None,
             container: None,

@@ -116,6 +116,8 @@ pub struct Cable {
     pub issued: Option<Issued>,
     /// Why it ended, where it did not end by arriving.
     pub reason: Option<String>,
+    /// The officer that rejected it.
+    pub rejected_by: Option<PersonId>,
     /// When it was submitted.
     pub submitted: UtcTime,
     /// When its phase last changed.
@@ -198,6 +200,7 @@ impl Ledger {
                     approvals: Vec::new(),
                     issued: None,
                     reason: None,
+                    rejected_by: None,
                     submitted: time,
                     changed: time,
                 };
@@ -211,7 +214,9 @@ impl Ledger {
                 }
                 Some(*id)
             }
-            Event::Rejected { id, reason, .. } => {
+            Event::Rejected { id, by, reason } => {
+                let cable = self.cables.get_mut(id)?;
+                cable.rejected_by = Some(by.clone());
                 self.end(time, id, Phase::Rejected, Some(reason.clone()))
             }
             Event::Withdrawn { id, .. } => self.end(time, id, Phase::Withdrawn, None),

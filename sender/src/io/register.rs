@@ -28,7 +28,7 @@ pub enum RegisterError {
 }
 
 /// The layout of the tables; another number has them built anew from the log.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS cable (
@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS cable (
     reason TEXT,
     submitted INTEGER NOT NULL,
     changed INTEGER NOT NULL,
-    resent TEXT
+    resent TEXT,
+    rejected_by TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cable_request ON cable (request);
 CREATE INDEX IF NOT EXISTS cable_phase ON cable (phase, changed);
@@ -249,7 +250,7 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
     let approvals: Vec<&str> = cable.approvals.iter().map(PersonId::as_str).collect();
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO cable
-         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20)",
     )?;
     statement.execute(params![
         cable.id.to_string(),
@@ -276,6 +277,7 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
         issued
             .and_then(|issued| issued.resent)
             .map(|request| request.to_string()),
+        cable.rejected_by.as_ref().map(PersonId::as_str),
     ])?;
     Ok(())
 }
@@ -325,6 +327,10 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
             .collect::<Result<_, _>>()?,
         issued,
         reason: row.get(15)?,
+        rejected_by: row
+            .get::<_, Option<String>>(19)?
+            .map(|person| parsed(&person))
+            .transpose()?,
         submitted: time(16)?,
         changed: time(17)?,
     })
@@ -338,6 +344,7 @@ mod tests {
 
     fn events() -> Vec<Event> {
         let id = MessageId::from_bytes([5; 16]);
+        let rejected = MessageId::from_bytes([7; 16]);
         let serial = Serial::new(3).unwrap();
         let hash = ContainerHash::from_bytes([8; 32]);
         vec![
@@ -384,6 +391,22 @@ mod tests {
                 container: hash,
                 container_bytes: 9_000,
                 passes: 2,
+            },
+            Event::Submitted {
+                id: rejected,
+                request: rejected,
+                drafter: "a.person".parse().unwrap(),
+                label: "EU-RESTRICTED".parse().unwrap(),
+                precedence: Precedence::Routine,
+                to: vec![],
+                not_after: UtcTime::from_s(1_000),
+                body_bytes: 7,
+                needed: 2,
+            },
+            Event::Rejected {
+                id: rejected,
+                by: "b.officer".parse().unwrap(),
+                reason: "wrong label".to_owned(),
             },
         ]
     }

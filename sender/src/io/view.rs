@@ -52,6 +52,8 @@ pub struct CableView {
     pub changed: UtcTime,
     /// Why it ended, or why it is not being sealed.
     pub reason: Option<String>,
+    /// The officer that rejected it.
+    pub rejected_by: Option<PersonId>,
     /// The pass on the link, from 1.
     pub pass: Option<u8>,
     /// Passes wanted in all.
@@ -170,6 +172,7 @@ impl CableView {
             not_after: cable.not_after,
             changed: cable.changed,
             reason: cable.reason.as_ref().or(hindered).cloned(),
+            rejected_by: cable.rejected_by.clone(),
             pass: progress
                 .filter(|_| state == "transmitting")
                 .map(|progress| progress.pass.saturating_add(1)),
