@@ -414,3 +414,19 @@ fn an_approval_without_a_terminal_shows_what_is_signed_too() {
         "approved: 1 of 2\n"
     );
 }
+
+#[test]
+fn a_link_that_this_version_lacks_ends_run_with_what_is_true() {
+    let host = Host::commissioned(1);
+    let text = fs::read_to_string(host.path("sender.toml")).unwrap();
+    let serial = text.replace(
+        "kind = 'udp'\nto = '127.0.0.1:9'",
+        "kind = 'serial'\ndevice = '/dev/null'",
+    );
+    assert_ne!(serial, text);
+    fs::write(host.path("sender.toml"), serial).unwrap();
+    assert!(host.ok(&["check-config"]).contains("warning: this version has no serial link yet"));
+    let told = host.refused(2, &["run"]);
+    assert!(told.contains("arrives in a later version"), "{told}");
+    assert!(!told.contains("started again"), "{told}");
+}

@@ -148,15 +148,15 @@ fn keep_running(
             }
         }
         for one in children.iter_mut() {
-            if one
-                .handle_child(mono_now())
-                .and_then(|status| status.code())
-                == Some(WRONG_CONFIGURATION)
-            {
+            if one.handle_child(mono_now()).is_some_and(is_wrong_configuration) {
                 return Err(SuperviseError::Configuration { role: one.role });
             }
         }
     }
+}
+
+fn is_wrong_configuration(status: ExitStatus) -> bool {
+    status.code() == Some(WRONG_CONFIGURATION)
 }
 
 impl Supervised {
@@ -187,7 +187,9 @@ impl Supervised {
         if now.since_us(self.started) >= HEALTHY_US {
             self.pause_us = PAUSE_FIRST_US;
         }
-        tracing::error!("{} ended ({status}); it is started again", self.role);
+        if !is_wrong_configuration(status) {
+            tracing::error!("{} ended ({status}); it is started again", self.role);
+        }
         self.start_at = now.plus_us(self.pause_us);
         self.pause_us = self.pause_us.saturating_mul(2).min(PAUSE_LAST_US);
         Some(status)

@@ -86,6 +86,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "alarm_command": config.alarm.command,
             "mailboxes": mailboxes,
             "log_level": config.log.level,
+            "warnings": warnings(config),
         }));
     }
     lines.iter().try_for_each(|line| print_line(line))?;
@@ -94,9 +95,36 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "mailbox     {mailbox} is fetched by group {group}"
         ))?;
     }
-    Ok(())
+    warnings(config)
+        .iter()
+        .try_for_each(|warning| print_line(&format!("warning: {warning}")))
+}
+
+fn warnings(config: &ReceiverConfig) -> Vec<&'static str> {
+    match config.link.kind {
+        LinkKind::Udp => Vec::new(),
+        LinkKind::Serial => vec![
+            "this version has no serial link yet, so receive does not start; use kind = \"udp\" until then",
+        ],
+    }
 }
 
 fn link_datagram_bytes(config: &ReceiverConfig) -> u16 {
     config.datagram_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use super::*;
+
+    #[test]
+    fn a_serial_link_is_warned_of_and_a_udp_link_is_not() {
+        let of = |link: &str| {
+            let text = format!("state = '/nonexistent/valise'\n[link]\n{link}\n");
+            warnings(&ReceiverConfig::parse(&text).unwrap())
+        };
+        assert!(of("kind = 'udp'\nlisten = '127.0.0.1:7000'").is_empty());
+        assert!(of("kind = 'serial'\ndevice = '/dev/ttyS0'")[0].contains("no serial link"));
+    }
 }

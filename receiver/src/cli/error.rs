@@ -20,7 +20,7 @@ impl From<ReceiveError> for CliError {
     fn from(error: ReceiveError) -> CliError {
         match error {
             ReceiveError::Host(error) => error.into(),
-            ReceiveError::NoAddress => CliError::usage(error),
+            ReceiveError::NoAddress | ReceiveError::Serial(_) => CliError::usage(error),
             other => CliError::system(other),
         }
     }
@@ -49,6 +49,7 @@ mod tests {
 
     use super::super::request::refused;
     use super::*;
+    use crate::io::link_serial::SerialLinkError;
     use crate::release::requests::SYSTEM_FAILURE;
 
     #[test]
@@ -62,6 +63,13 @@ mod tests {
             (HostError::Damaged("x".to_owned()).into(), 3),
             (ReceiveError::Host(HostError::Absent).into(), 2),
             (ReceiveError::NoAddress.into(), 2),
+            (
+                ReceiveError::from(SerialLinkError::Later {
+                    port: "/dev/x".to_owned(),
+                })
+                .into(),
+                2,
+            ),
             (ReceiveError::Running.into(), 3),
             (refused("no bundle 9".to_owned()), 1),
             (refused(format!("{SYSTEM_FAILURE}: no room")), 3),

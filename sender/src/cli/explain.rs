@@ -88,6 +88,12 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
 
 fn warnings(config: &SenderConfig) -> Vec<String> {
     let mut warnings = Vec::new();
+    if config.link.kind == LinkKind::Serial {
+        warnings.push(
+            "this version has no serial link yet, so transmit does not start; use kind = \"udp\" until then"
+                .to_owned(),
+        );
+    }
     if config.persons.is_empty() {
         warnings.push("[persons] names nobody, so nobody can submit or end a cable".to_owned());
     }
@@ -128,5 +134,12 @@ mod tests {
         );
         assert!(words.contains("a beacon a second when"), "{words}");
         assert_eq!(warnings(&config).len(), 2);
+    }
+
+    #[test]
+    fn a_serial_link_is_warned_of() {
+        let text = "state = '/nonexistent/valise'\n[link]\nkind = 'serial'\ndevice = '/dev/ttyS0'\n";
+        let told = warnings(&SenderConfig::parse(text).unwrap());
+        assert!(told[0].contains("no serial link"), "{told:?}");
     }
 }
