@@ -200,7 +200,10 @@ fn a_trust_list_from_the_future_is_refused_and_blocks_nothing() {
     let mut host = Host::running(1);
     let path = list_issued_in(&host, 3_600);
     let refused = host.refused(1, &["trust", "import", path.to_str().unwrap()]);
-    assert!(refused.contains("set the clock if it is wrong"), "{refused}");
+    assert!(
+        refused.contains("set the clock if it is wrong"),
+        "{refused}"
+    );
     host.submit("text", "routine");
     host.stop_gate();
     assert_eq!(host.audited("refused")[0]["reason"], "issued-ahead");

@@ -141,3 +141,90 @@ fn what_fails_on_the_host_exits_with_3_and_is_not_called_a_refusal() {
     host.refused(2, &["trust", "import", "none.toml"]);
     host.stop_gate();
 }
+
+const LARGE_BYTES: u64 = 5 << 20;
+
+fn large(precedence: &str, subject: &str) -> String {
+    format!(
+        "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\nprecedence = '{precedence}'\n\
+         subject = '{subject}'\n"
+    )
+}
+
+/// The precedences of the submissions, in the order in which gate took them.
+fn taken(host: &Host) -> Vec<String> {
+    let lines = host.audited("submitted");
+    lines
+        .iter()
+        .map(|line| line["precedence"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_large_flash_is_taken_before_large_others_that_came_first() {
+    let mut host = Host::commissioned(1);
+    let part = vec![b'x'; LARGE_BYTES as usize];
+    let mut requests: Vec<_> = (0..4)
+        .map(|number| {
+            let text = large("routine", "S");
+            host.place(&format!("a{number}"), &text, &[("a.txt", &part)])
+        })
+        .collect();
+    requests.push(host.place("z", &large("flash", "S"), &[("a.txt", &part)]));
+    host.start_gate();
+    for request in &requests {
+        let (accepted, told) = Host::await_answer(request);
+        assert!(accepted, "{told}");
+    }
+    host.stop_gate();
+    assert_eq!(taken(&host)[0], "FLASH");
+    assert_eq!(taken(&host).len(), requests.len());
+}
+
+#[test]
+fn large_requests_of_an_unknown_user_are_refused_uncopied_and_those_of_persons_take_turns() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root can place a request as another user");
+        return;
+    }
+    let mut host = Host::commissioned(1);
+    let user = |config: &str| config.replace("[persons]\n", "[persons]\n1001 = 'a.person'\n");
+    let config = fs::read_to_string(host.path("sender.toml")).unwrap();
+    fs::write(host.path("sender.toml"), user(&config)).unwrap();
+    let unknown = host.place_as(1_002, "unknown", &large("flash", "S"), Some(1 << 30));
+    // Root's come first by number and by name; those of the other person are told apart by their precedence.
+    let mut requests: Vec<_> = (0..3)
+        .map(|number| {
+            let name = format!("a{number}");
+            host.place_as(0, &name, &large("priority", "S"), Some(LARGE_BYTES))
+        })
+        .collect();
+    let name = |number| format!("b{number}");
+    requests.extend((0..2).map(|number| {
+        host.place_as(
+            1_001,
+            &name(number),
+            &large("priority", "T"),
+            Some(LARGE_BYTES),
+        )
+    }));
+    host.start_gate();
+    let (accepted, told) = Host::await_answer(&unknown);
+    assert!(!accepted && told.contains("is no person"), "{told}");
+    let ids: Vec<String> = requests
+        .iter()
+        .map(|request| {
+            let (accepted, told) = Host::await_answer(request);
+            assert!(accepted, "{told}");
+            told
+        })
+        .collect();
+    host.stop_gate();
+    let lines = host.audited("submitted");
+    let order: Vec<usize> = lines
+        .iter()
+        .map(|line| ids.iter().position(|id| line["id"] == **id).unwrap())
+        .collect();
+    assert_eq!(order, [0, 3, 1, 4, 2]);
+    assert_eq!(host.audited("refused")[0]["reason"], "unknown-user");
+}

@@ -425,7 +425,10 @@ fn a_link_that_this_version_lacks_ends_run_with_what_is_true() {
     );
     assert_ne!(serial, text);
     fs::write(host.path("sender.toml"), serial).unwrap();
-    assert!(host.ok(&["check-config"]).contains("warning: this version has no serial link yet"));
+    assert!(
+        host.ok(&["check-config"])
+            .contains("warning: this version has no serial link yet")
+    );
     let told = host.refused(2, &["run"]);
     assert!(told.contains("arrives in a later version"), "{told}");
     assert!(!told.contains("started again"), "{told}");

@@ -148,7 +148,10 @@ fn keep_running(
             }
         }
         for one in children.iter_mut() {
-            if one.handle_child(mono_now()).is_some_and(is_wrong_configuration) {
+            if one
+                .handle_child(mono_now())
+                .is_some_and(is_wrong_configuration)
+            {
                 return Err(SuperviseError::Configuration { role: one.role });
             }
         }

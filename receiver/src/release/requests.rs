@@ -157,6 +157,8 @@ impl Release {
         let most = TakeLimits {
             files_max: limits::ADMINISTRATOR_SIGNATURES_MAX.saturating_add(2),
             bytes_max: REQUEST_BYTES_MAX,
+            // They are small, and the room was looked at for all of them.
+            reserve_bytes: 0,
         };
         let mut copies = valise_common::os::durable::SyncBatch::new(self.state.root())?;
         let taken = self.requests.intake(found, &into, most, &mut copies);

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_serial_link_is_warned_of() {
-        let text = "state = '/nonexistent/valise'\n[link]\nkind = 'serial'\ndevice = '/dev/ttyS0'\n";
+        let text =
+            "state = '/nonexistent/valise'\n[link]\nkind = 'serial'\ndevice = '/dev/ttyS0'\n";
         let told = warnings(&SenderConfig::parse(text).unwrap());
         assert!(told[0].contains("no serial link"), "{told:?}");
     }

@@ -14,7 +14,8 @@ use super::event::Event;
 use super::host::Gate;
 use super::judge::{Answer, Batch};
 use super::ledger::{Cable, Phase};
-use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open, unknown_user};
+use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
+use super::unfit::Unfit;
 use super::wish::PreparedSubmission;
 use crate::io::outbox_write::name_of;
 use crate::stage::approve::judge;
@@ -304,7 +305,7 @@ impl Gate {
 
     fn known_person(&self, uid: u32) -> Result<PersonId, No> {
         self.person(uid)
-            .ok_or_else(|| No::new("unknown-user", unknown_user(uid)))
+            .ok_or_else(|| No::from(&Unfit::UnknownUser { uid }))
     }
 
     fn cable(&self, id: &MessageId) -> Result<Option<Cable>, GateError> {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod host;
 pub mod judge;
+mod large;
 pub mod ledger;
 pub mod prepare;
 pub mod recover;
@@ -43,6 +44,7 @@ pub use error::GateError;
 use event::Event;
 use host::Gate;
 use prepare::Preparer;
+use refusal::is_operator;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
 use unfit::{Refused, Unfit};
 use wish::Wish;
@@ -99,8 +101,10 @@ struct Daemon {
     worker: Worker,
     watch: DirWatch,
     progress: DirIndex,
-    /// Requests on the worker.
-    in_work: BTreeSet<String>,
+    /// The request on the worker.
+    in_work: Option<String>,
+    /// Whose large request is next.
+    turns: large::Turns,
     /// Refused folders that their authors left.
     left: BTreeSet<String>,
     rescan: bool,
@@ -150,7 +154,8 @@ impl Daemon {
             worker,
             watch,
             progress,
-            in_work: BTreeSet::new(),
+            in_work: None,
+            turns: large::Turns::default(),
             left: BTreeSet::new(),
             rescan: true,
             view_due: None,
@@ -256,11 +261,9 @@ impl Daemon {
             match done {
                 Done::Failed(error) => return Err(error.into()),
                 Done::Prepared(result) => {
-                    let name = match &result {
-                        Ok(prepared) => &prepared.name,
-                        Err(refused) => &refused.name,
-                    };
-                    self.in_work.remove(name);
+                    self.in_work = None;
+                    // Others may have waited for this one to be done.
+                    self.rescan = true;
                     let large = self.gate.handle(vec![result])?;
                     self.hand_over(large);
                     self.upkeep_wanted = true;
@@ -294,10 +297,13 @@ impl Daemon {
             .map(|one| one.name.as_str())
             .collect();
         self.left.retain(|name| answered.contains(name.as_str()));
-        let mut batch = Vec::new();
+        let (mut batch, mut large) = (Vec::new(), Vec::new());
         self.rescan = false;
+        if self.worker.take_back().is_some() {
+            self.in_work = None;
+        }
         for one in found {
-            if self.in_work.contains(&one.name) || self.left.contains(&one.name) {
+            if self.in_work.as_ref() == Some(&one.name) || self.left.contains(&one.name) {
                 continue;
             }
             if batch.len() == BATCH_REQUESTS_MAX {
@@ -309,29 +315,10 @@ impl Daemon {
                 continue;
             }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
-            let bytes_max = self.gate.preparer.bytes_max();
-            // The copy, and the container that will be sealed from it.
-            let needed_bytes = bytes.saturating_mul(2).saturating_add(bytes / 4);
-            let room = self.gate.check_room(needed_bytes);
-            let unfit = if bytes > bytes_max {
-                // Before anything of it is copied: a sparse file costs its author nothing.
-                Some(RequestRefused::Bytes { bytes_max }.into())
-            } else {
-                room.err().map(|free_bytes| Unfit::DiskFull {
-                    free_bytes,
-                    needed_bytes,
-                })
-            };
-            if let Some(reason) = unfit {
-                batch.push(Err(Refused {
-                    name: one.name,
-                    owner_uid: one.owner_uid,
-                    request: "request",
-                    reason,
-                }));
+            if let Err(reason) = self.check_fit(&one, bytes) {
+                batch.push(Err(refused(one, reason)));
             } else if bytes > LARGE_BODY_BYTES {
-                self.in_work.insert(one.name.clone());
-                self.worker.add(Precedence::Routine, Work::Prepare(one));
+                large.push(one);
             } else {
                 let answered = one.answered;
                 let prepared = self.gate.preparer.prepare(&one);
@@ -344,6 +331,7 @@ impl Daemon {
                 }
             }
         }
+        self.take_large(large);
         if batch.is_empty() {
             return Ok(());
         }
@@ -354,6 +342,42 @@ impl Daemon {
         self.hand_over(large);
         self.upkeep_wanted = true;
         Ok(())
+    }
+
+    /// Refuses what is not to be copied: a sparse file costs its author nothing.
+    fn check_fit(&self, found: &Found, bytes: u64) -> Result<(), Unfit> {
+        let uid = found.owner_uid;
+        let bytes_max = self.gate.preparer.bytes_max();
+        if bytes > bytes_max {
+            return Err(RequestRefused::Bytes { bytes_max }.into());
+        }
+        if bytes > LARGE_BODY_BYTES && self.gate.person(uid).is_none() && !is_operator(uid) {
+            return Err(Unfit::UnknownUser { uid });
+        }
+        // The copy, and the container that will be sealed from it.
+        let needed_bytes = bytes.saturating_mul(2).saturating_add(bytes / 4);
+        self.gate
+            .check_room(needed_bytes)
+            .map_err(|free_bytes| Unfit::DiskFull {
+                free_bytes,
+                needed_bytes,
+            })
+    }
+
+    /// Hands one large request to the worker, unless it has one: the others wait where their authors put them.
+    fn take_large(&mut self, large: Vec<Found>) {
+        if self.in_work.is_some() {
+            return;
+        }
+        let preparer = &self.gate.preparer;
+        let next = self
+            .turns
+            .choose(large, |found| large::precedence_now(preparer, found));
+        if let Some((precedence, found)) = next {
+            self.turns.took(&found);
+            self.in_work = Some(found.name.clone());
+            self.worker.add(precedence, Work::Prepare(found));
+        }
     }
 
     /// Whether an answered request may be one that was placed again, or was never deleted: an accepted one.
@@ -398,5 +422,14 @@ impl Daemon {
             self.gate.publish_view()?;
         }
         Ok(())
+    }
+}
+
+fn refused(found: Found, reason: Unfit) -> Refused {
+    Refused {
+        name: found.name,
+        owner_uid: found.owner_uid,
+        request: "request",
+        reason,
     }
 }

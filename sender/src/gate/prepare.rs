@@ -16,6 +16,7 @@ use valise_common::sshsig::{PublicKey, Signature};
 use zeroize::Zeroizing;
 
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
+use super::host::DISK_RESERVE_BYTES;
 use super::unfit::{Refused, Unfit, content};
 use super::wipe::{COPY_PREFIX, overwrite};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
@@ -69,6 +70,7 @@ impl Preparer {
         let take_limits = TakeLimits {
             files_max: limits::REQUEST_FILES_MAX,
             bytes_max: self.bytes_max(),
+            reserve_bytes: DISK_RESERVE_BYTES,
         };
         // Only the parts of a submission must be durable before the answer, and they are synced where they end up.
         let mut unsynced = SyncBatch::new(&self.tmp)?;

@@ -66,10 +66,6 @@ pub(super) fn may_accept_clock(uid: u32) -> Result<(), No> {
     Err(No::new("not-operator", text))
 }
 
-pub(super) fn unknown_user(uid: u32) -> String {
-    format!("user {uid} is no person of this host; [persons] in the configuration maps users")
-}
-
 pub(super) fn no_cable() -> No {
     No::new(
         "unknown-cable",

@@ -149,7 +149,10 @@ impl Gate {
                     self.record(&Event::ClockLeapt { clock });
                 }
                 let (says, mend) = if now > logged {
-                    ("trust list is issued at", "a list with the right time is imported")
+                    (
+                        "trust list is issued at",
+                        "a list with the right time is imported",
+                    )
                 } else {
                     ("clock says", "the clock is set")
                 };

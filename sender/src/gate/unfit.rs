@@ -48,6 +48,12 @@ pub enum Unfit {
         /// What would be needed.
         needed_bytes: u64,
     },
+    /// Nobody whom this host knows asks.
+    #[error("user {uid} is no person of this host; [persons] in the configuration maps users")]
+    UnknownUser {
+        /// Who asks.
+        uid: u32,
+    },
     /// The system failed.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -58,11 +64,13 @@ impl Unfit {
     pub fn code(&self) -> &'static str {
         match self {
             Unfit::Folder(RequestRefused::System(_)) => "system",
+            Unfit::Folder(RequestRefused::NoRoom) => "disk-full",
             Unfit::Folder(_) => "folder",
             Unfit::Toml(_) => "request-toml",
             Unfit::Files(_) => "files",
             Unfit::Content { code, .. } => code,
             Unfit::DiskFull { .. } => "disk-full",
+            Unfit::UnknownUser { .. } => "unknown-user",
             Unfit::System(_) => "system",
         }
     }
@@ -71,7 +79,9 @@ impl Unfit {
     pub fn is_failure(&self) -> bool {
         matches!(
             self,
-            Unfit::DiskFull { .. } | Unfit::System(_) | Unfit::Folder(RequestRefused::System(_))
+            Unfit::DiskFull { .. }
+                | Unfit::System(_)
+                | Unfit::Folder(RequestRefused::NoRoom | RequestRefused::System(_))
         )
     }
 }

@@ -148,6 +148,19 @@ impl Worker {
         self.feed();
     }
 
+    /// Takes back a request that is not begun, so that a more urgent one may come before it.
+    pub fn take_back(&mut self) -> Option<Found> {
+        let is_request = |work: &WorkBox| matches!(work.0, Work::Prepare(_));
+        let key = self
+            .waiting
+            .iter()
+            .find_map(|(key, work)| is_request(work).then_some(*key))?;
+        match self.waiting.remove(&key)?.0 {
+            Work::Prepare(found) => Some(found),
+            Work::Seal(_) => None,
+        }
+    }
+
     /// Takes one thing that is done; to be repeated until `None`.
     pub fn take(&mut self) -> Option<Done> {
         // An empty descriptor is no error: the wake-up may have been taken together with the last one.

@@ -16,7 +16,10 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 use super::REQUEST_FILE;
 use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
-use crate::os::durable::{StagedFile, SyncBatch, make_dir, open_dir, remove_any};
+use crate::os::durable::{StagedFile, SyncBatch, free_bytes, make_dir, open_dir, remove_any};
+
+/// So much is copied between two looks at the free bytes of the disk.
+const COPY_BYTES: u64 = 32 << 20;
 
 /// How much of a request to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct TakeLimits {
     pub files_max: usize,
     /// Bytes of all files together.
     pub bytes_max: u64,
+    /// Bytes of the disk that stay free while files are copied.
+    pub reserve_bytes: u64,
 }
 
 /// A request's files, copied to where only the daemon writes.
@@ -102,6 +107,9 @@ pub enum RequestRefused {
          folder, best by a default ACL on requests/"
     )]
     Undeletable,
+    /// The disk has no room for the copy. Others fill it too, so that it is looked at while copying.
+    #[error("the disk is nearly full: the request cannot be copied")]
+    NoRoom,
     /// An error of the system on the daemon's side: not the requester's fault.
     #[error("system failure: the request could not be copied: {0}")]
     System(#[from] io::Error),
@@ -131,6 +139,16 @@ impl Requests {
             remove_any(into)?;
         }
         taken
+    }
+
+    /// Reads a request's text where its author can still change it: good for choosing what to take first, and for nothing
+    /// else.
+    ///
+    /// # Errors
+    /// [`RequestRefused`] for a folder or a text that breaks a rule.
+    pub fn text_now(&self, found: &Found) -> Result<String, RequestRefused> {
+        let folder = open_dir(&self.requests.join(&found.name)).map_err(of_requester)?;
+        read_text(open_regular(&folder, REQUEST_FILE, found.owner_uid)?)
     }
 
     /// Refuses what could not be deleted when it has been taken: plaintext would stay behind.
@@ -189,12 +207,9 @@ fn copy_all(
             continue;
         }
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
-        // One byte more than allowed shows that there is more. From file to file, the kernel copies
-        // by itself.
-        let bytes = io::copy(
-            &mut file.take(left_bytes.saturating_add(1)),
-            &mut copy.file(),
-        )?;
+        // One byte more than allowed shows that there is more.
+        let bytes_max = left_bytes.saturating_add(1);
+        let bytes = copy_keeping(&file, &copy, bytes_max, limits.reserve_bytes)?;
         left_bytes = left_bytes.checked_sub(bytes).ok_or_else(too_large)?;
         let path = copy.finish_in(batch)?.path().to_path_buf();
         files.insert(name, TakenFile { path, bytes });
@@ -207,6 +222,31 @@ fn copy_all(
         owner_uid,
         placing,
     })
+}
+
+/// Copies at most so many bytes, as long as the reserve stays free behind each stretch.
+fn copy_keeping(
+    from: &File,
+    to: &StagedFile,
+    bytes_max: u64,
+    reserve_bytes: u64,
+) -> Result<u64, RequestRefused> {
+    let mut copied = 0;
+    while copied < bytes_max {
+        let next = COPY_BYTES.min(bytes_max - copied);
+        let left_to_read = from.metadata()?.len().saturating_sub(copied);
+        let needed = reserve_bytes.saturating_add(next.min(left_to_read));
+        if reserve_bytes > 0 && free_bytes(to.path())? < needed {
+            return Err(RequestRefused::NoRoom);
+        }
+        // From file to file, the kernel copies by itself.
+        let count = io::copy(&mut from.take(next), &mut to.file())?;
+        if count == 0 {
+            break;
+        }
+        copied += count;
+    }
+    Ok(copied)
 }
 
 /// What tells a request from a later one of the same name: its text's own file, and when that last changed.

@@ -16,6 +16,7 @@ use crate::os::lock::HostLock;
 const LIMITS: TakeLimits = TakeLimits {
     files_max: 4,
     bytes_max: 1000,
+    reserve_bytes: 0,
 };
 
 struct Host {
@@ -340,6 +341,52 @@ fn too_many_files_too_many_bytes_and_no_text_are_refused() {
     assert!(matches!(third.take(), Err(RequestRefused::NoText)));
     fs::remove_file(folder.join("request.toml")).unwrap();
     assert!(matches!(third.take(), Err(RequestRefused::NoText)));
+}
+
+#[test]
+fn a_copy_that_would_take_the_reserve_of_the_disk_is_refused() {
+    let mut host = host();
+    host.by_hand("x");
+    let found = host.server.scan().unwrap().remove(0);
+    let into = host.taken_at();
+    let limits = TakeLimits {
+        reserve_bytes: u64::MAX,
+        ..LIMITS
+    };
+    let taken = host.server.intake(&found, &into, limits, &mut host.batch);
+    assert!(matches!(taken, Err(RequestRefused::NoRoom)));
+    assert!(!into.exists());
+}
+
+#[test]
+fn a_file_of_many_stretches_is_copied_whole() {
+    let mut host = host();
+    let folder = host.by_hand("x");
+    let bytes = 70 << 20;
+    let large = fs::File::create(folder.join("large")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&large, b"end", bytes - 3).unwrap();
+    let found = host.server.scan().unwrap().remove(0);
+    let limits = TakeLimits {
+        bytes_max: bytes + 100,
+        reserve_bytes: 1,
+        ..LIMITS
+    };
+    let into = host.taken_at();
+    let taken = host.server.intake(&found, &into, limits, &mut host.batch);
+    let copy = &taken.unwrap().files["large"];
+    assert_eq!(copy.bytes, bytes);
+    assert!(fs::read(&copy.path).unwrap().ends_with(b"\0end"));
+}
+
+#[test]
+fn a_text_is_read_ahead_by_the_same_rules() {
+    let host = host();
+    let folder = host.by_hand("x");
+    let found = host.server.scan().unwrap().remove(0);
+    assert_eq!(host.server.text_now(&found).unwrap(), "x");
+    fs::remove_file(folder.join("request.toml")).unwrap();
+    symlink("/etc/hostname", folder.join("request.toml")).unwrap();
+    assert!(host.server.text_now(&found).is_err());
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             let limits = TakeLimits {
                 files_max: 9,
                 bytes_max: 999,
+                reserve_bytes: 0,
             };
             server
                 .intake(&found[0], &tmp.join("taken"), limits, &mut batch)
