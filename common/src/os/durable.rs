@@ -25,6 +25,9 @@ pub use read::{read_bounded, read_secret_file};
 
 use super::entropy;
 
+/// Bytes of a file with one key: a few names and numbers.
+const KEY_FILE_BYTES_MAX: usize = 4_096;
+
 /// Whether a replacement must survive a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
@@ -308,7 +311,13 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
         Ok(()) => open_dir(path)
             .and_then(|opened| opened.set_permissions(Permissions::from_mode(mode)))
             .map_err(|error| told("set the mode of", path, error)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_dir(path)
+        // Looked at without reading it: it may be closed to this role, and the other one's.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => OpenOptions::new()
+            .read(true)
+            .custom_flags(
+                (OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits(),
+            )
+            .open(path)
             .map(drop)
             .map_err(|error| told("use", path, error)),
         Err(error) => Err(told("make", path, error)),
@@ -330,6 +339,33 @@ pub fn erase_range(
 ) -> io::Result<()> {
     file.write_all_at(&vec![0; length], offset)?;
     batch.add_file(file.try_clone()?)
+}
+
+/// Deletes a file that held a key, and overwrites it first where this user may. What is gone
+/// already is no error.
+///
+/// # Errors
+/// If it stays, or its deletion cannot be made durable.
+pub fn remove_key(path: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+        .open(path);
+    match opened {
+        Ok(mut file) => {
+            let metadata = file.metadata()?;
+            if metadata.is_file() {
+                let bytes = usize::try_from(metadata.len()).map_err(io::Error::other)?;
+                file.write_all(&vec![0; bytes.min(KEY_FILE_BYTES_MAX)])?;
+                file.sync_data()?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // The other role's: only its name can be taken away.
+        Err(_) => {}
+    }
+    remove_any(path)?;
+    sync_dir(parent_of(path)?)
 }
 
 /// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::durable::make_dir;
+use super::handover::Handover;
 use crate::ids::{BundleId, ContainerId, MailboxId, MessageId, PersonId, Serial, parse_decimal};
 use crate::precedence::Precedence;
 use crate::units::UtcTime;
@@ -183,6 +184,16 @@ macro_rules! common_paths {
             self.link_keys().join(format!("{bundle}.key"))
         }
 
+        /// The link key of a bundle until transmit or receive has taken it.
+        pub fn handed_key(&self, bundle: BundleId) -> PathBuf {
+            self.handover_folder().join(format!("{bundle}.key"))
+        }
+
+        /// How link keys go from the role that knows bundles to the one that uses them.
+        pub fn handover(&self) -> Handover {
+            Handover::new(self.handover_folder(), self.link_keys())
+        }
+
         /// The slots of a bundle.
         pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
             self.slots().join(format!("{bundle}.slots"))
@@ -203,8 +214,10 @@ macro_rules! common_paths {
             requests => "requests";
             /// What `list` and `status` read.
             view => "view";
-            /// The link keys.
+            /// The link keys: of transmit or receive alone.
             link_keys => "keys/link";
+            /// Where gate or release hands link keys over to transmit or receive.
+            handover_folder => "keys/handover";
             /// The channel and its administrators, fixed when the host was commissioned.
             host => "host.toml";
             /// The slots of all bundles.
@@ -280,9 +293,10 @@ impl SenderState {
                 ("progress", 0o2770),
                 ("keys", 0o751),
                 ("keys/link", 0o700),
+                ("keys/handover", 0o2770),
                 ("slots", 0o700),
                 ("trust", 0o755),
-                ("audit", 0o2770),
+                ("audit", AUDIT_MODE),
             ],
         )
     }
@@ -355,9 +369,10 @@ impl ReceiverState {
                 ("quarantine", 0o700),
                 ("keys", 0o751),
                 ("keys/link", 0o700),
+                ("keys/handover", 0o2770),
                 ("slots", 0o700),
                 ("trust", 0o755),
-                ("audit", 0o2770),
+                ("audit", AUDIT_MODE),
             ],
         )
     }
@@ -375,6 +390,9 @@ pub fn approval_file(officer: &PersonId) -> String {
 
 /// The group may place requests, and the sticky bit keeps them from deleting each other's.
 const REQUESTS_MODE: u32 = 0o3770;
+
+/// Both roles of a host write here, and the sticky bit keeps each from deleting the other's log.
+const AUDIT_MODE: u32 = 0o3770;
 
 fn create(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
     folders.iter().try_for_each(|(name, mode)| match *name {
@@ -464,6 +482,8 @@ mod tests {
         assert_eq!(mode(sender.requests()), 0o3770);
         assert_eq!(mode(sender.tmp(Role::Gate)), 0o700);
         assert_eq!(mode(sender.link_keys()), 0o700);
+        assert_eq!(mode(sender.handover_folder()), 0o2770);
+        assert_eq!(mode(receiver.audit()), 0o3770);
         assert_eq!(mode(receiver.slots()), 0o700);
         assert_eq!(mode(receiver.stage()), 0o700);
     }

@@ -33,11 +33,13 @@ impl Profile {
         Self::new(Role::Gate, vec![], vec![state.root().to_path_buf()])
     }
 
-    /// What transmit needs: sealed containers and link keys to read; progress, view and log to
-    /// write.
+    /// What transmit needs: sealed containers to read; link keys to take over; progress, view and
+    /// log to write.
     pub fn transmit(state: &SenderState) -> Self {
-        let read = vec![state.host(), state.outbox(), state.link_keys()];
+        let read = vec![state.host(), state.outbox()];
         let write = vec![
+            state.link_keys(),
+            state.handover_folder(),
             state.progress(),
             state.view(),
             state.audit(),
@@ -46,10 +48,13 @@ impl Profile {
         Self::new(Role::Transmit, read, write)
     }
 
-    /// What receive needs: link keys to read; the inbox, partial containers, view and log to write.
+    /// What receive needs: link keys to take over; the inbox, partial containers, view and log to
+    /// write.
     pub fn receive(state: &ReceiverState) -> Self {
-        let read = vec![state.host(), state.link_keys()];
+        let read = vec![state.host()];
         let write = vec![
+            state.link_keys(),
+            state.handover_folder(),
             state.inbox(),
             state.assembly(),
             state.view(),

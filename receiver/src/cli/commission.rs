@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::lchown;
 use std::path::Path;
 
+use nix::unistd::{getegid, geteuid};
 use serde_json::json;
 use valise_common::config::ReceiverConfig;
-use valise_common::ids::{ChannelId, Sha256Digest};
+use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::durable::{self, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
+use valise_common::os::stand_in::StandIn;
 use valise_common::os::{clock, entropy, sandbox};
+use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::check_administrators;
 
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
 use super::request::{ask, ask_and_print};
 use super::{CliError, print_json, print_line};
-use crate::io::bundle_store::{BUNDLE_FILE, BundlePlan, STATEMENT_FILE};
+use crate::io::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::io::host::Host;
 use crate::io::publish::Groups;
 use crate::io::register::{BundleState, Register};
@@ -45,36 +49,30 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
     fs::create_dir_all(state.root())
         .and_then(|()| state.create_all())
         .map_err(|error| CliError::System(format!("{shown}: {error}")))?;
-    let _lock = HostLock::try_take(&state.lock(Role::Release))
+    let release = stand_in(&state, Role::Release, &[])?;
+    let _lock = release
+        .run(|| HostLock::try_take(&state.lock(Role::Release)))
+        .and_then(|taken| taken)
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
     let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Receive, Role::Release] {
-        let origin = format!("valise/{channel}/{role}");
-        let (mut log, key) =
-            AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(|error| {
-                CliError::System(format!(
-                    "{error}; after an init that was cut short, move {} away and init again",
-                    state.audit().display()
-                ))
-            })?;
-        let fields = [
-            ("channel", json!(channel)),
-            ("administrators", json!(administrators.len())),
-        ];
-        log.append(clock::utc_now(), "init", &fields);
-        log.commit().map_err(CliError::system)?;
-        checkpoint_keys.insert(role.as_str(), log.verifier_text());
+        let begin = || begin_log(&state, role, channel, administrators.len());
+        let begun = stand_in(&state, role, &[])?.run(begin);
+        let (verifier, key) = begun.map_err(CliError::system)??;
+        checkpoint_keys.insert(role.as_str(), verifier);
         keys.insert(role.as_str(), key.to_hex().to_string());
     }
     // The host's file comes last: with it the host is commissioned.
-    Host {
+    let host = Host {
         channel,
         administrators,
-    }
-    .write_new(&state.tmp(Role::Release), &state.host())?;
+    };
+    release
+        .run(|| host.write_new(&state.tmp(Role::Release), &state.host()))
+        .map_err(CliError::system)??;
     if options.json {
         return print_json(&json!({
             "channel": channel, "state": shown.to_string(), "audit_keys": keys,
@@ -91,6 +89,35 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         print_line(&format!("  {role}: {key}"))?;
     }
     print_line("next: valise-receiver bundle create --slots N --out DIR, then trust import")
+}
+
+/// Begins a role's audit log; returns the public key of its checkpoints and its first key.
+fn begin_log(
+    state: &ReceiverState,
+    role: Role,
+    channel: ChannelId,
+    administrators: usize,
+) -> Result<(String, Secret32), CliError> {
+    let origin = format!("valise/{channel}/{role}");
+    let (mut log, key) =
+        AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(|error| {
+            CliError::System(format!(
+                "{error}; after an init that was cut short, move {} away and init again",
+                state.audit().display()
+            ))
+        })?;
+    let fields = [
+        ("channel", json!(channel)),
+        ("administrators", json!(administrators)),
+    ];
+    log.append(clock::utc_now(), "init", &fields);
+    log.commit().map_err(CliError::system)?;
+    Ok((log.verifier_text(), key))
+}
+
+/// Whose work this command does where root calls it. The user of release is in the groups of the mailboxes.
+fn stand_in(state: &ReceiverState, role: Role, groups: &[u32]) -> Result<StandIn, CliError> {
+    StandIn::of(state.root(), &state.tmp(role), groups).map_err(CliError::system)
 }
 
 fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
@@ -119,16 +146,21 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
     Ok(administrators)
 }
 
-/// Opens the host in this process, if no daemon has it.
-pub fn open_here(config: &ReceiverConfig) -> Result<Option<Release>, CliError> {
+/// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.
+pub fn work_here<T>(
+    config: &ReceiverConfig,
+    work: impl FnOnce(Release) -> Result<T, CliError>,
+) -> Result<Option<T>, CliError> {
     let state = ReceiverState::new(&config.state);
     let groups = Groups::look_up(&config.mailboxes)?;
     sandbox::protect_memory().map_err(CliError::system)?;
-    match Release::open(config.clone(), state, groups) {
-        Ok(here) => Ok(Some(here)),
+    let role = stand_in(&state, Role::Release, &groups.gids())?;
+    let open_and_work = || match Release::open(config.clone(), state, groups) {
+        Ok(here) => work(here).map(Some),
         Err(ReleaseError::Running(_)) => Ok(None),
         Err(error) => Err(error.into()),
-    }
+    };
+    role.run(open_and_work).map_err(CliError::system)?
 }
 
 /// `bundle create`
@@ -144,51 +176,33 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
             )));
         }
     }
-    let (plan, sha256) = match open_here(config)? {
-        Some(mut here) => {
-            let plan = here
-                .plan_bundle(options.slots, options.replaces)?
-                .map_err(CliError::Refused)?;
-            let sha256 = make_here(&mut here, &plan, out)?;
-            let BundlePlan {
-                bundle,
-                first,
-                count,
-                link_key,
-                ..
-            } = plan;
-            let folder = out.clone();
-            (
-                BundleMade {
-                    bundle,
-                    first,
-                    count,
-                    link_key,
-                    sha256,
-                    folder,
-                },
-                sha256,
-            )
-        }
+    let make = |mut here: Release| {
+        let plan = here
+            .plan_bundle(options.slots, options.replaces)?
+            .map_err(CliError::Refused)?;
+        let by = Asker::user(nix::unistd::getuid().as_raw());
+        Ok(here.make_for_courier(&plan, by)?)
+    };
+    let plan = match work_here(config, make)? {
+        Some(made) => made,
         None => {
             let what = Ask::BundleCreate {
                 slots: options.slots,
                 replaces: options.replaces,
             };
-            let made: BundleMade =
-                serde_json::from_str(&ask(config, &what, &[])?).map_err(CliError::system)?;
-            let from = ReceiverState::new(&config.state).root().join(&made.folder);
-            fetch(&from, out).map_err(|error| {
-                CliError::System(format!(
-                    "bundle {} is made, but its files stay in {}: {error}",
-                    made.bundle,
-                    from.display()
-                ))
-            })?;
-            let sha256 = made.sha256;
-            (made, sha256)
+            serde_json::from_str::<BundleMade>(&ask(config, &what, &[])?)
+                .map_err(CliError::system)?
         }
     };
+    let from = ReceiverState::new(&config.state).root().join(&plan.folder);
+    fetch(&from, out).map_err(|error| {
+        CliError::System(format!(
+            "bundle {} is made, but its files stay in {}: {error}",
+            plan.bundle,
+            from.display()
+        ))
+    })?;
+    let sha256 = plan.sha256;
     if options.json {
         return print_json(&json!({
             "bundle": plan.bundle, "first": plan.first, "count": plan.count,
@@ -209,33 +223,13 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
     ))
 }
 
-/// Makes the bundle in a folder beside the files' own place, and shows them when everything else is in force.
-fn make_here(here: &mut Release, plan: &BundlePlan, out: &Path) -> Result<Sha256Digest, CliError> {
-    let staged = out.join(format!(".{}.new", plan.bundle));
-    let told = |error: io::Error| CliError::System(format!("{}: {error}", out.display()));
-    durable::remove_any(&staged).map_err(told)?;
-    durable::make_dir(&staged, 0o700).map_err(told)?;
-    let by = Asker::user(nix::unistd::getuid().as_raw());
-    let made = here.make_bundle(plan, &staged, by);
-    if made.is_err() {
-        // Whatever was written of it is of no use to anybody.
-        let _ = durable::remove_any(&staged);
-    }
-    let sha256 = made?;
-    for name in [BUNDLE_FILE, STATEMENT_FILE] {
-        durable::rename_new(&staged.join(name), &out.join(name)).map_err(told)?;
-    }
-    durable::remove_any(&staged).map_err(told)?;
-    durable::sync_dir(out).map_err(told)?;
-    Ok(sha256)
-}
-
 /// Moves the courier's files from where the daemon left them, across file systems if need be.
 fn fetch(from: &Path, out: &Path) -> io::Result<()> {
     for name in [BUNDLE_FILE, STATEMENT_FILE] {
         let (source, dest) = (from.join(name), out.join(name));
         match durable::rename_new(&source, &dest) {
-            Ok(()) => {}
+            // From here on they are the courier's, not the daemon's.
+            Ok(()) => lchown(&dest, Some(geteuid().as_raw()), Some(getegid().as_raw()))?,
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let mut copy = durable::StagedFile::create(out)?;
                 io::copy(&mut fs::File::open(&source)?, &mut copy)?;

@@ -9,7 +9,7 @@ use valise_common::os::layout::ReceiverState;
 use valise_common::trust::{TrustList, difference};
 
 use super::arguments::{Shown, TrustFile};
-use super::commission::open_here;
+use super::commission::work_here;
 use super::request::{ask_and_print, print_answer, refused};
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
@@ -84,17 +84,13 @@ fn print_list(list: &TrustList, warnings: &[String]) -> Result<(), CliError> {
 /// `trust import`
 pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {
     // Looked at here too, so that a wrong path or a typo is told before anything is asked.
-    SignedList::read(&options.file).map_err(told)?;
-    match open_here(config)? {
-        Some(mut here) => {
-            let by = Asker::user(nix::unistd::getuid().as_raw());
-            match here.import_trust(&options.file, by)? {
-                Verdict::Accepted(text) => print_answer(&text, options.json),
-                Verdict::Refused(text) => Err(refused(text)),
-                Verdict::UnderWay | Verdict::Later => {
-                    Err(CliError::system("the list was not imported"))
-                }
-            }
+    let signed = SignedList::read(&options.file).map_err(told)?;
+    let by = Asker::user(nix::unistd::getuid().as_raw());
+    match work_here(config, |mut here| Ok(here.import_signed(signed, by)?))? {
+        Some(Verdict::Accepted(text)) => print_answer(&text, options.json),
+        Some(Verdict::Refused(text)) => Err(refused(text)),
+        Some(Verdict::UnderWay | Verdict::Later) => {
+            Err(CliError::system("the list was not imported"))
         }
         None => {
             let files = trust_store::files_of(&options.file).map_err(CliError::system)?;

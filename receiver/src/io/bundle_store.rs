@@ -1,12 +1,10 @@
 //! Bundles: made here, carried to the sender by courier. What stays is one slot file and one link key a bundle.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -14,7 +12,7 @@ use valise_common::bundle::{Bundle, BundleError, Statement};
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::os::durable::{self, Access, StagedFile};
 use valise_common::os::entropy::{self, EntropyError};
-use valise_common::os::layout::ReceiverState;
+use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::seal::SlotSecret;
 use valise_common::secret::Secret32;
 
@@ -151,11 +149,8 @@ fn write_link_key(
         first_serial: plan.first,
         last_serial: last,
     };
-    let staged = new_path(&state.link_keys(), plan.bundle);
-    durable::remove_any(&staged)?;
     let text = zeroize::Zeroizing::new(serde_json::to_vec(&file)?);
-    write_file(&state.link_keys(), name_of(&staged)?, &text)?;
-    Ok(durable::sync_dir(&state.link_keys())?)
+    Ok(state.handover().place(plan.bundle, &text)?)
 }
 
 impl Drop for LinkKeyFile {
@@ -186,18 +181,14 @@ fn name_of(path: &Path) -> io::Result<&OsStr> {
 /// # Errors
 /// The system's.
 pub fn settle(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
-    for (folder, path) in [
-        (state.slots(), state.slots_of(bundle)),
-        // The key last: with it `receive` begins to take datagrams.
-        (state.link_keys(), state.link_key(bundle)),
-    ] {
-        match durable::rename_new(&new_path(&folder, bundle), &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-        durable::sync_dir(&folder)?;
+    let folder = state.slots();
+    match durable::rename_new(&new_path(&folder, bundle), &state.slots_of(bundle)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other?,
     }
-    Ok(())
+    durable::sync_dir(&folder)?;
+    // The key last: with it `receive` begins to take datagrams.
+    state.handover().give(bundle)
 }
 
 /// At start-up: puts those bundles into force that the log knows of, and removes what else a crash left.
@@ -208,40 +199,29 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
     for bundle in known {
         settle(state, *bundle)?;
     }
-    for folder in [state.slots(), state.link_keys()] {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name
-                .to_str()
-                .is_some_and(|name| name.starts_with('.') && name.ends_with(".new"))
-            {
-                durable::remove_any(&entry.path())?;
-            }
+    for entry in fs::read_dir(state.slots())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with('.') && name.ends_with(".new"))
+        {
+            durable::remove_any(&entry.path())?;
         }
     }
-    Ok(())
+    state.handover().clear_placed()
 }
 
-/// Erases a bundle's link key; done again, it changes nothing.
+/// Ends the link keys of these bundles, which are all that ever ended: `receive` erases what it has taken, and what it has
+/// not is taken back. Done again, it changes nothing.
 ///
 /// # Errors
 /// The system's.
-pub fn remove_link_key(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
-    let path = state.link_key(bundle);
-    match OpenOptions::new()
-        .write(true)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&path)
-    {
-        Ok(mut file) => {
-            let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-            file.write_all(&vec![0; bytes.min(4096)])?;
-            file.sync_data()?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    durable::remove_any(&path)?;
-    durable::sync_dir(&state.link_keys())
+pub fn end_link_keys(state: &ReceiverState, ended: &[BundleId]) -> io::Result<()> {
+    let handover = state.handover();
+    // The list first: what is taken in between is erased by it.
+    handover.write_ended(&state.tmp(Role::Release), &ended.iter().copied().collect())?;
+    ended
+        .iter()
+        .try_for_each(|bundle| handover.take_back(*bundle))
 }

@@ -90,7 +90,7 @@ impl Host {
             tmp,
             path,
             text.as_bytes(),
-            Access::Group,
+            Access::Everyone,
         )?)
     }
 }

@@ -24,8 +24,9 @@ pub use groups::{GroupError, Groups};
 /// Mode of every released file: whoever may read it may not change it.
 const FILE_MODE: u32 = 0o440;
 
-/// Mode of a released cable's folders.
-const FOLDER_MODE: u32 = 0o2750;
+/// Mode of a released cable's folders: a folder moves to another parent only by somebody who may write it, and whoever
+/// fetched it must be able to destroy it. A file that was changed has another owner than this process.
+const FOLDER_MODE: u32 = 0o2770;
 
 /// Mode of a mailbox's folder: its group takes cables out.
 const MAILBOX_MODE: u32 = 0o2770;

@@ -153,7 +153,7 @@ impl SignedList {
                 &state.tmp(Role::Release),
                 &folder.join(name),
                 bytes,
-                Access::Group,
+                Access::Everyone,
             )
         };
         write(LIST_FILE.to_owned(), &self.bytes)?;

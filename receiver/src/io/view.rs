@@ -163,7 +163,7 @@ impl ReleaseView {
     /// The system's.
     pub fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
-        durable::replace(tmp, path, &text, Access::Group, Sync::No)
+        durable::replace(tmp, path, &text, Access::Everyone, Sync::No)
     }
 
     /// Reads the view; `None` before the daemon ran first.

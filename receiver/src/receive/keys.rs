@@ -1,5 +1,5 @@
 //! Which link keys are in force: the newest, and older ones for a day after a newer one first verified a datagram, or until
-//! their file is gone.
+//! release calls them ended.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::limits::LINK_KEY_OVERLAP_S;
 use valise_common::os::durable::{Access, Sync, read_bounded, read_secret_file, replace};
+use valise_common::os::handover::Handover;
 use valise_common::secret::Secret32;
 use valise_common::units::UtcTime;
 use zeroize::Zeroizing;
@@ -49,6 +50,7 @@ pub struct InForce {
 #[derive(Debug)]
 pub struct LinkKeys {
     folder: PathBuf,
+    handover: Handover,
     channel: ChannelId,
     verified_path: PathBuf,
     tmp: PathBuf,
@@ -61,7 +63,7 @@ impl LinkKeys {
     /// # Errors
     /// If the file is there and cannot be read.
     pub fn open(
-        folder: PathBuf,
+        (folder, handover): (PathBuf, Handover),
         channel: ChannelId,
         verified_path: PathBuf,
         tmp: PathBuf,
@@ -76,6 +78,7 @@ impl LinkKeys {
         };
         Ok(Self {
             folder,
+            handover,
             channel,
             verified_path,
             tmp,
@@ -83,11 +86,12 @@ impl LinkKeys {
         })
     }
 
-    /// Reads the key files and chooses those in force.
+    /// Takes what release hands over, reads the key files and chooses those in force.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// If a folder cannot be read, or a key cannot be taken or erased durably.
     pub fn load(&self, now: UtcTime) -> io::Result<InForce> {
+        self.handover.take(&self.tmp)?;
         let mut in_force = InForce::default();
         let mut held = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -223,9 +227,11 @@ mod tests {
     fn open(folder: &Path) -> LinkKeys {
         let keys = folder.join("keys");
         let _ = fs::create_dir(&keys);
+        let given = folder.join("given");
+        let _ = fs::create_dir(&given);
         let verified = folder.join("verified");
         LinkKeys::open(
-            keys,
+            (keys.clone(), Handover::new(given, keys)),
             ChannelId::from_bytes(CHANNEL),
             verified,
             folder.to_path_buf(),

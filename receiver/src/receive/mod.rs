@@ -212,8 +212,14 @@ impl Receive {
 
         let mut watch = DirWatch::new()?;
         watch.add(&state.link_keys(), Notice::ArrivalsAndRemovals)?;
+        watch.add(&state.handover_folder(), Notice::Arrivals)?;
         let verified = state.assembly().join("link-keys");
-        let keys = LinkKeys::open(state.link_keys(), host.channel, verified, tmp)?;
+        let keys = LinkKeys::open(
+            (state.link_keys(), state.handover()),
+            host.channel,
+            verified,
+            tmp,
+        )?;
 
         let (tell, events) = sync_channel(EVENTS_MAX);
         let (input, inputs) = sync_channel(INPUTS_MAX);
@@ -394,7 +400,7 @@ impl Receive {
             &self.state.tmp(Role::Receive),
             &path,
             &text,
-            Access::Group,
+            Access::Everyone,
             Sync::No,
         ) {
             // A view is worth no stop: what is shown is old, and its time says so.

@@ -13,7 +13,7 @@ use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::register::{BundleRow, BundleState};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
-use crate::release::reply::COURIER;
+use crate::release::reply::{BundleMade, COURIER};
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::release::serial_set::SerialSet;
 
@@ -118,7 +118,37 @@ impl Release {
         Ok(durable::sync_dir(&courier)?)
     }
 
-    /// Makes a bundle in this thread, for a command that holds the host's lock.
+    /// Makes a bundle in this thread, for a command that holds the host's lock, and shows it as the daemon does.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn make_for_courier(
+        &mut self,
+        plan: &BundlePlan,
+        by: Asker,
+    ) -> Result<BundleMade, ReleaseError> {
+        let staged = self.courier_stage(plan.bundle)?;
+        let made = self.make_bundle(plan, &staged, by);
+        if made.is_err() {
+            // What was written of it is no use to anybody; if the log has it, start-up shows it.
+            let known = self.ledger.bundle(plan.bundle).is_some();
+            if !known {
+                let _ = durable::remove_any(&staged);
+            }
+        }
+        let sha256 = made?;
+        self.show_to_courier(plan.bundle)?;
+        Ok(BundleMade {
+            bundle: plan.bundle,
+            first: plan.first,
+            count: plan.count,
+            link_key: plan.link_key,
+            sha256,
+            folder: Path::new(COURIER).join(plan.bundle.to_string()),
+        })
+    }
+
+    /// Makes a bundle in this thread.
     ///
     /// # Errors
     /// [`ReleaseError`].
@@ -229,7 +259,7 @@ impl Release {
         };
         let verdict = self.happened(self.now(), voided)?;
         self.erase_unused(bundle)?;
-        bundle_store::remove_link_key(&self.state, bundle)?;
+        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
         self.read_beacon()?;
         self.dirty = true;
         Ok(verdict)
@@ -269,7 +299,7 @@ impl Release {
             by,
         };
         let verdict = self.happened(self.now(), retired)?;
-        bundle_store::remove_link_key(&self.state, bundle)?;
+        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
         self.read_beacon()?;
         Ok(verdict)
     }

@@ -184,6 +184,11 @@ impl Ledger {
         self.retired.contains(&bundle)
     }
 
+    /// The bundles whose link keys have ended.
+    pub fn retired(&self) -> &[BundleId] {
+        &self.retired
+    }
+
     /// Every bundle, the oldest first.
     pub fn bundles(&self) -> &[BundleRow] {
         &self.bundles

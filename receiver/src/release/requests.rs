@@ -365,10 +365,21 @@ impl Release {
     /// # Errors
     /// The system's. What is wrong with the list is a verdict.
     pub fn import_trust(&mut self, path: &Path, by: Asker) -> Result<Verdict, ReleaseError> {
-        let signed = match SignedList::read(path) {
-            Ok(signed) => signed,
-            Err(error) => return Ok(Verdict::Refused(told(&error))),
-        };
+        match SignedList::read(path) {
+            Ok(signed) => self.import_signed(signed, by),
+            Err(error) => Ok(Verdict::Refused(told(&error))),
+        }
+    }
+
+    /// Puts a list into force that was read already.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; the process must end. A refusal is a verdict.
+    pub fn import_signed(
+        &mut self,
+        signed: SignedList,
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
         let version = signed.list.version();
         let held = self.trust.as_ref();
         if held.is_some_and(|held| held.sha256 == signed.sha256) {

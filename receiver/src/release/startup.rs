@@ -60,9 +60,7 @@ impl Release {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
         bundle_store::recover(&self.state, &known)?;
         self.recover_courier()?;
-        for bundle in self.ledger.register().retired()? {
-            bundle_store::remove_link_key(&self.state, bundle)?;
-        }
+        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
         self.open_slots()
     }
 

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 use valise_common::bundle::Bundle;
 use valise_common::config::ReceiverConfig;
-use valise_common::ids::{ChannelId, ContainerHash, MessageId, Serial};
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial};
 use valise_common::manifest::{FileName, FreeText, Manifest, Part};
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
@@ -128,6 +128,21 @@ pub fn trust_text(channel: ChannelId, version: u32) -> String {
 }
 
 impl World {
+    /// Takes what release handed over, as `receive` does, and tells which link keys it has then.
+    pub fn link_keys(&self) -> Vec<BundleId> {
+        self.state
+            .handover()
+            .take(&self.state.tmp(Role::Receive))
+            .unwrap();
+        let number = |name: &str| name.strip_suffix(".key").and_then(|name| name.parse().ok());
+        let names = fs::read_dir(self.state.link_keys()).unwrap();
+        let mut bundles: Vec<_> = names
+            .filter_map(|entry| number(entry.unwrap().file_name().to_str().unwrap()))
+            .collect();
+        bundles.sort();
+        bundles
+    }
+
     pub fn new() -> World {
         World::with_slots(12)
     }

@@ -132,8 +132,8 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
             folder.file_name().unwrap().to_str(),
             Some(expected.as_str())
         );
-        assert_eq!(mode(folder), 0o2750);
-        assert_eq!(mode(&folder.join("approvals")), 0o2750);
+        assert_eq!(mode(folder), 0o2770);
+        assert_eq!(mode(&folder.join("approvals")), 0o2770);
         for (file, part) in ["part-001.txt", "part-002.txt", "part-003.txt"]
             .iter()
             .zip(parts)
@@ -780,11 +780,12 @@ fn a_void_bundle_opens_nothing_and_keeps_what_it_released() {
         "request = \"bundle-void\"\nbundle = 1\nreason = \"lost\"\n",
     )
     .unwrap();
+    assert_eq!(world.link_keys(), [BundleId(1), BundleId(2)]);
     settle(&mut release);
     assert!(world.state.requests().join("void.accepted").exists());
     // A quarantined serial used its slot, and keeps it until it is decided.
     assert!((3..=12).all(|serial| world.slot_is_erased(serial)) && !world.slot_is_erased(2));
-    assert!(!world.state.link_key(BundleId(1)).exists());
+    assert_eq!(world.link_keys(), [BundleId(2)]);
     world.deliver(3, &late);
     settle(&mut release);
     assert_eq!(row(&release, 3), None);
@@ -795,6 +796,7 @@ fn a_void_bundle_opens_nothing_and_keeps_what_it_released() {
 fn an_old_link_key_is_retired_and_the_newest_is_not() {
     let world = World::new();
     let mut release = world.release();
+    assert_eq!(world.link_keys(), [BundleId(1)]);
     make_bundle(&mut release, world.folder.path(), 5);
     for (key, answer) in [(2, "refused"), (9, "refused"), (1, "accepted")] {
         let request = world.state.requests().join(format!("retire-{key}"));
@@ -811,8 +813,7 @@ fn an_old_link_key_is_retired_and_the_newest_is_not() {
             .join(format!("retire-{key}.{answer}"));
         assert!(expected.exists(), "{key} {answer}");
     }
-    assert!(!world.state.link_key(BundleId(1)).exists());
-    assert!(world.state.link_key(BundleId(2)).exists());
+    assert_eq!(world.link_keys(), [BundleId(2)]);
 }
 
 /// Puts a beacon where `receive` would, as if the link key of `bundle` had verified it.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -14,6 +13,8 @@ use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::TakenFile;
+use valise_common::os::stand_in::StandIn;
+use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::{TrustList, check_administrators, difference};
 
@@ -53,31 +54,27 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     std::fs::create_dir_all(state.root())
         .and_then(|()| state.create_all())
         .map_err(|error| CliError::System(format!("{}: {error}", state.root().display())))?;
-    let _lock = HostLock::try_take(&state.lock(Role::Gate))
+    let gate = stand_in(&state, Role::Gate)?;
+    let _lock = gate
+        .run(|| HostLock::try_take(&state.lock(Role::Gate)))
+        .and_then(|taken| taken)
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused("gate runs on this state folder".to_owned()))?;
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Gate, Role::Transmit] {
-        let origin = format!("valise-sender/{role}");
-        let (mut log, key) =
-            AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(CliError::system)?;
-        log.append(
-            clock::utc_now(),
-            "init",
-            &[("administrators", json!(administrators.len()))],
-        );
-        log.commit().map_err(CliError::system)?;
-        checkpoint_keys.insert(role.as_str(), log.verifier_text());
+        let begun = stand_in(&state, role)?.run(|| begin_log(&state, role, administrators.len()));
+        let (verifier, key) = begun.map_err(CliError::system)??;
+        checkpoint_keys.insert(role.as_str(), verifier);
         keys.insert(role.as_str(), key);
     }
-    Host {
+    let host = Host {
         administrators,
         channel: None,
-    }
-    .store(&state)
-    .map_err(CliError::system)?;
-    hand_over(&state).map_err(CliError::system)?;
+    };
+    gate.run(|| host.store(&state))
+        .map_err(CliError::system)?
+        .map_err(CliError::system)?;
     let shown = state.root().display();
     if options.json {
         let keys: BTreeMap<&str, String> = keys
@@ -102,6 +99,26 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Begins a role's audit log; returns the public key of its checkpoints and its first key.
+fn begin_log(
+    state: &SenderState,
+    role: Role,
+    administrators: usize,
+) -> Result<(String, Secret32), CliError> {
+    let origin = format!("valise-sender/{role}");
+    let (mut log, key) =
+        AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(CliError::system)?;
+    let fields = [("administrators", json!(administrators))];
+    log.append(clock::utc_now(), "init", &fields);
+    log.commit().map_err(CliError::system)?;
+    Ok((log.verifier_text(), key))
+}
+
+/// Whose work this command does where root calls it.
+fn stand_in(state: &SenderState, role: Role) -> Result<StandIn, CliError> {
+    StandIn::of(state.root(), &state.tmp(role), &[]).map_err(CliError::system)
+}
+
 /// Opens the host in this process, if no daemon has it.
 fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
     match Gate::open(config) {
@@ -121,7 +138,6 @@ fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
 fn close_here(mut gate: Gate, answer: Result<String, No>) -> Result<String, CliError> {
     gate.commit().map_err(CliError::system)?;
     gate.publish_view().map_err(CliError::system)?;
-    hand_over(&gate.state).map_err(CliError::system)?;
     answer.map_err(|no| {
         if no.is_failure() {
             CliError::system(no)
@@ -129,46 +145,6 @@ fn close_here(mut gate: Gate, answer: Result<String, No>) -> Result<String, CliE
             CliError::refused(no)
         }
     })
-}
-
-/// Gives what root made in the state folder to the users of the two roles, as the folders' owners show them. Nothing for
-/// other callers, and nothing where root owns everything.
-fn hand_over(state: &SenderState) -> io::Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let transmit = std::fs::metadata(state.link_keys())?;
-    let folders = [
-        state.root().to_path_buf(),
-        state.tmp(Role::Gate),
-        state.link_keys(),
-        state.slots(),
-        state.trust(),
-        state.audit(),
-        state.view(),
-        state.outbox(),
-    ];
-    for folder in folders {
-        let owner = std::fs::metadata(&folder)?;
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.uid() != 0 || !metadata.is_file() {
-                continue;
-            }
-            let name = entry.file_name();
-            let of_transmit = name
-                .to_str()
-                .is_some_and(|name| name.starts_with("transmit."));
-            let (uid, gid) = if of_transmit {
-                (transmit.uid(), transmit.gid())
-            } else {
-                (owner.uid(), owner.gid())
-            };
-            std::os::unix::fs::lchown(entry.path(), Some(uid), Some(gid))?;
-        }
-    }
-    Ok(())
 }
 
 /// The files of a folder that an import takes, by name.
@@ -221,15 +197,20 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
             return Err(CliError::Usage(text));
         }
     }
-    let answer = match open_here(config)? {
+    let role = stand_in(&SenderState::new(&config.state), Role::Gate)?;
+    let answer = match role.run(|| open_here(config)).map_err(CliError::system)?? {
         Some(mut gate) => {
-            let administrators = gate.host.administrators.clone();
-            let result = match verify_bundle(&files, &administrators) {
-                Ok(verified) => gate.import_bundle(&verified).map_err(CliError::system)?,
-                Err(unfit) => Err(No::from(&unfit)),
+            // Read as who calls: the courier's folder is nobody's business but his.
+            let verified = verify_bundle(&files, &gate.host.administrators);
+            let import = || {
+                let result = match verified {
+                    Ok(verified) => gate.import_bundle(&verified).map_err(CliError::system)?,
+                    Err(unfit) => Err(No::from(&unfit)),
+                };
+                gate.note_refusal("bundle-import", &result);
+                close_here(gate, result)
             };
-            gate.note_refusal("bundle-import", &result);
-            close_here(gate, result)?
+            role.run(import).map_err(CliError::system)??
         }
         None => request_with(config, "bundle-import", &files)?,
     };
@@ -239,14 +220,19 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
 /// `trust import`
 pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
     let files = trust_files(&options.file)?;
-    let answer = match open_here(config)? {
+    let role = stand_in(&SenderState::new(&config.state), Role::Gate)?;
+    let answer = match role.run(|| open_here(config)).map_err(CliError::system)?? {
         Some(mut gate) => {
-            let result = match signed_list(&files) {
-                Ok(signed) => gate.import_trust(&signed).map_err(CliError::system)?,
-                Err(unfit) => Err(No::from(&unfit)),
+            let signed = signed_list(&files);
+            let import = || {
+                let result = match signed {
+                    Ok(signed) => gate.import_trust(&signed).map_err(CliError::system)?,
+                    Err(unfit) => Err(No::from(&unfit)),
+                };
+                gate.note_refusal("trust-import", &result);
+                close_here(gate, result)
             };
-            gate.note_refusal("trust-import", &result);
-            close_here(gate, result)?
+            role.run(import).map_err(CliError::system)??
         }
         None => request_with(config, "trust-import", &files)?,
     };

@@ -1,9 +1,7 @@
 //! What the courier and the administrators bring: bundles and trust lists.
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat};
 use valise_common::bundle::Bundle;
-use valise_common::ids::ChannelId;
+use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
@@ -101,10 +99,6 @@ impl Gate {
         {
             return Ok(Err(no));
         }
-        if !self.may_write_link_keys() {
-            let text = "gate may not write keys/link; stop gate and run bundle import as root";
-            return Ok(Err(No::new("link-keys", text)));
-        }
         self.place_bundle(verified)?;
         self.record(&Event::BundleImported {
             bundle: id,
@@ -115,11 +109,11 @@ impl Gate {
             sha256: verified.sha256(),
         });
         self.commit()?;
+        self.give_link_key()?;
         self.fix_channel(bundle.channel)?;
         if let Some(replaced) = statement.replaces {
             self.slots.destroy(replaced)?;
         }
-        self.drop_old_link_keys()?;
         self.alarms.clear("slots-none");
         Ok(Ok(bundle_answer(bundle)))
     }
@@ -163,12 +157,8 @@ impl Gate {
     fn place_bundle(&mut self, verified: &VerifiedBundle) -> Result<(), GateError> {
         let bundle = &verified.bundle;
         let tmp = self.state.tmp(Role::Gate);
-        let (slots, key) = (
-            self.state.slots_of(bundle.id),
-            self.state.link_key(bundle.id),
-        );
+        let slots = self.state.slots_of(bundle.id);
         remove_any(&slots)?;
-        remove_any(&key)?;
         slots::stage(&tmp, bundle)?.finish()?.publish(&slots)?;
         let stored = StoredLinkKey {
             bundle: bundle.id,
@@ -176,20 +166,8 @@ impl Gate {
             key: Secret32::new(*bundle.link_key.expose()),
             channel: bundle.channel,
         };
-        link_key::write(&self.state, Role::Gate, &stored)?;
+        link_key::place(&self.state, &stored)?;
         Ok(())
-    }
-
-    /// Where gate and transmit are two users, the link keys' folder is closed to gate.
-    fn may_write_link_keys(&self) -> bool {
-        let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
-        faccessat(
-            AT_FDCWD,
-            &self.state.link_keys(),
-            wanted,
-            AtFlags::AT_EACCESS,
-        )
-        .is_ok()
     }
 
     /// Finishes an import that was cut short behind its line of the log: the host is for that channel.
@@ -211,31 +189,22 @@ impl Gate {
         Ok(())
     }
 
-    /// Deletes every link key but the newest bundle's, as far as gate may; tells of a newest one that is missing.
+    /// Hands the newest bundle's link key over to transmit, and takes back older ones that transmit has not taken: it knows
+    /// bundles only by their keys.
     ///
     /// # Errors
-    /// [`GateError`] if one cannot be deleted.
-    pub fn drop_old_link_keys(&mut self) -> Result<(), GateError> {
-        if !self.may_write_link_keys() {
-            return Ok(());
+    /// [`GateError`] if the key cannot be handed over, or another cannot be deleted.
+    pub fn give_link_key(&mut self) -> Result<(), GateError> {
+        let handover = self.state.handover();
+        let newest: Option<BundleId> = self.ledger.bundles.keys().next_back().copied();
+        if let Some(newest) = newest {
+            handover.give(newest)?;
         }
-        let newest = self
-            .ledger
-            .bundles
-            .keys()
-            .next_back()
-            .map(|id| self.state.link_key(*id));
-        for entry in std::fs::read_dir(self.state.link_keys())? {
-            let path = entry?.path();
-            if Some(&path) != newest.as_ref() {
-                remove_any(&path)?;
+        handover.clear_placed()?;
+        for bundle in handover.given_bundles()? {
+            if Some(bundle) != newest {
+                handover.take_back(bundle)?;
             }
-        }
-        if newest.is_some_and(|newest| !newest.exists()) {
-            self.alarm(
-                "link-key",
-                "the link key of the newest bundle is missing; import a new bundle",
-            );
         }
         Ok(())
     }

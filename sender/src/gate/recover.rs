@@ -94,7 +94,7 @@ impl Gate {
         for bundle in void {
             self.slots.destroy(bundle)?;
         }
-        self.drop_old_link_keys()?;
+        self.give_link_key()?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! `keys/link/<bundle>.key`: the link keys that bundles brought. Gate writes one at an import, transmit uses the newest.
+//! `keys/link/<bundle>.key`: the link keys that bundles brought. Gate hands one over at an import, transmit uses the newest.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId};
-use valise_common::os::durable::{self, Access};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::secret::Secret32;
 use valise_common::wire::LinkKey;
@@ -66,11 +65,13 @@ impl Drop for Fields {
     }
 }
 
-/// Writes a bundle's link key, readable for its owner alone.
+/// Writes a bundle's link key for transmit, which sees it when it is given ([`Handover::give`]).
+///
+/// [`Handover::give`]: valise_common::os::handover::Handover::give
 ///
 /// # Errors
-/// If it cannot be written, or a key of this bundle stands there already.
-pub fn write(state: &SenderState, role: Role, stored: &StoredLinkKey) -> io::Result<()> {
+/// If it cannot be written.
+pub fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
     let fields = Fields {
         bundle: stored.bundle,
         key_id: stored.key_id,
@@ -79,19 +80,15 @@ pub fn write(state: &SenderState, role: Role, stored: &StoredLinkKey) -> io::Res
     };
     let mut text = Zeroizing::new(serde_json::to_vec(&fields)?);
     text.push(b'\n');
-    durable::write_new(
-        &state.tmp(role),
-        &state.link_key(stored.bundle),
-        &text,
-        Access::Owner,
-    )
+    state.handover().place(stored.bundle, &text)
 }
 
-/// The key of the newest bundle; `None` before the first import.
+/// Takes what gate has handed over; returns the key of the newest bundle, `None` before the first import.
 ///
 /// # Errors
 /// [`LinkKeyError`] if the newest cannot be used: an older one in its place would be what a receiver no longer takes.
 pub fn newest(state: &SenderState) -> Result<Option<StoredLinkKey>, LinkKeyError> {
+    state.handover().take(&state.tmp(Role::Transmit))?;
     let mut bundles = Vec::new();
     for entry in fs::read_dir(state.link_keys())? {
         let name = entry?.file_name();
@@ -154,12 +151,17 @@ mod tests {
         }
     }
 
+    fn hand_over(state: &SenderState, bundle: u32) {
+        place(state, &stored(bundle)).unwrap();
+        state.handover().give(BundleId(bundle)).unwrap();
+    }
+
     #[test]
     fn the_newest_bundle_counts_by_number_not_by_name() {
         let (_folder, state) = state();
         assert!(newest(&state).unwrap().is_none());
         for bundle in [9, 10, 2] {
-            write(&state, Role::Gate, &stored(bundle)).unwrap();
+            hand_over(&state, bundle);
         }
         fs::write(state.link_keys().join("99.key.tmp"), "x").unwrap();
         let found = newest(&state).unwrap().unwrap();
@@ -171,7 +173,8 @@ mod tests {
     #[test]
     fn a_key_that_others_could_read_is_refused() {
         let (_folder, state) = state();
-        write(&state, Role::Gate, &stored(1)).unwrap();
+        hand_over(&state, 1);
+        assert!(newest(&state).unwrap().is_some());
         let path = state.link_key(BundleId(1));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
@@ -183,7 +186,8 @@ mod tests {
     #[test]
     fn a_damaged_key_is_refused_without_showing_it() {
         let (_folder, state) = state();
-        write(&state, Role::Gate, &stored(1)).unwrap();
+        hand_over(&state, 1);
+        assert!(newest(&state).unwrap().is_some());
         fs::write(
             state.link_key(BundleId(1)),
             "{\"bundle\":1,\"key\":\"0101\"}",

@@ -377,6 +377,9 @@ impl Transmit {
             Ok(Some(session)) => {
                 tracing::info!(bundle = session.bundle.0, "a session begins");
                 self.recorder.event("session", session.fields());
+                // The newest is used at once, and no other ever again.
+                let older = self.state.handover().drop_older(session.bundle);
+                older.during("erase older link keys")?;
                 self.session = Some(session);
                 self.link.state = LinkState::Up;
                 self.alarms.clear("link-key");

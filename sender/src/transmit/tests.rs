@@ -70,7 +70,8 @@ impl World {
             key: Secret32::new([bundle; 32]),
             channel: ChannelId::from_bytes([3; 16]),
         };
-        link_key::write(&self.state, Role::Gate, &stored).unwrap();
+        link_key::place(&self.state, &stored).unwrap();
+        self.state.handover().give(stored.bundle).unwrap();
         self.keys.insert(bundle, [bundle; 32]);
     }
 
@@ -403,6 +404,9 @@ fn a_new_bundle_brings_its_key_to_the_link_at_once() {
     let before = world.beacons.len();
     world.until(&mut transmit, |world| world.beacons.len() > before);
     assert_eq!(transmit.session.as_ref().unwrap().bundle, BundleId(2));
+    assert!(
+        !world.state.link_key(BundleId(1)).exists() && world.state.link_key(BundleId(2)).exists()
+    );
     assert_eq!(
         world.arrived.last().unwrap().0,
         transmit.session.as_ref().unwrap().framer.session()
@@ -412,7 +416,7 @@ fn a_new_bundle_brings_its_key_to_the_link_at_once() {
 #[test]
 fn without_a_bundle_nothing_is_sent_until_one_comes() {
     let mut world = World::new(1_472);
-    fs::remove_file(world.state.link_key(BundleId(1))).unwrap();
+    fs::remove_file(world.state.handed_key(BundleId(1))).unwrap();
     world.put(1, Precedence::Flash, 4_096, 1);
     let mut transmit = world.start("100 Mbit/s");
     for _ in 0..3 {

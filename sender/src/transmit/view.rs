@@ -98,7 +98,7 @@ impl TransmitView {
             &state.tmp(Role::Transmit),
             &dest,
             &text,
-            Access::Group,
+            Access::Everyone,
             Sync::No,
         )
     }

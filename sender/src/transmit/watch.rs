@@ -1,4 +1,4 @@
-//! Notices what gate does in `outbox/` and `keys/link/`, and reads what changed there.
+//! Notices what gate does in `outbox/` and `keys/handover/`, and reads what changed there.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -111,8 +111,8 @@ impl StateWatch {
         let outbox = watch.add(&state.outbox(), Notice::ArrivalsAndRemovals);
         let outbox_index = outbox.during("watch outbox/")?;
         watch
-            .add(&state.link_keys(), Notice::Arrivals)
-            .during("watch keys/link/")?;
+            .add(&state.handover_folder(), Notice::Arrivals)
+            .during("watch keys/handover/")?;
         let outbox = Outbox::new(state.clone());
         Ok(Self {
             state: state.clone(),

@@ -26,7 +26,8 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a file that holds a key: as [`read_bounded`], and only if nobody but its owner has any
-/// right to it, and the owner is this user or root. The bytes erase themselves.
+/// right to it, and the owner is this user or root, or this user is root. The bytes erase
+/// themselves.
 ///
 /// # Errors
 /// As [`read_bounded`], and [`io::ErrorKind::PermissionDenied`] if others have a right to it.
@@ -34,7 +35,9 @@ pub fn read_secret_file(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<V
     let file = open_regular(path)?;
     let metadata = file.metadata()?;
     let owner = metadata.uid();
-    if metadata.mode() & 0o077 != 0 || (owner != geteuid().as_raw() && owner != 0) {
+    let (us, root) = (geteuid(), 0);
+    let is_ours = us.is_root() || owner == us.as_raw() || owner == root;
+    if metadata.mode() & 0o077 != 0 || !is_ours {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(

@@ -1,0 +1,310 @@
+//! Link keys on their way from one role of a host to the other, each a user of its own.
+//!
+//! Gate and release, which know bundles, put a key into `keys/handover/`; transmit and receive,
+//! which use it, take it into `keys/link/`, where nobody else reads it. A key is in one of three
+//! states, and a crash leaves it in one of them:
+//!
+//! | in `keys/handover/` | in `keys/link/` | is |
+//! |---|---|---|
+//! | `.N.new` | – | placed: its bundle may not be in the log yet |
+//! | `N.key` | – | handed over |
+//! | `N.key` | `N.key` | being taken; taken once more, it is the same |
+//! | – | `N.key` | taken |
+//!
+//! `ended` names the bundles whose keys are over, so that a key need not be deleted by a role that
+//! cannot reach it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::durable::{
+    Access, StagedFile, Sync, read_bounded, remove_any, remove_key, rename_new, replace, sync_dir,
+};
+use crate::ids::BundleId;
+
+/// Bytes of a key file: a few names and numbers.
+const KEY_BYTES_MAX: usize = 4_096;
+
+/// Bytes of the list of ended keys: eleven for each.
+const ENDED_BYTES_MAX: usize = 1 << 20;
+
+/// Both ends of a host's handover.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    folder: PathBuf,
+    link_keys: PathBuf,
+}
+
+impl Handover {
+    /// Takes the two folders of a host.
+    pub fn new(folder: PathBuf, link_keys: PathBuf) -> Self {
+        Self { folder, link_keys }
+    }
+
+    /// Writes a key durably under a name that nobody reads before [`Handover::give`].
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn place(&self, bundle: BundleId, key: &[u8]) -> io::Result<()> {
+        let path = self.placed(bundle);
+        remove_any(&path)?;
+        let name = path.file_name().unwrap_or_default();
+        let mut staged = StagedFile::create_named(&self.folder, name)?;
+        staged.set_access(Access::Group)?;
+        staged.write_all(key)?;
+        let _in_place = staged.finish()?;
+        sync_dir(&self.folder)
+    }
+
+    /// Hands a placed key over: its bundle is in the log. Done again, it changes nothing.
+    ///
+    /// # Errors
+    /// If the rename or the sync fails.
+    pub fn give(&self, bundle: BundleId) -> io::Result<()> {
+        match rename_new(&self.placed(bundle), &self.given(bundle)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => sync_dir(&self.folder),
+        }
+    }
+
+    /// Removes what was placed and never given: the log does not know its bundle.
+    ///
+    /// # Errors
+    /// If something stays.
+    pub fn clear_placed(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_placed = |name: &str| name.starts_with('.') && name.ends_with(".new");
+            if name.to_str().is_some_and(is_placed) {
+                remove_key(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back a key that the other role has not taken.
+    ///
+    /// # Errors
+    /// If it stays.
+    pub fn take_back(&self, bundle: BundleId) -> io::Result<()> {
+        remove_key(&self.placed(bundle))?;
+        remove_key(&self.given(bundle))
+    }
+
+    /// The bundles whose keys are handed over and not taken.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn given_bundles(&self) -> io::Result<BTreeSet<BundleId>> {
+        bundles_in(&self.folder)
+    }
+
+    /// Says which keys are over. The list is whole each time, and written only if it differs.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    pub fn write_ended(&self, tmp: &Path, ended: &BTreeSet<BundleId>) -> io::Result<()> {
+        if self.ended()? == *ended {
+            return Ok(());
+        }
+        let text: String = ended.iter().map(|bundle| format!("{bundle}\n")).collect();
+        let path = self.ended_path();
+        replace(tmp, &path, text.as_bytes(), Access::Group, Sync::Yes)
+    }
+
+    /// Takes every key that was handed over, durably, into a file of its own that nobody else
+    /// reads; and erases those that are over. Done again after a crash anywhere, it ends the same.
+    ///
+    /// # Errors
+    /// If a key cannot be read or written, or the handed-over one cannot be removed.
+    pub fn take(&self, tmp: &Path) -> io::Result<()> {
+        for bundle in self.given_bundles()? {
+            let given = self.given(bundle);
+            let key = match read_bounded(&given, KEY_BYTES_MAX) {
+                // Taken back between the listing and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => Zeroizing::new(other?),
+            };
+            replace(tmp, &self.taken(bundle), &key, Access::Owner, Sync::Yes)?;
+            remove_key(&given)?;
+        }
+        for bundle in self.ended()? {
+            remove_key(&self.taken(bundle))?;
+        }
+        Ok(())
+    }
+
+    /// Erases the taken keys of bundles before this one.
+    ///
+    /// # Errors
+    /// If one stays.
+    pub fn drop_older(&self, newest: BundleId) -> io::Result<()> {
+        let bundles = bundles_in(&self.link_keys)?;
+        let mut older = bundles.range(..newest);
+        older.try_for_each(|bundle| remove_key(&self.taken(*bundle)))
+    }
+
+    fn ended(&self) -> io::Result<BTreeSet<BundleId>> {
+        let bytes = match read_bounded(&self.ended_path(), ENDED_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other?,
+        };
+        let damaged = || {
+            let text = format!(
+                "{} is damaged: restart release",
+                self.ended_path().display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        let text = str::from_utf8(&bytes).map_err(|_| damaged())?;
+        let bundles = text.lines().map(|line| line.parse().map_err(|_| damaged()));
+        bundles.collect()
+    }
+
+    fn placed(&self, bundle: BundleId) -> PathBuf {
+        self.folder.join(format!(".{bundle}.new"))
+    }
+
+    fn given(&self, bundle: BundleId) -> PathBuf {
+        self.folder.join(format!("{bundle}.key"))
+    }
+
+    fn taken(&self, bundle: BundleId) -> PathBuf {
+        self.link_keys.join(format!("{bundle}.key"))
+    }
+
+    fn ended_path(&self) -> PathBuf {
+        self.folder.join("ended")
+    }
+}
+
+fn bundles_in(folder: &Path) -> io::Result<BTreeSet<BundleId>> {
+    let mut bundles = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".key"));
+        bundles.extend(number.and_then(|number| number.parse::<BundleId>().ok()));
+    }
+    Ok(bundles)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    struct Site {
+        root: tempfile::TempDir,
+        handover: Handover,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for name in ["given", "taken", "tmp"] {
+                fs::create_dir(root.path().join(name)).unwrap();
+            }
+            let handover = Handover::new(root.path().join("given"), root.path().join("taken"));
+            Self { root, handover }
+        }
+
+        fn names(&self, folder: &str) -> Vec<String> {
+            let entries = fs::read_dir(self.root.path().join(folder)).unwrap();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+
+        fn take(&self) {
+            self.handover.take(&self.root.path().join("tmp")).unwrap();
+        }
+
+        fn end(&self, bundles: &[u32]) {
+            let bundles = bundles.iter().map(|bundle| BundleId(*bundle)).collect();
+            let tmp = self.root.path().join("tmp");
+            self.handover.write_ended(&tmp, &bundles).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_is_taken_once_it_is_given_and_then_nobody_else_reads_it() {
+        let site = Site::new();
+        site.handover.place(BundleId(1), b"key").unwrap();
+        site.take();
+        assert!(site.names("taken").is_empty(), "it was not given");
+        site.handover.give(BundleId(1)).unwrap();
+        let given = site.root.path().join("given/1.key");
+        assert_eq!(fs::metadata(given).unwrap().mode() & 0o777, 0o640);
+        site.take();
+        assert_eq!(site.names("taken"), ["1.key"]);
+        assert!(site.names("given").is_empty() && site.names("tmp").is_empty());
+        let taken = site.root.path().join("taken/1.key");
+        assert_eq!(fs::read(&taken).unwrap(), b"key");
+        assert_eq!(fs::metadata(&taken).unwrap().mode() & 0o777, 0o600);
+        // Done again, nothing changes.
+        site.handover.give(BundleId(1)).unwrap();
+        site.take();
+        assert_eq!(fs::read(&taken).unwrap(), b"key");
+    }
+
+    #[test]
+    fn a_taking_that_was_killed_before_the_removal_is_done_again() {
+        let site = Site::new();
+        site.handover.place(BundleId(7), b"key").unwrap();
+        site.handover.give(BundleId(7)).unwrap();
+        fs::write(site.root.path().join("taken/7.key"), b"ke").unwrap();
+        site.take();
+        let taken = site.root.path().join("taken/7.key");
+        assert_eq!(fs::read(taken).unwrap(), b"key");
+        assert!(site.names("given").is_empty());
+    }
+
+    #[test]
+    fn what_was_placed_without_a_line_in_the_log_goes() {
+        let site = Site::new();
+        site.handover.place(BundleId(1), b"one").unwrap();
+        site.handover.place(BundleId(2), b"two").unwrap();
+        site.handover.give(BundleId(2)).unwrap();
+        site.handover.clear_placed().unwrap();
+        assert_eq!(site.names("given"), ["2.key"]);
+        site.handover.take_back(BundleId(2)).unwrap();
+        assert!(site.names("given").is_empty());
+    }
+
+    #[test]
+    fn ended_keys_are_erased_whether_taken_or_not() {
+        let site = Site::new();
+        for bundle in 1..=3 {
+            site.handover.place(BundleId(bundle), b"key").unwrap();
+            site.handover.give(BundleId(bundle)).unwrap();
+            if bundle < 3 {
+                site.take();
+            }
+        }
+        site.end(&[1, 3]);
+        site.take();
+        assert_eq!(site.names("taken"), ["2.key"]);
+        assert_eq!(site.names("given"), ["ended"]);
+        site.handover.drop_older(BundleId(2)).unwrap();
+        assert_eq!(site.names("taken"), ["2.key"]);
+        site.handover.drop_older(BundleId(3)).unwrap();
+        assert!(site.names("taken").is_empty());
+    }
+
+    #[test]
+    fn a_damaged_list_of_ended_keys_stops_the_taking() {
+        let site = Site::new();
+        fs::write(site.root.path().join("given/ended"), "1\nx\n").unwrap();
+        assert!(site.handover.take(&site.root.path().join("tmp")).is_err());
+    }
+}

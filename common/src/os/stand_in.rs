@@ -1,0 +1,91 @@
+//! What root does in place of a daemon is done as the daemon's user.
+//!
+//! Commissioning needs no daemon: `init`, imports and `bundle create` work on the state themselves,
+//! and on a host with a user for each role it is root who calls them. Whatever they write must
+//! belong to the role that goes on with it, or the daemon cannot open its own log. So root takes
+//! on the user whom the role's folder in `tmp/` belongs to, which `systemd-tmpfiles` made, for just
+//! that work. Any other caller, and root in a state that is all root's, does it as itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setegid, seteuid, setgroups};
+
+/// The user whose work is done.
+#[derive(Debug)]
+pub struct StandIn(Option<User>);
+
+#[derive(Debug)]
+struct User {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+/// Gives back what was laid down, whatever the work came to.
+struct Back {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl StandIn {
+    /// Finds the user of a role: the owner of its folder `tmp`, who is in the groups of the
+    /// state's folders (`root`) and in those given besides.
+    ///
+    /// # Errors
+    /// If the folders cannot be looked at. No `tmp` is no error: then nobody else is meant.
+    pub fn of(root: &Path, tmp: &Path, groups: &[u32]) -> io::Result<Self> {
+        let owner = match fs::symlink_metadata(tmp) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(None)),
+            other => other?,
+        };
+        if !geteuid().is_root() || owner.uid() == geteuid().as_raw() {
+            return Ok(Self(None));
+        }
+        let mut gids: BTreeSet<u32> = groups.iter().copied().collect();
+        gids.insert(fs::symlink_metadata(root)?.gid());
+        for entry in fs::read_dir(root)? {
+            gids.insert(entry?.metadata()?.gid());
+        }
+        // A folder that was left to root makes nobody a member of root's group.
+        gids.remove(&0);
+        Ok(Self(Some(User {
+            uid: Uid::from_raw(owner.uid()),
+            gid: Gid::from_raw(owner.gid()),
+            groups: gids.into_iter().map(Gid::from_raw).collect(),
+        })))
+    }
+
+    /// Does a piece of work as that user.
+    ///
+    /// # Errors
+    /// If the user cannot be taken on; the work is not done then.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let Some(user) = &self.0 else {
+            return Ok(work());
+        };
+        // Groups first: without root's rights they cannot be changed.
+        let _back = Back {
+            uid: geteuid(),
+            gid: getegid(),
+            groups: getgroups()?,
+        };
+        setgroups(&user.groups)?;
+        setegid(user.gid)?;
+        seteuid(user.uid)?;
+        Ok(work())
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // Should it fail, the process has fewer rights than before, and its next step says so.
+        let _ = seteuid(self.uid);
+        let _ = setegid(self.gid);
+        let _ = setgroups(&self.groups);
+    }
+}

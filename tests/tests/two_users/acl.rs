@@ -1,0 +1,80 @@
+//! Access control lists as `systemd-tmpfiles` sets them, so that no tool need be installed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::{XattrFlags, setxattr};
+
+use super::install::Names;
+
+// The kernel's numbers of an entry's kind, in the order in which it wants them.
+const OWNER: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJECT: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+/// The id of entries that name nobody.
+const NOBODY: u32 = u32::MAX;
+/// The version of the attribute.
+const VERSION: u32 = 2;
+
+/// What one `a+` line asks for: (kind, id) and rights, for the folder itself and for what is made in it.
+type Entries = BTreeMap<(u16, u32), u16>;
+
+/// Adds the entries of an `a+` line to a folder that has no list yet.
+pub fn add(path: &Path, text: &str, names: &Names) {
+    let (mut access, mut default) = (Entries::new(), Entries::new());
+    for one in text.split(',') {
+        let (list, one) = match one.strip_prefix("default:") {
+            Some(rest) => (&mut default, rest),
+            None => (&mut access, one),
+        };
+        let fields: Vec<&str> = one.split(':').collect();
+        let [kind, name, rights] = fields[..] else {
+            panic!("{one} is no entry")
+        };
+        let key = match (kind, name) {
+            ("user", "") => (OWNER, NOBODY),
+            ("group", "") => (GROUP_OBJECT, NOBODY),
+            ("other", "") => (OTHER, NOBODY),
+            ("user", name) => (USER, names.uid(name)),
+            ("group", name) => (GROUP, names.gid(name)),
+            _ => panic!("{one} is no entry"),
+        };
+        let bits = [('r', 4), ('w', 2), ('x', 1)];
+        let bits = bits.iter().filter(|(letter, _)| rights.contains(*letter));
+        list.insert(key, bits.map(|(_, bit)| bit).sum());
+    }
+    for (attribute, list) in [
+        ("system.posix_acl_access", access),
+        ("system.posix_acl_default", default),
+    ] {
+        if !list.is_empty() {
+            set(path, attribute, list);
+        }
+    }
+}
+
+/// What is not said is taken from the folder's mode; the mask is what all groups and named users have together.
+fn set(path: &Path, attribute: &str, mut list: Entries) {
+    let mode = u16::try_from(fs::metadata(path).unwrap().mode() & 0o777).unwrap();
+    for (kind, shift) in [(OWNER, 6), (GROUP_OBJECT, 3), (OTHER, 0)] {
+        list.entry((kind, NOBODY)).or_insert((mode >> shift) & 7);
+    }
+    let classed = list
+        .iter()
+        .filter(|((kind, _), _)| matches!(*kind, USER | GROUP_OBJECT | GROUP));
+    let mask = classed.fold(0, |mask, (_, rights)| mask | rights);
+    list.insert((MASK, NOBODY), mask);
+    let mut bytes = VERSION.to_le_bytes().to_vec();
+    for ((kind, id), rights) in list {
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(rights.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    setxattr(path, attribute, &bytes, XattrFlags::empty())
+        .unwrap_or_else(|errno| panic!("{}: {attribute}: {errno}", path.display()));
+}

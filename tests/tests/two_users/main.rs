@@ -1,0 +1,156 @@
+//! Each role under a user of its own, as in production: the shipped users, folders and rights, the real programs.
+//!
+//! Only root can become somebody else; under any other user the test says that it was skipped.
+#![allow(clippy::unwrap_used)]
+
+mod acl;
+mod install;
+mod site;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use site::{LIMIT, Site, is_skipped};
+use valise_tests::harness::Role;
+
+#[test]
+fn four_users_commission_send_renew_retire_and_restart() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    for role in Role::ALL {
+        site.start(role);
+    }
+    site.await_health();
+
+    let first = site.send("first");
+    site.await_released(&first, 1);
+    site.fetch_as_reader(&first, 1);
+
+    // A renewal while all run: the key goes over, the old one is retired, and the slots of the old bundle are void.
+    site.renew(2);
+    site.await_used_link_key(2);
+    assert!(
+        site.taken_keys("sender") == ["2.key"],
+        "{:?}",
+        site.taken_keys("sender")
+    );
+    assert_eq!(site.taken_keys("receiver"), ["1.key", "2.key"]);
+    site.run_ok("receiver", &site.operator, &["link-key", "retire", "1"]);
+    site.await_taken_keys("receiver", &["2.key"]);
+    let second = site.send("second");
+    site.await_released(&second, 21);
+
+    for role in Role::ALL {
+        site.stop(role);
+    }
+    for role in Role::ALL {
+        site.start(role);
+    }
+    site.await_health();
+    assert_eq!(site.taken_keys("receiver"), ["2.key"]);
+    let third = site.send("third");
+    site.await_released(&third, 22);
+    for host in ["sender", "receiver"] {
+        site.run_ok(host, &site.root, &["audit", "verify"]);
+    }
+}
+
+#[test]
+fn a_link_key_that_was_retired_while_receive_was_down_is_erased_at_its_start() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    for role in Role::ALL {
+        site.start(role);
+    }
+    site.await_health();
+    site.stop(Role::Receive);
+    site.stop(Role::Transmit);
+    site.renew(2);
+    site.run_ok("receiver", &site.operator, &["link-key", "retire", "1"]);
+    assert_eq!(
+        site.taken_keys("receiver"),
+        ["1.key"],
+        "nobody but receive reaches it"
+    );
+    assert_eq!(site.given_keys("sender"), ["2.key"]);
+    site.start(Role::Receive);
+    site.start(Role::Transmit);
+    site.await_taken_keys("receiver", &["2.key"]);
+    site.await_taken_keys("sender", &["2.key"]);
+    assert!(site.given_keys("sender").is_empty());
+}
+
+#[test]
+fn a_waiting_request_is_its_drafters_and_gates_alone() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    let file = site.cable("waiting");
+    let waits = site.submit(&site.drafter, &file, "waiting");
+    assert_eq!(waits.status.code(), Some(3), "{waits:?}");
+    let request = only_entry(&site.state("sender").join("requests"));
+    for (reader, may) in [(&site.drafter, true), (&site.officers[0], false)] {
+        let read = reader.run("/bin/cat", &[request.join("request.toml")]);
+        assert_eq!(read.status.success(), may, "{read:?}");
+    }
+    site.start(Role::Gate);
+    let accepted = request.with_extension("accepted");
+    site.await_some(
+        "the answer",
+        &[request.parent().unwrap().to_owned()],
+        |_| accepted.exists().then_some(()),
+    );
+    site.await_some(
+        "the deletion",
+        &[request.parent().unwrap().to_owned()],
+        |_| (!request.exists()).then_some(()),
+    );
+    // What was accepted is its officers', and still nobody else's.
+    let id = fs::read_to_string(&accepted).unwrap();
+    let part = site
+        .state("sender")
+        .join("pending")
+        .join(id.trim())
+        .join("part-001");
+    for (reader, may) in [(&site.officers[0], true), (&site.drafter, false)] {
+        let read = reader.run("/bin/cat", &[&part]);
+        assert_eq!(read.status.success(), may, "{read:?}");
+    }
+}
+
+/// The one folder that stands in a folder.
+fn only_entry(folder: &Path) -> std::path::PathBuf {
+    let mut entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let entry = entries.next().unwrap();
+    assert!(entries.next().is_none() && fs::metadata(&entry).unwrap().is_dir());
+    entry
+}
+
+/// Every file below a folder that belongs to root: no daemon could go on with it.
+fn of_root(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            found.extend(of_root(&path));
+        }
+        if metadata.uid() == 0 || metadata.gid() == 0 {
+            found.push(path);
+        }
+    }
+    found
+}
+
+const _: () = assert!(LIMIT.as_secs() <= 60);
