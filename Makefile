@@ -5,7 +5,7 @@
 #   make bench   the measurements of docs/benchmarks.md
 #   make lint    formatting and clippy
 #   make build   the release programs, in target/release
-#   make install the programs, units and example configurations, below DESTDIR
+#   make install the programs, manuals, units and example configurations, below DESTDIR
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -19,7 +19,7 @@ BENCH_OPTIONS ?=
 
 all: build
 
-# The system packages that the build and the harness need, by what shows their presence.
+# The system packages that the build and valise-loopback need, by what shows their presence.
 # Root is used for apt-get only, and only when something is missing.
 setup:
 	@missing=(); \
@@ -76,12 +76,13 @@ install:
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system config/systemd/valise-$$host-*.service && \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf && \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml || exit 3; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml && \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8 || exit 3; \
 	  if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
 	    systemd-sysusers valise-$$host.conf && systemd-tmpfiles --create valise-$$host.conf || exit 3; fi; \
 	done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md config/trust.toml
 
 clean:
 	$(CARGO) clean
