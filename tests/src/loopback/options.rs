@@ -20,7 +20,7 @@ const INTERLEAVE_MIN: Duration = Duration::from_millis(20);
 pub enum LinkKind {
     /// UDP datagrams.
     Udp,
-    /// A serial line.
+    /// A serial line; not in this version, and refused.
     Serial,
 }
 
