@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use valise_common::config::{ReceiverConfig, SenderConfig};
+use valise_common::trust::TrustList;
+use valise_tests::attack::token::Token;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -112,6 +114,48 @@ fn every_key_of_a_configuration_is_explained() {
         keys > 20,
         "only {keys} keys were found: the search is broken"
     );
+}
+
+#[test]
+fn the_example_trust_list_is_refused_until_channel_and_keys_are_filled_in_and_sound_then() {
+    let text = fs::read_to_string(root().join("config/trust.toml")).unwrap();
+    TrustList::parse(text.as_bytes()).unwrap_err();
+    let with_channel = text.replace("CHANNEL", "0123456789abcdef0123456789abcdef");
+    TrustList::parse(with_channel.as_bytes()).unwrap_err();
+
+    let places = ["B.OFFICER", "C.OFFICER"];
+    let fill = |text: &str, key: &dyn Fn(u8) -> String| {
+        places
+            .iter()
+            .zip(1..)
+            .fold(text.to_owned(), |text, (officer, seed)| {
+                let place = format!("sk-ssh-ed25519@openssh.com KEY-OF-{officer}");
+                assert!(text.contains(&place), "{place}");
+                text.replace(&place, &key(seed))
+            })
+    };
+    let with_keys = fill(&with_channel, &|seed| Token::new(seed).public_line());
+    let list = TrustList::parse(with_keys.as_bytes()).unwrap();
+    // The example must be of use: at the time that it is made, somebody can release what it lets draft.
+    let warnings = list.warnings("2026-11-22T00:00:00Z".parse().unwrap());
+    assert!(warnings.is_empty(), "{warnings:?}");
+
+    // What operations.md says of exercises.
+    let software = |seed| {
+        Token::new(seed)
+            .with(|key| key.hardware = false)
+            .public_line()
+    };
+    let with_software = fill(&with_channel, &software);
+    TrustList::parse(with_software.as_bytes()).unwrap_err();
+    let exercise =
+        with_software.replace("allow-software-keys = false", "allow-software-keys = true");
+    let list = TrustList::parse(exercise.as_bytes()).unwrap();
+    let nobody = list.warnings("2026-11-22T00:00:00Z".parse().unwrap());
+    let exercise = exercise.replace("user-verification = true ", "user-verification = false");
+    let list = TrustList::parse(exercise.as_bytes()).unwrap();
+    let somebody = list.warnings("2026-11-22T00:00:00Z".parse().unwrap());
+    assert_eq!(nobody.len(), somebody.len() + 1, "{nobody:?} {somebody:?}");
 }
 
 #[test]
