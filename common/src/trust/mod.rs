@@ -142,7 +142,7 @@ impl TrustList {
         self.issued
     }
 
-    /// Whether `ssh-ed25519` keys may approve: for harnesses only.
+    /// Whether `ssh-ed25519` keys may approve: for exercises only.
     pub fn allow_software_keys(&self) -> bool {
         self.allow_software_keys
     }

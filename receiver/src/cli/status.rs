@@ -182,7 +182,7 @@ fn print_release(view: &ReleaseView) -> Result<(), CliError> {
     ))?;
     match view.trust_version {
         Some(version) if view.software_keys => print_line(&format!(
-            "trust list {version}, which lets software keys approve: for harnesses only"
+            "trust list {version}, which lets software keys approve: for exercises only"
         ))?,
         Some(version) => print_line(&format!("trust list {version}"))?,
         None => print_line("no trust list")?,

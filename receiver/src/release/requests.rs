@@ -402,7 +402,7 @@ impl Release {
         let verdict = self.happened(self.now(), imported)?;
         trust_store::swap(&self.state)?;
         if signed.list.allow_software_keys() {
-            tracing::warn!("trust list {version} lets software keys approve: for harnesses only");
+            tracing::warn!("trust list {version} lets software keys approve: for exercises only");
         }
         self.trust = Some(signed);
         self.make_mailboxes()?;

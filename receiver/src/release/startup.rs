@@ -215,7 +215,7 @@ impl Release {
             .is_some_and(|signed| signed.list.allow_software_keys());
         if software_keys {
             tracing::warn!(
-                "the trust list lets software keys approve: for harnesses only, never for real cables"
+                "the trust list lets software keys approve: for exercises only, never for real cables"
             );
         }
         let now = self.now();
