@@ -5,6 +5,8 @@
 
 mod approvals;
 mod link_key;
+mod manifest;
+mod names;
 mod replay;
 mod scene;
 mod sealing;
