@@ -388,8 +388,9 @@ pub fn remove_any(path: &Path) -> io::Result<()> {
 /// Deletes what a crash left in `tmp`, except names that `keep` holds on to.
 ///
 /// # Errors
-/// If something cannot be deleted.
+/// If something cannot be deleted, or `tmp` itself is a link: what lies behind it is not ours to delete.
 pub fn clear_tmp(tmp: &Path, mut keep: impl FnMut(&OsStr) -> bool) -> io::Result<()> {
+    open_dir(tmp).map_err(|error| told("open", tmp, error))?;
     for entry in fs::read_dir(tmp).map_err(|error| told("read", tmp, error))? {
         let entry = entry?;
         if !keep(&entry.file_name()) {

@@ -274,31 +274,39 @@ impl SenderState {
         self.progress().join(serial.to_string())
     }
 
+    /// Every folder, each behind the one that holds it, and its mode.
+    const FOLDERS: &[(&str, u32)] = &[
+        ("", 0o751),
+        ("tmp", 0o751),
+        ("tmp/gate", 0o700),
+        ("tmp/transmit", 0o700),
+        ("requests", REQUESTS_MODE),
+        ("pending", 0o2750),
+        ("view", 0o2770),
+        ("outbox", 0o2750),
+        ("progress", 0o2770),
+        ("keys", 0o751),
+        ("keys/link", 0o700),
+        ("keys/handover", 0o2770),
+        ("slots", 0o700),
+        ("trust", 0o755),
+        ("audit", AUDIT_MODE),
+    ];
+
     /// Makes every folder that is absent; those that stand keep their owner and mode.
     ///
     /// # Errors
     /// If a folder cannot be made, or something else has its name.
     pub fn create_all(&self) -> io::Result<()> {
-        create(
-            &self.root,
-            &[
-                ("", 0o751),
-                ("tmp", 0o751),
-                ("tmp/gate", 0o700),
-                ("tmp/transmit", 0o700),
-                ("requests", REQUESTS_MODE),
-                ("pending", 0o2750),
-                ("view", 0o2770),
-                ("outbox", 0o2750),
-                ("progress", 0o2770),
-                ("keys", 0o751),
-                ("keys/link", 0o700),
-                ("keys/handover", 0o2770),
-                ("slots", 0o700),
-                ("trust", 0o755),
-                ("audit", AUDIT_MODE),
-            ],
-        )
+        create(&self.root, Self::FOLDERS)
+    }
+
+    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
+    ///
+    /// # Errors
+    /// If something else has its name.
+    pub fn check_all(&self) -> io::Result<()> {
+        check(&self.root, Self::FOLDERS)
     }
 }
 
@@ -348,33 +356,41 @@ impl ReceiverState {
         self.mailbox(mailbox).join(format!("{serial}-{id}"))
     }
 
+    /// Every folder, each behind the one that holds it, and its mode.
+    const FOLDERS: &[(&str, u32)] = &[
+        ("", 0o751),
+        ("tmp", 0o751),
+        ("tmp/receive", 0o700),
+        ("tmp/release", 0o700),
+        ("requests", REQUESTS_MODE),
+        ("view", 0o2770),
+        ("inbox", 0o2770),
+        ("assembly", 0o700),
+        ("released", 0o751),
+        ("released/.stage", 0o700),
+        ("quarantine", 0o700),
+        ("keys", 0o751),
+        ("keys/link", 0o700),
+        ("keys/handover", 0o2770),
+        ("slots", 0o700),
+        ("trust", 0o755),
+        ("audit", AUDIT_MODE),
+    ];
+
     /// Makes every folder that is absent; those that stand keep their owner and mode.
     ///
     /// # Errors
     /// If a folder cannot be made, or something else has its name.
     pub fn create_all(&self) -> io::Result<()> {
-        create(
-            &self.root,
-            &[
-                ("", 0o751),
-                ("tmp", 0o751),
-                ("tmp/receive", 0o700),
-                ("tmp/release", 0o700),
-                ("requests", REQUESTS_MODE),
-                ("view", 0o2770),
-                ("inbox", 0o2770),
-                ("assembly", 0o700),
-                ("released", 0o751),
-                ("released/.stage", 0o700),
-                ("quarantine", 0o700),
-                ("keys", 0o751),
-                ("keys/link", 0o700),
-                ("keys/handover", 0o2770),
-                ("slots", 0o700),
-                ("trust", 0o755),
-                ("audit", AUDIT_MODE),
-            ],
-        )
+        create(&self.root, Self::FOLDERS)
+    }
+
+    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
+    ///
+    /// # Errors
+    /// If something else has its name.
+    pub fn check_all(&self) -> io::Result<()> {
+        check(&self.root, Self::FOLDERS)
     }
 }
 
@@ -399,6 +415,21 @@ fn create(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
         "" => make_dir(root, *mode),
         name => make_dir(&root.join(name), *mode),
     })
+}
+
+fn check(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
+    for (name, _) in folders.iter().filter(|(name, _)| !name.is_empty()) {
+        let path = root.join(name);
+        // What is absent or closed to this role cannot lead it anywhere.
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+            let text = format!(
+                "{} must be a folder and no link: put it right",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let signals = Signals::new()?;
     let state = ReceiverState::new(&config.state);
     let host = Host::read(&state.host())?;
+    // Before anything is written: none of them may lead to somewhere else.
+    state.check_all()?;
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
     let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
     if recovered.torn_bytes > 0 {

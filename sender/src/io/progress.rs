@@ -12,6 +12,14 @@ use valise_common::os::layout::{Role, SenderState};
 
 pub use crate::pipeline::Progress;
 
+/// Bytes of the largest progress file that is read; those that transmit writes have some hundred.
+const PROGRESS_BYTES_MAX: usize = 1 << 20;
+
+fn is_no_progress(path: &Path) -> bool {
+    let is_large = |bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > PROGRESS_BYTES_MAX);
+    fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() || is_large(found.len()))
+}
+
 /// Reads every progress file. One that does not parse is left out: the worst that follows is a pass sent twice.
 ///
 /// # Errors
@@ -35,12 +43,16 @@ pub fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
 /// # Errors
 /// If it cannot be read.
 pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
-    match fs::read(folder.join(serial.to_string())) {
+    let path = folder.join(serial.to_string());
+    match durable::read_bounded(&path, PROGRESS_BYTES_MAX) {
         Ok(text) => {
             let progress = serde_json::from_slice::<Progress>(&text).ok();
             Ok(progress.filter(|progress| progress.serial == serial))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Transmit, which faces the network, may write here: a link, a pipe or a device that it planted stops gate no more
+        // than a file that does not parse.
+        Err(_) if is_no_progress(&path) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -118,6 +130,21 @@ mod tests {
         assert_eq!(found[&later.serial], later);
         assert_eq!(read(&state.progress(), later.serial).unwrap(), Some(later));
         assert_eq!(fs::read_dir(state.tmp(Role::Transmit)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_planted_in_the_place_of_a_progress_file_is_left_out() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: u64| folder.path().join(number.to_string());
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, serde_json::to_vec(&progress(1)).unwrap()).unwrap();
+        symlink(&elsewhere, path(1)).unwrap();
+        symlink("/dev/zero", path(2)).unwrap();
+        nix::unistd::mkfifo(&path(3), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(path(4)).unwrap();
+        fs::write(path(5), vec![b' '; PROGRESS_BYTES_MAX + 1]).unwrap();
+        assert!(read_all(folder.path()).unwrap().is_empty());
     }
 
     #[test]

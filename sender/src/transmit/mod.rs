@@ -146,6 +146,8 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
 /// Takes what only one process may have.
 fn claim(config: &SenderConfig) -> Result<(HostLock, Link), TransmitError> {
     let state = SenderState::new(&config.state);
+    // Before anything is written: none of them may lead to somewhere else.
+    state.check_all().during("look at the state's folders")?;
     let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
     Ok((lock.ok_or(TransmitError::Running)?, Link::open(config)?))
 }
