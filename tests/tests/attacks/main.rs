@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod files;
 mod link_key;
 mod manifest;
 mod names;
