@@ -7,12 +7,14 @@ use valise_tests::attack::Loot;
 
 use crate::scene::{MARKER, Scene, now};
 
+type Change<'a> = &'a dyn Fn(&mut Manifest);
+
 #[test]
 fn a_dishonest_sender_changes_what_the_officers_signed() {
     let mut scene = Scene::receiver();
     let signed = scene.manifest(1);
     let approvals = scene.honest(1).approvals;
-    let changes: [(&str, &dyn Fn(&mut Manifest)); 13] = [
+    let changes: [(&str, Change); 13] = [
         ("the cable's id", &|m| {
             m.message_id = MessageId::from_bytes([2; 16])
         }),
