@@ -199,3 +199,57 @@ fn the_samples_are_there_and_small() {
     }
     assert!((1 << 20..3 << 20).contains(&total), "{total}");
 }
+
+/// Every `fn` of a Rust source below a folder.
+fn functions_below(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                if let Some(rest) = line.trim_start().strip_prefix("fn ") {
+                    found.extend(rest.split('(').next().map(str::to_owned));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_and_file_that_the_threat_model_names_exists() {
+    let text = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let mut functions = std::collections::BTreeSet::new();
+    for part in ["common", "sender", "receiver", "tests"] {
+        for folder in ["src", "tests"] {
+            let folder = root().join(part).join(folder);
+            if folder.is_dir() {
+                functions_below(&folder, &mut functions);
+            }
+        }
+    }
+    // Between backticks stands what is named: every second piece. The name of a test is a claim of several words.
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let is_claim = |name: &&&str| {
+        let is_word = |byte: u8| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        name.matches('_').count() >= 3 && name.bytes().all(is_word)
+    };
+    let claims: Vec<&&str> = named.iter().filter(is_claim).collect();
+    assert!(claims.len() > 40, "{claims:?}");
+    for claim in claims {
+        assert!(functions.contains(*claim), "{claim} is no test of ours");
+    }
+    let targets = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    for target in targets.filter(|target| !target.starts_with("http")) {
+        assert!(
+            root().join("docs").join(target).exists(),
+            "{target} is not there"
+        );
+    }
+    for path in named.iter().filter(|name| name.ends_with(".rs")) {
+        assert!(root().join(path).exists(), "{path} is not there");
+    }
+}
