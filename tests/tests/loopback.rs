@@ -44,6 +44,18 @@ fn samples_arrive_over_a_bad_line_and_the_report_says_how() {
     for cable in report["cables"].as_array().unwrap() {
         assert!(cable["failure"].is_null());
         assert!(cable["seconds"].as_f64().unwrap() > 0.0);
+        let approvals = cable["approvals"].as_array().unwrap();
+        let persons: Vec<_> = approvals.iter().map(|one| &one["person"]).collect();
+        assert_eq!(persons, ["o.one", "o.two"]);
+        assert!(approvals.iter().all(|one| one["key_kind"] == "ssh-ed25519"));
+        // Each step stands where it belongs in time, the approvals before what follows from them.
+        let steps = cable["steps"].as_array().unwrap();
+        let times: Vec<f64> = steps
+            .iter()
+            .map(|step| step["at_s"].as_f64().unwrap())
+            .collect();
+        assert!(times.is_sorted(), "{steps:?}");
+        assert!(steps.iter().any(|step| step["state"] == "approved 2 of 2"));
     }
     assert!(report["wire"]["received"].as_u64().unwrap() > 0);
 }

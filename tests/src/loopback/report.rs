@@ -19,6 +19,15 @@ pub struct Step {
     pub at_s: f64,
 }
 
+/// An approval that lies beside a released cable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    /// The officer.
+    pub person: String,
+    /// The kind of the key: of a token, or in software.
+    pub key_kind: String,
+}
+
 /// One cable.
 #[derive(Debug, Clone, Serialize)]
 pub struct CableReport {
@@ -34,6 +43,8 @@ pub struct CableReport {
     pub serial: Option<u64>,
     /// Its way.
     pub steps: Vec<Step>,
+    /// Who approved it, as the receiver released it.
+    pub approvals: Vec<Approval>,
     /// From its submission to its release.
     pub seconds: Option<f64>,
     /// From its last approval to its release.
@@ -213,6 +224,14 @@ impl CableReport {
             text.push_str(&told);
         }
         text.push('\n');
+        if !self.approvals.is_empty() {
+            let told: Vec<String> = self
+                .approvals
+                .iter()
+                .map(|approval| format!("{} ({})", approval.person, approval.key_kind))
+                .collect();
+            writeln!(text, "  approved by {}", told.join(", "))?;
+        }
         match (&self.failure, self.seconds, self.link_seconds) {
             (Some(failure), _, _) => writeln!(text, "  FAILED: {failure}"),
             (None, Some(whole), Some(link)) => writeln!(
@@ -270,6 +289,10 @@ mod tests {
                     at_s: 1.5,
                 },
             ],
+            approvals: vec![Approval {
+                person: "o.one".into(),
+                key_kind: "ssh-ed25519".into(),
+            }],
             seconds: Some(1.488),
             link_seconds: Some(1.4),
             failure: failure.map(str::to_owned),
@@ -300,6 +323,7 @@ mod tests {
         for part in [
             "serial 7: telegram.txt (664 B, FLASH)",
             "submitted 12 ms → released 1.50 s",
+            "approved by o.one (ssh-ed25519)\n",
             "5 lost (5.00 %, 2 bursts of 2.5 on average",
             "receive:  forged 3\n",
             "green: 1 of 1 cables",

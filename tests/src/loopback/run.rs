@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use valise_common::manifest::MediaType;
+use valise_common::sshsig::Signature;
 
 use super::options::{LinkKind, Options};
-use super::report::{CableReport, Report, Step};
+use super::report::{Approval, CableReport, Report, Step};
 use crate::harness::{
     HarnessError, Host, Observer, Programs, Released, Result, Role, Settings, Submission, World,
 };
@@ -161,6 +162,7 @@ fn send_one(
         message_id,
         serial: None,
         steps,
+        approvals: Vec::new(),
         seconds: None,
         link_seconds: None,
         failure: None,
@@ -301,14 +303,16 @@ fn complete(
     let at = observer.first(mailbox, |seen| *seen == *name);
     let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64();
     let sealed = observer.first(&sender.join("outbox"), in_outbox);
-    if let Some(sealed) = sealed {
-        // The command that brought the last approval ends a little after gate has taken it.
-        cable.approved = cable.approved.min(sealed);
+    let complete = observer.first(&inbox, in_inbox);
+    // The command that brought the last approval ends a little after gate has taken it, and nothing that follows from an
+    // approval can come before it: the earliest of that bounds it, whichever of them was seen.
+    if let Some(next) = [sealed, complete, at].into_iter().flatten().min() {
+        cable.approved = cable.approved.min(next);
         for step in &mut cable.report.steps {
-            step.at_s = step.at_s.min(seconds(sealed));
+            step.at_s = step.at_s.min(seconds(next));
         }
     }
-    let complete = observer.first(&inbox, in_inbox);
+    cable.report.approvals = approvals_of(&released.folder)?;
     for (state, seen) in [("sealed", sealed), ("complete", complete), ("released", at)] {
         if let Some(seen) = seen {
             cable.report.steps.push(Step {
@@ -324,6 +328,29 @@ fn complete(
         cable.report.link_seconds = Some(since(cable.approved));
     }
     Ok(())
+}
+
+/// Who approved a released cable, and with what kind of key.
+fn approvals_of(folder: &std::path::Path) -> Result<Vec<Approval>> {
+    let folder = folder.join("approvals");
+    let io = |error| HarnessError::io("read", &folder, error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let armour = std::fs::read_to_string(&path).map_err(io)?;
+        let signature = Signature::from_armor(&armour)
+            .map_err(|error| HarnessError::Wrong(error.to_string()))?;
+        found.push(Approval {
+            person: path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            key_kind: signature.public_key().kind().as_str().to_owned(),
+        });
+    }
+    found.sort_by(|one, other| one.person.cmp(&other.person));
+    Ok(found)
 }
 
 /// What a person sees meanwhile: bars on a terminal, lines elsewhere, nothing with `--json`.
