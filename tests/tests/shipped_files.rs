@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use valise_common::config::{ReceiverConfig, SenderConfig};
 use valise_common::trust::TrustList;
-use valise_tests::attack::token::Token;
+use valise_tests::attack::Token;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
