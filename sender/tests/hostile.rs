@@ -78,6 +78,23 @@ fn a_hostile_file_refuses_its_request_and_gate_goes_on() {
 }
 
 #[test]
+fn a_folder_in_an_answers_place_ends_no_gate() {
+    let mut host = Host::running(1);
+    let gate = host.gate_id();
+    let planted = host.state("requests/planted.refused");
+    fs::create_dir_all(planted.join("deep")).unwrap();
+    host.place("planted", "request = 'nothing'\n", &[]);
+    // The answer stands where the folder was, and gate serves on.
+    while !planted.is_file() {
+        let process = fs::read_to_string(format!("/proc/{gate}/stat")).unwrap();
+        assert!(!process.contains(") Z "), "gate has ended");
+        std::thread::yield_now();
+    }
+    host.submit("text", "routine");
+    host.stop_gate();
+}
+
+#[test]
 fn a_sparse_file_beyond_the_limit_is_refused_before_it_is_copied() {
     let mut host = Host::running(1);
     let huge = |path: &std::path::Path| fs::File::create(path).unwrap().set_len(1 << 42).unwrap();

@@ -13,6 +13,7 @@
 mod client;
 mod intake;
 mod server;
+mod unanswered;
 
 use std::io;
 use std::path::Path;
@@ -20,6 +21,7 @@ use std::path::Path;
 pub use client::{Placed, Request};
 pub use intake::{RequestRefused, TakeLimits, Taken, TakenFile};
 pub use server::{Found, Requests};
+pub use unanswered::Unanswered;
 
 use super::durable::read_bounded;
 use crate::limits::REQUEST_TEXT_BYTES_MAX;

@@ -12,7 +12,7 @@ use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::SyncBatch;
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::Requests;
+use valise_common::os::request::{Requests, Unanswered};
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -94,7 +94,9 @@ pub struct Release {
     pub(super) requests: Requests,
     /// Requests that are under way.
     pub(super) pending_requests: BTreeSet<String>,
-    /// A request waits for the second thread.
+    /// Answers that could not be written yet.
+    pub(super) unanswered: Unanswered,
+    /// A request waits for the second thread, or for room.
     pub(super) look_again: bool,
     /// More requests stand there than were served at once.
     pub(super) more_requests: bool,
@@ -179,6 +181,7 @@ impl Release {
             sync: SyncBatch::new(state.root())?,
             requests: Requests::new(state.requests(), state.tmp(Role::Release)),
             pending_requests: BTreeSet::new(),
+            unanswered: Unanswered::default(),
             look_again: false,
             more_requests: false,
             worker: Worker::start(state.clone())?,
@@ -258,6 +261,7 @@ impl Release {
             if mono.since_us(ticked) >= TICK_US {
                 ticked = mono;
                 service::watchdog();
+                self.answer_again(mono)?;
                 self.observe()?;
             }
             self.log_alarms()?;

@@ -10,8 +10,8 @@ use valise_common::manifest::FreeText;
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
-use valise_common::os::request::{Found, RequestRefused, TakeLimits, Taken};
-use valise_common::units::UtcTime;
+use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken};
+use valise_common::units::{Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
@@ -30,6 +30,9 @@ const SERVED_MAX: usize = 32;
 
 /// Bytes of the disk that a request leaves for the log and the answer. Little, so that a discard can still make room.
 const RESERVE_BYTES: u64 = 64 << 10;
+
+/// Below this not even a refusal would find room: the request waits.
+const REFUSAL_BYTES: u64 = 16 << 10;
 
 /// How a refusal begins that is this host's fault, not the request's: the command ends with another exit status.
 pub const SYSTEM_FAILURE: &str = "system failure";
@@ -122,8 +125,14 @@ impl Release {
         self.more_requests = false;
         let mut served: usize = 0;
         for found in self.requests.scan()? {
-            if found.answered || self.pending_requests.contains(&found.name) {
+            if found.answered
+                || self.pending_requests.contains(&found.name)
+                || self.unanswered.holds(&found.name)
+            {
                 continue;
+            }
+            if self.unanswered.is_full() {
+                break;
             }
             if served == SERVED_MAX {
                 self.more_requests = true;
@@ -142,6 +151,10 @@ impl Release {
         let size = self.requests.size(found).unwrap_or(0);
         let needed_bytes = size.min(REQUEST_BYTES_MAX).saturating_add(RESERVE_BYTES);
         let free_bytes = durable::free_bytes(self.state.root())?;
+        if free_bytes < REFUSAL_BYTES {
+            self.look_again = true;
+            return Ok(());
+        }
         if free_bytes < needed_bytes {
             let text = format!(
                 "{SYSTEM_FAILURE}: the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed); \
@@ -426,12 +439,45 @@ impl Release {
         if self.stop_after == Some(crate::release::cables::Step::Acted) {
             return Ok(());
         }
-        self.requests.answer_accepted(name, text, &mut self.sync)?;
-        self.sync.commit()?;
         self.pending_requests.remove(name);
+        if !self.write_answer(name, Answer::Accepted(text.to_owned())) {
+            return Ok(());
+        }
+        self.sync.commit()?;
+        self.forget_request(name);
+        Ok(())
+    }
+
+    fn forget_request(&self, name: &str) {
         if let Err(error) = self.requests.forget(name) {
             tracing::warn!("a request that was answered cannot be deleted: {error}");
         }
+    }
+
+    /// Tells whether the answer is written; one that is not waits, and the daemon goes on.
+    fn write_answer(&mut self, name: &str, answer: Answer) -> bool {
+        let now = self.mono();
+        self.unanswered
+            .answer(&self.requests, now, name, answer, &mut self.sync)
+    }
+
+    /// Writes answers again that could not be written.
+    pub(super) fn answer_again(&mut self, now: Mono) -> Result<(), ReleaseError> {
+        let written = self.unanswered.retry(&self.requests, now, &mut self.sync);
+        if written.is_empty() {
+            return Ok(());
+        }
+        self.sync.commit()?;
+        for name in written {
+            // A refused folder is its author's to take back.
+            if matches!(
+                self.requests.answer_of(&name),
+                Ok(Some(Answer::Accepted(_)))
+            ) {
+                self.forget_request(&name);
+            }
+        }
+        self.look_again = true;
         Ok(())
     }
 
@@ -460,9 +506,10 @@ impl Release {
         if self.stop_after == Some(crate::release::cables::Step::Acted) {
             return Ok(());
         }
-        self.requests.answer_refused(name, reason, &mut self.sync)?;
-        self.sync.commit()?;
         self.pending_requests.remove(name);
+        if self.write_answer(name, Answer::Refused(reason.to_owned())) {
+            self.sync.commit()?;
+        }
         Ok(())
     }
 }

@@ -1314,6 +1314,49 @@ fn a_full_disk_refuses_a_request_as_the_systems_failure_and_the_daemon_goes_on()
 }
 
 #[test]
+fn a_folder_in_an_answers_place_ends_no_daemon() {
+    let world = World::new();
+    let mut release = world.release();
+    for (name, end, text) in [
+        ("yes", "accepted", "request = \"clock-accept\"\n"),
+        ("no", "refused", "request = \"nothing\"\n"),
+    ] {
+        let planted = world.state.requests().join(format!("{name}.{end}"));
+        fs::create_dir(planted).unwrap();
+        place(&world, name, text);
+        settle(&mut release);
+        assert_eq!(answer(&world, name).0, end);
+    }
+}
+
+#[test]
+fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
+    let world = World::new();
+    let mut release = world.release();
+    place(&world, "ask", "request = \"clock-accept\"\n");
+    place(&world, "nonsense", "request = \"nothing\"\n");
+    // Without a folder for staging no answer is written, as on a full disk.
+    let requests = world.state.requests();
+    release.requests = valise_common::os::request::Requests::new(
+        requests.clone(),
+        world.state.tmp(Role::Release).join("absent"),
+    );
+    settle(&mut release);
+    settle(&mut release);
+    assert!(requests.join("ask").exists() && requests.join("nonsense").exists());
+    release.requests =
+        valise_common::os::request::Requests::new(requests, world.state.tmp(Role::Release));
+    release
+        .answer_again(release.mono().plus_us(3_600_000_000))
+        .unwrap();
+    assert_eq!(answer(&world, "ask").0, "accepted");
+    assert_eq!(answer(&world, "nonsense").0, "refused");
+    assert!(!world.state.requests().join("ask").exists());
+    assert_eq!(world.log_count("clock-accepted"), 1);
+    assert_eq!(world.log_count("request-refused"), 1);
+}
+
+#[test]
 fn many_requests_are_served_by_turns_with_cables() {
     let world = World::new();
     let mut release = world.release();

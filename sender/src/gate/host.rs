@@ -10,7 +10,7 @@ use valise_common::os::audit_log::AuditLog;
 use valise_common::os::durable::{SyncBatch, free_bytes};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::Requests;
+use valise_common::os::request::{Requests, Unanswered};
 use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 
@@ -63,6 +63,8 @@ pub struct Gate {
     pub outbox: OutboxWriter,
     /// What is asked.
     pub preparer: Preparer,
+    /// Answers that could not be written yet.
+    pub unanswered: Unanswered,
     /// Many files, one sync. As old as the process.
     pub sync: SyncBatch,
     /// How far transmit has come.
@@ -135,6 +137,7 @@ impl Gate {
                 administrators: host.administrators.clone(),
                 submission_bytes_max: config.limits.submission_bytes_max.0,
             },
+            unanswered: Unanswered::default(),
             sync,
             progress: BTreeMap::new(),
             in_sealing: BTreeSet::new(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::durable::{FinishedFile, remove_any};
+use valise_common::os::{clock, request};
 use valise_common::precedence::Precedence;
 
 use super::error::GateError;
@@ -107,15 +108,12 @@ impl Gate {
                 Answer::Text(text) => text,
                 Answer::Approval(id) => self.approval_text(&id)?,
             };
-            self.preparer
-                .requests
-                .answer_accepted(&name, &text, &mut self.sync)?;
-            names.push(name);
+            if self.write_answer(&name, request::Answer::Accepted(text)) {
+                names.push(name);
+            }
         }
         for (name, reason) in batch.refused {
-            self.preparer
-                .requests
-                .answer_refused(&name, &reason, &mut self.sync)?;
+            self.write_answer(&name, request::Answer::Refused(reason));
         }
         self.sync.commit()?;
         for name in names {
@@ -125,6 +123,24 @@ impl Gate {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether the answer is written; one that is not waits, and gate goes on.
+    fn write_answer(&mut self, name: &str, answer: request::Answer) -> bool {
+        let (requests, now) = (&self.preparer.requests, clock::mono_now());
+        self.unanswered
+            .answer(requests, now, name, answer, &mut self.sync)
+    }
+
+    /// Writes answers again that could not be written. A later scan forgets the requests that have them.
+    ///
+    /// # Errors
+    /// A failed sync; the process must end.
+    pub fn answer_again(&mut self) -> Result<bool, GateError> {
+        let (requests, now) = (&self.preparer.requests, clock::mono_now());
+        let written = self.unanswered.retry(requests, now, &mut self.sync);
+        self.sync.commit()?;
+        Ok(!written.is_empty())
     }
 
     fn approval_text(&self, id: &MessageId) -> Result<String, GateError> {

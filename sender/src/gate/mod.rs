@@ -303,8 +303,12 @@ impl Daemon {
             self.in_work = None;
         }
         for one in found {
-            if self.in_work.as_ref() == Some(&one.name) || self.left.contains(&one.name) {
+            let is_judged = self.left.contains(&one.name) || self.gate.unanswered.holds(&one.name);
+            if is_judged || self.in_work.as_ref() == Some(&one.name) {
                 continue;
+            }
+            if self.gate.unanswered.is_full() {
+                break;
             }
             if batch.len() == BATCH_REQUESTS_MAX {
                 self.rescan = true;
@@ -406,6 +410,7 @@ impl Daemon {
                 large.extend(self.gate.seal_ready(true)?);
                 self.hand_over(large);
             }
+            self.rescan |= self.gate.answer_again()?;
             self.gate.commit()?;
             let time = self.gate.log_time();
             if self.gate.audit.checkpoint_due() <= time {

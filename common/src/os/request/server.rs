@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::unistd::geteuid;
 
 use super::{Answer, Kind, is_request_name, read_answer};
-use crate::os::durable::{Access, StagedFile, SyncBatch, remove_any};
+use crate::os::durable::{Access, FinishedFile, StagedFile, SyncBatch, remove_any};
+use crate::os::entropy;
 
 /// Requests without an answer that one scan returns; the others are found when these are done.
 pub(super) const FOUND_MAX: usize = 10_000;
@@ -194,9 +195,33 @@ impl Requests {
         staged.set_access(Access::Everyone)?;
         // One write: an answer that a crash tears cannot end in this LF.
         staged.write_all(format!("{}\n", text.replace('\n', " ")).as_bytes())?;
-        staged
-            .finish_in(batch)?
-            .replace_in(&self.requests.join(kind.file(name)), batch)
+        let finished = staged.finish_in(batch)?;
+        let (from, to) = (
+            finished.path().to_owned(),
+            self.requests.join(kind.file(name)),
+        );
+        let placed = finished.replace_in(&to, batch).or_else(|_| {
+            // Anybody who may ask can make a folder of this name, over which no file can be renamed.
+            self.clear(&to)?;
+            FinishedFile::found(from.clone()).replace_in(&to, batch)
+        });
+        placed.inspect_err(|_| {
+            // Start-up empties tmp/ too, so a failure here loses nothing.
+            let _ = fs::remove_file(&from);
+        })
+    }
+
+    /// Takes away what stands in an answer's place. What a stranger keeps in a folder of his own cannot be deleted, but the
+    /// folder can be renamed: `requests/` is this daemon's.
+    fn clear(&self, place: &Path) -> io::Result<()> {
+        let random = entropy::bytes::<8>().map_err(io::Error::other)?;
+        let aside = format!(".aside-{:016x}", u64::from_be_bytes(random));
+        let aside = self.requests.join(aside);
+        fs::rename(place, &aside)?;
+        if let Err(error) = remove_any(&aside) {
+            tracing::warn!("what stood in an answer's place cannot be deleted: {error}");
+        }
+        Ok(())
     }
 }
 

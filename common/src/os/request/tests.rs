@@ -12,6 +12,7 @@ use super::*;
 use crate::os::durable::SyncBatch;
 use crate::os::layout::{Role, SenderState};
 use crate::os::lock::HostLock;
+use crate::units::Mono;
 
 const LIMITS: TakeLimits = TakeLimits {
     files_max: 4,
@@ -466,4 +467,72 @@ proptest! {
             prop_assert_eq!(std::path::Path::new(&name).components().count(), 1);
         }
     }
+}
+
+#[test]
+fn a_folder_in_an_answers_place_makes_way_for_the_answer() {
+    let mut host = host();
+    for (end, answer) in [
+        ("accepted", Answer::Accepted("yes".into())),
+        ("refused", Answer::Refused("no".into())),
+    ] {
+        host.by_hand("x");
+        let place = host.state.requests().join(format!("by-hand.{end}"));
+        fs::create_dir_all(place.join("deep")).unwrap();
+        fs::write(place.join("deep/file"), b"mine").unwrap();
+        let mut unanswered = Unanswered::default();
+        assert!(unanswered.answer(
+            &host.server,
+            Mono(0),
+            "by-hand",
+            answer.clone(),
+            &mut host.batch
+        ));
+        host.batch.commit().unwrap();
+        assert_eq!(host.server.answer_of("by-hand").unwrap(), Some(answer));
+        let left = fs::read_dir(host.state.requests()).unwrap();
+        assert_eq!(left.count(), 2, "the request and its answer alone");
+        fs::remove_file(place).unwrap();
+        fs::remove_dir_all(host.state.requests().join("by-hand")).unwrap();
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_waits_until_it_can() {
+    let mut host = host();
+    let request = host.by_hand("x");
+    // Without its folder for staging the daemon writes nothing, as on a full disk.
+    let (tmp, away) = (host.state.tmp(Role::Gate), host.state.root().join("away"));
+    fs::rename(&tmp, &away).unwrap();
+    let mut unanswered = Unanswered::default();
+    let refused = Answer::Refused("no".into());
+    let (now, later) = (Mono(0), Mono(60_000_000));
+    assert!(!unanswered.answer(
+        &host.server,
+        now,
+        "by-hand",
+        refused.clone(),
+        &mut host.batch
+    ));
+    assert!(unanswered.holds("by-hand"));
+    assert!(
+        unanswered
+            .retry(&host.server, later, &mut host.batch)
+            .is_empty()
+    );
+    fs::rename(&away, &tmp).unwrap();
+    assert!(
+        unanswered
+            .retry(&host.server, later, &mut host.batch)
+            .is_empty(),
+        "it is not time yet"
+    );
+    let later = Mono(later.0 * 2);
+    assert_eq!(
+        unanswered.retry(&host.server, later, &mut host.batch),
+        ["by-hand"]
+    );
+    host.batch.commit().unwrap();
+    assert_eq!(host.server.answer_of("by-hand").unwrap(), Some(refused));
+    assert!(!unanswered.holds("by-hand") && request.exists());
 }
