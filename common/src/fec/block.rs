@@ -8,6 +8,12 @@ use super::plan::PassSymbols;
 use super::{BlockBuffer, BlockShape, Codec, Geometry, NotEnough};
 use crate::limits;
 
+/// Bytes of work for each byte of a block above which its decoding is dear: see [`BlockBuffer::dear_bytes`].
+const DEAR_RATIO: usize = 16;
+
+/// Bytes of work up to which no decoding is dear.
+const DEAR_BYTES_MIN: usize = 256 << 10;
+
 /// Why the crates' errors cannot occur: they refuse only counts and lengths that [`Geometry::new`] refuses too.
 const CHECKED: &str = "the geometry has been checked against the codec's limits";
 
@@ -147,6 +153,8 @@ impl BlockCodec {
             Codec::Rs8 => {
                 rs8(&mut self.rs8, &shape).rebuild(symbol_bytes, slots, bytes, &mut self.rs8_repair)
             }
+            // Every repair symbol of a code with one source symbol is that symbol: there is nothing to decode.
+            Codec::Rs16 if shape.k == 1 => {}
             Codec::Rs16 => {
                 let (k, m) = (usize::from(shape.k), usize::from(shape.m));
                 let decoder = ready_decoder(&mut self.decoder, k, m, symbol_bytes);
@@ -198,6 +206,21 @@ fn rs16_work_bytes(k: usize, m: usize, symbol_bytes: usize) -> usize {
     let high = (k + m.next_power_of_two()).next_power_of_two();
     let low = (m + k.next_power_of_two()).next_power_of_two();
     high.max(low) * symbol_bytes.next_multiple_of(64)
+}
+
+impl BlockBuffer {
+    /// The work of the decoding, in bytes, that the symbol `index` would bring about, if it is out of proportion to the block:
+    /// one of two symbols may cost a transform over 32,768. The format allows that, and no sender needs it.
+    pub fn dear_bytes(&self, geometry: &Geometry, index: u16) -> Option<usize> {
+        let shape = self.shape();
+        if geometry.codec() != Codec::Rs16 || shape.k == 1 || !self.would_decode(index) {
+            return None;
+        }
+        let (k, m) = (usize::from(shape.k), usize::from(shape.m));
+        let bytes = rs16_work_bytes(k, m, usize::from(geometry.symbol_bytes()));
+        let proportion = geometry.source_bytes(shape).saturating_mul(DEAR_RATIO);
+        (bytes > proportion.max(DEAR_BYTES_MIN)).then_some(bytes)
+    }
 }
 
 fn rs16_rebuild(
@@ -429,6 +452,42 @@ mod tests {
             codec.rebuild(&geometry, &mut buffer).unwrap();
             assert_eq!(buffer.source(), Some(&source[..]), "{k} + {m}");
         }
+    }
+
+    #[test]
+    fn every_repair_symbol_of_one_source_symbol_is_that_symbol() {
+        for m in [1, 2, 3, 254, 255, 4_096, 11_980, 32_768] {
+            let (geometry, shape) = geometry(Codec::Rs16, 1, m, 66);
+            let source = noise(3, 66);
+            let mut repair = vec![0; geometry.repair_bytes(&shape)];
+            let mut codec = BlockCodec::new();
+            codec.encode(&geometry, &shape, &source, &mut repair);
+            assert!(repair.chunks(66).all(|symbol| symbol == source), "{m}");
+            let mut buffer = BlockBuffer::new(&geometry, &shape);
+            buffer.insert(m, &source);
+            assert_eq!(buffer.dear_bytes(&geometry, m), None);
+            codec.rebuild(&geometry, &mut buffer).unwrap();
+            assert_eq!(buffer.source(), Some(&source[..]));
+            assert!(codec.decoder.is_none(), "nothing was decoded");
+        }
+    }
+
+    #[test]
+    fn only_a_decoding_out_of_all_proportion_to_its_block_is_dear() {
+        let dear = |k, m, symbol_bytes, last: u16| {
+            let (geometry, shape) = geometry(Codec::Rs16, k, m, symbol_bytes);
+            let mut buffer = BlockBuffer::new(&geometry, &shape);
+            let symbol = vec![0; usize::from(symbol_bytes)];
+            (1..k).for_each(|index| {
+                buffer.insert(index, &symbol);
+            });
+            buffer.dear_bytes(&geometry, last)
+        };
+        for (k, m) in [(768, 256), (768, 2_048), (41, 128), (100, 256), (2, 62)] {
+            assert_eq!(dear(k, m, 1_400, k), None, "{k} + {m}");
+        }
+        assert!(dear(2, 11_978, 1_400, 2).is_some_and(|bytes| bytes > 16 << 20));
+        assert_eq!(dear(2, 11_978, 1_400, 0), None, "every source symbol came");
     }
 
     #[test]

@@ -157,6 +157,12 @@ impl BlockBuffer {
         self.bytes.capacity()
     }
 
+    /// Whether this symbol would make the block full, and a repair symbol is among its symbols then.
+    pub(super) fn would_decode(&self, index: u16) -> bool {
+        let has_repair = self.repair_count > 0 || index >= self.shape.k;
+        self.empty_count == 1 && has_repair && !self.held.contains(index)
+    }
+
     /// Symbols that are needed still.
     pub(super) fn missing_count(&self) -> u16 {
         self.empty_count

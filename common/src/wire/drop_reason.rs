@@ -70,6 +70,8 @@ drop_reasons! {
     NoMemory = "no-memory",
     /// The container does not fit the disk, or the disk is full; a later pass may find room.
     NoDisk = "no-disk",
+    /// The block's decoding is out of proportion to its length and another such one was just now; a later symbol may do.
+    Dear = "dear",
     /// The reader's queue was full: the rest of the host does not keep up.
     QueueFull = "queue-full",
     /// A beacon's fields contradict each other or the format.

@@ -21,6 +21,10 @@ const IDLE_US: u64 = 2_000_000;
 /// A container's beginning is announced for hashing in steps of this size.
 const PREFIX_STEP_BYTES: u64 = 8 << 20;
 
+/// Bytes of work in a microsecond that decodings may make which are out of proportion to their blocks. One such block can cost
+/// some fifty milliseconds for two datagrams: whoever stole the link key would stop everybody else's cables with it.
+const DEAR_BYTES_US: u64 = 64;
+
 /// What is to be done for the assembler, in this order and before its next input.
 #[derive(Debug)]
 pub enum Effect {
@@ -144,6 +148,8 @@ pub struct Assembler {
     effects: VecDeque<Effect>,
     evicted: Vec<(BlockKey, BlockBuffer)>,
     disk_bytes_max: u64,
+    /// Before it no decoding is made that is out of proportion.
+    dear_until: Mono,
     set_counters: SetCounters,
 }
 
@@ -159,6 +165,7 @@ impl Assembler {
             effects: VecDeque::new(),
             evicted: Vec::new(),
             disk_bytes_max: u64::MAX,
+            dear_until: Mono(0),
             set_counters: SetCounters::default(),
         }
     }
@@ -300,6 +307,7 @@ impl Assembler {
         if !self.collector.holds(key) {
             self.begin_block(now, key, symbol, spilled)?;
         }
+        self.may_decode(now, key, &set, symbol.index)?;
         match self.collector.insert(now, key, symbol.index, payload) {
             Collected::Duplicate => return Err(DropReason::Duplicate),
             Collected::Stored => {}
@@ -324,13 +332,11 @@ impl Assembler {
         let shape = set.geometry.block(block);
         let fits = shape.is_some_and(|shape| u32::from(index) < shape.symbol_count())
             && bytes.len() == usize::from(set.geometry.symbol_bytes());
-        if !fits {
+        let key = (found.number(), block);
+        if !fits || self.may_decode(now, key, set, index).is_err() {
             return;
         }
-        if let Collected::Full(buffer) =
-            self.collector
-                .insert(now, (found.number(), block), index, bytes)
-        {
+        if let Collected::Full(buffer) = self.collector.insert(now, key, index, bytes) {
             self.rebuild(set, buffer);
         }
     }
@@ -434,6 +440,26 @@ impl Assembler {
             .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
         let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
         set.done_symbols() + spilled + self.collector.symbol_count(set.number())
+    }
+
+    /// Refuses the symbol that would make a block full too soon behind another one whose decoding was out of proportion too.
+    /// The block keeps what it has: any later symbol of it does as well.
+    fn may_decode(
+        &mut self,
+        now: Mono,
+        key: BlockKey,
+        set: &SetId,
+        index: u16,
+    ) -> Result<(), DropReason> {
+        let Some(bytes) = self.collector.dear_bytes(key, &set.geometry, index) else {
+            return Ok(());
+        };
+        if now < self.dear_until {
+            return Err(DropReason::Dear);
+        }
+        let pause_us = u64::try_from(bytes).unwrap_or(u64::MAX) / DEAR_BYTES_US;
+        self.dear_until = now.plus_us(pause_us);
+        Ok(())
     }
 
     fn begin_set(&mut self, set: SetId) -> Result<SetNumber, DropReason> {

@@ -758,6 +758,33 @@ fn authentic_absurdities_move_a_counter_and_leave_no_set() {
 }
 
 #[test]
+fn decodings_out_of_all_proportion_wait_for_each_other_and_hold_nobody_up() {
+    let dear = Cut::new(1, 1_024, Codec::Rs16, 2, 8_190);
+    let k = |block: u32| dear.set.geometry.block(block).unwrap().k;
+    let blocks: Vec<u32> = (0..dear.blocks.len() as u32)
+        .filter(|block| k(*block) == 2)
+        .collect();
+    assert!(blocks.len() > 10);
+    let mut world = World::new();
+    for block in &blocks {
+        world.send_all(&dear, &[(*block, 0), (*block, 2)]);
+    }
+    assert_eq!(world.dropped(DropReason::Dear), blocks.len() as u64 - 1);
+    // Another's symbols are taken as ever, and what needs no decoding too.
+    let other = small(2);
+    world.send_all(&other, &other.all());
+    assert!(world.has(&other));
+    world.send(&dear, (blocks[1], 1));
+    assert_eq!(world.dropped(DropReason::Dear), blocks.len() as u64 - 1);
+    // An honest sender who cuts so gets there: it only takes its time.
+    for block in 0..dear.blocks.len() as u32 {
+        world.advance(1_000_000);
+        world.send_all(&dear, &[(block, 0), (block, 2), (block, 3)]);
+    }
+    assert!(world.has(&dear));
+}
+
+#[test]
 fn padding_of_the_last_symbol_that_is_not_zero_is_dropped_before_it_can_poison() {
     let (mut world, cut) = (World::new(), large(1));
     let last = *cut.source().last().unwrap();
