@@ -31,6 +31,9 @@ const FOLDER_MODE: u32 = 0o2770;
 /// Mode of a mailbox's folder: its group takes cables out.
 const MAILBOX_MODE: u32 = 0o2770;
 
+/// How often a name that someone plants again and again is tried before the cable waits.
+const TRIES_MAX: usize = 64;
+
 /// Whether the files of a cable are synced here or left to a batch.
 #[derive(Debug)]
 pub enum Syncing<'a> {
@@ -176,6 +179,8 @@ pub enum Published {
     Before,
     /// Something else had its name and was put aside; the folder is visible now.
     InPlaceOf(PathBuf),
+    /// Its name is taken again whenever it is free. It stands in the stage still.
+    Hindered,
 }
 
 /// Makes one staged folder visible. Its publishing must be committed.
@@ -195,22 +200,29 @@ pub fn publish(
     }
     batch.add_dir(state.stage());
     batch.add_dir(state.mailbox(&name.mailbox));
-    match durable::rename_new(&from, &to) {
-        Ok(()) => Ok(Published::Now),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // The staged folder is still here, so that this name was never ours: someone planted it.
-            let random = entropy::bytes::<4>().map_err(io::Error::other)?;
-            let aside = state.mailbox(&name.mailbox).join(format!(
-                ".aside-{}-{:08x}",
-                name.serial,
-                u32::from_be_bytes(random)
-            ));
-            durable::rename_new(&to, &aside)?;
-            durable::rename_new(&from, &to)?;
-            Ok(Published::InPlaceOf(aside))
+    let mut published = Published::Now;
+    for _ in 0..TRIES_MAX {
+        match durable::rename_new(&from, &to) {
+            Ok(()) => return Ok(published),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
+        // The staged folder is still here, so that this name was never ours: someone planted it.
+        let random = entropy::bytes::<4>().map_err(io::Error::other)?;
+        let aside = state.mailbox(&name.mailbox).join(format!(
+            ".aside-{}-{:08x}",
+            name.serial,
+            u32::from_be_bytes(random)
+        ));
+        match durable::rename_new(&to, &aside) {
+            Ok(()) => published = Published::InPlaceOf(aside),
+            // It has just been taken away; it may come back before the next try.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(Published::Hindered)
 }
 
 /// Makes the folder of a mailbox, with its group; one that stands keeps its mode.

@@ -37,6 +37,9 @@ const BATCH_BYTES: u64 = 16 << 20;
 /// How long a container waits when the disk was full.
 const FULL_RETRY_US: u64 = 30_000_000;
 
+/// How long a cable waits whose name someone keeps taking.
+const HINDERED_RETRY_US: u64 = 30_000_000;
+
 /// Serials whose containers were logged as unopened or second; beyond it they are only counted.
 const NOTED_MAX: usize = 4_096;
 
@@ -101,6 +104,8 @@ pub enum Step {
     Committed,
     /// What a request asked for is done, and it was not answered.
     Acted,
+    /// A reader of the mailbox was faster than every try to give a cable its name.
+    Hindered,
 }
 
 impl Batch {
@@ -432,15 +437,7 @@ impl Release {
         // ③
         for ready in &batch.ready {
             for name in &ready.names {
-                if let Published::InPlaceOf(aside) = publish(&self.state, name, &mut self.sync)? {
-                    let text = format!(
-                        "something had the name of serial {} in mailbox {}; it is now {}",
-                        name.serial,
-                        name.mailbox,
-                        aside.file_name().unwrap_or_default().display()
-                    );
-                    self.raise("foreign-file", text);
-                }
+                self.publish_folder(name)?;
             }
         }
         for (incoming, _) in &batch.held {
@@ -450,16 +447,18 @@ impl Release {
         }
         self.sync.commit()?;
         // ④
-        for ready in &batch.ready {
+        let visible = |ready: &&Ready| !self.hindered.contains(&ready.cable.serial());
+        let visible: Vec<&Ready> = batch.ready.iter().filter(visible).collect();
+        for ready in &visible {
             let (serial, message_id) = (ready.cable.serial(), ready.cable.manifest().message_id);
             self.ledger
                 .append(now, Event::Released { serial, message_id });
         }
         self.ledger.commit()?;
-        self.counters.released += u64::try_from(batch.ready.len()).unwrap_or(0);
+        self.counters.released += u64::try_from(visible.len()).unwrap_or(0);
         // ⑤
         let mut erased = BTreeSet::new();
-        for ready in &batch.ready {
+        for ready in &visible {
             let serial = ready.cable.serial();
             if let Some(bundle) = self.ledger.bundle_of(serial).map(|row| row.bundle)
                 && let Some(slots) = self.slots.get(&bundle)
@@ -467,13 +466,17 @@ impl Release {
                 slots.erase(serial)?;
                 erased.insert(bundle);
             }
-            self.reserved.remove(&ready.cable.manifest().message_id);
         }
         for bundle in erased {
             if let Some(slots) = self.slots.get(&bundle) {
                 slots.sync()?;
             }
         }
+        for ready in &batch.ready {
+            // From here on the register knows it.
+            self.reserved.remove(&ready.cable.manifest().message_id);
+        }
+        // Of a hindered cable too: its folders are staged for good.
         let gone = batch.ready.iter().map(|ready| &ready.incoming);
         let gone = gone.chain(batch.unopened.iter().map(|(incoming, _)| incoming));
         for incoming in gone.chain(&batch.second) {
@@ -486,6 +489,57 @@ impl Release {
             self.erase_if_void(incoming.name.serial)?;
         }
         self.answer_rechecks(&batch)
+    }
+
+    /// Makes one staged folder visible, or notes that someone hinders it.
+    pub(super) fn publish_folder(&mut self, name: &StageName) -> Result<(), ReleaseError> {
+        #[cfg(test)]
+        let is_hindered = self.stop_after == Some(Step::Hindered);
+        #[cfg(not(test))]
+        let is_hindered = false;
+        let published = match is_hindered {
+            true => Published::Hindered,
+            false => publish(&self.state, name, &mut self.sync)?,
+        };
+        match published {
+            Published::Now | Published::Before => {}
+            Published::InPlaceOf(aside) => {
+                let text = format!(
+                    "something had the name of serial {} in mailbox {}; it is now {}",
+                    name.serial,
+                    name.mailbox,
+                    aside.file_name().unwrap_or_default().display()
+                );
+                self.raise("foreign-file", text);
+            }
+            Published::Hindered => {
+                self.hindered.insert(name.serial);
+                self.hindered_until = self.mono().plus_us(HINDERED_RETRY_US);
+                let now = self.now();
+                self.alarms.set("hindered", now, 1, || {
+                    format!(
+                        "someone keeps taking the name of serial {} in mailbox {}; the cable is not visible there, \
+                         and release goes on trying: find out who of the mailbox's readers does it",
+                        name.serial, name.mailbox
+                    )
+                });
+                self.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries hindered cables again, when it is time.
+    pub(super) fn publish_hindered(
+        &mut self,
+        now: valise_common::units::Mono,
+    ) -> Result<(), ReleaseError> {
+        if self.hindered.is_empty() || now < self.hindered_until {
+            return Ok(());
+        }
+        self.dirty = true;
+        self.counters.released += self.finish_publishing()?;
+        Ok(())
     }
 
     /// A serial of a void bundle kept its slot for a container that did not open: now the slot is unused, and goes.

@@ -109,6 +109,10 @@ pub struct Release {
     pub(super) in_work: Option<Serial>,
     /// Message-ids that are verified and not yet committed.
     pub(super) reserved: BTreeMap<MessageId, Serial>,
+    /// Serials that are being published and whose name in a mailbox someone keeps taking.
+    pub(super) hindered: BTreeSet<Serial>,
+    /// When to try them again.
+    pub(super) hindered_until: Mono,
     pub(super) beacon: Option<Believed>,
     pub(super) suspects: Suspects,
     pub(super) alarms: Alarms,
@@ -196,6 +200,8 @@ impl Release {
             rechecks: VecDeque::new(),
             in_work: None,
             reserved: BTreeMap::new(),
+            hindered: BTreeSet::new(),
+            hindered_until: clock::mono_now(),
             beacon: None,
             suspects: Suspects::default(),
             alarms: Alarms::new(),
@@ -262,6 +268,7 @@ impl Release {
                 ticked = mono;
                 service::watchdog();
                 self.answer_again(mono)?;
+                self.publish_hindered(mono)?;
                 self.observe()?;
             }
             self.log_alarms()?;

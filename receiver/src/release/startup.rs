@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | nothing | a folder in the stage | removed; its container is still in the inbox |
 //! | publishing | a folder in the stage | made visible |
+//! | publishing | a folder in the stage, whose name someone keeps taking | tried again while release runs |
 //! | publishing | no folder in the stage | it was visible already; its reader may have moved it |
 //! | released | slot or container | erased, deleted |
 //! | quarantined | container in the inbox | moved to quarantine |
@@ -11,6 +12,8 @@
 //! | bundle void | unused slots | erased, but those of containers that were in the inbox then and still are |
 //! | bundle created | the courier's files under their hidden name | shown |
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 
@@ -19,7 +22,7 @@ use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
 
 use crate::io::bundle_store;
-use crate::io::publish::{Published, make_mailbox, publish};
+use crate::io::publish::make_mailbox;
 use crate::io::register::{BundleState, CableRow, Claim};
 use crate::io::slots::SlotFile;
 use crate::io::trust_store;
@@ -99,40 +102,78 @@ impl Release {
         Ok(())
     }
 
-    fn finish_publishing(&mut self) -> Result<(), ReleaseError> {
+    /// Publishes whatever the log calls so and is not visible everywhere yet. Returns how many cables are now.
+    pub(super) fn finish_publishing(&mut self) -> Result<u64, ReleaseError> {
         let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
+        self.hindered.clear();
         for row in &rows {
             for name in stage_names(row) {
                 // The list may have lost the mailbox since; its cable was committed all the same.
                 make_mailbox(&self.state, &name.mailbox, &self.groups)?;
-                if let Published::InPlaceOf(_) = publish(&self.state, &name, &mut self.sync)? {
-                    let text = format!("something had the name of serial {}", row.serial);
-                    self.raise("foreign-file", text);
-                }
+                self.publish_folder(&name)?;
             }
         }
         self.sync.commit()?;
         let now = self.now();
+        let mut count = 0;
         for row in &rows {
-            if let Some(message_id) = row.message_id {
-                self.ledger.append(
-                    now,
-                    Event::Released {
-                        serial: row.serial,
-                        message_id,
-                    },
-                );
+            if let Some(message_id) = row.message_id
+                && !self.hindered.contains(&row.serial)
+            {
+                let serial = row.serial;
+                self.ledger
+                    .append(now, Event::Released { serial, message_id });
+                count += 1;
             }
         }
-        Ok(self.ledger.commit()?)
+        self.ledger.commit()?;
+        if self.hindered.is_empty() {
+            self.alarms.set("hindered", now, 0, String::new);
+        }
+        for row in &rows {
+            if !self.hindered.contains(&row.serial) {
+                self.erase_claimed(row)?;
+            }
+        }
+        for slots in self.slots.values().filter(|_| count > 0) {
+            slots.sync()?;
+        }
+        Ok(count)
     }
 
     /// Folders whose publishing was not committed. Their containers are still in the inbox, and are opened again.
-    fn clear_stage(&mut self) -> Result<(), ReleaseError> {
+    pub(super) fn clear_stage(&mut self) -> Result<(), ReleaseError> {
+        let mut hindered = BTreeSet::new();
+        if !self.hindered.is_empty() {
+            let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
+            let names = rows.iter().flat_map(stage_names);
+            hindered.extend(names.map(|name| OsString::from(name.to_string())));
+        }
         for entry in fs::read_dir(self.state.stage())? {
-            durable::remove_any(&entry?.path())?;
+            let entry = entry?;
+            if !hindered.contains(&entry.file_name()) {
+                durable::remove_any(&entry.path())?;
+            }
         }
         Ok(())
+    }
+
+    /// Destroys what opened a cable that is released or discarded, and its copy in quarantine; the slots are to be synced.
+    fn erase_claimed(&self, row: &CableRow) -> Result<(), ReleaseError> {
+        let bundle = self
+            .ledger
+            .bundle_of(row.serial)
+            .map(|bundle| bundle.bundle);
+        if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle))
+            && slots.slot(row.serial)?.is_some()
+        {
+            slots.erase(row.serial)?;
+        }
+        let name = InboxName {
+            serial: row.serial,
+            container: row.container.id(),
+        };
+        Ok(durable::remove_any(&self.state.quarantined(&name))?)
     }
 
     /// Slots that the log says are used or destroyed.
@@ -145,20 +186,7 @@ impl Release {
             .iter()
             .filter(|row| gone(row))
         {
-            let bundle = self
-                .ledger
-                .bundle_of(row.serial)
-                .map(|bundle| bundle.bundle);
-            if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle))
-                && slots.slot(row.serial)?.is_some()
-            {
-                slots.erase(row.serial)?;
-            }
-            let name = InboxName {
-                serial: row.serial,
-                container: row.container.id(),
-            };
-            durable::remove_any(&self.state.quarantined(&name))?;
+            self.erase_claimed(row)?;
         }
         for row in self.ledger.bundles() {
             if row.state == BundleState::Void {

@@ -1357,6 +1357,100 @@ fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
 }
 
 #[test]
+fn a_cable_whose_name_is_always_taken_waits_over_a_restart_and_is_released_then() {
+    let world = World::new();
+    let container = world.honest(1, &[b"x"]);
+    let name = world.deliver(1, &container);
+    let hindered = |release: &Release| alarm_codes(release).contains(&"hindered".to_owned());
+    let mut release = world.release();
+    release.stop_after = Some(super::cables::Step::Hindered);
+    settle(&mut release);
+    settle(&mut release);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Publishing);
+    assert!(hindered(&release) && !world.slot_is_erased(1));
+    assert!(
+        !world.state.container(&name).exists(),
+        "it is staged for good"
+    );
+    // What hindered it goes on while release starts again, and the staged folders are kept.
+    release.hindered.clear();
+    release.finish_publishing().unwrap();
+    release.clear_stage().unwrap();
+    assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
+    release.stop_after = None;
+    release.publish_hindered(release.mono()).unwrap();
+    assert_eq!(
+        row(&release, 1).unwrap().claim,
+        Claim::Publishing,
+        "too early"
+    );
+    release
+        .publish_hindered(release.mono().plus_us(3_600_000_000))
+        .unwrap();
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+    assert!(!hindered(&release) && world.slot_is_erased(1));
+    for mailbox in ["paris-desk", "protocol"] {
+        assert_eq!(world.folder_of(mailbox).len(), 1);
+    }
+    assert_eq!(
+        (world.log_count("released"), release.counters.released),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_reader_who_makes_and_removes_a_cables_folder_all_the_time_ends_no_release() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = World::new();
+    let mut release = world.release();
+    let containers: Vec<_> = (1..=10)
+        .map(|serial| {
+            let manifest = world.manifest(&[b"x"]);
+            let id = manifest.message_id;
+            let container = world.approved(serial, &manifest, &["b", "c"], b"x");
+            (serial, id, container)
+        })
+        .collect();
+    let places: Vec<_> = containers
+        .iter()
+        .map(|(serial, id, _)| {
+            let mailbox = "paris-desk".parse().unwrap();
+            let serial = Serial::new(*serial).unwrap();
+            world.state.released_cable(&mailbox, serial, id)
+        })
+        .collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for place in &places {
+                    if fs::create_dir(place).is_ok() {
+                        let _ = fs::remove_dir(place);
+                    }
+                }
+            }
+        });
+        for (serial, _, container) in &containers {
+            world.deliver(*serial, container);
+        }
+        let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            settle(&mut release);
+        }));
+        stop.store(true, Ordering::Relaxed);
+        settled.unwrap();
+    });
+    release
+        .publish_hindered(release.mono().plus_us(3_600_000_000))
+        .unwrap();
+    for (serial, ..) in &containers {
+        assert_eq!(row(&release, *serial).unwrap().claim, Claim::Released);
+    }
+    for place in places {
+        assert!(place.join("release.json").exists());
+    }
+}
+
+#[test]
 fn many_requests_are_served_by_turns_with_cables() {
     let world = World::new();
     let mut release = world.release();
