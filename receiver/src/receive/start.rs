@@ -1,7 +1,8 @@
 //! What start-up makes of what the last process left: nothing that was collected is lost, nothing is listed twice.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use valise_common::ids::ContainerHash;
@@ -9,8 +10,8 @@ use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, remove_any}
 use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
-use super::publish::Folders;
-use crate::io::assembly::{AssemblyStore, DataFile};
+use super::publish::{Folders, file_name};
+use crate::io::assembly::{AssemblyStore, DataFile, FoundSet, data_path};
 use crate::io::beacon_file;
 use crate::io::completed::{CompletedLog, Record};
 use crate::pipeline::Assembler;
@@ -50,6 +51,11 @@ pub fn recover(
         assembler.restore_beacon(now, &written);
     }
     for set in store.scan()? {
+        if publish_assembled(folders, records, &set, sync)? {
+            store.forget(&set.set)?;
+            found.published += 1;
+            continue;
+        }
         let is_completed = assembler.is_completed(set.set.serial, &set.set.container);
         let whole =
             u64::try_from(set.done.len()).is_ok_and(|n| n == set.set.geometry.block_count());
@@ -95,6 +101,44 @@ fn publish_staged(
         published += 1;
     }
     Ok(published)
+}
+
+/// Gives a listed container its place in `inbox/` that stands whole in `assembly/`. Its bytes were synced before it was
+/// listed and its blocks' bits never were: after a loss of power the hash is to be believed, not the bits.
+fn publish_assembled(
+    folders: &Folders,
+    records: &[Record],
+    found: &FoundSet,
+    sync: &mut SyncBatch,
+) -> io::Result<bool> {
+    let set = &found.set;
+    let is_record = |(serial, hash): &Record| *serial == set.serial && hash.id() == set.container;
+    let Some((serial, listed)) = records.iter().find(|record| is_record(record)) else {
+        return Ok(false);
+    };
+    let path = data_path(&folders.assembly, set);
+    let length = match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?.len(),
+    };
+    if length != set.geometry.container_bytes() || hash_file(&path)? != Some(*listed) {
+        return Ok(false);
+    }
+    let name = InboxName {
+        serial: *serial,
+        container: set.container,
+    };
+    let file = File::open(&path)?;
+    file.set_permissions(Permissions::from_mode(0o640))?;
+    file.sync_all()?;
+    let to = folders.inbox.join(file_name(&name));
+    match FinishedFile::found(path.clone()).publish_in(&to, sync) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    // The name is durable before the set's folder is deleted.
+    sync.commit()?;
+    Ok(true)
 }
 
 fn hash_file(path: &Path) -> io::Result<Option<ContainerHash>> {

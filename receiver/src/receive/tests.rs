@@ -400,6 +400,24 @@ fn start_up_completes_what_a_killed_publisher_left() {
 }
 
 #[test]
+fn a_listed_container_is_published_whatever_a_loss_of_power_left_of_its_blocks_bits() {
+    let site = Site::new();
+    let large = cut(1, 300_000, Codec::Rs16, 50, 1);
+    let data = crate::io::assembly::data_path(&site.state.assembly(), &large.set);
+    let folder = data.parent().unwrap();
+    fs::create_dir(folder).unwrap();
+    fs::write(&data, &large.bytes).unwrap();
+    fs::write(folder.join("done"), []).unwrap();
+    let hash = blake3::hash(&large.bytes).to_hex();
+    fs::write(site.state.completed(), format!("1 {hash}\n")).unwrap();
+    let (receive, _sender) = site.start();
+    receive.stop().unwrap();
+    assert_eq!(fs::read(site.inbox(&large)).unwrap(), large.bytes);
+    assert!(!folder.exists());
+    assert_eq!(site.completed(), format!("1 {hash}\n"));
+}
+
+#[test]
 fn the_first_use_of_a_link_key_is_audited_once() {
     let site = Site::new();
     let small = cut(2, 1_024, Codec::Rs8, 40, 1);
