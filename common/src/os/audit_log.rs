@@ -181,7 +181,7 @@ impl AuditLog {
         let seq = self.chain.append(&mut self.pending, now, event, fields);
         self.pending_time = Some(now);
         self.lines_unsigned += 1;
-        if self.lines_unsigned >= limits::CHECKPOINT_LINES_MAX || self.checkpoint_due() <= now {
+        if self.lines_unsigned >= limits::CHECKPOINT_LINES_MAX || self.is_checkpoint_due(now) {
             self.sign(now);
         }
         seq
@@ -269,6 +269,12 @@ impl AuditLog {
     pub fn checkpoint_due(&self) -> UtcTime {
         self.checkpoint_time
             .map_or(UtcTime::EPOCH, |time| time.plus_s(limits::CHECKPOINT_S_MAX))
+    }
+
+    /// Whether a checkpoint is due now. After a clock that ran ahead was set back the last one lies in the future: waiting for
+    /// that hour could take years.
+    pub fn is_checkpoint_due(&self, now: UtcTime) -> bool {
+        self.checkpoint_due() <= now || self.checkpoint_time.is_some_and(|time| now < time)
     }
 
     /// The public half of the key that signs checkpoints, for the auditor.
@@ -592,6 +598,23 @@ mod tests {
         world.log().checkpoint(later).unwrap();
         assert_eq!(count(&world), 6, "at stop");
         assert_eq!(world.lines(), 3_503);
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_future_puts_none_off() {
+        let mut world = World::new();
+        let count =
+            |world: &World| notes(&fs::read_to_string(world.path("checkpoints")).unwrap()).count();
+        let far = TIME.plus_s(1_000_000_000);
+        world.log().append(far, "alarm", &[]);
+        world.log().commit().unwrap();
+        assert!(!world.log().is_checkpoint_due(far));
+        assert!(world.log().is_checkpoint_due(TIME));
+        world.log().append(TIME, "clock-accepted", &[]);
+        world.log().commit().unwrap();
+        assert_eq!(count(&world), 2, "the clock was set back");
+        assert!(!world.log().is_checkpoint_due(TIME));
+        assert!(world.log().is_checkpoint_due(TIME.plus_s(3_600)));
     }
 
     #[test]

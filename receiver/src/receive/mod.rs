@@ -373,7 +373,7 @@ impl Receive {
         self.load_keys_if_due(now)?;
         let report = self.shared.forged().poll(mono_now());
         self.note_forged(report)?;
-        if now >= self.audit.checkpoint_due() {
+        if self.audit.is_checkpoint_due(now) {
             self.audit.checkpoint(now)?;
         }
         let drops = self.shared.read().kernel_drops;

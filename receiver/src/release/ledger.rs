@@ -149,9 +149,9 @@ impl Ledger {
         Ok(self.log.checkpoint(now)?)
     }
 
-    /// When a checkpoint is due that no lines bring about.
-    pub fn checkpoint_due(&self) -> UtcTime {
-        self.log.checkpoint_due()
+    /// Whether a checkpoint is due that no lines bring about.
+    pub fn is_checkpoint_due(&self, now: UtcTime) -> bool {
+        self.log.is_checkpoint_due(now)
     }
 
     /// The time of the last line: "now" is never before it.

@@ -195,7 +195,7 @@ impl Release {
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
-        if now >= self.ledger.checkpoint_due() {
+        if self.ledger.is_checkpoint_due(now) {
             self.ledger.checkpoint(now)?;
         }
         self.dirty = true;

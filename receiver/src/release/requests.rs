@@ -430,7 +430,9 @@ impl Release {
         let now = now_of(clock, issued, None);
         self.dirty = true;
         // The line carries the clock's own time: with it the last audit time goes back.
-        self.happened(clock, Event::ClockAccepted { before, now, by })
+        let verdict = self.happened(clock, Event::ClockAccepted { before, now, by })?;
+        self.ledger.checkpoint(clock)?;
+        Ok(verdict)
     }
 
     /// Answers yes, and deletes the request.

@@ -754,8 +754,17 @@ fn a_clock_that_ran_ahead_is_set_back_by_clock_accept_only() {
     let request = world.state.requests().join("clock");
     fs::create_dir(&request).unwrap();
     fs::write(request.join("request.toml"), "request = \"clock-accept\"\n").unwrap();
+    let notes = || {
+        let path = world.state.audit().join("release.checkpoints");
+        fs::read_to_string(path).unwrap().matches("\n\n").count()
+    };
+    let before = notes();
     settle(&mut release);
     assert!(release.now() < far);
+    assert!(
+        notes() > before,
+        "a checkpoint says that the clock went back"
+    );
     recheck(&mut release, &world, 1);
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
 }

@@ -413,7 +413,7 @@ impl Daemon {
             self.rescan |= self.gate.answer_again()?;
             self.gate.commit()?;
             let time = self.gate.log_time();
-            if self.gate.audit.checkpoint_due() <= time {
+            if self.gate.audit.is_checkpoint_due(time) {
                 self.gate.audit.checkpoint(time)?;
             }
             write_view |= !self.gate.changed.is_empty() || self.gate.alarms.take_changed();

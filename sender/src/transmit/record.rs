@@ -209,7 +209,7 @@ fn write(
     if let Some(view) = &taken.view {
         view.write(state)?;
     }
-    if audit.checkpoint_due() <= now {
+    if audit.is_checkpoint_due(now) {
         audit.checkpoint(now)?;
     }
     Ok(())
