@@ -549,6 +549,10 @@ impl Release {
         if !void || waits || self.in_work == Some(serial) {
             return Ok(());
         }
+        // One may have come since the loop last looked: when the bundle became void it stood there, and kept the slot.
+        if self.in_inbox()?.contains(serial) {
+            return Ok(());
+        }
         let bundle = self.ledger.bundle_of(serial).map(|row| row.bundle);
         if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle)) {
             slots.erase(serial)?;

@@ -1460,6 +1460,23 @@ fn a_reader_who_makes_and_removes_a_cables_folder_all_the_time_ends_no_release()
 }
 
 #[test]
+fn a_serial_of_a_void_bundle_keeps_its_slot_for_a_container_that_the_loop_has_not_seen() {
+    let world = World::new();
+    let (forged, honest) = ([7; 2_000], world.honest(4, &[b"true"]));
+    world.deliver(4, &forged);
+    world.deliver(4, &honest);
+    let mut release = world.release();
+    ask_void(&world, false);
+    release.serve_requests().unwrap();
+    release.arrive(name_of(4, &forged)).unwrap();
+    release.release_some().unwrap();
+    assert_eq!(release.counters.unopened, 1);
+    settle(&mut release);
+    assert_eq!(row(&release, 4).unwrap().claim, Claim::Released);
+    assert!(world.slot_is_erased(4));
+}
+
+#[test]
 fn many_requests_are_served_by_turns_with_cables() {
     let world = World::new();
     let mut release = world.release();
