@@ -85,6 +85,10 @@ impl Known {
 /// Why a cable is held, or was destroyed: the word and the sentence.
 fn reason_of(cable: Option<&CableRow>) -> Option<String> {
     let cable = cable?;
+    if cable.claim == Claim::Discarded {
+        // The sentence is the operator's; the word is what it had been held for.
+        return cable.reason.clone();
+    }
     match (&cable.code, &cable.reason) {
         (Some(code), Some(reason)) => Some(format!("{code}: {reason}")),
         (None, Some(reason)) => Some(reason.clone()),
@@ -148,6 +152,7 @@ pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError
         "serial": serial,
         "state": row.state.as_str(),
         "reason": reason_of(cable),
+        "held_for": cable.and_then(|cable| cable.code.as_deref()),
         "message_id": cable.and_then(|cable| cable.message_id),
         "container": cable.map(|cable| cable.container),
         "mailboxes": mailboxes,
@@ -168,6 +173,7 @@ fn print_fields(document: &Value) -> Result<(), CliError> {
         "serial",
         "state",
         "reason",
+        "held_for",
         "message_id",
         "container",
         "mailboxes",
@@ -286,4 +292,35 @@ pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliErro
         reason: options.reason.clone(),
     };
     ask_and_print(config, &what, &[], options.json)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use valise_common::ids::ContainerHash;
+    use valise_common::units::UtcTime;
+
+    use super::*;
+
+    #[test]
+    fn a_discarded_cable_shows_why_the_operator_destroyed_it() {
+        let mut cable = CableRow {
+            serial: Serial::new(3).unwrap(),
+            claim: Claim::Quarantined,
+            container: ContainerHash::from_bytes([0; 32]),
+            message_id: None,
+            code: Some("expired".to_owned()),
+            reason: Some("the cable expired".to_owned()),
+            mailboxes: None,
+            claimed_at: UtcTime::EPOCH,
+            updated_at: UtcTime::EPOCH,
+        };
+        let expected = Some("expired: the cable expired".to_owned());
+        assert_eq!(reason_of(Some(&cable)), expected);
+        cable.claim = Claim::Discarded;
+        cable.reason = Some("sent again as serial 9".to_owned());
+        let expected = Some("sent again as serial 9".to_owned());
+        assert_eq!(reason_of(Some(&cable)), expected);
+    }
 }

@@ -23,7 +23,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let from = match link.kind {
         LinkKind::Udp => link
             .listen
-            .map(|address| format!("UDP datagrams to {address}")),
+            .map(|address| format!("UDP datagrams on {address}")),
         LinkKind::Serial => link
             .device
             .as_ref()

@@ -11,7 +11,7 @@ use valise_common::os::lock::HostLock;
 use valise_common::os::watch::{DirWatch, Notice};
 
 use super::arguments::Status;
-use super::{CliError, print_line};
+use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
 use crate::io::view::{AlarmView, ReceiveView, ReleaseView};
 
@@ -41,7 +41,7 @@ pub fn status(config: &ReceiverConfig, options: &Status) -> Result<(), CliError>
 fn check(health: &Health, options: &Status) -> Result<(), CliError> {
     let alarms = health.alarms();
     if options.json {
-        print_line(&json!(alarms).to_string())?;
+        print_json(&alarms)?;
     } else {
         for (code, text) in &alarms {
             print_line(&format!("{code}: {text}"))?;
@@ -140,8 +140,11 @@ impl Health {
 
 fn print(health: &Health, options: &Status) -> Result<(), CliError> {
     if options.json {
-        // One document a line, so that a reader of `--follow` can tell them apart.
-        return print_line(&health.document().to_string());
+        if options.follow {
+            // One document a line, so that a reader can tell them apart.
+            return print_line(&health.document().to_string());
+        }
+        return print_json(&health.document());
     }
     let word = |runs| if runs { "runs" } else { "does not run" };
     print_line(&format!(

@@ -157,7 +157,7 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
         profile = profile.running(program);
     }
     let confinement = sandbox::enter(&profile)?;
-    tracing::info!(?confinement, "release is confined");
+    tracing::info!(%confinement, "release is confined");
     let mut release = Release::open(config.clone(), state, groups)?;
     release.start_log()?;
     service::ready();

@@ -87,7 +87,7 @@ pub fn run(config: &SenderConfig) -> Result<(), GateError> {
             profile.running(program)
         });
     let confinement = sandbox::enter(&profile)?;
-    tracing::info!(?confinement, "gate is fenced in");
+    tracing::info!(%confinement, "gate is fenced in");
     let mut daemon = Daemon::start(gate)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
     service::ready();

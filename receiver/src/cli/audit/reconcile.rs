@@ -99,13 +99,18 @@ fn show(compared: &Compared, options: &Reconcile) -> Result<(), CliError> {
     };
     if options.json {
         // Row by row: a million of them need not stand in memory as text.
-        let mut separator = "[";
+        let mut last = None;
         for (serial, row) in rows() {
-            print_line(&format!("{separator}{}", document(*serial, row)))?;
-            separator = ",";
+            match last {
+                None => print_line("[")?,
+                Some(text) => print_line(&format!("{text},"))?,
+            }
+            last = Some(indented(&document(*serial, row)));
         }
-        let end = if separator == "[" { "[]" } else { "]" };
-        return print_line(end);
+        return match last {
+            None => print_line("[]"),
+            Some(text) => print_line(&format!("{text}\n]")),
+        };
     }
     print_line(&format!(
         "{:>10}  {:<17}  {:<32}  note",
@@ -135,6 +140,11 @@ fn show(compared: &Compared, options: &Reconcile) -> Result<(), CliError> {
         compared.rows.len(),
         counts.join(", ")
     ))
+}
+
+/// A row as an element of an array that is printed as every other document.
+fn indented(row: &Value) -> String {
+    format!("  {}", format!("{row:#}").replace('\n', "\n  "))
 }
 
 fn document(serial: Serial, row: &Row) -> Value {
@@ -173,4 +183,18 @@ fn judge(compared: &Compared) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Refused(faults.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_indented_as_in_every_other_document() {
+        let row = json!({ "serial": 3, "received": null });
+        let whole = serde_json::to_string_pretty(&json!([row])).unwrap();
+        assert_eq!(format!("[\n{}\n]", indented(&row)), whole);
+    }
 }
