@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn no_container_is_cut_so_that_its_decoding_is_dear() {
-        for symbol_bytes in [64, 65, 200, 1_400, 8_900] {
-            for symbols in [41, 65, 129, 257, 768, 769, 2_000, 100_000] {
+        for symbol_bytes in [64, 66, 200, 1_400, 8_900] {
+            for symbols in [41, 65, 129, 257, 513, 768, 769, 2_000, 100_000] {
                 for (share, passes) in [(1, 1), (25, 2), (100, 16)] {
                     let bytes = container(symbols * u64::from(symbol_bytes));
                     let geometry = choose(bytes, symbol_bytes, percent(share), passes).unwrap();
