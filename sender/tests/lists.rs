@@ -133,7 +133,12 @@ fn what_is_for_another_channel_is_refused_and_audited() {
     let told = host.refused(1, &["trust", "import", path.to_str().unwrap()]);
     assert!(told.contains(foreign), "{told}");
     assert_eq!(host.json(&["bundle", "status", "--json"])["slots_total"], 1);
-    assert_eq!(fs::read_dir(host.state("keys/link")).unwrap().count(), 1);
+    // Transmit does not run, so the first bundle's key still waits for it.
+    assert_eq!(
+        fs::read_dir(host.state("keys/handover")).unwrap().count(),
+        1
+    );
+    assert_eq!(fs::read_dir(host.state("keys/link")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(host.state("slots")).unwrap().count(), 1);
     for line in host.audited("refused") {
         assert_eq!(line["reason"], "foreign-channel");

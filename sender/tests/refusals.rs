@@ -186,7 +186,11 @@ fn imports_are_refused_when_unsigned_altered_overlapping_or_older() {
     fs::write(&second, kept).unwrap();
     host.ok(&["bundle", "import", "courier-3"]);
     assert_eq!(host.json(&["bundle", "status", "--json"])["slots_left"], 4);
-    assert_eq!(fs::read_dir(host.state("keys/link")).unwrap().count(), 1);
+    // Transmit does not run: the newest key waits for it, and no older one.
+    assert_eq!(
+        fs::read_dir(host.state("keys/handover")).unwrap().count(),
+        1
+    );
 
     let older = host.signed_list(&List {
         version: 0,

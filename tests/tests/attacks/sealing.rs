@@ -394,8 +394,12 @@ fn somebody_swaps_the_couriers_bundle_for_one_whose_slots_he_can_open() {
         status["slots_left"].as_u64().unwrap()
     };
     let keys = |scene: &Scene| {
-        let folder = scene.state(Host::Sender, "keys/link");
-        let name = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
+        // Without transmit the key waits in the handover.
+        let folders = ["keys/handover", "keys/link"].map(|name| scene.state(Host::Sender, name));
+        let mut names = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap());
+        let name = names.next().unwrap().unwrap();
         (name.file_name(), fs::read(name.path()).unwrap())
     };
     let before = (slots(&scene), keys(&scene));
