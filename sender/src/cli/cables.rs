@@ -108,11 +108,17 @@ fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
 
 /// `approve`
 pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError> {
+    // What was signed with nobody there to be asked: it is shown when it was taken, so that a refusal is one line.
+    let mut to_show = None;
     let signature = match (&options.signature, &options.key) {
         (Some(path), _) => sign::read_signature(path)?,
         (None, Some(key)) => {
             let manifest = waiting_manifest(config, &options.id)?;
-            confirm(&manifest)?;
+            if io::stdin().is_terminal() {
+                confirm(&manifest)?;
+            } else {
+                to_show = Some(manifest_text(&manifest)?);
+            }
             sign::approve_with(key, &manifest)?
         }
         (None, None) => return Err(CliError::Usage("give --key or --signature".to_owned())),
@@ -125,6 +131,9 @@ pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError>
         .add_file("approval.sig", &mut signature.to_armor().as_bytes())
         .map_err(CliError::system)?;
     let answer = ask(config, request, &text)?;
+    if let Some(manifest) = to_show {
+        eprintln!("{manifest}");
+    }
     print_line(&answer)
 }
 
@@ -181,13 +190,8 @@ pub fn manifest_text(bytes: &[u8]) -> Result<String, CliError> {
 }
 
 fn confirm(manifest: &[u8]) -> Result<(), CliError> {
-    // Shown in any case: a signature is of what stands there, whoever looks at it and when.
     eprintln!("{}", manifest_text(manifest)?);
     let input = io::stdin();
-    if !input.is_terminal() {
-        // Nobody is there to answer.
-        return Ok(());
-    }
     eprint!("\nApprove this cable, exactly as shown? [y/N] ");
     io::stderr().flush().map_err(CliError::system)?;
     let mut answer = String::new();
