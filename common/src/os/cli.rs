@@ -1,6 +1,8 @@
 //! What the command lines of both programs share: how a command fails and which exit status says so, how it prints, and
 //! how it reads its configuration.
 
+pub mod audit;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

@@ -7,12 +7,12 @@ mod row;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 use valise_common::config::ReceiverConfig;
-use valise_common::os::audit_check::{Brought, BroughtFiles, Check, Place, Report};
+use valise_common::os::audit_check::{BroughtFiles, Place};
+use valise_common::os::cli::audit::{self, Form};
 use valise_common::os::layout::{ReceiverState, Role};
 
-use super::{CliError, print_json, print_line};
+use super::CliError;
 pub use reconcile::reconcile;
 
 /// `audit …`.
@@ -29,20 +29,6 @@ pub enum AuditCommand {
     Reconcile(reconcile::Reconcile),
 }
 
-/// What an auditor brings.
-#[derive(Debug, Args)]
-pub struct Bringing {
-    /// The first keys, as init printed them: with them every MAC is verified.
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// The public keys of the checkpoints, as init printed them; by default what lies beside the log.
-    #[arg(long, value_name = "FILE")]
-    pub public_key: Option<PathBuf>,
-    /// Checkpoints that the auditor took away earlier; may be given several times.
-    #[arg(long = "checkpoint", value_name = "FILE")]
-    pub checkpoints: Vec<PathBuf>,
-}
-
 /// Options of `audit verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -54,29 +40,10 @@ pub struct Verify {
     pub role: Option<String>,
     /// What the auditor brings.
     #[command(flatten)]
-    pub bringing: Bringing,
+    pub brought: BroughtFiles,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,
-}
-
-impl Bringing {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// [`CliError::Usage`] for one that is not there or does not hold what it is named for.
-    pub fn read(&self) -> Result<Brought, CliError> {
-        let files = BroughtFiles {
-            key: self.key.clone(),
-            public_key: self.public_key.clone(),
-            checkpoints: self.checkpoints.clone(),
-        };
-        let brought = Brought::read(&files)?;
-        for warning in &brought.warnings {
-            eprintln!("valise-receiver: warning: {warning}");
-        }
-        Ok(brought)
-    }
 }
 
 /// `audit verify`. The configuration is asked for only where no log is named.
@@ -84,44 +51,19 @@ pub fn verify(
     config: impl FnOnce() -> Result<ReceiverConfig, CliError>,
     options: &Verify,
 ) -> Result<(), CliError> {
-    let brought = options.bringing.read()?;
+    let brought = audit::read(&options.brought, "valise-receiver")?;
     let places = match &options.log {
         Some(log) => vec![Place::of_file(log, options.role.as_deref())],
         None => places(&ReceiverState::new(config()?.state))?,
     };
-    let mut reports = Vec::new();
-    for place in &places {
-        reports.push(Check::open(place, &brought)?.report()?);
-    }
-    if options.json {
-        let intact = reports.iter().all(|report| report.intact);
-        print_json(&json!({ "intact": intact, "logs": reports }))?;
-    } else {
-        for report in &reports {
-            print_line(&report.text())?;
-        }
-    }
-    refuse(&reports)
+    audit::verify(&places, &brought, Form::of_option(options.json))
 }
 
 /// The logs of both roles.
 fn places(state: &ReceiverState) -> Result<Vec<Place>, CliError> {
-    if !state.host().exists() {
-        return Err(CliError::Usage(format!(
-            "{} is not there: this host is not commissioned; run init, or name a log",
-            state.host().display()
-        )));
-    }
-    let audit = state.audit();
-    let of_role = |role: Role| Place::of_host(&audit, role.as_str());
-    Ok([Role::Receive, Role::Release].map(of_role).into())
-}
-
-/// One line for all faults, and exit status 1.
-fn refuse(reports: &[Report]) -> Result<(), CliError> {
-    let faults: Vec<String> = reports.iter().filter_map(Report::refusal).collect();
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(CliError::Refused(faults.join("; ")))
+    audit::places_of_host(
+        &state.host(),
+        &state.audit(),
+        [Role::Receive, Role::Release],
+    )
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{CheckError, ROLES};
@@ -12,14 +13,17 @@ use crate::audit::{CheckpointVerifier, notes};
 use crate::limits;
 use crate::secret::Secret32;
 
-/// The files that the auditor names.
-#[derive(Debug, Clone, Default)]
+/// The files that the auditor names, as options of a command.
+#[derive(Debug, Clone, Default, Args)]
 pub struct BroughtFiles {
-    /// First keys: the output of `init`, or one key in hexadecimal.
+    /// The first keys, as init printed them: with them every MAC is verified.
+    #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Public keys of checkpoints: the output of `init`, or a `.verifier` file.
+    /// The public keys of the checkpoints, as init printed them; by default what lies beside the log.
+    #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
-    /// Checkpoints.
+    /// Checkpoints that the auditor took away earlier; may be given several times.
+    #[arg(long = "checkpoint", value_name = "FILE")]
     pub checkpoints: Vec<PathBuf>,
 }
 

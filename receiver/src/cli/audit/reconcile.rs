@@ -7,12 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::Serial;
-use valise_common::os::audit_check::{Brought, Check, Place, Report};
+use valise_common::os::audit_check::{Brought, BroughtFiles, Check, Place, Report};
+use valise_common::os::cli::audit;
 use valise_common::os::layout::{ReceiverState, Role};
 
 use super::compare::{Compared, Comparison, NotOfRole};
 use super::row::{Problem, Row, State};
-use super::{Bringing, CliError, print_line};
+use crate::cli::{CliError, print_line};
 use crate::release::serial_set::SerialSet;
 
 /// Options of `audit reconcile`.
@@ -29,7 +30,7 @@ pub struct Reconcile {
     pub state: Option<State>,
     /// What the auditor brings, for both logs.
     #[command(flatten)]
-    pub bringing: Bringing,
+    pub brought: BroughtFiles,
     /// A JSON array instead of text.
     #[arg(long)]
     pub json: bool,
@@ -40,7 +41,7 @@ pub fn reconcile(
     config: impl FnOnce() -> Result<ReceiverConfig, CliError>,
     options: &Reconcile,
 ) -> Result<(), CliError> {
-    let brought = options.bringing.read()?;
+    let brought = audit::read(&options.brought, "valise-receiver")?;
     let sender = Place::of_file(&options.sender, Some("gate"));
     let receiver = match &options.receiver {
         Some(log) => Place::of_file(log, Some(Role::Release.as_str())),
