@@ -139,13 +139,7 @@ fn a_thousand_cables_and_a_flash() {
 fn a_large_cable_and_a_flash_beside_it() {
     let mut host = Host::bare();
     host.write_config("limits = { submission_bytes_max = \"2 GiB\" }\n");
-    host.ok(&[
-        "init",
-        "--administrator",
-        "admin1.pub",
-        "--administrator",
-        "admin2.pub",
-    ]);
+    host.init();
     host.make_bundle(1, 1, 10, None);
     host.ok(&["bundle", "import", "courier-1"]);
     let text = host

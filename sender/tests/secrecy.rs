@@ -76,13 +76,7 @@ fn random_text() -> String {
 #[test]
 fn after_sealing_neither_state_nor_memory_holds_plaintext_psk_or_seed() {
     let mut host = Host::bare();
-    host.ok(&[
-        "init",
-        "--administrator",
-        "admin1.pub",
-        "--administrator",
-        "admin2.pub",
-    ]);
+    host.init();
     host.start_gate();
     // Imported by the running gate, so that its memory has held every PSK.
     host.make_bundle(1, 1, 6, None);

@@ -54,27 +54,6 @@ fn manifest(thief: &Thief, number: u8) -> Manifest {
     }
 }
 
-/// The state and the reason of a serial, once it has one of its own.
-fn state_of(world: &mut World, serial: u64, wanted: &str) -> String {
-    let view = world.state(Host::Receiver).join("view");
-    world
-        .await_alive(
-            &format!("serial {serial} {wanted}"),
-            LIMIT,
-            &[view],
-            |world| {
-                let list = world.json(Host::Receiver, &["list"])?;
-                let mut entries = list.as_array().unwrap().iter();
-                let Some(entry) = entries.find(|entry| entry["serial"] == serial) else {
-                    return Ok(None);
-                };
-                let reason = entry["reason"].as_str().unwrap_or_default().to_owned();
-                Ok((entry["state"] == wanted).then_some(reason))
-            },
-        )
-        .unwrap()
-}
-
 /// Nothing of the loot is visible in any mailbox.
 fn assert_nothing_released(world: &World) {
     assert_eq!(world.released().unwrap(), [], "something became visible");
@@ -86,7 +65,7 @@ fn a_container_that_is_right_is_released_so_that_the_others_are_refused_for_thei
     let [one, two, _] = &world.roster.officers;
     let loot = Loot::signed(&world, &manifest(&thief, 1), BODY, &[one, two]).unwrap();
     deliver(&world, 1, &thief.seal(1, &loot).unwrap()).unwrap();
-    state_of(&mut world, 1, "released");
+    world.await_state(1, "released", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1);
 }
 
@@ -145,7 +124,7 @@ fn a_cable_without_its_approvals_is_quarantined() {
         deliver(&world, serial, &thief.seal(serial, loot).unwrap()).unwrap();
     }
     for (serial, (case, _)) in (1..).zip(&cases) {
-        let reason = state_of(&mut world, serial, "quarantined");
+        let reason = world.await_state(serial, "quarantined", LIMIT).unwrap();
         assert!(!reason.is_empty(), "{case} has no reason");
     }
     assert_nothing_released(&world);
@@ -219,7 +198,7 @@ fn a_cable_that_policy_forbids_is_quarantined() {
         deliver(&world, serial, &thief.seal(serial, loot).unwrap()).unwrap();
     }
     for (serial, (case, _)) in (1..).zip(&cases) {
-        let reason = state_of(&mut world, serial, "quarantined");
+        let reason = world.await_state(serial, "quarantined", LIMIT).unwrap();
         assert!(!reason.is_empty(), "{case} has no reason");
     }
     assert_nothing_released(&world);
@@ -241,15 +220,15 @@ fn a_second_cable_with_the_same_message_id_is_quarantined() {
     let [one, two, _] = &world.roster.officers;
     let loot = Loot::signed(&world, &manifest(&thief, 1), BODY, &[one, two]).unwrap();
     deliver(&world, 1, &thief.seal(1, &loot).unwrap()).unwrap();
-    state_of(&mut world, 1, "released");
+    world.await_state(1, "released", LIMIT).unwrap();
     deliver(&world, 2, &thief.seal(2, &loot).unwrap()).unwrap();
-    state_of(&mut world, 2, "quarantined");
+    world.await_state(2, "quarantined", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1, "released once");
     // Also when release has forgotten everything that is not on disk.
     world.kill("release");
     world.start_role(Role::Release).unwrap();
     deliver(&world, 3, &thief.seal(3, &loot).unwrap()).unwrap();
-    state_of(&mut world, 3, "quarantined");
+    world.await_state(3, "quarantined", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1, "released once");
 }
 
@@ -313,7 +292,7 @@ fn a_flipped_bit_anywhere_in_a_container_releases_nothing_and_burns_nothing() {
     assert_nothing_released(&world);
     // Slot and serial stayed open for the true one.
     deliver(&world, 1, &container).unwrap();
-    state_of(&mut world, 1, "released");
+    world.await_state(1, "released", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1);
 }
 
@@ -326,7 +305,7 @@ fn a_container_for_another_serial_or_of_a_stranger_claims_no_serial() {
     // Under the name of another serial.
     deliver(&world, 4, &right).unwrap();
     deliver(&world, 5, &right).unwrap();
-    state_of(&mut world, 5, "released");
+    world.await_state(5, "released", LIMIT).unwrap();
     let list = world.json(Host::Receiver, &["list"]).unwrap();
     let fourth = list
         .as_array()

@@ -229,9 +229,8 @@ fn a_large_cable_goes_by_the_second_thread_and_many_small_ones_share_a_batch() {
     assert_eq!(release.counters.released, 9);
 }
 
-/// Not a test of a claim but a figure: `cargo test -p valise-receiver --lib a_thousand -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, slow and without a claim: the command is above"]
+#[ignore = "a measurement: cargo test -p valise-receiver --lib a_thousand -- --ignored --nocapture"]
 fn a_thousand_cables_share_their_syncs() {
     let world = World::with_slots(1_100);
     let part = [b'x'; 4_096];

@@ -63,16 +63,21 @@ impl Host {
         host
     }
 
-    /// A commissioned host with slots and a trust list.
-    pub fn commissioned(slots: u32) -> Self {
-        let mut host = Self::bare();
-        host.ok(&[
-            "init",
+    /// Makes the state, with two administrators.
+    pub fn init(&self) {
+        let administrators = [
             "--administrator",
             "admin1.pub",
             "--administrator",
             "admin2.pub",
-        ]);
+        ];
+        self.ok(&[&["init"], &administrators[..]].concat());
+    }
+
+    /// A commissioned host with slots and a trust list.
+    pub fn commissioned(slots: u32) -> Self {
+        let mut host = Self::bare();
+        host.init();
         host.make_bundle(1, 1, slots, None);
         host.ok(&["bundle", "import", "courier-1"]);
         host.import_list(&List::default());

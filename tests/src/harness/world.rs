@@ -460,6 +460,21 @@ impl World {
         Ok(found)
     }
 
+    /// Waits until the receiver has a serial in a state, and tells its reason.
+    ///
+    /// # Errors
+    /// When it does not come to that in time, or a process ended meanwhile.
+    pub fn await_state(&mut self, serial: u64, wanted: &str, limit: Duration) -> Result<String> {
+        let view = self.state(Host::Receiver).join("view");
+        let what = format!("serial {serial} {wanted}");
+        self.await_alive(&what, limit, &[view], |world| {
+            let list = world.json(Host::Receiver, &["list"])?;
+            let mut entries = list.as_array().into_iter().flatten();
+            let found = entries.find(|entry| entry["serial"] == serial && entry["state"] == wanted);
+            Ok(found.map(|entry| entry["reason"].as_str().unwrap_or_default().to_owned()))
+        })
+    }
+
     /// Waits for a condition, and fails early when a process ends.
     ///
     /// # Errors

@@ -24,6 +24,13 @@ fn counter(view: &serde_json::Value, name: &str) -> u64 {
     view["counters"][name].as_u64().unwrap_or(0)
 }
 
+/// Datagrams that came to nothing: those that receive dropped, and those that the kernel had no room for.
+fn dropped(view: &serde_json::Value) -> Option<u64> {
+    let counters = view["counters"].as_object()?.values();
+    let counted: u64 = counters.filter_map(serde_json::Value::as_u64).sum();
+    Some(counted + view["kernel_drops"].as_u64()?)
+}
+
 fn await_view<T>(
     scene: &mut Scene,
     what: &str,
@@ -179,13 +186,7 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
     }
     let all = u64::try_from(50 * sent.len()).unwrap();
     let view = await_view(&mut scene, "the counters", |view| {
-        let counters = view["counters"].as_object()?;
-        let dropped: u64 = counters
-            .values()
-            .filter_map(serde_json::Value::as_u64)
-            .sum();
-        let lost = view["kernel_drops"].as_u64()?;
-        (dropped + lost >= all).then(|| view.clone())
+        (dropped(view)? >= all).then(|| view.clone())
     });
     for (name, _) in &sent {
         let wanted = 50 * sent.iter().filter(|(other, _)| other == name).count();
@@ -295,13 +296,7 @@ fn a_thief_of_the_link_key_fills_the_memory_of_receive() {
         sent += u64::try_from(datagrams.len()).unwrap();
         // Each round is taken before the next, so that it is memory and not the socket that overflows.
         let view = await_view(&mut scene, "a round", |view| {
-            let counters = view["counters"].as_object()?;
-            let dropped: u64 = counters
-                .values()
-                .filter_map(serde_json::Value::as_u64)
-                .sum();
-            let lost = view["kernel_drops"].as_u64()?;
-            (view["symbols"].as_u64()? + dropped + lost >= sent).then(|| view.clone())
+            (view["symbols"].as_u64()? + dropped(view)? >= sent).then(|| view.clone())
         });
         assert!(view["memory_bytes"].as_u64().unwrap() <= bound, "{view}");
     }
@@ -343,14 +338,7 @@ fn a_thief_of_the_link_key_outbids_the_true_beacons() {
     let id = scene.world.send(&submission).unwrap();
     scene.world.await_released(&id, &submission, LIMIT).unwrap();
     // The way out: a new bundle brings a new link key, and the old one is retired.
-    let next = scene.world.folder().join("next").display().to_string();
-    let create = ["bundle", "create", "--slots", "4", "--out", &next];
-    scene.world.expect(Host::Receiver, &create).unwrap();
-    let statement = scene.world.folder().join("next/channel.bundle.statement");
-    let roster = &scene.world.roster;
-    roster
-        .administrators_sign("bundle@valise", &statement)
-        .unwrap();
+    let next = scene.next_bundle();
     scene
         .world
         .expect(Host::Sender, &["bundle", "import", &next])

@@ -122,14 +122,7 @@ fn somebody_replays_the_link_before_and_after_a_restart() {
 fn somebody_replays_a_session_of_a_link_key_that_was_retired() {
     let (mut scene, recorder) = tapped();
     send(&mut scene, "one");
-    let next = scene.world.folder().join("next").display().to_string();
-    let create = ["bundle", "create", "--slots", "4", "--out", &next];
-    scene.world.expect(Host::Receiver, &create).unwrap();
-    let statement = scene.world.folder().join("next/channel.bundle.statement");
-    let roster = &scene.world.roster;
-    roster
-        .administrators_sign("bundle@valise", &statement)
-        .unwrap();
+    let next = scene.next_bundle();
     // What is on the tape up to here is of the old key.
     scene.world.kill("transmit");
     let tape = recorder.tape();

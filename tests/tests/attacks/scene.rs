@@ -118,23 +118,20 @@ impl Scene {
 
     /// Waits until a serial is in a state, and tells its reason.
     pub fn await_state(&mut self, serial: u64, wanted: &str) -> String {
-        let view = self.state(Host::Receiver, "view");
-        self.world
-            .await_alive(
-                &format!("serial {serial} {wanted}"),
-                LIMIT,
-                &[view],
-                |world| {
-                    let list = world.json(Host::Receiver, &["list"])?;
-                    let mut entries = list.as_array().unwrap().iter();
-                    let Some(entry) = entries.find(|entry| entry["serial"] == serial) else {
-                        return Ok(None);
-                    };
-                    let reason = entry["reason"].as_str().unwrap_or_default().to_owned();
-                    Ok((entry["state"] == wanted).then_some(reason))
-                },
-            )
-            .unwrap()
+        self.world.await_state(serial, wanted, LIMIT).unwrap()
+    }
+
+    /// Makes the bundle behind the first one and has it signed; tells the folder that the courier carries.
+    pub fn next_bundle(&self) -> String {
+        let next = self.world.folder().join("next").display().to_string();
+        let create = ["bundle", "create", "--slots", "4", "--out", &next];
+        self.world.expect(Host::Receiver, &create).unwrap();
+        let statement = self.world.folder().join("next/channel.bundle.statement");
+        let roster = &self.world.roster;
+        roster
+            .administrators_sign("bundle@valise", &statement)
+            .unwrap();
+        next
     }
 
     /// Delivers cables from serial 1 on, each of which must be held for the reason beside it.

@@ -19,12 +19,7 @@ fn four_users_commission_send_renew_retire_and_restart() {
     if is_skipped() {
         return;
     }
-    let mut site = Site::install();
-    site.commission();
-    for role in Role::ALL {
-        site.start(role);
-    }
-    site.await_health();
+    let mut site = Site::running();
 
     let first = site.send("first");
     site.await_released(&first, 1);
@@ -64,12 +59,7 @@ fn a_link_key_that_was_retired_while_receive_was_down_is_erased_at_its_start() {
     if is_skipped() {
         return;
     }
-    let mut site = Site::install();
-    site.commission();
-    for role in Role::ALL {
-        site.start(role);
-    }
-    site.await_health();
+    let mut site = Site::running();
     site.stop(Role::Receive);
     site.stop(Role::Transmit);
     site.renew(2);

@@ -254,6 +254,17 @@ impl Site {
             .collect()
     }
 
+    /// A site where every role runs and all is well.
+    pub fn running() -> Self {
+        let mut site = Self::install();
+        site.commission();
+        for role in Role::ALL {
+            site.start(role);
+        }
+        site.await_health();
+        site
+    }
+
     /// Waits until the people of both hosts are told that all is well.
     pub fn await_health(&mut self) {
         for (host, who) in [
