@@ -3,10 +3,11 @@
 //! Unknown keys are refused. Every key but `state` and the ends of the link has a default; the commented files in
 //! `config/` name each with its meaning, unit, default and range, and a test parses them.
 
+mod tables;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,12 @@ use thiserror::Error;
 
 use crate::ids::{MailboxId, PersonId};
 use crate::limits;
-use crate::units::{ByteSize, Percent, Rate, Span};
+use crate::units::Rate;
+
+pub use tables::{
+    Alarm, Cover, Fec, Intake, LinkKind, Log, Memory, ReceiverLink, Release, Retain, SenderLink,
+    Spool,
+};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,246 +44,6 @@ pub enum ConfigError {
         /// What it is for.
         rule: &'static str,
     },
-}
-
-/// What carries datagrams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkKind {
-    /// UDP, usually through a data diode.
-    Udp,
-    /// A serial line with one wire.
-    Serial,
-}
-
-/// Whether a link is filled with noise while there is nothing to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(from = "bool")]
-pub enum Cover {
-    /// Constant rate: an observer cannot tell when a cable goes.
-    Constant,
-    /// Silence between cables and beacons.
-    None,
-}
-
-impl From<bool> for Cover {
-    fn from(cover: bool) -> Self {
-        if cover { Cover::Constant } else { Cover::None }
-    }
-}
-
-/// `[link]` of a sender.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SenderLink {
-    /// UDP or serial.
-    pub kind: LinkKind,
-    /// Where datagrams go (UDP).
-    pub to: Option<SocketAddr>,
-    /// The source address of datagrams (UDP); by default the system's choice.
-    pub bind: Option<SocketAddr>,
-    /// The device (serial).
-    pub device: Option<PathBuf>,
-    /// Bits a second on the line (serial).
-    #[serde(default = "baud")]
-    pub baud: u32,
-    /// Bytes of every datagram.
-    pub datagram_bytes: Option<u16>,
-    /// Rate of the link, IP packets with their headers.
-    #[serde(default = "rate")]
-    pub rate: Rate,
-    /// Constant rate with noise, or silence.
-    #[serde(default = "no_cover")]
-    pub cover: Cover,
-    /// Send buffer to ask of the kernel.
-    #[serde(default = "send_buffer")]
-    pub socket_buffer: ByteSize,
-}
-
-/// `[link]` of a receiver.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReceiverLink {
-    /// UDP or serial.
-    pub kind: LinkKind,
-    /// Where datagrams arrive (UDP).
-    pub listen: Option<SocketAddr>,
-    /// The device (serial).
-    pub device: Option<PathBuf>,
-    /// Bits a second on the line (serial).
-    #[serde(default = "baud")]
-    pub baud: u32,
-    /// Bytes of every datagram.
-    pub datagram_bytes: Option<u16>,
-    /// Receive buffer to ask of the kernel.
-    #[serde(default = "receive_buffer")]
-    pub socket_buffer: ByteSize,
-}
-
-fn baud() -> u32 {
-    115_200
-}
-
-fn rate() -> Rate {
-    Rate::BitsPerSecond(100_000_000)
-}
-
-fn no_cover() -> Cover {
-    Cover::None
-}
-
-fn send_buffer() -> ByteSize {
-    ByteSize(4 << 20)
-}
-
-fn receive_buffer() -> ByteSize {
-    ByteSize(256 << 20)
-}
-
-/// `[fec]`: how a link's losses are survived.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Fec {
-    /// Repair symbols sent in each pass, for each source symbol.
-    pub repair: Percent,
-    /// How often the source symbols are sent.
-    pub passes: u8,
-    /// The burst that interleaving must survive, in time on the link.
-    pub interleave: Span,
-}
-
-impl Default for Fec {
-    fn default() -> Self {
-        Self {
-            repair: Percent::from_ppm(250_000),
-            passes: 2,
-            interleave: Span(Duration::from_millis(20)),
-        }
-    }
-}
-
-/// `[limits]` of a sender: what gate takes in at all.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Intake {
-    /// Bytes of one submission's parts together.
-    pub submission_bytes_max: ByteSize,
-    /// Submissions that may wait for approval at a time.
-    pub pending_max: u32,
-}
-
-impl Default for Intake {
-    fn default() -> Self {
-        Self {
-            submission_bytes_max: ByteSize(4 << 30),
-            pending_max: 10_000,
-        }
-    }
-}
-
-/// `[retain]`: how long sealed containers stay for a resend.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retain {
-    /// Time since the last pass.
-    pub time: Span,
-    /// Bytes of retained containers together; the oldest go first.
-    pub bytes: ByteSize,
-}
-
-impl Default for Retain {
-    fn default() -> Self {
-        Self {
-            time: Span(Duration::from_secs(14 * 86_400)),
-            bytes: ByteSize(64 << 30),
-        }
-    }
-}
-
-/// `[alarm]`: whom to tell.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Alarm {
-    /// A program and its arguments, run for each new alarm with the alarm's line behind them.
-    pub command: Vec<String>,
-    /// Share of a bundle's slots below which the sender warns.
-    pub slots_low: Percent,
-}
-
-impl Default for Alarm {
-    fn default() -> Self {
-        Self {
-            command: Vec::new(),
-            slots_low: Percent::from_ppm(200_000),
-        }
-    }
-}
-
-/// `[memory]` of a receiver.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Memory {
-    /// Bytes of blocks that are being collected; more go to disk.
-    pub assembly: ByteSize,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            assembly: ByteSize(48 << 20),
-        }
-    }
-}
-
-/// `[spool]` of a receiver.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Spool {
-    /// Bytes of partial and complete containers on disk together.
-    pub bytes_max: ByteSize,
-}
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self {
-            bytes_max: ByteSize(64 << 30),
-        }
-    }
-}
-
-/// `[release]` of a receiver.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Release {
-    /// An alarm when a released cable has not been fetched for so long.
-    pub pickup_alarm: Span,
-    /// An alarm when the link has been silent for so long.
-    pub silence_alarm: Span,
-}
-
-impl Default for Release {
-    fn default() -> Self {
-        Self {
-            pickup_alarm: Span(Duration::from_secs(86_400)),
-            silence_alarm: Span(Duration::from_secs(60)),
-        }
-    }
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// error, warn, info, debug or trace.
-    pub level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-        }
-    }
 }
 
 /// `sender.toml`.

@@ -7,6 +7,7 @@
 
 mod batch;
 mod read;
+mod staged;
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -14,16 +15,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
 
 pub use batch::SyncBatch;
 pub use read::{read_bounded, read_secret_file};
-
-use super::entropy;
+pub use staged::{FinishedFile, StagedFile};
 
 /// Bytes of a file with one key: a few names and numbers.
 const KEY_FILE_BYTES_MAX: usize = 4_096;
@@ -46,194 +45,6 @@ pub enum Access {
     Group,
     /// Everybody who reaches the directory (0644): answers to requests, statements for signing.
     Everyone,
-}
-
-/// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped
-/// before it is finished.
-#[derive(Debug)]
-pub struct StagedFile {
-    file: File,
-    // Empty once the file is finished and no longer ours to delete.
-    path: PathBuf,
-    written_bytes: u64,
-}
-
-/// A file under `tmp/` whose bytes have been handed over for good; only its name is still to be
-/// made.
-///
-/// Dropping it leaves the file: start-up decides what becomes of it.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a finished file stays invisible until it is published"]
-pub struct FinishedFile {
-    path: PathBuf,
-}
-
-impl StagedFile {
-    /// Creates a file of a random name in `tmp`.
-    ///
-    /// # Errors
-    /// Any error of creating it.
-    pub fn create(tmp: &Path) -> io::Result<Self> {
-        let random = entropy::bytes::<8>().map_err(io::Error::other)?;
-        Self::create_named(
-            tmp,
-            OsStr::new(&format!("{:016x}", u64::from_be_bytes(random))),
-        )
-    }
-
-    /// Creates a file of a given name in `tmp`, so that start-up can find it again.
-    ///
-    /// # Errors
-    /// Any error of creating it; a file or link of that name is one.
-    pub fn create_named(tmp: &Path, name: &OsStr) -> io::Result<Self> {
-        let path = tmp.join(name);
-        let file = create_new(&path).map_err(|error| told("create", &path, error))?;
-        Ok(Self {
-            file,
-            path,
-            written_bytes: 0,
-        })
-    }
-
-    /// How many bytes have been written.
-    pub fn written_bytes(&self) -> u64 {
-        self.written_bytes
-    }
-
-    /// Where the file stands now.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The open file, for what [`Write`] does not offer (reading back, access rights).
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Sets who may read the file; a new one is its owner's alone.
-    ///
-    /// # Errors
-    /// If the file system refuses.
-    pub fn set_access(&self, access: Access) -> io::Result<()> {
-        let mode = match access {
-            Access::Owner => 0o600,
-            Access::Group => 0o640,
-            Access::Everyone => 0o644,
-        };
-        self.file.set_permissions(Permissions::from_mode(mode))
-    }
-
-    /// Reserves room on the disk, so that a full one shows before anything is accepted.
-    ///
-    /// # Errors
-    /// If there is not so much room. A file system that cannot reserve is no error.
-    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
-        let length = i64::try_from(bytes).map_err(io::Error::other)?;
-        if length == 0 {
-            return Ok(());
-        }
-        // Asked first: a file system grants a request that it cannot fulfil as far as it can before
-        // it fails, and for that moment everybody else finds the disk full.
-        if bytes > free_bytes(&self.path)? {
-            let full = io::Error::from(io::ErrorKind::StorageFull);
-            return Err(told("reserve", &self.path, full));
-        }
-        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
-            Err(errno) => Err(told("reserve", &self.path, errno.into())),
-        }
-    }
-
-    /// Syncs the bytes to the disk.
-    ///
-    /// # Errors
-    /// A failed sync; the process must end.
-    pub fn finish(mut self) -> io::Result<FinishedFile> {
-        self.file
-            .sync_all()
-            .map_err(|error| told("sync", &self.path, error))?;
-        Ok(FinishedFile {
-            path: std::mem::take(&mut self.path),
-        })
-    }
-
-    /// Leaves the sync to a batch, whose commit must have succeeded before the file is published.
-    ///
-    /// # Errors
-    /// If the batch cannot take the file over.
-    pub fn finish_in(mut self, batch: &mut SyncBatch) -> io::Result<FinishedFile> {
-        batch.add_file(self.file.try_clone()?)?;
-        Ok(FinishedFile {
-            path: std::mem::take(&mut self.path),
-        })
-    }
-}
-
-impl Write for StagedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self
-            .file
-            .write(bytes)
-            .map_err(|error| told("write", &self.path, error))?;
-        self.written_bytes += u64::try_from(count).map_err(io::Error::other)?;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // Start-up empties tmp/ too, so a failure here loses nothing.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl FinishedFile {
-    /// Takes up a finished file that start-up found in `tmp`.
-    pub fn found(path: PathBuf) -> Self {
-        Self { path }
-    }
-
-    /// Where the file stands now.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Gives the file its name, durably. A file that has this name already is an error, never
-    /// overwritten.
-    ///
-    /// # Errors
-    /// If the name is taken, or the rename or the sync of the directory fails.
-    pub fn publish(self, dest: &Path) -> io::Result<()> {
-        rename_new(&self.path, dest)?;
-        sync_dir(parent_of(dest)?)
-    }
-
-    /// Like [`FinishedFile::publish`], with the directory left to a batch.
-    ///
-    /// # Errors
-    /// If the name is taken or the rename fails.
-    pub fn publish_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
-        rename_new(&self.path, dest)?;
-        batch.add_dir(parent_of(dest)?);
-        Ok(())
-    }
-
-    /// Gives the file its name in place of an older file of that name; the directory is left to a
-    /// batch.
-    ///
-    /// # Errors
-    /// If the rename fails.
-    pub fn replace_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
-        fs::rename(&self.path, dest).map_err(|error| told("rename", dest, error))?;
-        batch.add_dir(parent_of(dest)?);
-        Ok(())
-    }
 }
 
 /// Writes a new file durably: staged in `tmp`, synced, renamed, its directory synced.
@@ -266,15 +77,7 @@ pub fn replace(
     let mut staged = StagedFile::create(tmp)?;
     staged.set_access(access)?;
     staged.write_all(bytes)?;
-    match sync {
-        Sync::Yes => staged
-            .file
-            .sync_all()
-            .map_err(|error| told("sync", &staged.path, error))?,
-        Sync::No => {}
-    }
-    fs::rename(&staged.path, dest).map_err(|error| told("rename to", dest, error))?;
-    staged.path = PathBuf::new();
+    staged.take_place(dest, sync)?;
     match sync {
         Sync::Yes => sync_dir(parent_of(dest)?),
         Sync::No => Ok(()),
@@ -419,16 +222,6 @@ pub(super) fn open_dir(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
-        .open(path)
-}
-
 fn parent_of(path: &Path) -> io::Result<&Path> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
@@ -452,6 +245,7 @@ fn told(what: &str, path: &Path, error: io::Error) -> io::Error {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::path::PathBuf;
 
     use super::*;
 
