@@ -86,12 +86,15 @@ fn what_the_examples_call_a_default_is_the_default() {
 #[test]
 fn every_key_of_a_configuration_is_explained() {
     // The keys are taken from the source, so that a new one cannot be forgotten in the examples.
-    let source = fs::read_to_string(root().join("common/src/config.rs")).unwrap();
-    let source = source.split("#[cfg(test)]").next().unwrap();
+    let sources = ["common/src/config.rs", "common/src/config/tables.rs"]
+        .map(|file| fs::read_to_string(root().join(file)).unwrap());
+    let fields = sources
+        .iter()
+        .flat_map(|source| source.split("#[cfg(test)]").next().unwrap().lines());
     let examples = ["config/sender.toml", "config/receiver.toml"]
         .map(|file| fs::read_to_string(root().join(file)).unwrap());
     let mut keys = 0;
-    for line in source.lines() {
+    for line in fields {
         let Some(field) = line.strip_prefix("    pub ") else {
             continue;
         };
