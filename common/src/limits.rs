@@ -90,6 +90,8 @@ pub const PASSES_MAX: u8 = 250;
 
 /// Seconds that a cable's `created` may lie in the future.
 pub const CREATED_AHEAD_S_MAX: u64 = 300;
+/// Seconds by which a trust list may be issued ahead of the clock of a host that imports it: clocks differ.
+pub const ISSUED_AHEAD_S_MAX: u64 = 300;
 /// Seconds that `receive` takes older link keys after it first verified a newer one.
 pub const LINK_KEY_OVERLAP_S: u64 = 24 * 3_600;
 

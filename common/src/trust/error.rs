@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::limits;
 use crate::manifest::TextError;
 use crate::sshsig::{Namespace, SshsigError};
+use crate::units::UtcTime;
 
 /// Why a text is no trust list.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -171,6 +172,19 @@ pub enum Fault {
         /// The id.
         id: String,
     },
+}
+
+/// A list from the future: in force, it would put "now" there for as long as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "the list says that it is issued at {issued}, but the clock says {clock}: set the clock if it is wrong, or \
+     have the list issued and signed again"
+)]
+pub struct IssuedAhead {
+    /// What the list says.
+    pub issued: UtcTime,
+    /// What the clock says.
+    pub clock: UtcTime,
 }
 
 /// Why administrators' signatures do not suffice.

@@ -13,7 +13,7 @@ mod file;
 pub(crate) mod sample;
 
 pub use administrators::{check_administrators, verify_administrators};
-pub use error::{AdministratorError, Fault, TrustError};
+pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::ids::{CategoryId, ChannelId, ClassificationId, MailboxId, PersonId};
+use crate::limits;
 use crate::manifest::{FreeText, MediaType};
 use crate::sshsig::PublicKey;
 use crate::units::UtcTime;
@@ -140,6 +141,18 @@ impl TrustList {
     /// When it was issued: "now" is never earlier.
     pub fn issued(&self) -> UtcTime {
         self.issued
+    }
+
+    /// Whether a host with this clock may take the list.
+    ///
+    /// # Errors
+    /// [`IssuedAhead`] when it is issued more than [`limits::ISSUED_AHEAD_S_MAX`] later.
+    pub fn check_issued(&self, clock: UtcTime) -> Result<(), IssuedAhead> {
+        let issued = self.issued;
+        if issued.since(clock) > limits::ISSUED_AHEAD_S_MAX {
+            return Err(IssuedAhead { issued, clock });
+        }
+        Ok(())
     }
 
     /// Whether `ssh-ed25519` keys may approve: for exercises only.

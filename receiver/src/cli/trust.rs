@@ -37,7 +37,7 @@ pub fn check(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErro
     let held_list = held.as_ref().map(|held| &*held.list);
     let against = match &host {
         Some(host) => offered
-            .check(host, held_list)
+            .check(host, held_list, clock::utc_now())
             .err()
             .map(|error| error.to_string()),
         None => Some("this host is not commissioned, so that nobody can say who signs".to_owned()),
@@ -86,7 +86,7 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
     // Looked at here too, so that a wrong path or a typo is told before anything is asked.
     let signed = SignedList::read(&options.file).map_err(told)?;
     let by = Asker::user(nix::unistd::getuid().as_raw());
-    match work_here(config, |mut here| Ok(here.import_signed(signed, by)?))? {
+    match work_here(config, |mut here| Ok(here.import_here(signed, by)?))? {
         Some(Verdict::Accepted(text)) => print_answer(&text, options.json),
         Some(Verdict::Refused(text)) => Err(refused(text)),
         Some(Verdict::UnderWay | Verdict::Later) => {

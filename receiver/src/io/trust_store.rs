@@ -14,7 +14,10 @@ use valise_common::limits;
 use valise_common::os::durable::{self, Access};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::sshsig::{Namespace, Signature, SshsigError};
-use valise_common::trust::{AdministratorError, TrustError, TrustList, verify_administrators};
+use valise_common::trust::{
+    AdministratorError, IssuedAhead, TrustError, TrustList, verify_administrators,
+};
+use valise_common::units::UtcTime;
 
 use crate::io::host::Host;
 
@@ -59,6 +62,9 @@ pub enum TrustStoreError {
         /// The version in force.
         held: u32,
     },
+    /// Issued in the future.
+    #[error("{0}")]
+    Issued(#[from] IssuedAhead),
     /// The list on disk is not the one that the log knows.
     #[error(
         "the trust list on disk is not the one that was imported last: restore trust/ or import it again"
@@ -119,18 +125,30 @@ impl SignedList {
         })
     }
 
-    /// Whether the list may be put into force on this host, in the place of `held`.
+    /// Whether the list may be put into force on this host, in the place of `held`, while the clock says `clock`.
     ///
     /// # Errors
     /// [`TrustStoreError`] names the first reason against it.
-    pub fn check(&self, host: &Host, held: Option<&TrustList>) -> Result<(), TrustStoreError> {
-        let (found, expected) = (self.list.channel(), host.channel);
-        if found != expected {
-            return Err(TrustStoreError::Channel { found, expected });
-        }
+    pub fn check(
+        &self,
+        host: &Host,
+        held: Option<&TrustList>,
+        clock: UtcTime,
+    ) -> Result<(), TrustStoreError> {
+        self.verify(host)?;
         let (offered, held) = (self.list.version(), held.map(TrustList::version));
         if let Some(held) = held.filter(|held| offered <= *held) {
             return Err(TrustStoreError::Version { offered, held });
+        }
+        // Last, so that only a list that is one tells anything of this host's clock.
+        Ok(self.list.check_issued(clock)?)
+    }
+
+    /// Whether the list is this channel's, and signed. One in force stays so whatever the clock says.
+    fn verify(&self, host: &Host) -> Result<(), TrustStoreError> {
+        let (found, expected) = (self.list.channel(), host.channel);
+        if found != expected {
+            return Err(TrustStoreError::Channel { found, expected });
         }
         Ok(verify_administrators(
             &self.bytes,
@@ -228,7 +246,7 @@ pub fn load(
             SignedList::read(&state.trust_list())?
         }
     };
-    signed.check(host, None)?;
+    signed.verify(host)?;
     Ok(Some(signed))
 }
 

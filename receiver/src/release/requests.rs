@@ -400,7 +400,8 @@ impl Release {
                 "trust list {version} is in force already"
             )));
         }
-        if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list)) {
+        if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list), clock::utc_now())
+        {
             return Ok(Verdict::Refused(error.to_string()));
         }
         match signed.stage(&self.state) {
@@ -422,6 +423,24 @@ impl Release {
         // Cables that waited for a list go out now.
         self.dirty = true;
         Ok(verdict)
+    }
+
+    /// Puts a list into force for a command that does it by itself; a refusal is logged like that of a request.
+    ///
+    /// # Errors
+    /// As [`Release::import_signed`].
+    pub fn import_here(&mut self, signed: SignedList, by: Asker) -> Result<Verdict, ReleaseError> {
+        match self.import_signed(signed, by.clone())? {
+            Verdict::Refused(reason) => self.happened(
+                self.now(),
+                Event::RequestRefused {
+                    request: Ask::TrustImport {}.word().to_owned(),
+                    reason,
+                    by,
+                },
+            ),
+            other => Ok(other),
+        }
     }
 
     fn accept_clock(&mut self, by: Asker) -> Result<Verdict, ReleaseError> {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::manifest::Manifest;
+use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::units::UtcTime;
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
@@ -15,6 +16,7 @@ use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 use super::Release;
 use super::testing::{Keys, World, make_bundle, name_of, trust_text};
 use crate::io::register::{CableRow, Claim};
+use crate::io::trust_store::SignedList;
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::worker::Busy;
@@ -730,6 +732,58 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
         Verdict::Refused(_)
     ));
     assert_eq!(release.trust.as_ref().unwrap().list.version(), 1);
+}
+
+#[test]
+fn a_trust_list_that_is_issued_ahead_of_the_clock_is_refused() {
+    let world = World::new();
+    let mut release = world.release();
+    let before = release.now();
+    let issued_in = |s: u64| {
+        let issued = format!("issued = \"{}\"", clock::utc_now().plus_s(s));
+        let text =
+            trust_text(world.channel, 2).replace("issued = \"2024-01-01T00:00:00Z\"", &issued);
+        assert!(text.contains(&issued));
+        world.signed_list(&text)
+    };
+    let path = issued_in(3_600);
+    let told = |text: &str| {
+        assert!(text.contains("set the clock if it is wrong"), "{text}");
+    };
+    // As a request, and by a command of its own, it leaves a line.
+    fs::create_dir(world.state.requests().join(".list")).unwrap();
+    fs::write(
+        world.state.requests().join(".list/request.toml"),
+        "request = \"trust-import\"\n",
+    )
+    .unwrap();
+    for file in ["trust.toml", "trust.toml.1.sig", "trust.toml.2.sig"] {
+        let from = path.with_file_name(file);
+        fs::copy(from, world.state.requests().join(".list").join(file)).unwrap();
+    }
+    fs::rename(
+        world.state.requests().join(".list"),
+        world.state.requests().join("list"),
+    )
+    .unwrap();
+    settle(&mut release);
+    let (word, text) = answer(&world, "list");
+    assert_eq!(word, "refused");
+    told(&text);
+    let signed = SignedList::read(&path).unwrap();
+    match release.import_here(signed, Asker::user(0)).unwrap() {
+        Verdict::Refused(text) => told(&text),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.log_count("request-refused"), 2);
+    assert_eq!(world.log_count("trust-imported"), 1);
+    let now = release.now();
+    assert!(now.since(before) < 300, "{before} to {now}");
+    // Clocks differ a little.
+    let verdict = release
+        .import_trust(&issued_in(240), Asker::user(0))
+        .unwrap();
+    assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use valise_common::bundle::Bundle;
 use valise_common::ids::{BundleId, ChannelId};
+use valise_common::os::clock;
 use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
@@ -51,8 +52,8 @@ impl Gate {
         if let Some(no) = self.foreign(list.channel()) {
             return Ok(Err(no));
         }
-        if let Err(no) = self.check_issued(&list) {
-            return Ok(Err(no));
+        if let Err(ahead) = list.check_issued(clock::utc_now()) {
+            return Ok(Err(No::new("issued-ahead", ahead)));
         }
         signed.stage(&self.state)?;
         self.record(&Event::TrustImported {

@@ -12,7 +12,6 @@ use valise_common::units::{Mono, UtcTime};
 use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
-use super::refusal::No;
 
 /// No clock is set so far forward while the process runs, unless it was wrong before or is now.
 const AHEAD_S_MAX: u64 = 86_400;
@@ -20,7 +19,7 @@ const AHEAD_S_MAX: u64 = 86_400;
 /// At start nothing has counted the time since the last audit line: a host may have been off for long.
 const AHEAD_AT_START_S_MAX: u64 = 366 * 86_400;
 
-/// A clock so far behind the log is wrong, or was. A trust list may be issued so far ahead of the clock: clocks differ.
+/// A clock so far behind the log is wrong, or was.
 const BEHIND_S_MAX: u64 = 300;
 
 /// Why time is not believed.
@@ -113,19 +112,6 @@ impl Gate {
             }
             Some(Doubt::Behind) | None => reading.logged,
         }
-    }
-
-    /// Refuses a trust list from the future: "now" would be there as long as it is in force.
-    pub(super) fn check_issued(&self, list: &TrustList) -> Result<(), No> {
-        let (issued, clock) = (list.issued(), self.reading().clock);
-        if issued.since(clock) <= BEHIND_S_MAX {
-            return Ok(());
-        }
-        let text = format!(
-            "the list says that it is issued at {issued}, but the clock says {clock}: set the clock if it is wrong, or \
-             have the list issued and signed again"
-        );
-        Err(No::new("issued-ahead", text))
     }
 
     fn reading(&self) -> Reading {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use valise_tests::attack::sign;
 use valise_tests::harness::{Host, KeyPair, Role, Settings};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, now};
 
 const HOSTS: [Host; 2] = [Host::Sender, Host::Receiver];
 const NAMESPACE: &str = "trust-list@valise";
@@ -148,6 +148,35 @@ fn somebody_brings_the_list_of_another_channel() {
     assert_refused(&scene, &foreign, 1, "another channel");
     let honest = scene.honest(1);
     scene.assert_honest_arrives(1, &honest);
+}
+
+#[test]
+fn somebody_brings_a_list_of_the_future_to_move_the_time_of_both_hosts() {
+    let mut scene = scene();
+    let text = scene.list(2, &[]);
+    let issued = text
+        .lines()
+        .find(|line| line.starts_with("issued = "))
+        .unwrap();
+    let future = format!("issued = \"{}\"", now().plus_s(3_600));
+    let text = text.replace(issued, &future);
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let ahead = written(&scene, "ahead", &text, NAMESPACE, &[one, two]);
+    assert_refused(&scene, &ahead, 1, "a list of the future");
+    for (role, event) in [(Role::Gate, "refused"), (Role::Release, "request-refused")] {
+        assert_eq!(scene.audited(role, event).len(), 1, "{role:?}");
+        assert!(scene.audited(role, "alarm").is_empty(), "{role:?}");
+    }
+    // The time is what it was: what is over in ten minutes is not over yet, on either host.
+    let mut manifest = scene.manifest(1);
+    manifest.not_after = now().plus_s(600);
+    let honest = scene.signed_bytes(&manifest.encode().unwrap());
+    scene.assert_honest_arrives(1, &honest);
+    let id = scene.submit("a cable");
+    for officer in scene.two_officers().map(Clone::clone) {
+        scene.world.approve(&id, &officer).unwrap();
+    }
+    scene.await_sealed(1);
 }
 
 #[test]
