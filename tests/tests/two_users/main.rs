@@ -117,6 +117,41 @@ fn a_waiting_request_is_its_drafters_and_gates_alone() {
     }
 }
 
+#[test]
+fn the_clock_is_accepted_by_operators_of_either_host_alone() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    site.start(Role::Gate);
+    site.start(Role::Release);
+    let accept = ["clock", "accept"];
+    let accepted = |site: &Site, role: Role| site.audited(role, "clock-accepted").len();
+    // The isolated side: whoever may place a request is an operator. No reader of a mailbox is, nor is receive, which stands
+    // on the network.
+    for who in [&site.reader, &site.drafter, &site.role(Role::Receive)] {
+        let refused = site.run("receiver", who, &accept);
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        let requests = site.state("receiver").join("requests");
+        let by_hand = who.run("/bin/mkdir", &[requests.join("by-hand")]);
+        assert!(!by_hand.status.success(), "{by_hand:?}");
+    }
+    assert_eq!(accepted(&site, Role::Release), 0);
+    site.run_ok("receiver", &site.operator, &accept);
+    assert_eq!(accepted(&site, Role::Release), 1);
+    let line = &site.audited(Role::Release, "clock-accepted")[0];
+    assert_eq!(line["uid"], site.operator.uid);
+    // The sender: drafters and officers place requests, and are no operators.
+    for who in [&site.drafter, &site.officers[0]] {
+        let refused = site.run("sender", who, &accept);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    }
+    assert_eq!(accepted(&site, Role::Gate), 0);
+    site.run_ok("sender", &site.root, &accept);
+    assert_eq!(accepted(&site, Role::Gate), 1);
+}
+
 /// The one folder that stands in a folder.
 fn only_entry(folder: &Path) -> std::path::PathBuf {
     let mut entries = fs::read_dir(folder)

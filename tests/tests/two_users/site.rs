@@ -45,7 +45,7 @@ pub struct Site {
     pub drafter: User,
     pub officers: Vec<User>,
     pub operator: User,
-    reader: User,
+    pub reader: User,
 }
 
 /// A group of this system that a mailbox can be given to: configurations name groups, not numbers.
@@ -211,6 +211,21 @@ impl Site {
 
     pub fn state(&self, host: &str) -> PathBuf {
         self.folder.path().join(host)
+    }
+
+    /// The user of a role.
+    pub fn role(&self, role: Role) -> User {
+        self.roles[role.word()].clone()
+    }
+
+    /// The lines of a role's audit log with this event.
+    pub fn audited(&self, role: Role, event: &str) -> Vec<Value> {
+        let log = format!("audit/{}.log", role.word());
+        let log = fs::read_to_string(self.state(host_word(role)).join(log)).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["event"] == event)
+            .collect()
     }
 
     /// Starts a role as its user.
