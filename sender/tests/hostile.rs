@@ -107,7 +107,7 @@ fn a_sparse_file_beyond_the_limit_is_refused_before_it_is_copied() {
 #[test]
 fn a_file_under_a_write_lease_refuses_its_request() {
     let mut host = Host::running(1);
-    let lease = host.compile("lease.c", &[], "lease");
+    let lease = host.compile("tests/common/lease.c", &[], "lease");
     let mut holder = None;
     let answer = hostile(&host, "leased", |path| {
         fs::write(path, "text").unwrap();

@@ -289,7 +289,7 @@ impl Host {
 
     /// Compiles a helper in C that does what safe Rust cannot.
     pub fn compile(&self, source: &str, flags: &[&str], program: &str) -> PathBuf {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let status = Command::new("cc")
             .args(flags)
             .arg("-o")
@@ -357,7 +357,8 @@ impl Host {
 
     /// Gives gate a clock that the test moves, from its next start on.
     pub fn make_clock(&self) {
-        self.compile("clock.c", &["-shared", "-fPIC"], "clock.so");
+        let source = "../tests/src/harness/clock.c";
+        self.compile(source, &["-shared", "-fPIC"], "clock.so");
         fs::write(self.path("clock"), [0; 8]).unwrap();
     }
 

@@ -7,6 +7,7 @@
 mod awaiting;
 mod bulk;
 mod cable;
+mod clock;
 mod commission;
 mod error;
 mod keys;
@@ -19,6 +20,7 @@ mod world;
 pub use awaiting::await_condition;
 pub use bulk::HiddenRequest;
 pub use cable::{Released, Submission, compare_files};
+pub use clock::TestClock;
 pub use commission::{Courier, Roster};
 pub use error::{HarnessError, Result};
 pub use keys::KeyPair;

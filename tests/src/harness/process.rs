@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::awaiting::await_condition;
+use super::clock::TestClock;
 use super::error::{Context, HarnessError, Result};
 
 /// The share of a log that is shown when its program failed.
@@ -58,6 +59,20 @@ impl Process {
         arguments: &[A],
         log: &Path,
     ) -> Result<Self> {
+        Self::start_under(None, name, program, arguments, log)
+    }
+
+    /// The same, with a clock that the test moves.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_under<A: AsRef<OsStr>>(
+        clock: Option<&TestClock>,
+        name: &str,
+        program: &Path,
+        arguments: &[A],
+        log: &Path,
+    ) -> Result<Self> {
         let output = OpenOptions::new()
             .create(true)
             .append(true)
@@ -66,6 +81,7 @@ impl Process {
         let errors = output.try_clone().context("open the log", log)?;
         let child = with_parent_death_signal(program)
             .args(arguments)
+            .envs(clock.into_iter().flat_map(TestClock::environment))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -13,6 +13,7 @@ use valise_common::units::UtcTime;
 
 use super::awaiting::await_condition;
 use super::cable::{Released, Submission};
+use super::clock::TestClock;
 use super::commission::{Courier, Roster};
 use super::error::{Context, HarnessError, Result};
 use super::keys::KeyPair;
@@ -91,6 +92,7 @@ pub struct World {
     _temporary: Option<TempDir>,
     programs: Programs,
     settings: Settings,
+    clocks: BTreeMap<Host, TestClock>,
     /// The people.
     pub roster: Roster,
     /// What the courier carried; the secret file is kept for tests that play its thief.
@@ -124,6 +126,7 @@ impl World {
             _temporary: temporary,
             programs,
             settings,
+            clocks: BTreeMap::new(),
             roster,
             listen,
             entrance,
@@ -304,6 +307,25 @@ impl World {
             self.start_role(role)?;
         }
         Ok(())
+    }
+
+    /// Gives the daemons of a host a clock that the test moves, from their next start on.
+    ///
+    /// # Errors
+    /// As [`TestClock::make`].
+    pub fn make_clock(&mut self, host: Host) -> Result<()> {
+        let clock = TestClock::make(&self.host_folder(host))?;
+        self.clocks.insert(host, clock);
+        Ok(())
+    }
+
+    /// Moves the clock of a host to so many seconds ahead of the true one, or behind it.
+    ///
+    /// # Errors
+    /// When the host has no such clock.
+    pub fn set_clock_ahead(&self, host: Host, ahead_s: i64) -> Result<()> {
+        let none = || HarnessError::Wrong("no clock was made for this host".to_owned());
+        self.clocks.get(&host).ok_or_else(none)?.set_ahead(ahead_s)
     }
 
     /// Starts one role and waits until it is ready.
@@ -606,7 +628,13 @@ impl World {
         };
         let configuration = self.configuration(host).display().to_string();
         let arguments = [word, "--config", &configuration];
-        let process = Process::start(name, self.program(host), &arguments, &self.log_file(name))?;
+        let process = Process::start_under(
+            self.clocks.get(&host),
+            name,
+            self.program(host),
+            &arguments,
+            &self.log_file(name),
+        )?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
     }

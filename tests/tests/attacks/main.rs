@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod clock;
 mod files;
 mod link_key;
 mod manifest;

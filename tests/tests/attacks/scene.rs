@@ -36,7 +36,19 @@ pub struct Scene {
 impl Scene {
     /// Commissioned hosts of which these roles run.
     pub fn with(settings: Settings, roles: &[Role]) -> Self {
+        let world = World::commission(Programs::built().unwrap(), settings).unwrap();
+        Self::of(world, roles)
+    }
+
+    /// The same; the clock of one host is moved by the test.
+    pub fn with_clock(host: Host, roles: &[Role]) -> Self {
+        let settings = Settings::default();
         let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
+        world.make_clock(host).unwrap();
+        Self::of(world, roles)
+    }
+
+    fn of(mut world: World, roles: &[Role]) -> Self {
         for role in roles {
             world.start_role(*role).unwrap();
         }

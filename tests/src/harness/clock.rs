@@ -1,0 +1,60 @@
+//! A clock that a test moves under running programs.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::error::{Context, HarnessError, Result};
+
+/// The wall clock of one host's daemons: the true one, and as many seconds as the test says.
+#[derive(Debug, Clone)]
+pub struct TestClock {
+    library: PathBuf,
+    ahead: PathBuf,
+}
+
+impl TestClock {
+    /// Compiles the library that daemons are started with. It shows the true time until it is moved.
+    ///
+    /// # Errors
+    /// When there is no C compiler, or the disk does not take it.
+    pub fn make(folder: &Path) -> Result<Self> {
+        let clock = Self {
+            library: folder.join("clock.so"),
+            ahead: folder.join("clock"),
+        };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/harness/clock.c");
+        let status = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&clock.library)
+            .arg(&source)
+            .status()
+            .context("compile", &source)?;
+        if !status.success() {
+            let text = format!("cc could not compile {}: {status}", source.display());
+            return Err(HarnessError::Wrong(text));
+        }
+        fs::write(&clock.ahead, [0; 8]).context("write", &clock.ahead)?;
+        Ok(clock)
+    }
+
+    /// What a program must be started with.
+    pub fn environment(&self) -> [(&'static str, &Path); 2] {
+        [
+            ("LD_PRELOAD", &self.library),
+            ("VALISE_TEST_CLOCK", &self.ahead),
+        ]
+    }
+
+    /// Moves the clock, at once and in every program that has it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_ahead(&self, ahead_s: i64) -> Result<()> {
+        // Written through the page that the programs have mapped.
+        let file = File::options().write(true).open(&self.ahead);
+        file.and_then(|file| file.write_all_at(&ahead_s.to_ne_bytes(), 0))
+            .context("write", &self.ahead)
+    }
+}
