@@ -11,6 +11,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
 HOSTS ?= sender receiver
+TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
 RELEASE := target/release
 BENCH_OPTIONS ?=
@@ -51,8 +52,18 @@ demo: build
 	$(RELEASE)/valise-loopback --loss 5% --burst 5ms --reorder 2% --duplicate 1% --corrupt 0.1% \
 	  --rate "400 Mbit/s" --count 1 --size 200000000
 
-test: setup
+test: setup $(TOKEN_MODULE)
 	$(CARGO) test --workspace
+
+# OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package:
+# installing that would bring another OpenSSH. Nothing of it is part of what is built.
+$(TOKEN_MODULE):
+	@mkdir -p target; folder=$$(mktemp -d "$$PWD/target/openssh-tests.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; cd "$$folder"; \
+	fetch() { apt-get -qq download openssh-tests 2>fetched; }; \
+	{ fetch || { [ "$$(id -u)" = 0 ] && apt-get update -qq && fetch; }; } && dpkg -x openssh-tests_*.deb . && \
+	mv usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so "$(CURDIR)/$@" || { [ ! -s fetched ] || cat fetched >&2; \
+	  echo "make: $@ is missing: with a network, run apt-get update as root and make $@ again;" >&2; \
+	  echo "make: or name the module sk-dummy.so of OpenSSH's regression tests in VALISE_TOKEN_MODULE" >&2; exit 3; }
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -2,15 +2,17 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::error::{Context, HarnessError, Result};
+use super::tokens::{Asks, Tokens};
 
-/// An Ed25519 key pair in two files, as `ssh-keygen` writes them.
+/// An Ed25519 key pair in two files, as `ssh-keygen` writes them; of a security key, the private file is its handle.
 #[derive(Debug, Clone)]
 pub struct KeyPair {
     private: PathBuf,
     public_line: String,
+    tokens: Option<Tokens>,
 }
 
 impl KeyPair {
@@ -20,9 +22,38 @@ impl KeyPair {
     /// When `ssh-keygen` is missing or fails.
     pub fn generate(folder: &Path, name: &str) -> Result<Self> {
         let private = folder.join(name);
-        let key = private.as_os_str();
-        let options = ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"].map(OsStr::new);
-        run("ssh-keygen", options.iter().copied().chain([key]))?;
+        Self::make(private, "ed25519", name, &[], None)
+    }
+
+    /// The same with a security key that no hardware is needed for.
+    ///
+    /// # Errors
+    /// When `ssh-keygen` fails, or has another interface to security keys than the module.
+    pub fn of_token(tokens: &Tokens, folder: &Path, name: &str, asks: Asks) -> Result<Self> {
+        let options: &[&str] = match asks {
+            Asks::Touch => &[],
+            Asks::Nothing => &["-O", "no-touch-required"],
+            Asks::Pin => &["-O", "verify-required"],
+        };
+        let private = folder.join(name);
+        Self::make(private, "ed25519-sk", name, options, Some(tokens.clone()))
+    }
+
+    fn make(
+        private: PathBuf,
+        kind: &str,
+        name: &str,
+        options: &[&str],
+        tokens: Option<Tokens>,
+    ) -> Result<Self> {
+        let head = ["-q", "-t", kind, "-N", "", "-C", name];
+        let words = head.iter().chain(options).chain(&["-f"]).map(OsStr::new);
+        let environment = tokens.iter().flat_map(Tokens::environment);
+        run(
+            "ssh-keygen",
+            environment,
+            words.chain([private.as_os_str()]),
+        )?;
         let public = private.with_file_name(format!("{name}.pub"));
         let line = std::fs::read_to_string(&public).context("read", &public)?;
         // Type and key, without the comment.
@@ -34,6 +65,7 @@ impl KeyPair {
         Ok(Self {
             private,
             public_line,
+            tokens,
         })
     }
 
@@ -60,7 +92,13 @@ impl KeyPair {
         let head = ["-Y", "sign", "-q", "-n", namespace, "-f"].map(OsStr::new);
         let key = self.private.as_os_str();
         let files = files.iter().map(|file| file.as_os_str());
-        run("ssh-keygen", head.iter().copied().chain([key]).chain(files))
+        let words = head.iter().copied().chain([key]).chain(files);
+        run("ssh-keygen", self.environment(), words)
+    }
+
+    /// What a program that signs with the key must be started with.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.tokens.iter().flat_map(Tokens::environment)
     }
 
     /// Signs `file` as the administrator of number `number`: the signature is `FILE.number.sig`.
@@ -84,9 +122,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Runs a tool to its end.
-pub(super) fn run<'a>(tool: &str, arguments: impl Iterator<Item = &'a OsStr>) -> Result<()> {
+fn run<'a>(
+    tool: &str,
+    environment: impl Iterator<Item = (&'static str, &'a Path)>,
+    arguments: impl Iterator<Item = &'a OsStr>,
+) -> Result<()> {
     let mut command = Command::new(tool);
-    command.args(arguments);
+    command.args(arguments).envs(environment);
+    command.stdin(Stdio::null());
     let output = command
         .output()
         .context("run (is it installed?)", Path::new(tool))?;

@@ -15,6 +15,7 @@ mod observer;
 mod process;
 mod programs;
 mod settings;
+mod tokens;
 mod world;
 
 pub use awaiting::await_condition;
@@ -28,4 +29,5 @@ pub use observer::{Observer, Sighting};
 pub use process::{Process, Usage};
 pub use programs::Programs;
 pub use settings::{Line, Settings};
+pub use tokens::{Asks, Tokens};
 pub use world::{Answer, Host, Role, World};

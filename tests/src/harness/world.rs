@@ -231,6 +231,19 @@ impl World {
     /// # Errors
     /// Only when the command cannot be run at all.
     pub fn run<S: AsRef<str>>(&self, host: Host, arguments: &[S]) -> Result<Answer> {
+        self.run_under(std::iter::empty(), host, arguments)
+    }
+
+    /// The same, with more in its environment.
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub fn run_under<'a, S: AsRef<str>>(
+        &self,
+        environment: impl Iterator<Item = (&'static str, &'a Path)>,
+        host: Host,
+        arguments: &[S],
+    ) -> Result<Answer> {
         let program = self.program(host);
         let output = Command::new("timeout")
             .args(["-k", "5", COMMAND_LIMIT_S])
@@ -238,6 +251,7 @@ impl World {
             .args(arguments.iter().map(AsRef::as_ref))
             .arg("--config")
             .arg(self.configuration(host))
+            .envs(environment)
             .stdin(Stdio::null())
             .output()
             .context("run", program)?;
@@ -253,7 +267,16 @@ impl World {
     /// # Errors
     /// [`HarnessError::Command`] when it does not exit with 0.
     pub fn expect<S: AsRef<str>>(&self, host: Host, arguments: &[S]) -> Result<String> {
-        let answer = self.run(host, arguments)?;
+        self.expect_under(std::iter::empty(), host, arguments)
+    }
+
+    fn expect_under<'a, S: AsRef<str>>(
+        &self,
+        environment: impl Iterator<Item = (&'static str, &'a Path)>,
+        host: Host,
+        arguments: &[S],
+    ) -> Result<String> {
+        let answer = self.run_under(environment, host, arguments)?;
         if answer.status == 0 {
             return Ok(answer.output.trim().to_owned());
         }
@@ -426,8 +449,9 @@ impl World {
     /// # Errors
     /// When it is refused.
     pub fn approve(&self, id: &str, key: &KeyPair) -> Result<()> {
-        let key = key.private_file().display().to_string();
-        self.expect(Host::Sender, &["approve", id, "--key", &key])
+        let file = key.private_file().display().to_string();
+        let words = ["approve", id, "--key", &file];
+        self.expect_under(key.environment(), Host::Sender, &words)
             .map(drop)
     }
 

@@ -12,4 +12,5 @@ mod names;
 mod replay;
 mod scene;
 mod sealing;
+mod tokens;
 mod trust;
