@@ -41,12 +41,15 @@ impl SourceBlock {
 /// The source blocks on the link: each is read once a pass, for its symbols and for its repair.
 ///
 /// # Bounds
-/// [`limits::SOURCE_BYTES_MAX`] and one block more; beyond it the oldest go, and are read again when their turn comes.
+/// [`limits::SOURCE_BYTES_MAX`] and one block more, spare memory included; beyond it the oldest go, and are read again when
+/// their turn comes.
 #[derive(Debug, Default)]
 pub struct SourceBlocks {
     kept: VecDeque<(BlockKey, SourceBlock)>,
     kept_bytes: usize,
-    spare: Option<SourceBlock>,
+    // Memory of blocks that have left, for the next ones: interleaved blocks leave nearly together.
+    spare: Vec<SourceBlock>,
+    spare_bytes: usize,
 }
 
 impl SourceBlocks {
@@ -61,15 +64,23 @@ impl SourceBlocks {
 
     /// Memory for a block that is to be read; to be given back by [`SourceBlocks::keep`].
     pub fn spare(&mut self) -> SourceBlock {
-        self.spare.take().unwrap_or_default()
+        let block = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= block.bytes.capacity();
+        block
     }
 
     /// Keeps a block that has been read.
     pub fn keep(&mut self, key: BlockKey, block: SourceBlock) {
         self.kept_bytes += block.bytes.len();
         self.kept.push_back((key, block));
-        while self.kept_bytes > limits::SOURCE_BYTES_MAX && self.kept.len() > 1 {
-            self.drop_at(0);
+        while self.kept_bytes + self.spare_bytes > limits::SOURCE_BYTES_MAX {
+            if !self.spare.is_empty() {
+                drop(self.spare());
+            } else if self.kept.len() > 1 {
+                self.drop_at(0);
+            } else {
+                break;
+            }
         }
     }
 
@@ -90,7 +101,11 @@ impl SourceBlocks {
     fn drop_at(&mut self, position: usize) {
         if let Some((_, block)) = self.kept.remove(position) {
             self.kept_bytes -= block.bytes.len();
-            self.spare = Some(block);
+            let bytes = block.bytes.capacity();
+            if self.kept_bytes + self.spare_bytes + bytes <= limits::SOURCE_BYTES_MAX {
+                self.spare_bytes += bytes;
+                self.spare.push(block);
+            }
         }
     }
 }
@@ -150,7 +165,7 @@ mod tests {
             let mut block = blocks.spare();
             block.begin(&geometry, &shape).1.fill(shape.number as u8);
             blocks.keep(key(shape.number), block);
-            assert!(blocks.kept_bytes <= limits::SOURCE_BYTES_MAX);
+            assert!(blocks.kept_bytes + blocks.spare_bytes <= limits::SOURCE_BYTES_MAX);
         }
         let last = u32::try_from(geometry.block_count() - 1).unwrap();
         assert!(blocks.block(key(0)).is_none());

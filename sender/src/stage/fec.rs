@@ -23,13 +23,16 @@ pub struct RepairKey {
 /// Repair symbols of the blocks on the link.
 ///
 /// # Bounds
-/// [`limits::REPAIR_BYTES_MAX`] and one block more; beyond it the oldest go, and are made again when their turn comes.
+/// [`limits::REPAIR_BYTES_MAX`] and one block more, spare memory included; beyond it the oldest go, and are made again when
+/// their turn comes.
 #[derive(Default)]
 pub struct Repairs {
     codec: BlockCodec,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
+    // Memory of symbols that have left, for the next ones.
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
 }
 
 struct Kept {
@@ -52,15 +55,21 @@ impl Repairs {
         symbols: &PassSymbols,
         source: &SourceBlock,
     ) {
-        let mut kept = self.spare.pop().unwrap_or_default();
+        let mut kept = self.spare();
         let symbol_bytes = usize::from(geometry.symbol_bytes());
         kept.resize(usize::from(symbols.repair_count()) * symbol_bytes, 0);
         self.codec
             .encode_pass(geometry, symbols, shape, source.symbols(), &mut kept);
         self.kept_bytes += kept.len();
         self.kept.push_back(Kept { key, symbols: kept });
-        while self.kept_bytes > limits::REPAIR_BYTES_MAX && self.kept.len() > 1 {
-            self.drop_at(0);
+        while self.kept_bytes + self.spare_bytes > limits::REPAIR_BYTES_MAX {
+            if !self.spare.is_empty() {
+                drop(self.spare());
+            } else if self.kept.len() > 1 {
+                self.drop_at(0);
+            } else {
+                break;
+            }
         }
     }
 
@@ -96,10 +105,18 @@ impl Repairs {
     fn drop_at(&mut self, position: usize) {
         if let Some(kept) = self.kept.remove(position) {
             self.kept_bytes -= kept.symbols.len();
-            if self.spare.len() < 4 {
+            let bytes = kept.symbols.capacity();
+            if self.kept_bytes + self.spare_bytes + bytes <= limits::REPAIR_BYTES_MAX {
+                self.spare_bytes += bytes;
                 self.spare.push(kept.symbols);
             }
         }
+    }
+
+    fn spare(&mut self) -> Vec<u8> {
+        let spare = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= spare.capacity();
+        spare
     }
 }
 
@@ -170,7 +187,7 @@ mod tests {
             let source = load(&geometry, &shape, &container);
             let symbols = plan::pass_symbols(&shape, REPAIR, 0);
             repairs.encode(key(shape.number, 0), &geometry, &shape, &symbols, &source);
-            assert!(repairs.kept_bytes <= limits::REPAIR_BYTES_MAX);
+            assert!(repairs.kept_bytes + repairs.spare_bytes <= limits::REPAIR_BYTES_MAX);
         }
         let last = u32::try_from(geometry.block_count() - 1).unwrap();
         assert!(repairs.symbols(&key(0, 0)).is_none());

@@ -40,10 +40,10 @@ impl Lane {
         }
     }
 
-    /// Symbols that leave in one turn: a sixteenth of the tolerance coarsens the interleaving by no more than that, and
-    /// neighbouring symbols are cheaper to take.
+    /// Symbols that leave in one turn. A burst takes at most one turn more than the tolerance from a block, which is an eighth
+    /// of its repair; neighbouring symbols are cheaper to take, and to collect.
     fn turn(&self) -> u32 {
-        (self.repair_count / 32).clamp(1, 8)
+        (self.repair_count / 8).clamp(1, 8)
     }
 }
 
