@@ -1,10 +1,10 @@
 //! Container → source blocks: where a block lies in the container, and the blocks that are on the link, in memory.
 
-use std::collections::VecDeque;
-
 use valise_common::fec::{BlockShape, Geometry};
 use valise_common::ids::Serial;
 use valise_common::limits;
+
+use super::kept::Kept;
 
 /// A source block of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,72 +41,46 @@ impl SourceBlock {
 /// The source blocks on the link: each is read once a pass, for its symbols and for its repair.
 ///
 /// # Bounds
-/// [`limits::SOURCE_BYTES_MAX`] and one block more, spare memory included; beyond it the oldest go, and are read again when
-/// their turn comes.
-#[derive(Debug, Default)]
+/// [`limits::SOURCE_BYTES_MAX`] and one block more; beyond it the oldest go, and are read again when their turn comes.
+#[derive(Debug)]
 pub struct SourceBlocks {
-    kept: VecDeque<(BlockKey, SourceBlock)>,
-    kept_bytes: usize,
-    // Memory of blocks that have left, for the next ones: interleaved blocks leave nearly together.
-    spare: Vec<SourceBlock>,
-    spare_bytes: usize,
+    kept: Kept<BlockKey>,
+}
+
+impl Default for SourceBlocks {
+    fn default() -> Self {
+        Self {
+            kept: Kept::new(limits::SOURCE_BYTES_MAX),
+        }
+    }
 }
 
 impl SourceBlocks {
-    /// A block, if it is in memory.
-    pub fn block(&self, key: BlockKey) -> Option<&SourceBlock> {
-        self.kept
-            .iter()
-            .rev()
-            .find(|kept| kept.0 == key)
-            .map(|kept| &kept.1)
+    /// The k symbols of a block, if it is in memory.
+    pub fn symbols(&self, key: BlockKey) -> Option<&[u8]> {
+        self.kept.find(&key)
     }
 
     /// Memory for a block that is to be read; to be given back by [`SourceBlocks::keep`].
     pub fn spare(&mut self) -> SourceBlock {
-        let block = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= block.bytes.capacity();
-        block
+        SourceBlock {
+            bytes: self.kept.spare(),
+        }
     }
 
     /// Keeps a block that has been read.
     pub fn keep(&mut self, key: BlockKey, block: SourceBlock) {
-        self.kept_bytes += block.bytes.len();
-        self.kept.push_back((key, block));
-        while self.kept_bytes + self.spare_bytes > limits::SOURCE_BYTES_MAX {
-            if !self.spare.is_empty() {
-                drop(self.spare());
-            } else if self.kept.len() > 1 {
-                self.drop_at(0);
-            } else {
-                break;
-            }
-        }
+        self.kept.keep(key, block.bytes);
     }
 
     /// Forgets a block that has left.
     pub fn drop_block(&mut self, key: BlockKey) {
-        if let Some(position) = self.kept.iter().position(|kept| kept.0 == key) {
-            self.drop_at(position);
-        }
+        self.kept.forget(|kept| *kept == key);
     }
 
     /// Forgets all blocks of a container.
     pub fn drop_container(&mut self, serial: Serial) {
-        while let Some(position) = self.kept.iter().position(|kept| kept.0.serial == serial) {
-            self.drop_at(position);
-        }
-    }
-
-    fn drop_at(&mut self, position: usize) {
-        if let Some((_, block)) = self.kept.remove(position) {
-            self.kept_bytes -= block.bytes.len();
-            let bytes = block.bytes.capacity();
-            if self.kept_bytes + self.spare_bytes + bytes <= limits::SOURCE_BYTES_MAX {
-                self.spare_bytes += bytes;
-                self.spare.push(block);
-            }
-        }
+        self.kept.forget(|kept| kept.serial == serial);
     }
 }
 
@@ -158,24 +132,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_within_its_bound_and_the_newest_stay() {
+    fn the_oldest_blocks_go_and_the_newest_stay() {
         let geometry = geometry(60_000_000);
         let mut blocks = SourceBlocks::default();
         for shape in geometry.blocks() {
             let mut block = blocks.spare();
             block.begin(&geometry, &shape).1.fill(shape.number as u8);
             blocks.keep(key(shape.number), block);
-            assert!(blocks.kept_bytes + blocks.spare_bytes <= limits::SOURCE_BYTES_MAX);
+            assert!(blocks.kept.bytes() <= limits::SOURCE_BYTES_MAX);
         }
         let last = u32::try_from(geometry.block_count() - 1).unwrap();
-        assert!(blocks.block(key(0)).is_none());
-        assert_eq!(
-            blocks.block(key(last - 1)).unwrap().symbols()[0],
-            (last - 1) as u8
-        );
+        assert!(blocks.symbols(key(0)).is_none());
+        assert_eq!(blocks.symbols(key(last - 1)).unwrap()[0], (last - 1) as u8);
         blocks.drop_block(key(last - 1));
-        assert!(blocks.block(key(last - 1)).is_none());
+        assert!(blocks.symbols(key(last - 1)).is_none());
         blocks.drop_container(Serial::FIRST);
-        assert_eq!((blocks.kept_bytes, blocks.kept.len()), (0, 0));
+        assert_eq!(blocks.kept.bytes(), 0);
     }
 }

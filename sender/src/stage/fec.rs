@@ -1,13 +1,11 @@
 //! Source block → symbols: makes the repair symbols that a pass sends, and keeps them until they have left.
 
-use std::collections::VecDeque;
-
 use valise_common::fec::plan::PassSymbols;
 use valise_common::fec::{BlockCodec, BlockShape, Geometry};
 use valise_common::ids::Serial;
 use valise_common::limits;
 
-use super::chunk::SourceBlock;
+use super::kept::Kept;
 
 /// Whose repair symbols, and of which pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,100 +21,57 @@ pub struct RepairKey {
 /// Repair symbols of the blocks on the link.
 ///
 /// # Bounds
-/// [`limits::REPAIR_BYTES_MAX`] and one block more, spare memory included; beyond it the oldest go, and are made again when
-/// their turn comes.
-#[derive(Default)]
+/// [`limits::REPAIR_BYTES_MAX`] and one block more; beyond it the oldest go, and are made again when their turn comes.
 pub struct Repairs {
     codec: BlockCodec,
-    kept: VecDeque<Kept>,
-    kept_bytes: usize,
-    // Memory of symbols that have left, for the next ones.
-    spare: Vec<Vec<u8>>,
-    spare_bytes: usize,
+    kept: Kept<RepairKey>,
 }
 
-struct Kept {
-    key: RepairKey,
-    symbols: Vec<u8>,
+impl Default for Repairs {
+    fn default() -> Self {
+        Self {
+            codec: BlockCodec::new(),
+            kept: Kept::new(limits::REPAIR_BYTES_MAX),
+        }
+    }
 }
 
 impl Repairs {
-    /// Nothing kept.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Makes the repair symbols that a pass sends of a block.
+    /// Makes the repair symbols that a pass sends of a block, from its k source symbols.
     pub fn encode(
         &mut self,
         key: RepairKey,
         geometry: &Geometry,
         shape: &BlockShape,
         symbols: &PassSymbols,
-        source: &SourceBlock,
+        source: &[u8],
     ) {
-        let mut kept = self.spare();
+        let mut repair = self.kept.spare();
         let symbol_bytes = usize::from(geometry.symbol_bytes());
-        kept.resize(usize::from(symbols.repair_count()) * symbol_bytes, 0);
+        repair.resize(usize::from(symbols.repair_count()) * symbol_bytes, 0);
         self.codec
-            .encode_pass(geometry, symbols, shape, source.symbols(), &mut kept);
-        self.kept_bytes += kept.len();
-        self.kept.push_back(Kept { key, symbols: kept });
-        while self.kept_bytes + self.spare_bytes > limits::REPAIR_BYTES_MAX {
-            if !self.spare.is_empty() {
-                drop(self.spare());
-            } else if self.kept.len() > 1 {
-                self.drop_at(0);
-            } else {
-                break;
-            }
-        }
+            .encode_pass(geometry, symbols, shape, source, &mut repair);
+        self.kept.keep(key, repair);
     }
 
     /// The repair symbols of a block, in the order in which the pass sends them.
     pub fn symbols(&self, key: &RepairKey) -> Option<&[u8]> {
-        // A handful of blocks is on the link at a time, and the one asked for is usually among the newest.
-        self.kept
-            .iter()
-            .rev()
-            .find(|kept| kept.key == *key)
-            .map(|kept| kept.symbols.as_slice())
+        self.kept.find(key)
     }
 
     /// Forgets symbols that have left.
     pub fn drop_block(&mut self, key: &RepairKey) {
-        if let Some(position) = self.kept.iter().position(|kept| kept.key == *key) {
-            self.drop_at(position);
-        }
+        self.kept.forget(|kept| kept == key);
     }
 
     /// Forgets whatever is kept of a container.
     pub fn drop_container(&mut self, serial: Serial) {
-        while let Some(position) = self.kept.iter().position(|kept| kept.key.serial == serial) {
-            self.drop_at(position);
-        }
+        self.kept.forget(|kept| kept.serial == serial);
     }
 
     /// Whether another block may be encoded ahead of its turn without pushing one out.
     pub fn has_room(&self) -> bool {
-        self.kept_bytes < limits::REPAIR_BYTES_MAX / 2
-    }
-
-    fn drop_at(&mut self, position: usize) {
-        if let Some(kept) = self.kept.remove(position) {
-            self.kept_bytes -= kept.symbols.len();
-            let bytes = kept.symbols.capacity();
-            if self.kept_bytes + self.spare_bytes + bytes <= limits::REPAIR_BYTES_MAX {
-                self.spare_bytes += bytes;
-                self.spare.push(kept.symbols);
-            }
-        }
-    }
-
-    fn spare(&mut self) -> Vec<u8> {
-        let spare = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= spare.capacity();
-        spare
+        self.kept.bytes() < limits::REPAIR_BYTES_MAX / 2
     }
 }
 
@@ -127,6 +82,7 @@ mod tests {
     use valise_common::units::Percent;
 
     use super::*;
+    use crate::stage::chunk::SourceBlock;
 
     const REPAIR: Percent = Percent::from_ppm(250_000);
 
@@ -157,11 +113,11 @@ mod tests {
             let (geometry, container) = container(padded);
             let shape = geometry.block(0).unwrap();
             let source = load(&geometry, &shape, &container);
-            let mut repairs = Repairs::new();
+            let mut repairs = Repairs::default();
             let mut buffer = BlockBuffer::new(&geometry, &shape);
             for pass in 0..2 {
                 let symbols = plan::pass_symbols(&shape, REPAIR, pass);
-                repairs.encode(key(0, pass), &geometry, &shape, &symbols, &source);
+                repairs.encode(key(0, pass), &geometry, &shape, &symbols, source.symbols());
                 let kept = repairs.symbols(&key(0, pass)).unwrap();
                 assert_eq!(kept.len(), usize::from(symbols.repair_count()) * 1_400);
                 for (n, symbol) in (u32::from(shape.k)..).zip(kept.chunks(1_400)) {
@@ -182,12 +138,18 @@ mod tests {
     #[test]
     fn memory_stays_within_its_bound_and_the_newest_stay() {
         let (geometry, container) = container(120_000_000);
-        let mut repairs = Repairs::new();
+        let mut repairs = Repairs::default();
         for shape in geometry.blocks() {
             let source = load(&geometry, &shape, &container);
             let symbols = plan::pass_symbols(&shape, REPAIR, 0);
-            repairs.encode(key(shape.number, 0), &geometry, &shape, &symbols, &source);
-            assert!(repairs.kept_bytes + repairs.spare_bytes <= limits::REPAIR_BYTES_MAX);
+            repairs.encode(
+                key(shape.number, 0),
+                &geometry,
+                &shape,
+                &symbols,
+                source.symbols(),
+            );
+            assert!(repairs.kept.bytes() <= limits::REPAIR_BYTES_MAX);
         }
         let last = u32::try_from(geometry.block_count() - 1).unwrap();
         assert!(repairs.symbols(&key(0, 0)).is_none());
@@ -196,6 +158,6 @@ mod tests {
         repairs.drop_block(&key(last, 0));
         assert!(repairs.symbols(&key(last, 0)).is_none());
         repairs.drop_container(Serial::FIRST);
-        assert_eq!((repairs.kept_bytes, repairs.kept.len()), (0, 0));
+        assert_eq!(repairs.kept.bytes(), 0);
     }
 }

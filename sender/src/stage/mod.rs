@@ -15,6 +15,9 @@ pub mod queue;
 /// Container → source blocks.
 pub mod chunk;
 
+/// Blocks → their memory, for as long as they are on the link.
+mod kept;
+
 /// Source block → symbols.
 pub mod fec;
 

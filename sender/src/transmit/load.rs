@@ -56,7 +56,7 @@ impl Loader {
             repair,
             open: BTreeMap::new(),
             blocks: SourceBlocks::default(),
-            repairs: Repairs::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -175,11 +175,11 @@ impl Loader {
         datagrams: &mut [u8],
     ) -> Result<(), ReadError> {
         self.read_block(lane, sealed, shape)?;
-        let block = self
+        let symbols = self
             .blocks
-            .block(block_key(lane))
+            .symbols(block_key(lane))
             .ok_or(ReadError::Geometry)?;
-        self.copy(block.symbols(), lane.sent, datagrams);
+        self.copy(symbols, lane.sent, datagrams);
         Ok(())
     }
 
@@ -219,12 +219,12 @@ impl Loader {
     fn make_repair(&mut self, lane: &Lane, sealed: &Sealed) -> Result<(), ReadError> {
         let (shape, symbols) = self.shape(lane, &sealed.geometry)?;
         self.read_block(lane, sealed, &shape)?;
-        let block = self
+        let source = self
             .blocks
-            .block(block_key(lane))
+            .symbols(block_key(lane))
             .ok_or(ReadError::Geometry)?;
         self.repairs
-            .encode(key(lane), &sealed.geometry, &shape, &symbols, block);
+            .encode(key(lane), &sealed.geometry, &shape, &symbols, source);
         Ok(())
     }
 
@@ -235,7 +235,7 @@ impl Loader {
         sealed: &Sealed,
         shape: &BlockShape,
     ) -> Result<(), ReadError> {
-        if self.blocks.block(block_key(lane)).is_some() {
+        if self.blocks.symbols(block_key(lane)).is_some() {
             return Ok(());
         }
         let mut block = self.blocks.spare();
