@@ -115,14 +115,16 @@ impl LinkKeys {
         Ok(in_force)
     }
 
-    /// Notes that a bundle's key verified a datagram. Tells whether it was the first time ever.
+    /// Whether a bundle's key never verified a datagram before.
+    pub fn is_new(&self, bundle: BundleId) -> bool {
+        !self.verified.contains_key(&bundle)
+    }
+
+    /// Notes that a bundle's key verified a datagram for the first time.
     ///
     /// # Errors
     /// If it cannot be made durable.
-    pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<First> {
-        if self.verified.contains_key(&bundle) {
-            return Ok(First::No);
-        }
+    pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
         self.verified.insert(bundle, now);
         let text: String = self
             .verified
@@ -135,18 +137,8 @@ impl LinkKeys {
             text.as_bytes(),
             Access::Owner,
             Sync::Yes,
-        )?;
-        Ok(First::Yes)
+        )
     }
-}
-
-/// Whether a key verified for the first time ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum First {
-    /// It did.
-    Yes,
-    /// It did before.
-    No,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -259,16 +251,10 @@ mod tests {
             write_key(&folder.path().join("keys"), bundle, CHANNEL, 0o600);
         }
         assert_eq!(bundles(&keys, 1_000_000), [1, 2, 3]);
-        assert_eq!(
-            keys.handle_verified(BundleId(2), UtcTime::from_s(1_000))
-                .unwrap(),
-            First::Yes
-        );
-        assert_eq!(
-            keys.handle_verified(BundleId(2), UtcTime::from_s(2_000))
-                .unwrap(),
-            First::No
-        );
+        assert!(keys.is_new(BundleId(2)));
+        keys.handle_verified(BundleId(2), UtcTime::from_s(1_000))
+            .unwrap();
+        assert!(!keys.is_new(BundleId(2)));
         assert_eq!(bundles(&keys, 1_000 + 86_399), [1, 2, 3]);
         // The time survives a restart.
         let keys = open(folder.path());

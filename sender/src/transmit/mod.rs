@@ -269,7 +269,7 @@ impl Transmit {
             }
             if !session.framer.has_room(self.batch.count()) {
                 session.renew()?;
-                self.recorder.event("session", session.fields());
+                self.recorder.event_durable("session", session.fields())?;
             }
             let buffer = self.link.room(self.batch.count());
             let framer = &mut session.framer;
@@ -378,7 +378,8 @@ impl Transmit {
             }
             Ok(Some(session)) => {
                 tracing::info!(bundle = session.bundle.0, "a session begins");
-                self.recorder.event("session", session.fields());
+                // Before a datagram of it leaves: an auditor must know every session that was on the link.
+                self.recorder.event_durable("session", session.fields())?;
                 // The newest is used at once, and no other ever again.
                 let older = self.state.handover().drop_older(session.bundle);
                 older.during("erase older link keys")?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::mpsc::{RecvError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -61,6 +62,8 @@ struct Waiting {
 struct Event {
     event: &'static str,
     fields: Vec<(&'static str, Value)>,
+    /// Who waits until the line is durable.
+    durable: Option<SyncSender<()>>,
 }
 
 impl Recorder {
@@ -82,7 +85,38 @@ impl Recorder {
 
     /// An event for the audit log.
     pub fn event(&self, event: &'static str, fields: Vec<(&'static str, Value)>) {
-        self.add(|waiting| waiting.events.push(Event { event, fields }));
+        self.add_event(event, fields, None);
+    }
+
+    /// An event that must be durable before anything comes of it: waits until it is.
+    ///
+    /// # Errors
+    /// What the thread ended with.
+    pub fn event_durable(
+        &mut self,
+        event: &'static str,
+        fields: Vec<(&'static str, Value)>,
+    ) -> Result<(), RecordError> {
+        let (durable, is_durable) = sync_channel(1);
+        self.add_event(event, fields, Some(durable));
+        match is_durable.recv() {
+            Ok(()) => Ok(()),
+            Err(RecvError) => self.join(),
+        }
+    }
+
+    fn add_event(
+        &self,
+        event: &'static str,
+        fields: Vec<(&'static str, Value)>,
+        durable: Option<SyncSender<()>>,
+    ) {
+        let event = Event {
+            event,
+            fields,
+            durable,
+        };
+        self.add(|waiting| waiting.events.push(event));
     }
 
     /// A pass has been sent to its end: to be made durable.
@@ -114,6 +148,10 @@ impl Recorder {
     /// What the thread ended with.
     pub fn stop(mut self) -> Result<(), RecordError> {
         self.add(|waiting| waiting.stop = true);
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), RecordError> {
         let thread = self.thread.take().ok_or(RecordError::Thread)?;
         thread.join().map_err(|_| RecordError::Thread)?
     }
@@ -137,6 +175,11 @@ impl Waiting {
             && self.events.is_empty()
             && !self.stop
     }
+
+    /// Whether somebody waits for it.
+    fn is_awaited(&self) -> bool {
+        self.stop || self.events.iter().any(|event| event.durable.is_some())
+    }
 }
 
 fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), RecordError> {
@@ -148,12 +191,10 @@ fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), 
             let woken = shared.something.wait(waiting);
             waiting = woken.unwrap_or_else(PoisonError::into_inner);
         }
-        if !waiting.stop {
-            let gathered = shared
-                .something
-                .wait_timeout_while(waiting, GATHER, |more| !more.stop);
-            waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let gathered = shared
+            .something
+            .wait_timeout_while(waiting, GATHER, |more| !more.is_awaited());
+        waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let taken = std::mem::take(&mut *waiting);
         drop(waiting);
         write(state, &mut audit, &mut batch, &taken)?;
@@ -193,6 +234,15 @@ fn write(
     if !taken.events.is_empty() || !taken.ended.is_empty() {
         audit.commit()?;
     }
+    for durable in taken
+        .events
+        .iter()
+        .filter_map(|event| event.durable.as_ref())
+    {
+        // Who asked waits for nothing else.
+        let _ = durable.send(());
+    }
+    // Behind the log: what gate reads here it calls transmitted.
     if !taken.ended.is_empty() {
         // Of a serial whose passes ended in quick succession, the last counts.
         let last: BTreeMap<Serial, &Progress> = taken

@@ -1,0 +1,182 @@
+//! On the link too an act becomes visible behind its line of the audit log, never before it. Each process is ended by the
+//! kernel at the very write of the line: its files may grow no further than the log has.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use valise_common::os::audit_log::AuditLog;
+use valise_common::units::UtcTime;
+use valise_common::wire::DatagramBytes;
+use valise_tests::attack::{Loot, Thief, container_id, transmit};
+use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World, await_condition};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// More than any other file that a role writes here.
+const LOG_BYTES: u64 = 64 << 10;
+
+fn world() -> World {
+    let settings = Settings {
+        passes: 1,
+        ..Settings::default()
+    };
+    World::commission(Programs::built().unwrap(), settings).unwrap()
+}
+
+fn log(world: &World, role: Role) -> PathBuf {
+    let log = format!("audit/{}.log", role.word());
+    world.state(role.host()).join(log)
+}
+
+fn lines(world: &World, role: Role, event: &str) -> Vec<Value> {
+    let text = fs::read_to_string(log(world, role)).unwrap();
+    // The end may be half a line.
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    lines
+        .filter(|line: &Value| line["event"] == event)
+        .collect()
+}
+
+/// Makes a role's log the largest of its files.
+fn fill(world: &World, role: Role) {
+    let folder = world.state(role.host()).join("audit");
+    let (mut audit, _) = AuditLog::open(&folder, role.word()).unwrap();
+    let time = UtcTime::from_s(1_700_000_000);
+    while fs::metadata(log(world, role)).unwrap().len() < LOG_BYTES {
+        for _ in 0..64 {
+            audit.append(time, "nothing", &[("why", json!("to be large"))]);
+        }
+        audit.commit().unwrap();
+    }
+}
+
+/// `prlimit` with the size that the log has.
+fn prlimit(world: &World, role: Role) -> Command {
+    let bytes = fs::metadata(log(world, role)).unwrap().len();
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--fsize={bytes}"));
+    command
+}
+
+/// From now on the kernel ends a running role when it writes its next line.
+fn end_at_next_line(world: &World, role: Role) -> u32 {
+    let pid = world.role_pid(role).unwrap();
+    let status = prlimit(world, role)
+        .args(["--pid", &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    pid
+}
+
+fn await_end(world: &mut World, role: Role, pid: u32) {
+    let stat = format!("/proc/{pid}/stat");
+    let is_over = || {
+        let stat = fs::read_to_string(&stat).unwrap_or_default();
+        // The state stands behind the name in brackets.
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        Ok((state.is_empty() || state.starts_with('Z')).then_some(()))
+    };
+    await_condition("the end at the line", LIMIT, &[], is_over).unwrap();
+    world.kill(role.word());
+}
+
+#[test]
+fn no_datagram_of_a_session_leaves_before_its_line_is_durable() {
+    let mut world = world();
+    let link = UdpSocket::bind(world.receiver_address()).unwrap();
+    fill(&world, Role::Transmit);
+    let ended = prlimit(&world, Role::Transmit)
+        .args(["timeout", "-k", "5", "60"])
+        .arg(Programs::built().unwrap().sender)
+        .args(["transmit", "--config"])
+        .arg(world.configuration(Host::Sender))
+        .output()
+        .unwrap();
+    assert!(!ended.status.success());
+    assert_ne!(ended.status.code(), Some(124), "it ran on: {ended:?}");
+    assert!(lines(&world, Role::Transmit, "session").is_empty());
+    link.set_nonblocking(true).unwrap();
+    let nothing = link.recv(&mut [0; 2_048]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    // With room for the line, what leaves is of the session that the log names.
+    world.start_role(Role::Transmit).unwrap();
+    link.set_nonblocking(false).unwrap();
+    link.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut datagram = [0; 2_048];
+    link.recv(&mut datagram).unwrap();
+    let session = hex::encode(&datagram[8..16]);
+    let named = lines(&world, Role::Transmit, "session");
+    assert_eq!(named.len(), 1);
+    assert_eq!(named[0]["session"], session);
+}
+
+#[test]
+fn a_pass_is_shown_as_sent_only_behind_its_line() {
+    let mut world = world();
+    fill(&world, Role::Transmit);
+    for role in [Role::Gate, Role::Transmit] {
+        world.start_role(role).unwrap();
+    }
+    let pid = end_at_next_line(&world, Role::Transmit);
+    let file = world.generate_file("cable.bin", 200_000, 1).unwrap();
+    let id = world.send(&Submission::new("a cable", &[file])).unwrap();
+    await_end(&mut world, Role::Transmit, pid);
+    assert!(lines(&world, Role::Transmit, "transmitted").is_empty());
+    let progress = world.state(Host::Sender).join("progress/1");
+    if let Ok(text) = fs::read_to_string(&progress) {
+        let progress: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(progress["passes_done"], 0, "{progress}");
+    }
+    assert!(lines(&world, Role::Gate, "transmitted").is_empty());
+    world.start_role(Role::Transmit).unwrap();
+    let view = world.state(Host::Sender).join("view");
+    world
+        .await_alive("transmission", LIMIT, &[view], |world| {
+            let shown = world.json(Host::Sender, &["show", &id])?;
+            Ok((shown["state"] == "transmitted").then_some(()))
+        })
+        .unwrap();
+    assert_eq!(lines(&world, Role::Transmit, "transmitted").len(), 1);
+}
+
+#[test]
+fn a_link_key_is_taken_as_used_only_behind_its_line() {
+    let mut world = world();
+    fill(&world, Role::Receive);
+    world.start_role(Role::Receive).unwrap();
+    let pid = end_at_next_line(&world, Role::Receive);
+    let thief = Thief::of(&world).unwrap();
+    let loot = Loot {
+        manifest: b"none".to_vec(),
+        approvals: vec![vec![7; 100]],
+        body: vec![7; 100],
+    };
+    let container = thief.seal(1, &loot).unwrap();
+    let (id, size) = (container_id(&container), DatagramBytes::new(1_472).unwrap());
+    let datagrams = thief.datagrams(1, &container, id, size, |_, _, _| {});
+    let first = &datagrams.unwrap()[..1];
+    let to = world.receiver_address();
+    transmit(first, to).unwrap();
+    await_end(&mut world, Role::Receive, pid);
+    assert!(lines(&world, Role::Receive, "link-key-in-use").is_empty());
+    let used = world.state(Host::Receiver).join("assembly/link-keys");
+    assert!(!used.exists());
+    world.start_role(Role::Receive).unwrap();
+    transmit(first, to).unwrap();
+    let folder = used.parent().unwrap().to_owned();
+    world
+        .await_alive("the key in use", LIMIT, &[folder], |_| {
+            Ok(used.exists().then_some(()))
+        })
+        .unwrap();
+    assert_eq!(lines(&world, Role::Receive, "link-key-in-use").len(), 1);
+}
