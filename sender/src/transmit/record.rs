@@ -57,6 +57,8 @@ struct Waiting {
     view: Option<TransmitView>,
     events: Vec<Event>,
     stop: bool,
+    /// The thread has ended: nothing is written down any more.
+    over: bool,
 }
 
 struct Event {
@@ -76,7 +78,15 @@ impl Recorder {
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("record".to_owned())
-            .spawn(move || run(&theirs, &state, audit))?;
+            .spawn(move || {
+                let ended = run(&theirs, &state, audit);
+                // Whoever waits for a line, or would, learns that none is written any more.
+                *lock(&theirs.waiting) = Waiting {
+                    over: true,
+                    ..Waiting::default()
+                };
+                ended
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -157,7 +167,12 @@ impl Recorder {
     }
 
     fn add(&self, add: impl FnOnce(&mut Waiting)) {
-        add(&mut lock(&self.shared.waiting));
+        let mut waiting = lock(&self.shared.waiting);
+        if waiting.over {
+            return;
+        }
+        add(&mut waiting);
+        drop(waiting);
         self.shared.something.notify_one();
     }
 }
@@ -263,4 +278,30 @@ fn write(
         audit.checkpoint(now)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_line_that_is_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = SenderState::new(folder.path());
+        state.create_all().unwrap();
+        AuditLog::create(&state.audit(), "transmit", "valise/test/transmit").unwrap();
+        let (audit, _) = AuditLog::open(&state.audit(), "transmit").unwrap();
+        fs::remove_dir(state.progress()).unwrap();
+        let mut recorder = Recorder::start(state, audit).unwrap();
+        recorder.event("start", Vec::new());
+        let error = recorder.event_durable("session", Vec::new()).unwrap_err();
+        assert!(matches!(error, RecordError::Io(_)), "{error}");
+        assert!(recorder.has_failed());
+        // The thread is gone, and a later line finds nobody either.
+        let error = recorder.event_durable("session", Vec::new()).unwrap_err();
+        assert!(matches!(error, RecordError::Thread), "{error}");
+    }
 }
