@@ -62,13 +62,13 @@ impl Gate {
                 }
             }
         }
-        self.sync.commit()?;
         for staged in std::mem::take(&mut batch.submissions) {
             self.pending.publish(staged, &mut self.sync)?;
         }
         for (file, path) in std::mem::take(&mut batch.approvals) {
             file.publish_in(&path, &mut self.sync)?;
         }
+        // One sync for bytes and names. What a crash leaves of them has no line yet, and start-up deletes it.
         self.sync.commit()?;
         let large = self.seal_ready(imported)?;
         for serial in std::mem::take(&mut batch.resent) {

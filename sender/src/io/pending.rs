@@ -104,7 +104,8 @@ impl Pending {
         Ok(StagedSubmission { path, id })
     }
 
-    /// Makes a staged submission visible; the batch must have been committed, and must be again.
+    /// Gives a staged submission its name. It counts once the batch is committed and then its line: a folder without one is
+    /// deleted at the next start.
     ///
     /// # Errors
     /// Any error of the system.

@@ -121,7 +121,8 @@ impl StagedFile {
         })
     }
 
-    /// Leaves the sync to a batch, whose commit must have succeeded before the file is published.
+    /// Leaves the sync to a batch, whose commit must have succeeded before the file is published; or before an audit line is
+    /// that alone makes the file count.
     ///
     /// # Errors
     /// If the batch cannot take the file over.
