@@ -647,13 +647,15 @@ mod tests {
     fn a_drafter_is_no_officer_and_an_officer_is_no_drafter() {
         let list = list_with("[\"drafter\", \"officer\"]", "[\"drafter\"]");
         let signatures = approved(&[B, E], &manifest());
+        let refusal = judge_at(&manifest(), &signatures, &list, now()).unwrap_err();
         assert_eq!(
-            judge_at(&manifest(), &signatures, &list, now()),
-            Err(Refusal::Role {
+            refusal,
+            Refusal::Role {
                 id: id("e.both"),
                 role: Role::Officer
-            })
+            }
         );
+        assert_eq!(refusal.to_string(), "e.both is no officer");
         assert_eq!(
             policy("a.person", "b.officer"),
             Err(Refusal::Role {
@@ -729,6 +731,13 @@ mod tests {
         assert_eq!(
             judge_at(&manifest(), &signatures, &sample::list(), now()),
             Err(Refusal::TooManyApprovals { approvals: 17 })
+        );
+        // As many as it holds are looked at: here they are all of one person.
+        assert_eq!(
+            judge_at(&manifest(), &signatures[..16], &sample::list(), now()),
+            Err(Refusal::Repeated {
+                id: id("b.officer")
+            })
         );
     }
 

@@ -120,6 +120,15 @@ mod tests {
             verify(&[good.clone(), stale.clone()]),
             not_signed(1, Some(SshsigError::Mismatch))
         );
+        // Who brought it is told what is wrong with the one that should have counted.
+        let told = verify(&[good.clone(), stale.clone()]).map_err(|error| error.to_string());
+        let told = told.expect_err("one is missing");
+        assert!(
+            told.contains("verify (the signature does not verify over these bytes);"),
+            "{told}"
+        );
+        let told = not_signed(1, None).map_err(|error| error.to_string());
+        assert!(told.expect_err("one is missing").contains("verify; each"));
         assert_eq!(verify(&[good, stale, forge(3).signature(LIST)]), Ok(()));
     }
 

@@ -336,6 +336,12 @@ mod tests {
         assert_eq!(list.issued().to_string(), "2026-11-22T00:00:00Z");
         assert!(!list.allow_software_keys());
         assert_eq!(list.persons().len(), 5);
+        let entries = [
+            list.classifications().len(),
+            list.categories().len(),
+            list.mailboxes().len(),
+        ];
+        assert_eq!(entries, [3, 3, 2]);
         let rank = |id: &str| list.classification(&id.parse().unwrap()).unwrap().0;
         assert!(rank("OPEN") < rank("RESTRICTED") && rank("RESTRICTED") < rank("SECRET"));
         let (_, secret) = list.classification(&"SECRET".parse().unwrap()).unwrap();
@@ -481,7 +487,8 @@ mod tests {
             }
         );
         let allowed = text.replace("allow-software-keys = false", "allow-software-keys = true");
-        assert!(TrustList::parse(allowed.as_bytes()).is_ok());
+        let list = TrustList::parse(allowed.as_bytes()).unwrap();
+        assert!(list.allow_software_keys(), "both daemons warn of it");
     }
 
     #[test]

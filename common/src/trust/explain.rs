@@ -227,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_the_future_is_a_warning_until_its_second_comes() {
+        let list = sample::list();
+        let warned = |seconds: u64| {
+            let now = UtcTime::from_s(list.issued().as_s() - 1 + seconds);
+            let warnings = list.warnings(now).join("\n");
+            warnings.contains("issued in the future (2026-11-22T00:00:00Z)")
+        };
+        assert_eq!([0, 1, 2].map(warned), [true, false, false]);
+    }
+
+    #[test]
     fn a_classification_that_nobody_can_release_is_a_warning() {
         let list = list_with("officers = 3", "officers = 4");
         // With a.person as the drafter, four can approve; with e.both, three.

@@ -102,4 +102,12 @@ mod tests {
             assert_eq!(line_of("a\n\nb", offset), line);
         }
     }
+
+    #[test]
+    fn the_bound_of_a_list_is_inclusive() {
+        let mut bytes = vec![b'#'; limits::TRUST_LIST_BYTES_MAX];
+        assert!(text_of(&bytes).is_ok());
+        bytes.push(b'#');
+        assert!(matches!(text_of(&bytes), Err(TrustError::TooLarge { .. })));
+    }
 }
