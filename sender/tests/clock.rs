@@ -6,20 +6,22 @@ mod common;
 
 use std::fs;
 
-use common::{Host, List};
+use common::{Host, List, Patience};
 use valise_common::os::clock::utc_now;
 
 const DAY_S: i64 = 86_400;
 
 /// Waits until gate shows this alarm, or no longer shows it.
+#[track_caller]
 fn await_alarm(host: &Host, word: &str, stands: bool) -> String {
+    let patience = Patience::begin();
     loop {
         let told = host.run(&["status", "--check"]);
         let told = String::from_utf8(told.stdout).unwrap();
         if told.lines().any(|line| line.starts_with(word)) == stands {
             return told;
         }
-        std::thread::yield_now();
+        patience.wait();
     }
 }
 
@@ -102,8 +104,9 @@ fn a_leap_outlasts_a_restart_and_ends_cables_only_when_it_is_accepted() {
     assert_eq!(host.ok(&["clock", "accept"]), "the clock is accepted");
     await_alarm(&host, "clock-ahead: ", false);
     for id in [&waiting, &queued] {
+        let patience = Patience::begin();
         while host.cable(id)["state"] != "expired" {
-            std::thread::yield_now();
+            patience.wait();
         }
     }
     assert!(host.outbox().is_empty());
@@ -147,8 +150,9 @@ fn a_clock_is_accepted_when_gate_comes_back() {
     let waits = host.refused(3, &["clock", "accept"]);
     assert!(waits.contains("gate is not running"), "{waits}");
     host.start_gate();
+    let patience = Patience::begin();
     while !clock_events(&host).contains(&"clock-accepted".to_owned()) {
-        std::thread::yield_now();
+        patience.wait();
     }
     host.stop_gate();
 }

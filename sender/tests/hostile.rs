@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use common::Host;
+use common::{Host, Patience};
 
 const SUBMIT: &str = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
                       precedence = 'flash'\nsubject = 'S'\n";
@@ -85,10 +85,11 @@ fn a_folder_in_an_answers_place_ends_no_gate() {
     fs::create_dir_all(planted.join("deep")).unwrap();
     host.place("planted", "request = 'nothing'\n", &[]);
     // The answer stands where the folder was, and gate serves on.
+    let patience = Patience::begin();
     while !planted.is_file() {
         let process = fs::read_to_string(format!("/proc/{gate}/stat")).unwrap();
         assert!(!process.contains(") Z "), "gate has ended");
-        std::thread::yield_now();
+        patience.wait();
     }
     host.submit("text", "routine");
     host.stop_gate();

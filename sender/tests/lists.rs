@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{CHANNEL, Host, List};
+use common::{CHANNEL, Host, List, Patience};
 
 fn version(version: u32) -> List {
     List {
@@ -165,6 +165,7 @@ fn slots_that_run_low_are_an_alarm_at_a_fifth() {
             host.json(&["bundle", "status", "--json"])["slots_left"],
             left
         );
+        let patience = Patience::begin();
         match left {
             // A second may pass before gate looks; that none comes is known once the next one does.
             2.. => assert_eq!(alarm(&host), None),
@@ -176,11 +177,13 @@ fn slots_that_run_low_are_an_alarm_at_a_fifth() {
                     );
                     break;
                 }
+                patience.wait();
             },
             _ => loop {
                 if alarm(&host).is_some_and(|told| told.starts_with("slots-none: ")) {
                     break;
                 }
+                patience.wait();
             },
         }
     }
@@ -192,8 +195,9 @@ fn slots_that_run_low_are_an_alarm_at_a_fifth() {
     assert_eq!(words, ["slots-low", "slots-none"]);
     host.make_bundle(2, 6, 20, None);
     host.ok(&["bundle", "import", "courier-2"]);
+    let patience = Patience::begin();
     while alarm(&host).is_some() {
-        std::thread::yield_now();
+        patience.wait();
     }
     host.stop_gate();
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -15,6 +16,25 @@ use valise_common::os::entropy;
 use valise_common::seal::SlotSecret;
 
 pub const CHANNEL: &str = "0123456789abcdef0123456789abcdef";
+
+/// What a test waits for comes within this time, or never.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A wait that ends: a test whose condition never comes fails, and does not hang.
+pub struct Patience(Instant);
+
+impl Patience {
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// To be called whenever the condition is not there yet.
+    #[track_caller]
+    pub fn wait(&self) {
+        assert!(self.0.elapsed() < LIMIT, "it has not come in {LIMIT:?}");
+        std::thread::yield_now();
+    }
+}
 
 pub struct Host {
     pub folder: TempDir,
@@ -333,7 +353,9 @@ impl Host {
     }
 
     /// Waits for the answer to a request: whether it is accepted, and the text.
+    #[track_caller]
     pub fn await_answer(request: &Path) -> (bool, String) {
+        let patience = Patience::begin();
         loop {
             for (word, accepted) in [("accepted", true), ("refused", false)] {
                 if let Ok(text) = fs::read_to_string(request.with_added_extension(word))
@@ -342,7 +364,7 @@ impl Host {
                     return (accepted, text.to_owned());
                 }
             }
-            std::thread::yield_now();
+            patience.wait();
         }
     }
 
@@ -388,6 +410,7 @@ impl Host {
 
     fn await_gate(&mut self) {
         let lock = self.state("gate.lock");
+        let patience = Patience::begin();
         while !valise_common::os::lock::HostLock::is_held(&lock).unwrap() {
             let ended = self.gate.as_mut().unwrap().try_wait().unwrap();
             assert!(
@@ -395,7 +418,7 @@ impl Host {
                 "{}",
                 fs::read_to_string(self.path("gate.err")).unwrap()
             );
-            std::thread::yield_now();
+            patience.wait();
         }
     }
 
