@@ -25,7 +25,13 @@ impl Outside {
         let folder = scene.world.folder().join("outside");
         fs::create_dir(&folder).unwrap();
         fs::create_dir(folder.join("folder")).unwrap();
-        for file in ["secret", "folder/1-secret", "folder/secret.container"] {
+        let files = [
+            "secret",
+            "secret-with-two-names",
+            "folder/1-secret",
+            "folder/secret.container",
+        ];
+        for file in files {
             fs::write(folder.join(file), SECRET).unwrap();
         }
         let before = contents(&folder);
@@ -49,7 +55,8 @@ impl Outside {
         symlink(self.folder.join("folder"), place(1)).unwrap();
         symlink(self.folder.join("nothing"), place(2)).unwrap();
         symlink("/dev/zero", place(3)).unwrap();
-        fs::hard_link(self.secret(), place(4)).unwrap();
+        // Another file than the first: for its number of names that one would be refused.
+        fs::hard_link(self.folder.join("secret-with-two-names"), place(4)).unwrap();
         mkfifo(&place(5), Mode::S_IRWXU).unwrap();
         let folder = place(6);
         fs::create_dir(&folder).unwrap();
@@ -244,12 +251,18 @@ fn a_drafter_submits_links_to_what_he_may_not_read() {
     for number in 0..7 {
         let name = format!("linked-{number}");
         fs::rename(requests.join(format!(".{name}")), requests.join(&name)).unwrap();
-        scene.await_answer(Host::Sender, &name).unwrap_err();
+        let told = scene.await_answer(Host::Sender, &name).unwrap_err();
+        let wanted = match number {
+            4 => "more than one link",
+            _ => "regular files only",
+        };
+        assert!(told.contains(wanted), "{name}: {told}");
     }
     for name in ["linked-text", "linked-whole"] {
         fs::rename(requests.join(format!(".{name}")), requests.join(name)).unwrap();
     }
-    scene.await_answer(Host::Sender, "linked-text").unwrap_err();
+    let told = scene.await_answer(Host::Sender, "linked-text").unwrap_err();
+    assert!(told.contains("regular files only"), "{told}");
     // What is only a link is no request; one that comes later is answered, so it has been passed over.
     let submission = scene.cable("a cable");
     scene.world.send(&submission).unwrap();
