@@ -22,9 +22,6 @@ use crate::stage::reassemble::SETS_MAX;
 /// How often the view is renewed.
 const VIEW_US: u64 = 500_000;
 
-/// Bytes of blocks that are lent at a time: a third of the memory that blocks have by default.
-const LENT_BYTES_MAX: usize = 16 << 20;
-
 /// Inputs that may wait: every slab, two answers for every set that may be being finished, the blocks that are lent, and a few
 /// words of the main thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
 pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + LENT_MAX + 64;
@@ -76,10 +73,27 @@ pub struct Driver {
 }
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lent {
     count: usize,
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Lent {
+    /// Nothing lent yet, of so many bytes of memory for blocks. At most half of it is: by default that is more than the
+    /// blocks that leave a sender interleaved, which become whole nearly together.
+    pub fn new(memory_bytes: usize) -> Self {
+        Self {
+            count: 0,
+            bytes: 0,
+            bytes_max: memory_bytes / 2,
+        }
+    }
+
+    fn has_room(&self, block_bytes: usize) -> bool {
+        self.count < LENT_MAX && self.bytes + block_bytes <= self.bytes_max
+    }
 }
 
 /// The sets that have a file, each with the number of its collecting.
@@ -266,7 +280,7 @@ impl Driver {
     /// Lends a written block to be hashed from memory; if that would keep too much memory away, it is read back later.
     fn lend(&mut self, set: SetId, block: SourceBlock) {
         let block_bytes = block.bytes().len();
-        if self.lent.count >= LENT_MAX || self.lent.bytes + block_bytes > LENT_BYTES_MAX {
+        if !self.lent.has_room(block_bytes) {
             return self.assembler.recycle(block);
         }
         let growth = Growth::Block {

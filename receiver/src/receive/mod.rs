@@ -247,7 +247,7 @@ impl Receive {
             free,
             digest: grow,
             publish: publish.clone(),
-            lent: assemble::Lent::default(),
+            lent: assemble::Lent::new(memory_bytes),
             growing: assemble::Growing::default(),
         };
         let assembly = folders.assembly.clone();

@@ -63,8 +63,8 @@ pub enum Restore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// Spare buffers are kept up to this share of the budget.
-const SPARE_SHARE: usize = 4;
+/// Spare buffers are kept up to this share of the budget, enough for the blocks that become whole nearly together.
+const SPARE_SHARE: usize = 2;
 
 /// Spare buffers are kept up to this number.
 const SPARE_MAX: usize = 64;
