@@ -93,10 +93,11 @@ fn after_sealing_neither_state_nor_memory_holds_plaintext_psk_or_seed() {
             .spawn()
             .unwrap(),
     );
-    let subject = random_text();
+    let [subject, reference, name] = [(); 3].map(|()| random_text());
+    let part = format!("{name}.txt");
     let none: [std::path::PathBuf; 0] = [];
     let submit = |marker: &str, count: usize| {
-        fs::write(host.path("cable.txt"), marker.repeat(count)).unwrap();
+        fs::write(host.path(&part), marker.repeat(count)).unwrap();
         host.ok(&[
             "submit",
             "--label",
@@ -107,7 +108,9 @@ fn after_sealing_neither_state_nor_memory_holds_plaintext_psk_or_seed() {
             "flash",
             "--subject",
             &subject,
-            "cable.txt",
+            "--reference",
+            &reference,
+            &part,
         ])
     };
     // From one line to what gate's worker seals, in several segments.
@@ -156,8 +159,16 @@ fn after_sealing_neither_state_nor_memory_holds_plaintext_psk_or_seed() {
             });
         }
     }
-    // Subject and file names pass through many strings of gate's heap; of them it is the files alone that are promised.
-    assert_eq!(host.state_holds(subject.as_bytes()), none, "subject");
+    for (what, text) in [
+        ("subject", subject),
+        ("reference", reference),
+        ("file name", name),
+    ] {
+        secrets.push(Secret {
+            name: what.to_owned(),
+            bytes: text.into_bytes(),
+        });
+    }
     for secret in &secrets {
         assert_eq!(host.state_holds(&secret.bytes), none, "{}", secret.name);
     }

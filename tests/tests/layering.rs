@@ -27,7 +27,7 @@ const COMMON_ORDER: [&str; 18] = [
 ];
 
 /// Where each confined crate may be named: paths are prefixes.
-const CONFINED: [(&str, &[&str]); 21] = [
+const CONFINED: [(&str, &[&str]); 22] = [
     ("reed_solomon_erasure", &["common/src/fec/"]),
     ("reed_solomon_simd", &["common/src/fec/"]),
     (
@@ -65,6 +65,10 @@ const CONFINED: [(&str, &[&str]); 21] = [
     ("unicode_normalization", &["common/src/manifest/"]),
     ("unicode_properties", &["common/src/manifest/"]),
     ("qrcode", &["receiver/src/cli/"]),
+    (
+        "zeroizing_alloc",
+        &["sender/src/main.rs", "receiver/src/main.rs"],
+    ),
     (
         "getrandom",
         &[

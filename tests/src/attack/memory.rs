@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
+use super::search::contains;
+
 /// Which of these are in the memory of a process, by name and place; `None` where the kernel lets nobody look.
 ///
 /// # Panics
@@ -28,7 +30,7 @@ pub fn remembered(pid: u32, needles: &[(&str, Vec<u8>)]) -> Option<Vec<String>> 
             continue;
         }
         for (name, needle) in needles {
-            if bytes.windows(needle.len()).any(|window| window == needle) {
+            if contains(&bytes, needle) {
                 found.push(format!("{name} in {line}"));
             }
         }

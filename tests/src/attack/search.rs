@@ -2,9 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+/// Whether some bytes stand in others: by their first byte at first, for these others are the memory of a process.
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    let Some(first) = needle.first() else {
+        return true;
+    };
+    let mut rest = haystack;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        rest = &rest[at..];
+        if rest.starts_with(needle) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
+}
+
 /// The files below a folder that hold some bytes, in content or in name. Links are not followed.
 pub fn files_that_hold(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
-    let holds = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    let holds = |bytes: &[u8]| contains(bytes, needle);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -262,16 +262,23 @@ fn assert_forgotten(pid: u32, needles: &[(&str, Vec<u8>)], known: &[u8]) {
 fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released() {
     let mut scene = Scene::with(Settings::default(), &Role::ALL);
     let slots = scene.slots();
-    // The second halves: the allocator writes its lists over the beginning of what is freed.
+    // The second halves: the system's allocator writes its lists over the beginning of what is freed.
     let seed = slots[SLOTS_HEADER_BYTES + 16..SLOTS_HEADER_BYTES + 32].to_vec();
-    let body = "the-body-of-a-cable-".repeat(5000);
-    let file = scene.world.cables().join("cable.txt");
-    fs::write(&file, &body).unwrap();
-    let submission = Submission::new("a cable", &[file]);
-    let id = scene.world.send(&submission).unwrap();
-    scene.world.await_released(&id, &submission, LIMIT).unwrap();
-    scene.await_state(1, "released");
-    let [used, unused] = [0, 1].map(|slot| {
+    // One that gate and release take in their loops, and one for which each has a second thread.
+    let bodies = [
+        ("the-body-of-a-cable-", 5_000),
+        ("of-a-large-cable-", 250_000),
+    ];
+    let names = ["a-name-that-nobody-keeps", "another-name-that-goes"];
+    for (serial, ((text, count), name)) in (1..).zip(bodies.into_iter().zip(names)) {
+        let file = scene.world.cables().join(format!("{name}.txt"));
+        fs::write(&file, text.repeat(count)).unwrap();
+        let submission = Submission::new(&format!("subject of {name}"), &[file]);
+        let id = scene.world.send(&submission).unwrap();
+        scene.world.await_released(&id, &submission, LIMIT).unwrap();
+        scene.await_state(serial, "released");
+    }
+    let [used, unused] = [0, 2].map(|slot| {
         let slots = &scene.thief.bundle().slots;
         slots[slot].psk.expose()[16..].to_vec()
     });
@@ -281,22 +288,36 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
         Ok(files_that_hold(&sender, &used).is_empty().then_some(()))
     })
     .unwrap();
-    assert!(files_that_hold(&sender, &body.as_bytes()[..64]).is_empty());
     assert!(
         !files_that_hold(&sender, &unused).is_empty(),
         "the search finds"
     );
-    let needles = [
-        ("the body", body.as_bytes()[..64].to_vec()),
-        ("the slot's psk", used),
-        ("the slot's seed", seed),
-    ];
+    let texts = bodies.iter().map(|(text, _)| text.repeat(3).into_bytes());
+    let texts = texts.map(|text| ("a body", text));
+    let names = names.map(|name| {
+        (
+            "a subject, and the name of a file",
+            name.as_bytes().to_vec(),
+        )
+    });
+    let needles: Vec<(&str, Vec<u8>)> = texts
+        .chain(names)
+        .chain([("the slot's psk", used), ("the slot's seed", seed)])
+        .collect();
+    let receiver = scene.world.state(Host::Receiver);
+    let released = scene.world.released_folder();
+    for (what, needle) in &needles {
+        let mut found = files_that_hold(&receiver, needle);
+        found.retain(|path| !path.starts_with(&released));
+        found.extend(files_that_hold(&sender, needle));
+        assert!(found.is_empty(), "{what}: {found:?}");
+    }
     let channel = scene.thief.bundle().channel.as_bytes().to_vec();
     let [gate, release] =
         [Role::Gate, Role::Release].map(|role| scene.world.role_pid(role).unwrap());
     assert_forgotten(gate, &needles, &channel);
-    // On the isolated host the cable lies in a mailbox; what opened it is gone.
-    assert_forgotten(release, &needles[1..], &channel);
+    // On the isolated host the cable lies in a mailbox, and nowhere else.
+    assert_forgotten(release, &needles, &channel);
 }
 
 /// A bundle in a folder of its own, signed as the statement says by these keys.
