@@ -1,6 +1,7 @@
 //! The files that are installed beside the programs are right.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -204,7 +205,7 @@ fn the_samples_are_there_and_small() {
 }
 
 /// Every `fn` of a Rust source below a folder.
-fn functions_below(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
+fn functions_below(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -219,10 +220,9 @@ fn functions_below(folder: &Path, found: &mut std::collections::BTreeSet<String>
     }
 }
 
-#[test]
-fn every_test_and_file_that_the_threat_model_names_exists() {
-    let text = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let mut functions = std::collections::BTreeSet::new();
+/// Every `fn` of the workspace's sources and tests.
+fn functions() -> BTreeSet<String> {
+    let mut functions = BTreeSet::new();
     for part in ["common", "sender", "receiver", "tests"] {
         for folder in ["src", "tests"] {
             let folder = root().join(part).join(folder);
@@ -231,16 +231,31 @@ fn every_test_and_file_that_the_threat_model_names_exists() {
             }
         }
     }
-    // Between backticks stands what is named: every second piece. The name of a test is a claim of several words.
-    let named: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-    let is_claim = |name: &&&str| {
-        let is_word = |byte: u8| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        name.matches('_').count() >= 3 && name.bytes().all(is_word)
-    };
-    let claims: Vec<&&str> = named.iter().filter(is_claim).collect();
-    assert!(claims.len() > 40, "{claims:?}");
-    for claim in claims {
-        assert!(functions.contains(*claim), "{claim} is no test of ours");
+    functions
+}
+
+/// What a page names between backticks: every second piece.
+fn named(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The name of a test is a claim of several words.
+fn is_claim(name: &str) -> bool {
+    let is_word = |byte: u8| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.matches('_').count() >= 3 && name.bytes().all(is_word)
+}
+
+/// Every test, every link and every file that a page names exists. Returns the tests.
+fn check_page(page: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("docs").join(page)).unwrap();
+    let (functions, named) = (functions(), named(&text));
+    let claims: BTreeSet<String> = named
+        .iter()
+        .filter(|name| is_claim(name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    for claim in &claims {
+        assert!(functions.contains(claim), "{claim} is no test of ours");
     }
     let targets = text
         .split("](")
@@ -254,5 +269,45 @@ fn every_test_and_file_that_the_threat_model_names_exists() {
     }
     for path in named.iter().filter(|name| name.ends_with(".rs")) {
         assert!(root().join(path).exists(), "{path} is not there");
+    }
+    claims
+}
+
+#[test]
+fn every_test_and_file_that_the_threat_model_names_exists() {
+    let claims = check_page("threat-model.md");
+    assert!(claims.len() > 40, "{claims:?}");
+}
+
+/// The names of the tests in a source file.
+fn tests_of(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let behind = text.split("#[test]\n").skip(1);
+    behind
+        .map(|rest| {
+            let (_, rest) = rest.split_once("fn ").unwrap();
+            rest.split('(').next().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_of_the_attack_suite_was_tried_without_its_check() {
+    let claims = check_page("mutants.md");
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join("tests/tests/attacks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.push(root().join("tests/tests/audit_attacks.rs"));
+    for name in ["secrecy", "clock", "hostile", "lists"] {
+        files.push(root().join(format!("sender/tests/{name}.rs")));
+    }
+    let tests: Vec<String> = files.iter().flat_map(|file| tests_of(file)).collect();
+    assert!(tests.len() > 80, "{tests:?}");
+    for test in tests {
+        assert!(
+            claims.contains(&test),
+            "{test} is not in docs/mutants.md: remove the check that it guards, see it fail, and write it down"
+        );
     }
 }
