@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod durable;
 pub mod entropy;
+pub mod group;
 pub mod handover;
 pub mod layout;
 pub mod lock;

@@ -1,6 +1,5 @@
 //! Contact with the world: files, folders, the register, the link. Nothing here decides.
 
-pub mod group;
 pub mod outbox_write;
 pub mod pending;
 pub mod register;

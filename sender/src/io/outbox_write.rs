@@ -11,9 +11,9 @@ use valise_common::limits;
 use valise_common::os::durable::{
     Access, FinishedFile, StagedFile, Sync, SyncBatch, read_bounded, remove_any, replace,
 };
+use valise_common::os::group::give_to_group_of;
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
-use super::group::give_to_group_of;
 use super::outbox::{FecFile, SpoolBeacon};
 use crate::gate::ledger::Cable;
 

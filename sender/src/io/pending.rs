@@ -16,10 +16,9 @@ use valise_common::limits;
 use valise_common::os::durable::{
     Access, FinishedFile, StagedFile, SyncBatch, make_dir, read_bounded, remove_any, rename_new,
 };
+use valise_common::os::group::give_to_group_of;
 use valise_common::os::layout::{Role, SenderState, approval_file, part_file};
 use valise_common::sshsig::{Signature, SshsigError};
-
-use super::group::give_to_group_of;
 
 /// The name of the manifest's file.
 pub const MANIFEST_NAME: &str = "manifest.txt";
