@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ContainerHash, LinkKeyId, MessageId, Serial};
+use valise_common::os::group::give_to_group_of;
 use valise_common::units::UtcTime;
 
 use crate::release::event::{Event, Line, Recorded};
@@ -244,6 +245,21 @@ impl Register {
         let register = Register { db };
         register.applied_seq()?;
         Ok(register)
+    }
+
+    /// Lets the operators read an open register: they are the group that may place requests.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn give_to_operators(path: &Path, requests: &Path) -> io::Result<()> {
+        // Its side files are there as long as it is open, and SQLite makes them with the owner's group.
+        for suffix in ["", "-wal", "-shm"] {
+            match give_to_group_of(requests, &with_suffix(path, suffix)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Opens the register for a command that only reads, whether or not its owner runs.

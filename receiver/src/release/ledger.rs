@@ -53,6 +53,8 @@ impl Ledger {
             Register::remove(&state.register())?;
             register = Register::open(&state.register())?;
         }
+        Register::give_to_operators(&state.register(), &state.requests())
+            .map_err(RegisterError::Io)?;
         let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
         let mut lines = Vec::new();
         for record in log.lines_from(next)? {

@@ -152,6 +152,58 @@ fn the_clock_is_accepted_by_operators_of_either_host_alone() {
     assert_eq!(accepted(&site, Role::Gate), 1);
 }
 
+#[test]
+fn operators_of_the_isolated_side_see_every_cable_and_no_reader_of_a_mailbox_does() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::running();
+    let id = site.send("seen");
+    site.await_released(&id, 1);
+    site.await_state(1, "released");
+    let looks: [&[&str]; 8] = [
+        &["list"],
+        &["list", "--state", "released"],
+        &["show", "1"],
+        &["gaps"],
+        &["quarantine", "list"],
+        &["bundle", "status"],
+        &["trust", "show"],
+        &["status"],
+    ];
+    for runs in [true, false] {
+        if !runs {
+            site.stop(Role::Release);
+        }
+        for words in looks {
+            site.run_ok("receiver", &site.operator, words);
+        }
+        let list = site.run_ok("receiver", &site.operator, &["list", "--json"]);
+        assert!(list.contains(&id), "{list}");
+        for words in [
+            &["list"][..],
+            &["show", "1"],
+            &["gaps"],
+            &["quarantine", "list"],
+        ] {
+            for who in [&site.reader, &site.drafter] {
+                let refused = site.run("receiver", who, words);
+                assert_eq!(refused.status.code(), Some(3), "{words:?}: {refused:?}");
+                assert!(refused.stdout.is_empty(), "{words:?}: {refused:?}");
+            }
+        }
+    }
+    // To look is not to write, nor does it leave anything.
+    let register = site.state("receiver").join("register.db");
+    let write = format!("echo x >>{}", register.display());
+    let written = site.operator.run("/bin/sh", &["-c", &write]);
+    assert!(!written.status.success(), "{written:?}");
+    let state = site.state("receiver");
+    assert!(of_user(&state, site.operator.uid).is_empty());
+    site.start(Role::Release);
+    site.await_health();
+}
+
 /// The one folder that stands in a folder.
 fn only_entry(folder: &Path) -> std::path::PathBuf {
     let mut entries = fs::read_dir(folder)
@@ -164,14 +216,28 @@ fn only_entry(folder: &Path) -> std::path::PathBuf {
 
 /// Every file below a folder that belongs to root: no daemon could go on with it.
 fn of_root(folder: &Path) -> Vec<std::path::PathBuf> {
+    files_whose(folder, |metadata| {
+        metadata.uid() == 0 || metadata.gid() == 0
+    })
+}
+
+/// Every file below a folder that belongs to a user.
+fn of_user(folder: &Path, uid: u32) -> Vec<std::path::PathBuf> {
+    files_whose(folder, |metadata| metadata.uid() == uid)
+}
+
+fn files_whose(
+    folder: &Path,
+    is: impl Fn(&fs::Metadata) -> bool + Copy,
+) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let metadata = fs::symlink_metadata(&path).unwrap();
         if metadata.is_dir() {
-            found.extend(of_root(&path));
+            found.extend(files_whose(&path, is));
         }
-        if metadata.uid() == 0 || metadata.gid() == 0 {
+        if is(&metadata) {
             found.push(path);
         }
     }

@@ -401,6 +401,18 @@ impl Site {
         );
     }
 
+    /// Waits until the operator sees a serial in a state.
+    pub fn await_state(&mut self, serial: u64, state: &str) {
+        let view = self.state("receiver").join("view");
+        self.await_some(state, &[view], |site| {
+            let list = site.run_ok("receiver", &site.operator, &["list", "--json"]);
+            let list: Value = serde_json::from_str(&list).unwrap();
+            let mut rows = list.as_array().into_iter().flatten();
+            rows.any(|row| row["serial"] == serial && row["state"] == state)
+                .then_some(())
+        });
+    }
+
     /// The mailbox's group reads a cable, cannot change it in place, and takes it away; nobody else sees it.
     pub fn fetch_as_reader(&self, id: &str, serial: u64) {
         let folder = self.released(id, serial);
