@@ -334,3 +334,54 @@ fn somebody_puts_a_link_in_the_place_of_a_folder_of_the_state() {
     scene.world.await_released(&id, &submission, LIMIT).unwrap();
     outside.assert_untouched();
 }
+
+#[test]
+fn somebody_plants_files_where_logs_and_slots_are_and_pipes_for_the_views() {
+    let mut scene = Scene::with(Settings::default(), &[]);
+    let outside = Outside::new(&scene);
+    let hosts = [
+        (Host::Sender, "gate", "transmit"),
+        (Host::Receiver, "release", "receive"),
+    ];
+    for (host, inner, outer) in hosts {
+        // Beside what is there: names that start-up could take for its own.
+        for (folder, names) in [
+            (
+                "audit",
+                [format!("{inner}.torn-1"), format!("{outer}.torn-1")],
+            ),
+            ("slots", ["77.slots".to_owned(), "78.old".to_owned()]),
+        ] {
+            let folder = scene.state(host, folder);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(outside.secret(), folder.join(&names[0])).unwrap();
+            fs::hard_link(outside.secret(), folder.join(&names[1])).unwrap();
+        }
+        // Nobody writes into a pipe that nobody reads; who would wait for its reader shows nothing more.
+        for role in [inner, outer] {
+            let view = scene.state(host, &format!("view/{role}.json"));
+            let _ = fs::remove_file(&view);
+            mkfifo(&view, Mode::S_IRWXU).unwrap();
+        }
+    }
+    for role in Role::ALL {
+        scene.world.start_role(role).unwrap();
+    }
+    outside.assert_untouched();
+    let submission = scene.cable("a cable");
+    let id = scene.world.send(&submission).unwrap();
+    scene.world.await_released(&id, &submission, LIMIT).unwrap();
+    scene.await_state(1, "released");
+    outside.assert_untouched();
+    for (host, inner, outer) in hosts {
+        for role in [inner, outer] {
+            let view = scene.state(host, &format!("view/{role}.json"));
+            assert!(fs::symlink_metadata(&view).unwrap().is_file());
+        }
+        scene.world.expect(host, &["audit", "verify"]).unwrap();
+    }
+    for role in Role::ALL {
+        scene.world.stop(role.word()).unwrap();
+    }
+    outside.assert_untouched();
+}
