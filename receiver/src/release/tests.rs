@@ -5,21 +5,25 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::manifest::Manifest;
 use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
+use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::Release;
 use super::testing::{Keys, World, make_bundle, name_of, trust_text};
+use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::SignedList;
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::worker::Busy;
+use crate::stage::verify::{Judged, Policy, verify};
 
 /// Lets the daemon work until nothing is left that it could do.
 fn settle(release: &mut Release) {
@@ -117,6 +121,7 @@ fn assert_unopened(world: &World, serial: u64, container: &[u8], code: &str) {
 #[test]
 fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
     let world = World::new();
+    world.import_trust(&trust_text(world.channel, 7));
     let parts: [&[u8]; 3] = [b"the cable\n", b"", b"its annex"];
     let manifest = world.manifest(&parts);
     let name = world.deliver(
@@ -150,6 +155,7 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
         let json: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.join("release.json")).unwrap()).unwrap();
         assert_eq!(json["serial"], 1);
+        assert_eq!(json["trust_version"], 7);
         assert_eq!(
             json["approved_by"],
             serde_json::json!(["b.officer", "c.officer"])
@@ -182,6 +188,76 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
     );
     let log = world.log_text();
     assert!(!log.contains("conclusions") && !log.contains("passwd") && !log.contains("cable\\n"));
+}
+
+/// Opens a container as `release` does at this time.
+fn open_at(
+    now: UtcTime,
+    release: &Release,
+    world: &World,
+    serial: u64,
+    container: &[u8],
+) -> OpenedFile {
+    let name = world.deliver(serial, container);
+    let slots = &release.slots[&world.bundle.id];
+    let task = OpenTask {
+        path: world.state.container(&name),
+        name,
+        channel: world.channel,
+        bundle: world.bundle.id,
+        slot: slots.slot(name.serial).unwrap().unwrap(),
+        list: Arc::clone(&release.trust.as_ref().unwrap().list),
+        now,
+        tmp: world.state.tmp(Role::Release),
+    };
+    open_container(&task).unwrap()
+}
+
+#[test]
+fn a_judgement_counts_for_its_own_cable_its_list_and_its_time_alone() {
+    let world = World::new();
+    let release = world.release();
+    let list = Arc::clone(&release.trust.as_ref().unwrap().list);
+    let text = trust_text(world.channel, 2).replace(
+        "id = \"b.officer\"\n",
+        "id = \"b.officer\"\nrevoked = \"2025-01-01T00:00:00Z\"\n",
+    );
+    let newer = TrustList::parse(text.as_bytes()).unwrap();
+    let container = world.honest(1, &[b"text"]);
+    let now = clock::utc_now();
+    let sound = || match open_at(now, &release, &world, 1, &container) {
+        OpenedFile::Opened(opened, judged, _) => (opened, judged),
+        other => panic!("{other:?}"),
+    };
+    let verified = |opened, judged: Judged, list: &TrustList, now: UtcTime| {
+        let policy = Policy {
+            channel: world.channel,
+            list,
+            now,
+        };
+        verify(opened, Some(judged), &policy, |_| None).map_err(|held| held.code)
+    };
+    let (opened, judged) = sound();
+    let cable = verified(opened, judged, &list, now).unwrap();
+    assert_eq!((cable.trust_version(), cable.verified_at()), (1, now));
+    // The list has changed since, or its time is over.
+    let (opened, judged) = sound();
+    let refused = verified(opened, judged, &newer, now).unwrap_err();
+    assert_eq!(refused, "revoked");
+    let (opened, judged) = sound();
+    let refused = verified(opened, judged, &list, now.plus_s(2 * 86_400)).unwrap_err();
+    assert_eq!(refused, "expired");
+    // Judged was another cable.
+    let manifest = world.manifest(&[b"text"]);
+    let container = world.approved(2, &manifest, &["b"], b"text");
+    let (_, judged) = sound();
+    match open_at(now, &release, &world, 2, &container) {
+        OpenedFile::Refused(opened, _) => {
+            let refused = verified(opened, judged, &list, now).unwrap_err();
+            assert_eq!(refused, "quorum");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn ssh_keygen_accepts(folder: &Path, person: &str, key: &str) {
