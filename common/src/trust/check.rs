@@ -305,6 +305,7 @@ mod tests {
     use super::super::sample::{self, B, C, changed, software, token};
     use super::*;
     use crate::sshsig::SshsigError;
+    use crate::units::UtcTime;
     use proptest::prelude::*;
 
     /// The fault of a text, whose line must be the one that holds `place`.
@@ -489,6 +490,18 @@ mod tests {
         let allowed = text.replace("allow-software-keys = false", "allow-software-keys = true");
         let list = TrustList::parse(allowed.as_bytes()).unwrap();
         assert!(list.allow_software_keys(), "both daemons warn of it");
+    }
+
+    #[test]
+    fn a_list_may_be_issued_five_minutes_ahead_of_the_clock_and_no_more() {
+        let list = sample::list();
+        let taken = |ahead_s: u64| {
+            let clock = UtcTime::from_s(list.issued().as_s() - ahead_s);
+            list.check_issued(clock).is_ok()
+        };
+        let tried = [0, 299, 300, 301, 3_600].map(taken);
+        assert_eq!(tried, [true, true, true, false, false]);
+        assert!(list.check_issued(list.issued().plus_s(1)).is_ok());
     }
 
     #[test]
