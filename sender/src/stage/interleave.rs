@@ -40,10 +40,10 @@ impl Lane {
         }
     }
 
-    /// Symbols that leave in one turn. A burst takes at most one turn more than the tolerance from a block, which is an eighth
-    /// of its repair; neighbouring symbols are cheaper to take, and to collect.
+    /// Symbols that leave in one turn: neighbouring ones are cheaper to take, and to collect. Turns are in proportion to the
+    /// repair up to that of the largest blocks, so that of a burst each block bears what it can.
     fn turn(&self) -> u32 {
-        (self.repair_count / 8).clamp(1, 8)
+        (self.repair_count / 24).clamp(1, 8)
     }
 }
 
@@ -233,6 +233,38 @@ mod tests {
         assert!(worst_of_a_burst(&order(1_000, &lanes, 44), 1_000) <= 250);
         let lanes: Vec<Lane> = (0..40).map(|block| lane(1, block, 1_000, 50)).collect();
         assert!(worst_of_a_burst(&order(167, &lanes, 8), 167) <= 50);
+    }
+
+    #[test]
+    fn a_burst_takes_no_more_than_its_repair_from_a_block_among_larger_ones() {
+        let (large, small) = ((768, 192), (256, 64));
+        let sizes = |number: u32| {
+            if number % 13 == 12 || number > 80 && number % 2 == 0 {
+                small
+            } else {
+                large
+            }
+        };
+        let lanes: Vec<Lane> = (0..120)
+            .map(|number| lane(1, number, sizes(number).0, sizes(number).1))
+            .collect();
+        for burst in [200, 400, 680] {
+            let order = order(burst, &lanes, 44);
+            // The last ones have too few others to be among.
+            for one in &lanes[..100] {
+                let mut hits: Vec<usize> = Vec::new();
+                let places = order.iter().enumerate();
+                hits.extend(places.filter_map(|(at, sent)| (sent.1 == one.block).then_some(at)));
+                // The symbol behind as many as the repair makes good lies beyond the burst.
+                let beyond = hits.windows(one.repair_count as usize + 1);
+                let beyond = beyond.map(|run| run[run.len() - 1] - run[0]).min().unwrap();
+                assert!(
+                    beyond >= burst as usize,
+                    "block {} in a burst of {burst}",
+                    one.block
+                );
+            }
+        }
     }
 
     #[test]
