@@ -61,10 +61,10 @@ impl SourceBlocks {
         self.kept.find(&key)
     }
 
-    /// Memory for a block that is to be read; to be given back by [`SourceBlocks::keep`].
-    pub fn spare(&mut self) -> SourceBlock {
+    /// Memory for a block that is to be read, of so many bytes; to be given back by [`SourceBlocks::keep`].
+    pub fn spare(&mut self, bytes: usize) -> SourceBlock {
         SourceBlock {
-            bytes: self.kept.spare(),
+            bytes: self.kept.spare(bytes),
         }
     }
 
@@ -136,7 +136,7 @@ mod tests {
         let geometry = geometry(60_000_000);
         let mut blocks = SourceBlocks::default();
         for shape in geometry.blocks() {
-            let mut block = blocks.spare();
+            let mut block = blocks.spare(geometry.source_bytes(&shape));
             block.begin(&geometry, &shape).1.fill(shape.number as u8);
             blocks.keep(key(shape.number), block);
             assert!(blocks.kept.bytes() <= limits::SOURCE_BYTES_MAX);

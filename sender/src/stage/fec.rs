@@ -46,9 +46,10 @@ impl Repairs {
         symbols: &PassSymbols,
         source: &[u8],
     ) {
-        let mut repair = self.kept.spare();
         let symbol_bytes = usize::from(geometry.symbol_bytes());
-        repair.resize(usize::from(symbols.repair_count()) * symbol_bytes, 0);
+        let repair_bytes = usize::from(symbols.repair_count()) * symbol_bytes;
+        let mut repair = self.kept.spare(repair_bytes);
+        repair.resize(repair_bytes, 0);
         self.codec
             .encode_pass(geometry, symbols, shape, source, &mut repair);
         self.kept.keep(key, repair);

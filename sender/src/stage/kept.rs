@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Buffers by what they belong to.
 ///
 /// # Bounds
-/// So many bytes, spare memory included, and one buffer more.
+/// So many bytes of memory, spare memory included, and one buffer more.
 #[derive(Debug)]
 pub struct Kept<K> {
     bytes_max: usize,
@@ -40,20 +40,23 @@ impl<K: Copy + PartialEq> Kept<K> {
             .map(|kept| kept.1.as_slice())
     }
 
-    /// Memory to fill, of any length and content; to be given back by [`Kept::keep`].
-    pub fn spare(&mut self) -> Vec<u8> {
-        let spare = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= spare.capacity();
-        spare
+    /// Memory for so many bytes, of any length and content now; to be given back by [`Kept::keep`].
+    pub fn spare(&mut self, bytes: usize) -> Vec<u8> {
+        // Neither too small, for growing would copy it, nor so large that most of it lies idle.
+        let fits = |spare: &Vec<u8>| (bytes..=bytes.saturating_mul(2)).contains(&spare.capacity());
+        match self.spare.iter().rposition(fits) {
+            Some(place) => self.take_spare(place),
+            None => Vec::with_capacity(bytes),
+        }
     }
 
     /// Keeps a buffer; the oldest make room for it.
     pub fn keep(&mut self, key: K, buffer: Vec<u8>) {
-        self.kept_bytes += buffer.len();
+        self.kept_bytes += buffer.capacity();
         self.kept.push_back((key, buffer));
         while self.kept_bytes + self.spare_bytes > self.bytes_max {
             if !self.spare.is_empty() {
-                drop(self.spare());
+                drop(self.take_spare(0));
             } else if self.kept.len() > 1 {
                 self.drop_at(0);
             } else {
@@ -74,10 +77,16 @@ impl<K: Copy + PartialEq> Kept<K> {
         self.kept_bytes
     }
 
+    fn take_spare(&mut self, place: usize) -> Vec<u8> {
+        let spare = self.spare.swap_remove(place);
+        self.spare_bytes -= spare.capacity();
+        spare
+    }
+
     fn drop_at(&mut self, position: usize) {
         if let Some((_, buffer)) = self.kept.remove(position) {
-            self.kept_bytes -= buffer.len();
             let bytes = buffer.capacity();
+            self.kept_bytes -= bytes;
             if self.kept_bytes + self.spare_bytes + bytes <= self.bytes_max {
                 self.spare_bytes += bytes;
                 self.spare.push(buffer);
@@ -91,7 +100,8 @@ mod tests {
     use super::*;
 
     fn buffer(kept: &mut Kept<u32>, length: usize) -> Vec<u8> {
-        let mut buffer = kept.spare();
+        let mut buffer = kept.spare(length);
+        assert!((length..=2 * length).contains(&buffer.capacity()));
         buffer.resize(length, 7);
         buffer
     }
@@ -138,8 +148,10 @@ mod tests {
         }
         kept.forget(|_| true);
         assert_eq!(kept.spare.len(), 4);
-        let spare = kept.spare();
-        assert!(spare.capacity() >= 2_000);
+        assert!(kept.spare(1_500).capacity() >= 2_000);
+        assert_eq!(kept.spare.len(), 3);
+        // What is far too large stays for others.
+        assert!(kept.spare(100).capacity() < 2_000);
         assert_eq!(kept.spare.len(), 3);
     }
 }

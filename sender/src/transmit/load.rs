@@ -238,7 +238,7 @@ impl Loader {
         if self.blocks.symbols(block_key(lane)).is_some() {
             return Ok(());
         }
-        let mut block = self.blocks.spare();
+        let mut block = self.blocks.spare(sealed.geometry.source_bytes(shape));
         let (offset, bytes) = block.begin(&sealed.geometry, shape);
         self.container(lane.serial, sealed)?
             .file
