@@ -184,7 +184,7 @@ impl Driver {
             Input::Recycle(block) => self.assembler.recycle(*block),
             Input::Returned(block) => {
                 self.lent.count -= 1;
-                self.lent.bytes -= block.bytes().len();
+                self.lent.bytes -= block.allocated_bytes();
                 self.assembler.recycle(*block);
             }
             Input::Finished(set, finished) => self.assembler.handle_finished(&set, finished),
@@ -279,7 +279,7 @@ impl Driver {
 
     /// Lends a written block to be hashed from memory; if that would keep too much memory away, it is read back later.
     fn lend(&mut self, set: SetId, block: SourceBlock) {
-        let block_bytes = block.bytes().len();
+        let block_bytes = block.allocated_bytes();
         if !self.lent.has_room(block_bytes) {
             return self.assembler.recycle(block);
         }

@@ -27,6 +27,11 @@ impl SourceBlock {
         self.buffer.shape()
     }
 
+    /// Memory that the block holds: at least its bytes.
+    pub fn allocated_bytes(&self) -> usize {
+        self.buffer.allocated_bytes()
+    }
+
     /// The memory, for the next block.
     pub fn into_buffer(self) -> BlockBuffer {
         self.buffer
