@@ -313,6 +313,10 @@ pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), Cli
             Err(error) => return Err(CliError::Refused(format!("{shown}: {error}"))),
         },
     };
+    if !signed.signatures.is_empty() {
+        list.check_issued(clock::utc_now())
+            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+    }
     if let Some(held) = &held
         && list.version() < held.version()
     {
