@@ -52,13 +52,14 @@ demo: build
 	$(RELEASE)/valise-loopback --loss 5% --burst 5ms --reorder 2% --duplicate 1% --corrupt 0.1% \
 	  --rate "400 Mbit/s" --count 1 --size 200000000
 
-test: setup $(TOKEN_MODULE)
+test: setup $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
 	$(CARGO) test --workspace
 
 # OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package:
 # installing that would bring another OpenSSH. Nothing of it is part of what is built.
 $(TOKEN_MODULE):
-	@mkdir -p target; folder=$$(mktemp -d "$$PWD/target/openssh-tests.XXXXXX"); trap 'rm -rf "$$folder"' EXIT; cd "$$folder"; \
+	@mkdir -p target && folder=$$(mktemp -d "$$PWD/target/openssh-tests.XXXXXX") && cd "$$folder" || exit 3; \
+	trap 'rm -rf "$$folder"' EXIT; \
 	fetch() { apt-get -qq download openssh-tests 2>fetched; }; \
 	{ fetch || { [ "$$(id -u)" = 0 ] && apt-get update -qq && fetch; }; } && dpkg -x openssh-tests_*.deb . && \
 	mv usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so "$(CURDIR)/$@" || { [ ! -s fetched ] || cat fetched >&2; \
