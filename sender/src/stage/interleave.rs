@@ -239,7 +239,7 @@ mod tests {
     fn a_burst_takes_no_more_than_its_repair_from_a_block_among_larger_ones() {
         let (large, small) = ((768, 192), (256, 64));
         let sizes = |number: u32| {
-            if number % 13 == 12 || number > 80 && number % 2 == 0 {
+            if number % 13 == 12 || number > 80 && number.is_multiple_of(2) {
                 small
             } else {
                 large
