@@ -27,7 +27,7 @@ const COMMON_ORDER: [&str; 18] = [
 ];
 
 /// Where each confined crate may be named: paths are prefixes.
-const CONFINED: [(&str, &[&str]); 22] = [
+const CONFINED: [(&str, &[&str]); 23] = [
     ("reed_solomon_erasure", &["common/src/fec/"]),
     ("reed_solomon_simd", &["common/src/fec/"]),
     (
@@ -46,6 +46,7 @@ const CONFINED: [(&str, &[&str]); 22] = [
         "systemd",
         &["common/src/os/service.rs", "common/src/os/service/"],
     ),
+    ("rustix", &["common/src/os/durable/names.rs"]),
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
     (

@@ -6,6 +6,7 @@
 //! success the second time. Whoever gets one ends the process.
 
 mod batch;
+mod names;
 mod read;
 mod staged;
 
@@ -19,8 +20,10 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use batch::SyncBatch;
+pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_secret_file};
 pub use staged::{FinishedFile, StagedFile};
 
@@ -178,7 +181,7 @@ pub fn remove_key(path: &Path) -> io::Result<()> {
 /// If something stays. Nothing is synced.
 pub fn remove_any(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => remove_folder(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -186,6 +189,17 @@ pub fn remove_any(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(told("delete", path, error)),
         _ => Ok(()),
     }
+}
+
+/// Deletes a folder. Its own files go first, by names that nothing remembers; the standard library takes what is left.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    let folder = open_dir(path)?;
+    for_each_name(&folder, |name| {
+        // What cannot be deleted so is told of below.
+        let _ = unlinkat(&folder, name, UnlinkatFlags::NoRemoveDir);
+        io::Result::Ok(())
+    })?;
+    fs::remove_dir_all(path)
 }
 
 /// Deletes what a crash left in `tmp`, except names that `keep` holds on to.

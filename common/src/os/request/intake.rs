@@ -1,13 +1,11 @@
 //! A request folder → a copy that only the daemon writes, or the reason why it is not even looked at.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
@@ -16,7 +14,9 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 use super::REQUEST_FILE;
 use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
-use crate::os::durable::{StagedFile, SyncBatch, free_bytes, make_dir, open_dir, remove_any};
+use crate::os::durable::{
+    StagedFile, SyncBatch, for_each_name, free_bytes, make_dir, open_dir, remove_any,
+};
 
 /// So much is copied between two looks at the free bytes of the disk.
 const COPY_BYTES: u64 = 32 << 20;
@@ -188,23 +188,24 @@ fn copy_all(
     let too_large = || RequestRefused::Bytes {
         bytes_max: limits.bytes_max,
     };
-    let mut listing = Dir::from_fd(folder.try_clone()?.into()).map_err(io::Error::from)?;
-    for (number, name) in names(&mut listing).enumerate() {
-        let name = name?;
-        if number >= limits.files_max {
+    let mut file_count = 0;
+    for_each_name(folder, |name| {
+        if file_count >= limits.files_max {
             return Err(RequestRefused::Files {
                 files_max: limits.files_max,
             });
         }
-        let name = name.into_string().map_err(|_| RequestRefused::Name)?;
-        let file = open_regular(folder, &name, owner_uid)?;
+        let number = file_count;
+        file_count += 1;
+        let name = name.to_str().map_err(|_| RequestRefused::Name)?;
+        let file = open_regular(folder, name, owner_uid)?;
         if name == REQUEST_FILE {
             let placing = placing_of(&found.name, &file.metadata()?);
             let text = read_text(file)?;
             let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
             left_bytes = left_bytes.checked_sub(length).ok_or_else(too_large)?;
             toml = Some((text, placing));
-            continue;
+            return Ok(());
         }
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
         // One byte more than allowed shows that there is more.
@@ -212,8 +213,9 @@ fn copy_all(
         let bytes = copy_keeping(&file, &copy, bytes_max, limits.reserve_bytes)?;
         left_bytes = left_bytes.checked_sub(bytes).ok_or_else(too_large)?;
         let path = copy.finish_in(batch)?.path().to_path_buf();
-        files.insert(name, TakenFile { path, bytes });
-    }
+        files.insert(name.to_owned(), TakenFile { path, bytes });
+        Ok(())
+    })?;
     batch.add_dir(into);
     let (toml, placing) = toml.ok_or(RequestRefused::NoText)?;
     Ok(Taken {
@@ -261,17 +263,6 @@ fn placing_of(name: &str, text: &Metadata) -> String {
     hasher.update(name.as_bytes());
     let whole = hasher.finalize().to_hex();
     whole.as_str().chars().take(32).collect()
-}
-
-/// The names in a directory, without itself and its parent.
-fn names(listing: &mut Dir) -> impl Iterator<Item = io::Result<std::ffi::CString>> {
-    listing.iter().filter_map(|entry| match entry {
-        Ok(entry) => {
-            let name: &CStr = entry.file_name();
-            (name != c"." && name != c"..").then(|| Ok(name.to_owned()))
-        }
-        Err(errno) => Some(Err(errno.into())),
-    })
 }
 
 /// Opens a file of a request without following links or waiting on pipes, and checks what it is.

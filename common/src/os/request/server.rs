@@ -7,10 +7,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 use nix::unistd::geteuid;
 
 use super::{Answer, Kind, is_request_name, read_answer};
-use crate::os::durable::{Access, FinishedFile, StagedFile, SyncBatch, remove_any};
+use crate::os::durable::{
+    Access, FinishedFile, StagedFile, SyncBatch, for_each_name, open_dir, remove_any,
+};
 use crate::os::entropy;
 
 /// Requests without an answer that one scan returns; the others are found when these are done.
@@ -100,10 +104,16 @@ impl Requests {
     /// # Errors
     /// If the folder cannot be read.
     pub fn size(&self, found: &Found) -> io::Result<u64> {
+        let folder = open_dir(&self.requests.join(&found.name))?;
+        let mut left = NAMES_MAX;
         let mut bytes = 0_u64;
-        for entry in fs::read_dir(self.requests.join(&found.name))?.take(NAMES_MAX) {
-            bytes = bytes.saturating_add(entry?.metadata()?.len());
-        }
+        for_each_name(&folder, |name| {
+            left = left.checked_sub(1).ok_or(io::ErrorKind::InvalidInput)?;
+            let metadata = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            let length = u64::try_from(metadata.st_size).map_err(io::Error::other)?;
+            bytes = bytes.saturating_add(length);
+            io::Result::Ok(())
+        })?;
         Ok(bytes)
     }
 
