@@ -1,12 +1,9 @@
 //! Repair symbols of a block, and a block from any k of its symbols.
 
-use reed_solomon_erasure::galois_8::ReedSolomon;
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
-
-use super::buffer::Slot;
 use super::plan::PassSymbols;
+use super::rs8::Rs8;
+use super::rs16::{self, Rs16};
 use super::{BlockBuffer, BlockShape, Codec, Geometry, NotEnough};
-use crate::limits;
 
 /// Bytes of work for each byte of a block above which its decoding is dear: see [`BlockBuffer::dear_bytes`].
 const DEAR_RATIO: usize = 16;
@@ -14,28 +11,12 @@ const DEAR_RATIO: usize = 16;
 /// Bytes of work up to which no decoding is dear.
 const DEAR_BYTES_MIN: usize = 256 << 10;
 
-/// Why the crates' errors cannot occur: they refuse only counts and lengths that [`Geometry::new`] refuses too.
-const CHECKED: &str = "the geometry has been checked against the codec's limits";
-
-/// Codecs of GF(2^8) that are kept: a sender's small containers come in few sizes.
-const RS8_KEPT_MAX: usize = 16;
-
-/// A codec of GF(2^8) keeps the inverted matrix of every loss pattern it has met, 254 at most, k² bytes each. When they may
-/// take more than this, the codec is built anew.
-const RS8_PATTERN_BYTES_MAX: usize = 1 << 20;
-
-/// Work space of GF(2^16) above this is given back after use. It can be four times the block (both counts are rounded up to
-/// powers of two), and whoever stole the link key chooses the counts.
-const RS16_KEPT_BYTES_MAX: usize = 8 << 20;
-
 /// Encodes and rebuilds blocks. Keeps what a code needs between blocks (tables, work space), so that a run of like blocks
 /// allocates nothing; one value for each thread.
 #[derive(Default)]
 pub struct BlockCodec {
-    rs8: Vec<Rs8>,
-    rs8_repair: Vec<u8>,
-    encoder: Option<ReedSolomonEncoder>,
-    decoder: Option<ReedSolomonDecoder>,
+    rs8: Rs8,
+    rs16: Rs16,
 }
 
 impl BlockCodec {
@@ -91,40 +72,13 @@ impl BlockCodec {
         if repair.is_empty() {
             return;
         }
-        let wanted = repair
-            .chunks_exact_mut(symbol_bytes)
-            .zip(symbols.repair_numbers());
         match geometry.codec() {
-            Codec::Rs8 => {
-                // A repair symbol of this code does not depend on how many more there are, so that none is made beyond the
-                // last one wanted.
-                let needed = symbols.repair_numbers().max().map_or(0, |last| last + 1);
-                let shape = BlockShape {
-                    m: needed,
-                    ..*shape
-                };
-                self.rs8_repair.resize(geometry.repair_bytes(&shape), 0);
-                rs8(&mut self.rs8, &shape).encode(symbol_bytes, source, &mut self.rs8_repair);
-                for (to, number) in wanted {
-                    let start = usize::from(number) * symbol_bytes;
-                    to.copy_from_slice(&self.rs8_repair[start..start + symbol_bytes]);
-                }
-            }
-            Codec::Rs16 => {
-                let (k, m) = (usize::from(shape.k), usize::from(shape.m));
-                let encoder = ready_encoder(&mut self.encoder, k, m, symbol_bytes);
-                for symbol in source.chunks_exact(symbol_bytes) {
-                    encoder.add_original_shard(symbol).expect(CHECKED);
-                }
-                let encoded = encoder.encode().expect(CHECKED);
-                for (to, number) in wanted {
-                    to.copy_from_slice(encoded.recovery(usize::from(number)).expect(CHECKED));
-                }
-                drop(encoded);
-                if rs16_work_bytes(k, m, symbol_bytes) > RS16_KEPT_BYTES_MAX {
-                    self.encoder = None;
-                }
-            }
+            Codec::Rs8 => self
+                .rs8
+                .encode_pass(geometry, symbols, shape, source, repair),
+            Codec::Rs16 => self
+                .rs16
+                .encode_pass(geometry, symbols, shape, source, repair),
         }
     }
 
@@ -150,62 +104,12 @@ impl BlockCodec {
         let symbol_bytes = usize::from(geometry.symbol_bytes());
         let (slots, bytes) = buffer.parts();
         match geometry.codec() {
-            Codec::Rs8 => {
-                rs8(&mut self.rs8, &shape).rebuild(symbol_bytes, slots, bytes, &mut self.rs8_repair)
-            }
-            // Every repair symbol of a code with one source symbol is that symbol: there is nothing to decode.
-            Codec::Rs16 if shape.k == 1 => {}
-            Codec::Rs16 => {
-                let (k, m) = (usize::from(shape.k), usize::from(shape.m));
-                let decoder = ready_decoder(&mut self.decoder, k, m, symbol_bytes);
-                rs16_rebuild(decoder, symbol_bytes, slots, bytes);
-                if rs16_work_bytes(k, m, symbol_bytes) > RS16_KEPT_BYTES_MAX {
-                    self.decoder = None;
-                }
-            }
+            Codec::Rs8 => self.rs8.rebuild(&shape, symbol_bytes, slots, bytes),
+            Codec::Rs16 => self.rs16.rebuild(&shape, symbol_bytes, slots, bytes),
         }
         buffer.set_rebuilt();
         Ok(())
     }
-}
-
-/// The encoder, its work space kept from the block before.
-fn ready_encoder(
-    kept: &mut Option<ReedSolomonEncoder>,
-    k: usize,
-    m: usize,
-    symbol_bytes: usize,
-) -> &mut ReedSolomonEncoder {
-    match kept {
-        Some(encoder) => {
-            encoder.reset(k, m, symbol_bytes).expect(CHECKED);
-            encoder
-        }
-        None => kept.insert(ReedSolomonEncoder::new(k, m, symbol_bytes).expect(CHECKED)),
-    }
-}
-
-/// The decoder, its work space kept from the block before.
-fn ready_decoder(
-    kept: &mut Option<ReedSolomonDecoder>,
-    k: usize,
-    m: usize,
-    symbol_bytes: usize,
-) -> &mut ReedSolomonDecoder {
-    match kept {
-        Some(decoder) => {
-            decoder.reset(k, m, symbol_bytes).expect(CHECKED);
-            decoder
-        }
-        None => kept.insert(ReedSolomonDecoder::new(k, m, symbol_bytes).expect(CHECKED)),
-    }
-}
-
-/// Upper bound of a codec's work space: symbols are padded to 64 bytes, counts to powers of two.
-fn rs16_work_bytes(k: usize, m: usize, symbol_bytes: usize) -> usize {
-    let high = (k + m.next_power_of_two()).next_power_of_two();
-    let low = (m + k.next_power_of_two()).next_power_of_two();
-    high.max(low) * symbol_bytes.next_multiple_of(64)
 }
 
 impl BlockBuffer {
@@ -217,142 +121,11 @@ impl BlockBuffer {
             return None;
         }
         let (k, m) = (usize::from(shape.k), usize::from(shape.m));
-        let bytes = rs16_work_bytes(k, m, usize::from(geometry.symbol_bytes()));
+        let bytes = rs16::work_bytes(k, m, usize::from(geometry.symbol_bytes()));
         let proportion = geometry.source_bytes(shape).saturating_mul(DEAR_RATIO);
         (bytes > proportion.max(DEAR_BYTES_MIN)).then_some(bytes)
     }
 }
-
-fn rs16_rebuild(
-    decoder: &mut ReedSolomonDecoder,
-    symbol_bytes: usize,
-    slots: &[Slot],
-    bytes: &mut [u8],
-) {
-    for ((number, holds), symbol) in slots
-        .iter()
-        .enumerate()
-        .zip(bytes.chunks_exact(symbol_bytes))
-    {
-        match holds {
-            Slot::Source => decoder.add_original_shard(number, symbol).expect(CHECKED),
-            Slot::Repair(repair) => {
-                decoder
-                    .add_recovery_shard(usize::from(*repair), symbol)
-                    .expect(CHECKED);
-            }
-            Slot::Empty => unreachable!("a block is rebuilt only when no slot is empty"),
-        }
-    }
-    let decoded = decoder.decode().expect(CHECKED);
-    for (number, symbol) in decoded.restored_original_iter() {
-        bytes[number * symbol_bytes..][..symbol_bytes].copy_from_slice(symbol);
-    }
-}
-
-/// A codec of GF(2^8) for one pair of counts.
-struct Rs8 {
-    k: usize,
-    m: usize,
-    codec: ReedSolomon,
-    patterns_met: usize,
-}
-
-/// The kept codec for these counts, or a new one; the least recently used one yields to it.
-fn rs8<'a>(kept: &'a mut Vec<Rs8>, shape: &BlockShape) -> &'a mut Rs8 {
-    let (k, m) = (usize::from(shape.k), usize::from(shape.m));
-    let found = kept.iter().position(|rs8| rs8.k == k && rs8.m == m);
-    let rs8 = match found {
-        Some(place) => kept.remove(place),
-        None => {
-            if kept.len() >= RS8_KEPT_MAX {
-                kept.remove(0);
-            }
-            Rs8::new(k, m)
-        }
-    };
-    kept.push(rs8);
-    let last = kept.len() - 1;
-    &mut kept[last]
-}
-
-impl Rs8 {
-    fn new(k: usize, m: usize) -> Self {
-        Self {
-            k,
-            m,
-            codec: ReedSolomon::new(k, m).expect(CHECKED),
-            patterns_met: 0,
-        }
-    }
-
-    // The crate takes slices of slices. Arrays of the code's full length on the stack spare an allocation a block.
-
-    fn encode(&self, symbol_bytes: usize, source: &[u8], repair: &mut [u8]) {
-        let mut sources: [&[u8]; LENGTH] = [&[]; LENGTH];
-        for (slice, symbol) in sources.iter_mut().zip(source.chunks_exact(symbol_bytes)) {
-            *slice = symbol;
-        }
-        let mut repairs: [&mut [u8]; LENGTH] = std::array::from_fn(|_| &mut [][..]);
-        for (slice, symbol) in repairs
-            .iter_mut()
-            .zip(repair.chunks_exact_mut(symbol_bytes))
-        {
-            *slice = symbol;
-        }
-        self.codec
-            .encode_sep(&sources[..self.k], &mut repairs[..self.m])
-            .expect(CHECKED);
-    }
-
-    fn rebuild(
-        &mut self,
-        symbol_bytes: usize,
-        slots: &[Slot],
-        bytes: &mut [u8],
-        scratch: &mut Vec<u8>,
-    ) {
-        self.patterns_met += 1;
-        if self.patterns_met * self.k * self.k > RS8_PATTERN_BYTES_MAX {
-            *self = Self::new(self.k, self.m);
-        }
-        // The repair symbols make way: the source is rebuilt where they stood.
-        scratch.resize(self.m * symbol_bytes, 0);
-        let mut shards: [(&mut [u8], bool); LENGTH] = std::array::from_fn(|_| (&mut [][..], false));
-        let (sources, rest) = shards.split_at_mut(self.k);
-        let repairs = &mut rest[..self.m];
-        for (shard, symbol) in repairs
-            .iter_mut()
-            .zip(scratch.chunks_exact_mut(symbol_bytes))
-        {
-            *shard = (symbol, false);
-        }
-        let symbols = bytes.chunks_exact_mut(symbol_bytes);
-        for ((shard, holds), symbol) in sources.iter_mut().zip(slots).zip(symbols) {
-            let is_source = match holds {
-                Slot::Source => true,
-                Slot::Repair(number) => {
-                    let (copy, is_held) = &mut repairs[usize::from(*number)];
-                    copy.copy_from_slice(symbol);
-                    *is_held = true;
-                    false
-                }
-                Slot::Empty => unreachable!("a block is rebuilt only when no slot is empty"),
-            };
-            *shard = (symbol, is_source);
-        }
-        self.codec
-            .reconstruct_data(&mut shards[..self.k + self.m])
-            .expect(CHECKED);
-    }
-}
-
-/// Symbols of the longest code of GF(2^8).
-const LENGTH: usize = 255;
-
-const _: () = {
-    assert!(limits::CODEC1_SYMBOLS_MAX == 255);
-};
 
 #[cfg(test)]
 mod tests {
@@ -468,7 +241,7 @@ mod tests {
             assert_eq!(buffer.dear_bytes(&geometry, m), None);
             codec.rebuild(&geometry, &mut buffer).unwrap();
             assert_eq!(buffer.source(), Some(&source[..]));
-            assert!(codec.decoder.is_none(), "nothing was decoded");
+            assert!(codec.rs16.has_decoded_nothing());
         }
     }
 
@@ -509,7 +282,7 @@ mod tests {
         }
         codec.rebuild(&geometry, &mut buffer).unwrap();
         assert_eq!(buffer.source(), Some(&source[..]));
-        assert!(codec.rs8.is_empty() && codec.encoder.is_none() && codec.decoder.is_none());
+        assert!(codec.rs8.is_unused() && codec.rs16.is_unused());
     }
 
     #[test]
@@ -563,20 +336,7 @@ mod tests {
         let source = noise(3, geometry.source_bytes(&shape));
         let mut repair = vec![0; geometry.repair_bytes(&shape)];
         codec.encode(&geometry, &shape, &source, &mut repair);
-        assert!(codec.encoder.is_none());
-        for k in 1..40 {
-            rs8(
-                &mut codec.rs8,
-                &BlockShape {
-                    number: 0,
-                    k,
-                    m: 3,
-                    first_symbol: 0,
-                },
-            );
-        }
-        assert_eq!(codec.rs8.len(), RS8_KEPT_MAX);
-        assert_eq!(codec.rs8[RS8_KEPT_MAX - 1].k, 39);
+        assert!(codec.rs16.is_unused());
     }
 
     proptest! {

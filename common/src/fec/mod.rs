@@ -9,6 +9,8 @@ mod buffer;
 mod codec;
 mod geometry;
 pub mod plan;
+mod rs16;
+mod rs8;
 
 pub use block::BlockCodec;
 pub use buffer::{BlockBuffer, Insert, NotEnough};
