@@ -6,6 +6,7 @@
 //! success the second time. Whoever gets one ends the process.
 
 mod batch;
+mod behind;
 mod names;
 mod read;
 mod staged;
@@ -23,6 +24,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use batch::SyncBatch;
+pub use behind::WriteBehind;
 pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_secret_file};
 pub use staged::{FinishedFile, StagedFile};

@@ -117,6 +117,9 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
             }
         }
     }
+    if let Some(Ok((_, folder))) = &mut judgement {
+        folder.finish()?;
+    }
     Ok(match (opening.finish(), judgement) {
         (Err(not_opened), _) => OpenedFile::NotOpened(not_opened),
         (

@@ -74,7 +74,7 @@ pub fn stage(
     syncing: &mut Syncing<'_>,
 ) -> io::Result<Vec<StageName>> {
     let manifest = cable.manifest();
-    body.begin_parts(manifest.parts.len().saturating_sub(1))?;
+    body.finish()?;
     let papers = papers(cable);
     let names: Vec<StageName> = manifest
         .to

@@ -9,12 +9,13 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use valise_common::ids::{MessageId, Serial};
-use valise_common::os::durable::{FinishedFile, StagedFile};
+use valise_common::os::durable::{FinishedFile, StagedFile, WriteBehind};
 use valise_common::os::request::Found;
 use valise_common::precedence::Precedence;
 use valise_common::seal::{SealRandomness, SlotPublic};
 
 use super::prepare::Preparer;
+use super::sealing::LARGE_BODY_BYTES;
 use super::unfit::Refused;
 use super::wish::{Prepared, Wish};
 use crate::io::pending::PartFiles;
@@ -55,19 +56,19 @@ impl SealWork {
     /// # Errors
     /// [`SealingError`].
     pub fn seal(self) -> Result<(StagedFile, Sealed), SealingError> {
-        let mut staged = self.staged;
         let place = Place {
             serial: self.serial,
             bundle: self.bundle,
             slot: &self.slot,
         };
-        let sealed = seal(
-            self.approved,
-            place,
-            self.randomness,
-            self.parts,
-            &mut staged,
-        )?;
+        let (randomness, parts) = (self.randomness, self.parts);
+        if self.approved.manifest().body_bytes() > LARGE_BODY_BYTES {
+            let mut behind = WriteBehind::start(self.staged)?;
+            let sealed = seal(self.approved, place, randomness, parts, &mut behind)?;
+            return Ok((behind.finish()?, sealed));
+        }
+        let mut staged = self.staged;
+        let sealed = seal(self.approved, place, randomness, parts, &mut staged)?;
         Ok((staged, sealed))
     }
 }

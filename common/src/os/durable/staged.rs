@@ -16,7 +16,7 @@ use crate::os::entropy;
 /// before it is finished.
 #[derive(Debug)]
 pub struct StagedFile {
-    file: File,
+    pub(super) file: File,
     // Empty once the file is finished and no longer ours to delete.
     path: PathBuf,
     written_bytes: u64,

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use valise_common::os::durable::{self, StagedFile};
+use valise_common::os::durable::{self, StagedFile, WriteBehind};
 use valise_common::os::entropy;
 
 use crate::stage::open::Piece;
 
-/// So many bytes of a large part go to the disk at a time: a sync of another cable must not wait for a gigabyte.
-const SYNC_EVERY_BYTES: u64 = 32 << 20;
+/// Longer parts are written by a thread of their own, while the next segments are opened.
+const LARGE_PART_BYTES: u64 = 4 << 20;
 
 /// A cable's parts in a folder that nobody else sees. Dropped, it is gone.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub struct BodyFolder {
     pub(super) path: PathBuf,
     pub(super) names: Vec<String>,
     lengths: Vec<u64>,
-    /// Files of the parts begun so far.
+    /// Files of the parts begun so far, but for one that is being written behind.
     pub(super) files: Vec<StagedFile>,
-    unsynced_bytes: u64,
+    behind: Option<WriteBehind>,
     pub(super) kept: Kept,
 }
 
@@ -48,30 +48,50 @@ impl BodyFolder {
             names,
             lengths,
             files,
-            unsynced_bytes: 0,
+            behind: None,
             kept: Kept::No,
         };
-        // A part of no bytes gets no piece, and a file all the same.
         folder.begin_parts(0)?;
         Ok(folder)
     }
 
     /// Opens the files of all parts up to `part_index`.
-    pub(super) fn begin_parts(&mut self, part_index: usize) -> io::Result<()> {
-        while self.files.len() <= part_index {
-            let index = self.files.len();
+    fn begin_parts(&mut self, part_index: usize) -> io::Result<()> {
+        loop {
+            let index = self.files.len() + usize::from(self.behind.is_some());
+            if index > part_index {
+                return Ok(());
+            }
+            self.finish_behind()?;
             let (Some(name), Some(length)) = (self.names.get(index), self.lengths.get(index))
             else {
                 return Ok(());
             };
             let file = StagedFile::create_named(&self.path, OsStr::new(name))?;
             // A small file is cheaper without; for a large one a full disk shows at once.
-            if *length > SYNC_EVERY_BYTES {
+            if *length > LARGE_PART_BYTES {
                 file.reserve(*length)?;
+                self.behind = Some(WriteBehind::start(file)?);
+            } else {
+                self.files.push(file);
             }
-            self.files.push(file);
+        }
+    }
+
+    fn finish_behind(&mut self) -> io::Result<()> {
+        if let Some(behind) = self.behind.take() {
+            self.files.push(behind.finish()?);
         }
         Ok(())
+    }
+
+    /// Waits until every byte is in its file. A part of no bytes gets no piece, and a file all the same.
+    ///
+    /// # Errors
+    /// The system's; a full disk among them.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.begin_parts(self.names.len().saturating_sub(1))?;
+        self.finish_behind()
     }
 
     /// Writes the next bytes of a part.
@@ -80,23 +100,19 @@ impl BodyFolder {
     /// The system's; a full disk among them.
     pub fn write(&mut self, piece: Piece<'_>) -> io::Result<()> {
         self.begin_parts(piece.part_index)?;
-        let file = self
-            .files
-            .get_mut(piece.part_index)
-            .ok_or_else(|| io::Error::other("a piece of a part that the manifest does not name"))?;
-        file.write_all(piece.bytes)?;
-        let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
-        self.unsynced_bytes = self.unsynced_bytes.saturating_add(bytes);
-        if self.unsynced_bytes >= SYNC_EVERY_BYTES {
-            self.unsynced_bytes = 0;
-            file.file().sync_data()?;
+        match (self.files.get_mut(piece.part_index), &mut self.behind) {
+            (Some(file), _) => file.write_all(piece.bytes),
+            (None, Some(behind)) => behind.write_all(piece.bytes),
+            (None, None) => Err(io::Error::other(
+                "a piece of a part that the manifest does not name",
+            )),
         }
-        Ok(())
     }
 }
 
 impl Drop for BodyFolder {
     fn drop(&mut self) {
+        self.behind = None;
         self.files.clear();
         if self.kept == Kept::No {
             // Start-up empties tmp/ too, so that a failure here loses nothing.
