@@ -2,18 +2,15 @@
 //! on its worker for large ones, and so holds nothing of gate's state.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
 use valise_common::os::durable::{SyncBatch, remove_any};
 use valise_common::os::entropy;
 use valise_common::os::request::{Found, Requests, TakeLimits, Taken, TakenFile};
 use valise_common::sshsig::{PublicKey, Signature};
-use zeroize::Zeroizing;
 
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
@@ -21,6 +18,9 @@ use super::unfit::{Refused, Unfit, content};
 use super::wipe::{COPY_PREFIX, overwrite};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
 use crate::stage::submit::{Draft, Measured};
+
+/// What does not happen: parts are chosen among the files that were taken.
+const MISSING: &str = "a chosen file is missing";
 
 /// Turns request folders into wishes.
 #[derive(Debug)]
@@ -160,10 +160,14 @@ impl Preparer {
         let mut copies = Vec::with_capacity(chosen.len());
         for part in chosen {
             let Some(file) = taken.files.get(&part.file) else {
-                return Err(Unfit::Files("a chosen file is missing"));
+                return Err(Unfit::Files(MISSING));
             };
-            let measured = measure(&file.path)?;
-            digest.update(&measured.sha256);
+            let sha256 = *taken.sha256.get(&part.file).ok_or(Unfit::Files(MISSING))?;
+            let measured = Measured {
+                length: file.bytes,
+                sha256,
+            };
+            digest.update(&sha256);
             parts.push((part, measured));
             copies.push(file.path.clone());
         }
@@ -204,27 +208,6 @@ fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, Unfi
         return Err(Unfit::Files("an approval needs exactly one signature file"));
     };
     read_signature(&file.path)
-}
-
-fn measure(path: &Path) -> io::Result<Measured> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    // Memory is locked, so an idle part of a buffer costs as much as a used one.
-    let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    // It holds plaintext, which must not stay on the heap behind the sealing.
-    let mut buffer = Zeroizing::new(vec![0; bytes.clamp(1, 256 << 10)]);
-    let mut length = 0;
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(Measured {
-                length,
-                sha256: hasher.finalize().into(),
-            });
-        }
-        hasher.update(&buffer[..count]);
-        length += u64::try_from(count).map_err(io::Error::other)?;
-    }
 }
 
 /// Reads `41-43,50`: serials and ranges with both ends, ascending or not.
@@ -279,13 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_measured_and_overwritten() {
+    fn a_file_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("part");
         std::fs::write(&path, b"abc").unwrap();
-        let measured = measure(&path).unwrap();
-        assert_eq!(measured.length, 3);
-        assert_eq!(hex::encode(&measured.sha256[..4]), "ba7816bf");
         overwrite(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), [0; 3]);
     }

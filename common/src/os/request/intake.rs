@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,23 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, faccessat, geteuid};
+use sha2::{Digest as _, Sha256};
 
 use super::REQUEST_FILE;
 use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
 use crate::os::durable::{
-    StagedFile, SyncBatch, for_each_name, free_bytes, make_dir, open_dir, remove_any,
+    StagedFile, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir, remove_any,
 };
 
 /// So much is copied between two looks at the free bytes of the disk.
 const COPY_BYTES: u64 = 32 << 20;
+
+/// So much is read at a time: it is hashed and written while the cache holds it.
+const READ_BYTES: usize = 256 << 10;
+
+/// Longer files are written by a thread of their own, while they are read and hashed.
+const LARGE_FILE_BYTES: u64 = 4 << 20;
 
 /// How much of a request to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub struct Taken {
     pub toml: String,
     /// The other files by the names that their author gave them; never to be used as paths.
     pub files: BTreeMap<String, TakenFile>,
+    /// SHA-256 of what was written into each of these copies.
+    pub sha256: BTreeMap<String, [u8; 32]>,
     /// The user who owns the folder and every file.
     pub owner_uid: u32,
     /// Which placing of a request this is, in hexadecimal: the same as long as the folder stands there unchanged, over
@@ -183,7 +192,7 @@ fn copy_all(
 ) -> Result<Taken, RequestRefused> {
     let owner_uid = found.owner_uid;
     let mut toml = None;
-    let mut files = BTreeMap::new();
+    let (mut files, mut sha256) = (BTreeMap::new(), BTreeMap::new());
     let mut left_bytes = limits.bytes_max;
     let too_large = || RequestRefused::Bytes {
         bytes_max: limits.bytes_max,
@@ -210,10 +219,12 @@ fn copy_all(
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
         // One byte more than allowed shows that there is more.
         let bytes_max = left_bytes.saturating_add(1);
-        let bytes = copy_keeping(&file, &copy, bytes_max, limits.reserve_bytes)?;
+        let (copy, hash) = copy_file(&file, copy, bytes_max, limits.reserve_bytes)?;
+        let bytes = copy.written_bytes();
         left_bytes = left_bytes.checked_sub(bytes).ok_or_else(too_large)?;
         let path = copy.finish_in(batch)?.path().to_path_buf();
         files.insert(name.to_owned(), TakenFile { path, bytes });
+        sha256.insert(name.to_owned(), hash);
         Ok(())
     })?;
     batch.add_dir(into);
@@ -221,34 +232,66 @@ fn copy_all(
     Ok(Taken {
         toml,
         files,
+        sha256,
         owner_uid,
         placing,
     })
 }
 
-/// Copies at most so many bytes, as long as the reserve stays free behind each stretch.
-fn copy_keeping(
+/// Copies at most so many bytes of a file, as long as the reserve stays free; with the SHA-256 of what was written.
+fn copy_file(
     from: &File,
-    to: &StagedFile,
+    mut to: StagedFile,
     bytes_max: u64,
     reserve_bytes: u64,
-) -> Result<u64, RequestRefused> {
-    let mut copied = 0;
+) -> Result<(StagedFile, [u8; 32]), RequestRefused> {
+    let disk = to.path().to_owned();
+    let room = |next_bytes: u64| {
+        let needed = reserve_bytes.saturating_add(next_bytes);
+        Ok(reserve_bytes == 0 || free_bytes(&disk)? >= needed)
+    };
+    if from.metadata()?.len() <= LARGE_FILE_BYTES {
+        let hash = copy_hashing(from, &mut to, bytes_max, room)?;
+        return Ok((to, hash));
+    }
+    let mut behind = WriteBehind::start(to)?;
+    let with_waiting = |next_bytes| room(next_bytes + WriteBehind::BYTES_MAX);
+    let hash = copy_hashing(from, &mut behind, bytes_max, with_waiting)?;
+    Ok((behind.finish()?, hash))
+}
+
+/// Copies as long as there is room for each stretch.
+fn copy_hashing(
+    mut from: &File,
+    to: &mut dyn Write,
+    bytes_max: u64,
+    has_room: impl Fn(u64) -> io::Result<bool>,
+) -> Result<[u8; 32], RequestRefused> {
+    let length = from.metadata()?.len().min(bytes_max);
+    let mut hasher = Sha256::new();
+    // Memory is locked, so an idle part of a buffer costs as much as a used one.
+    let mut buffer =
+        vec![0; usize::try_from(length).map_or(READ_BYTES, |it| it.clamp(1, READ_BYTES))];
+    let (mut copied, mut looked_up_to) = (0, 0);
     while copied < bytes_max {
-        let next = COPY_BYTES.min(bytes_max - copied);
-        let left_to_read = from.metadata()?.len().saturating_sub(copied);
-        let needed = reserve_bytes.saturating_add(next.min(left_to_read));
-        if reserve_bytes > 0 && free_bytes(to.path())? < needed {
-            return Err(RequestRefused::NoRoom);
+        if copied >= looked_up_to {
+            let left_to_read = from.metadata()?.len().saturating_sub(copied);
+            if !has_room(COPY_BYTES.min(bytes_max - copied).min(left_to_read))? {
+                return Err(RequestRefused::NoRoom);
+            }
+            looked_up_to = copied + COPY_BYTES;
         }
-        // From file to file, the kernel copies by itself.
-        let count = io::copy(&mut from.take(next), &mut to.file())?;
+        let left = usize::try_from(bytes_max - copied).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let count = from.read(&mut buffer[..wanted])?;
         if count == 0 {
             break;
         }
-        copied += count;
+        hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count])?;
+        copied += u64::try_from(count).map_err(io::Error::other)?;
     }
-    Ok(copied)
+    Ok(hasher.finalize().into())
 }
 
 /// What tells a request from a later one of the same name: its text's own file, and when that last changed.

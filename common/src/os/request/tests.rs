@@ -98,6 +98,8 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
         (fs::read(&file.path).unwrap().as_slice(), file.bytes),
         (&b"hello"[..], 5)
     );
+    let hash = hex::encode(&taken.sha256["cable.txt"][..8]);
+    assert_eq!(hash, "2cf24dba5fb0a30e");
 
     let name = placed.name().to_owned();
     // The answer comes while the client is waiting.
