@@ -299,7 +299,7 @@ fn every_test_of_the_attack_suite_was_tried_without_its_check() {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.push(root().join("tests/tests/audit_attacks.rs"));
-    for name in ["secrecy", "clock", "hostile", "lists"] {
+    for name in ["secrecy", "clock", "hostile", "lists", "meanwhile"] {
         files.push(root().join(format!("sender/tests/{name}.rs")));
     }
     let tests: Vec<String> = files.iter().flat_map(|file| tests_of(file)).collect();

@@ -157,17 +157,12 @@ impl Gate {
         reason: String,
         batch: &mut Batch,
     ) -> Result<Answer, No> {
-        let by = self.known_person(uid)?;
-        let now = self.now();
+        let by = self.counting_person(uid)?;
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
-        let counts = list.person(&by).is_some_and(|person| {
-            person.has_role(Role::Officer) && person.is_valid_at(now) && !person.is_revoked(now)
-        });
-        if !counts {
-            return Err(No::new(
-                "role",
-                format!("{by} is not an officer of the trust list"),
-            ));
+        let person = list.person(&by);
+        if !person.is_some_and(|person| person.has_role(Role::Officer)) {
+            let text = format!("{by} is not an officer of the trust list");
+            return Err(No::new("role", text));
         }
         let cable = self.known_cable(&id)?;
         if cable.phase == Phase::Rejected && cable.reason.as_deref() == Some(&reason) {
@@ -183,7 +178,7 @@ impl Gate {
         id: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, No> {
-        let by = self.known_person(uid)?;
+        let by = self.counting_person(uid)?;
         let cable = self.known_cable(&id)?;
         if cable.drafter != by {
             return Err(No::new("not-drafter", "only its drafter withdraws a cable"));
@@ -214,8 +209,9 @@ impl Gate {
     ) -> Result<Answer, No> {
         // It takes the link's time, and passes that are not unlimited.
         if !is_operator(uid) {
-            self.known_person(uid)?;
+            self.counting_person(uid)?;
         }
+        let more = self.config.fec.passes;
         let mut serials = BTreeMap::new();
         let mut asked = BTreeSet::new();
         for (first, last) in ranges {
@@ -232,7 +228,12 @@ impl Gate {
                     asked.insert(*serial);
                     // One whose answer a killed process took along has had its effect, perhaps on some serials only.
                     if issued.resent != Some(request) {
-                        serials.insert(*serial, issued.passes);
+                        let done = self.progress.get(serial).map_or(0, |it| it.passes_done);
+                        // Whoever asks again while passes are owed to an earlier resend gets those: else a few users, or
+                        // one, would use up all that a container may have.
+                        let enough = done.max(more).saturating_add(more);
+                        let raised = issued.passes.saturating_add(more).min(enough);
+                        serials.insert(*serial, raised.max(issued.passes));
                     }
                 }
             }
@@ -245,21 +246,18 @@ impl Gate {
                 return Err(No::new("not-retained", text));
             }
         }
-        let more = self.config.fec.passes;
-        if let Some((serial, _)) = serials.iter().find(|(_, passes)| {
-            passes
-                .checked_add(more)
-                .is_none_or(|sum| sum > limits::PASSES_MAX)
-        }) {
+        let too_many = serials
+            .iter()
+            .find(|(_, passes)| **passes > limits::PASSES_MAX);
+        if let Some((serial, _)) = too_many {
             let text = format!("serial {serial} has been sent too often; submit the cable again");
             return Err(No::new("too-many-passes", text));
         }
         let by = self.asker(uid);
         for (serial, passes) in &serials {
-            let passes = passes.saturating_add(more);
             self.record(&Event::Resent {
                 serial: *serial,
-                passes,
+                passes: *passes,
                 by: by.clone(),
                 request: Some(request),
             });
@@ -306,6 +304,19 @@ impl Gate {
     fn known_person(&self, uid: u32) -> Result<PersonId, No> {
         self.person(uid)
             .ok_or_else(|| No::from(&Unfit::UnknownUser { uid }))
+    }
+
+    /// The person that a user is, if the list in force counts on him now, in whatever role.
+    fn counting_person(&self, uid: u32) -> Result<PersonId, No> {
+        let by = self.known_person(uid)?;
+        let now = self.now();
+        let list = self.trust.as_ref().ok_or_else(no_trust)?;
+        let person = list.person(&by);
+        if person.is_some_and(|person| person.is_valid_at(now) && !person.is_revoked(now)) {
+            return Ok(by);
+        }
+        let text = format!("{by} is not on the trust list in force, not valid now, or revoked");
+        Err(No::new("role", text))
     }
 
     fn cable(&self, id: &MessageId) -> Result<Option<Cable>, GateError> {

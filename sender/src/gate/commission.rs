@@ -70,6 +70,7 @@ impl Gate {
         }
         self.trust = Some(list);
         self.alarms.clear("trust-missing");
+        self.stop_unfit_sealing()?;
         self.write_beacon()?;
         Ok(Ok(trust_answer(version)))
     }
@@ -114,6 +115,7 @@ impl Gate {
         self.fix_channel(bundle.channel)?;
         if let Some(replaced) = statement.replaces {
             self.slots.destroy(replaced)?;
+            self.stop_unfit_sealing()?;
         }
         self.alarms.clear("slots-none");
         Ok(Ok(bundle_answer(bundle)))

@@ -9,7 +9,7 @@ use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
-use valise_common::os::durable::FinishedFile;
+use valise_common::os::durable::{FinishedFile, remove_any};
 use valise_common::os::entropy;
 use valise_common::precedence::Precedence;
 
@@ -188,6 +188,19 @@ impl Gate {
             GateError::Io(source) | GateError::Sealing(SealingError::Io(source)) => source,
             _ => return Err(error),
         };
+        let is_missing = matches!(
+            source.kind(),
+            ErrorKind::NotFound | ErrorKind::PermissionDenied
+        );
+        let inner = source.get_ref();
+        let has_changed = inner.is_some_and(|inner| inner.is::<PartChanged>());
+        if !is_full(source) && !is_missing && !has_changed {
+            return Err(error);
+        }
+        if !self.is_sealing(&id) {
+            // Ended while it was being made, and its files with it.
+            return Ok(());
+        }
         if is_full(source) {
             self.alarm(
                 "disk",
@@ -197,20 +210,11 @@ impl Gate {
             self.stuck.push(id);
             return Ok(());
         }
-        if matches!(
-            source.kind(),
-            ErrorKind::NotFound | ErrorKind::PermissionDenied
-        ) {
+        if is_missing {
             self.wait_for_operator(id);
             return Ok(());
         }
-        if source
-            .get_ref()
-            .is_some_and(|inner| inner.is::<PartChanged>())
-        {
-            return self.give_up(id, &error.to_string());
-        }
-        Err(error)
+        self.give_up(id, &error.to_string())
     }
 
     /// Keeps a cable that has a serial until what it needs is there again.
@@ -251,12 +255,47 @@ impl Gate {
         self.write_beacon()
     }
 
+    /// Ends cables that are being sealed and may not leave any more: their slot became void, or the list that came into
+    /// force meanwhile refuses them. What the worker still makes of them is dropped by [`Gate::finish`].
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn stop_unfit_sealing(&mut self) -> Result<(), GateError> {
+        let sealing = |cable: &&Cable| cable.phase == Phase::Sealing;
+        let sealing: Vec<Cable> = self
+            .ledger
+            .cables
+            .values()
+            .filter(sealing)
+            .cloned()
+            .collect();
+        for cable in sealing {
+            let Some(issued) = &cable.issued else {
+                continue;
+            };
+            if self.slots.is_erased(issued.bundle, issued.serial)? {
+                self.give_up(cable.id, "its slot became void; submit the cable again")?;
+            } else if self.doubt().is_none()
+                && let Err(Hindrance::Refused(reason)) = self.proof(&cable)
+            {
+                self.give_up(cable.id, &reason)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_sealing(&self, id: &MessageId) -> bool {
+        let cable = self.ledger.cables.get(id);
+        cable.is_some_and(|cable| cable.phase == Phase::Sealing)
+    }
+
     /// Tries again what a full disk held up behind its step ①.
     ///
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn seal_stuck(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
-        let stuck = std::mem::take(&mut self.stuck);
+        let mut stuck = std::mem::take(&mut self.stuck);
+        stuck.retain(|id| self.is_sealing(id));
         let again = self.seal_again(stuck)?;
         self.seal_issued(again)
     }
@@ -315,6 +354,11 @@ impl Gate {
         let passes = self.config.fec.passes;
         let mut publishing = Vec::with_capacity(finished.len());
         for one in finished {
+            if !self.is_sealing(&one.id) {
+                // Ended while it was being made.
+                remove_any(one.file.path())?;
+                continue;
+            }
             let geometry = self.geometry(one.sealed.bytes)?;
             let hash = one.sealed.hash;
             let fec = FecFile {

@@ -156,14 +156,12 @@ impl SlotStore {
         match self.read(bundle, serial) {
             Ok(_) => Ok(false),
             Err(SlotsError::Erased { .. }) => Ok(true),
-            Err(SlotsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(true)
-            }
+            Err(error) if error.is_gone() => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Erases the slots of serials, with one sync a bundle.
+    /// Erases the slots of serials, with one sync a bundle. Those of a bundle that was destroyed are erased already.
     ///
     /// # Errors
     /// [`SlotsError`]; the process must end.
@@ -171,7 +169,10 @@ impl SlotStore {
         let mut bundles: Vec<BundleId> = Vec::new();
         for (bundle, serial) in serials {
             let bundle = *bundle;
-            let held = self.held(bundle)?;
+            let held = match self.held(bundle) {
+                Err(error) if error.is_gone() => continue,
+                held => held?,
+            };
             let offset = held.offset(bundle, *serial)?;
             held.file
                 .write_all_at(&[0; PSK_BYTES], offset)
@@ -195,9 +196,7 @@ impl SlotStore {
         let path = self.state.slots_of(bundle);
         let (first, count) = match self.held(bundle) {
             Ok(held) => (held.first, held.count),
-            Err(SlotsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
+            Err(error) if error.is_gone() => return Ok(()),
             Err(error) => return Err(error),
         };
         let all: Vec<(BundleId, Serial)> = (first..first + u64::from(count))
@@ -207,6 +206,13 @@ impl SlotStore {
         self.erase(&all)?;
         self.open.remove(&bundle);
         std::fs::remove_file(path).map_err(|source| SlotsError::Io { bundle, source })
+    }
+}
+
+impl SlotsError {
+    /// Whether the bundle's file is gone.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
