@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use common::{Host, Patience};
@@ -247,4 +248,35 @@ fn large_requests_of_an_unknown_user_are_refused_uncopied_and_those_of_persons_t
         .collect();
     assert_eq!(order, [0, 3, 1, 4, 2]);
     assert_eq!(host.audited("refused")[0]["reason"], "unknown-user");
+}
+
+#[test]
+fn slots_that_others_may_read_keep_gate_from_starting() {
+    let mut host = Host::commissioned(1);
+    let slots = host.state("slots/1.slots");
+    for mode in [0o640, 0o604, 0o644] {
+        fs::set_permissions(&slots, fs::Permissions::from_mode(mode)).unwrap();
+        let told = host.gate_that_ends(3);
+        assert!(told.contains("set its mode to 0600"), "{told}");
+    }
+    fs::set_permissions(&slots, fs::Permissions::from_mode(0o600)).unwrap();
+    host.ok(&["bundle", "status"]);
+}
+
+#[test]
+fn an_officer_is_not_made_to_read_in_a_folder_that_others_may_change() {
+    let host = Host::running(1);
+    let id = host.submit("text", "routine");
+    let folder = host.path("theirs");
+    fs::create_dir(&folder).unwrap();
+    for mode in [0o777, 0o720, 0o1777] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        let told = host.refused(2, &["export", &id, "theirs"]);
+        assert!(told.contains("name a new folder"), "{told}");
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::symlink(&folder, host.path("link")).unwrap();
+    host.refused(2, &["export", &id, "link"]);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    host.ok(&["export", &id, "theirs"]);
 }

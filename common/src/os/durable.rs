@@ -26,7 +26,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 pub use batch::SyncBatch;
 pub use behind::WriteBehind;
 pub(in crate::os) use names::for_each_name;
-pub use read::{read_bounded, read_secret_file};
+pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use staged::{FinishedFile, StagedFile};
 
 /// Bytes of a file with one key: a few names and numbers.

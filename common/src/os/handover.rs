@@ -19,10 +19,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 use super::durable::{
-    Access, StagedFile, Sync, read_bounded, remove_any, remove_key, rename_new, replace, sync_dir,
+    Access, StagedFile, Sync, read_bounded, read_handed_key, remove_any, remove_key, rename_new,
+    replace, sync_dir,
 };
 use crate::ids::BundleId;
 
@@ -126,10 +125,10 @@ impl Handover {
     pub fn take(&self, tmp: &Path) -> io::Result<()> {
         for bundle in self.given_bundles()? {
             let given = self.given(bundle);
-            let key = match read_bounded(&given, KEY_BYTES_MAX) {
+            let key = match read_handed_key(&given, KEY_BYTES_MAX) {
                 // Taken back between the listing and now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => Zeroizing::new(other?),
+                other => other?,
             };
             replace(tmp, &self.taken(bundle), &key, Access::Owner, Sync::Yes)?;
             remove_key(&given)?;
@@ -197,9 +196,9 @@ fn bundles_in(folder: &Path) -> io::Result<BTreeSet<BundleId>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     struct Site {
         root: tempfile::TempDir,
@@ -255,6 +254,27 @@ mod tests {
         site.handover.give(BundleId(1)).unwrap();
         site.take();
         assert_eq!(fs::read(&taken).unwrap(), b"key");
+    }
+
+    #[test]
+    fn a_given_key_that_others_may_read_is_not_taken() {
+        let site = Site::new();
+        site.handover.place(BundleId(1), b"key").unwrap();
+        site.handover.give(BundleId(1)).unwrap();
+        let given = site.root.path().join("given/1.key");
+        let tmp = site.root.path().join("tmp");
+        for mode in [0o644, 0o660, 0o666] {
+            fs::set_permissions(&given, fs::Permissions::from_mode(mode)).unwrap();
+            let error = site.handover.take(&tmp).unwrap_err();
+            assert!(
+                error.to_string().contains("set its mode to 0640"),
+                "{error}"
+            );
+            assert!(site.names("taken").is_empty());
+        }
+        fs::set_permissions(&given, fs::Permissions::from_mode(0o640)).unwrap();
+        site.take();
+        assert_eq!(site.names("taken"), ["1.key"]);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use valise_common::config::SenderConfig;
@@ -232,6 +233,13 @@ pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
     print_line(&ask(config, begin(config)?, &text)?)
 }
 
+/// Whether a folder is one itself, and nobody but this user puts anything into it: an officer signs what he reads there.
+fn is_ours_alone(folder: &Path) -> bool {
+    std::fs::symlink_metadata(folder).is_ok_and(|found| {
+        found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0
+    })
+}
+
 /// `export`
 pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     let bytes = waiting_manifest(config, &options.id)?;
@@ -246,6 +254,11 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
             if !empty {
                 return Err(CliError::Usage(format!(
                     "{shown} is there already, and not empty"
+                )));
+            }
+            if !is_ours_alone(folder) {
+                return Err(CliError::Usage(format!(
+                    "{shown} is a link, or another user may change what is in it; name a new folder"
                 )));
             }
         }

@@ -13,6 +13,7 @@ use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::TakenFile;
+use valise_common::os::sandbox;
 use valise_common::os::stand_in::StandIn;
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
@@ -29,6 +30,8 @@ use crate::io::trust_store::{Host, SignedList, TrustStoreError};
 
 /// `init`
 pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
+    // It makes the first keys of the audit logs.
+    sandbox::protect_memory().map_err(CliError::system)?;
     let mut administrators = Vec::new();
     for path in &options.administrators {
         let shown = path.display();
@@ -189,6 +192,8 @@ fn request_with(
 
 /// `bundle import`
 pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<(), CliError> {
+    // Without a gate it holds every PSK, and the link key.
+    sandbox::protect_memory().map_err(CliError::system)?;
     let folder = &options.folder;
     let files = files_of(folder, &[BUNDLE_NAME, STATEMENT_NAME]);
     for name in [BUNDLE_NAME, STATEMENT_NAME] {

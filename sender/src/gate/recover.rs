@@ -84,15 +84,11 @@ impl Gate {
                 remove_any(&path)?;
             }
         }
-        let void: Vec<BundleId> = self
-            .ledger
-            .bundles
-            .iter()
-            .filter(|(_, held)| held.void)
-            .map(|(id, _)| *id)
-            .collect();
-        for bundle in void {
-            self.slots.destroy(bundle)?;
+        for (bundle, held) in &self.ledger.bundles {
+            match held.void {
+                true => self.slots.destroy(*bundle)?,
+                false => self.slots.examine(*bundle)?,
+            }
         }
         self.give_link_key()?;
         Ok(())

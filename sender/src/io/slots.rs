@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::libc;
@@ -46,6 +46,14 @@ pub enum SlotsError {
     /// The file is not what an import wrote.
     #[error("slots of bundle {bundle}: the file is not what an import wrote")]
     Malformed {
+        /// The bundle.
+        bundle: BundleId,
+    },
+    /// Others than gate's user have a right to the file.
+    #[error(
+        "slots of bundle {bundle}: the file holds keys, but others may reach it; set its mode to 0600"
+    )]
+    OpenToOthers {
         /// The bundle.
         bundle: BundleId,
     },
@@ -148,6 +156,17 @@ impl SlotStore {
         Ok(SlotPublic { psk, public })
     }
 
+    /// Refuses a bundle's file that others may reach, before a serial of it is issued. One that is gone holds nothing.
+    ///
+    /// # Errors
+    /// [`SlotsError`]
+    pub fn examine(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
+        match self.held(bundle) {
+            Err(error) if error.is_gone() => Ok(()),
+            held => held.map(drop),
+        }
+    }
+
     /// Tells whether a serial's slot is erased; one whose bundle is gone is.
     ///
     /// # Errors
@@ -240,6 +259,10 @@ fn open(path: &Path, bundle: BundleId) -> Result<Held, SlotsError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)
         .map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(SlotsError::OpenToOthers { bundle });
+    }
     let mut header = [0; 32];
     file.read_exact_at(&mut header, 0).map_err(io)?;
     let number = |range: std::ops::Range<usize>| {
@@ -249,7 +272,7 @@ fn open(path: &Path, bundle: BundleId) -> Result<Held, SlotsError> {
     };
     let (first, count) = (number(12..20), number(20..24));
     let record = u64::try_from(RECORD_BYTES).map_err(|_| SlotsError::Malformed { bundle })?;
-    let length = file.metadata().map_err(io)?.len();
+    let length = metadata.len();
     let whole = header[..8] == MAGIC
         && number(8..12) == u64::from(bundle.0)
         && number(24..32) == 0

@@ -408,6 +408,25 @@ impl Host {
         self.await_gate();
     }
 
+    /// Starts a gate that must end by itself with this status; returns what it said.
+    pub fn gate_that_ends(&mut self, status: i32) -> String {
+        let errors = fs::File::create(self.path("gate.err")).unwrap();
+        let child = self.command(&["gate"]).stderr(errors).spawn().unwrap();
+        // Ours until it has ended, so that a test that fails leaves none behind.
+        self.gate = Some(child);
+        let patience = Patience::begin();
+        let ended = loop {
+            if let Some(ended) = self.gate.as_mut().unwrap().try_wait().unwrap() {
+                break ended;
+            }
+            patience.wait();
+        };
+        self.gate = None;
+        let told = fs::read_to_string(self.path("gate.err")).unwrap();
+        assert_eq!(ended.code(), Some(status), "{told}");
+        told
+    }
+
     fn await_gate(&mut self) {
         let lock = self.state("gate.lock");
         let patience = Patience::begin();

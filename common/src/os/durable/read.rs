@@ -33,15 +33,33 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 /// As [`read_bounded`], and [`io::ErrorKind::PermissionDenied`] if others have a right to it.
 pub fn read_secret_file(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open_regular(path)?;
-    let metadata = file.metadata()?;
-    let owner = metadata.uid();
+    let owner = file.metadata()?.uid();
     let (us, root) = (geteuid(), 0);
     let is_ours = us.is_root() || owner == us.as_raw() || owner == root;
-    if metadata.mode() & 0o077 != 0 || !is_ours {
+    let forbidden = if is_ours { 0o077 } else { 0o777 };
+    read_private(path, file, (forbidden, "0600"), bytes_max)
+}
+
+/// Reads a key that another role of this host hands over: its owner is that role's user, and this role is of its group.
+///
+/// # Errors
+/// As [`read_secret_file`], where others than these two have a right to it.
+pub fn read_handed_key(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_private(path, open_regular(path)?, (0o037, "0640"), bytes_max)
+}
+
+fn read_private(
+    path: &Path,
+    file: File,
+    (forbidden, mode): (u32, &str),
+    bytes_max: usize,
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let metadata = file.metadata()?;
+    if metadata.mode() & forbidden != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{} holds a key, but others may reach it; set its mode to 0600",
+                "{} holds a key, but others may reach it; set its mode to {mode}",
                 path.display()
             ),
         ));
