@@ -121,7 +121,8 @@ impl BlockBuffer {
             return None;
         }
         let (k, m) = (usize::from(shape.k), usize::from(shape.m));
-        let bytes = rs16::work_bytes(k, m, usize::from(geometry.symbol_bytes()));
+        let symbol_bytes = usize::from(geometry.symbol_bytes());
+        let bytes = rs16::rebuilding_bytes(k, m, symbol_bytes, self.losses_with(index));
         let proportion = geometry.source_bytes(shape).saturating_mul(DEAR_RATIO);
         (bytes > proportion.max(DEAR_BYTES_MIN)).then_some(bytes)
     }
@@ -259,7 +260,11 @@ mod tests {
         for (k, m) in [(768, 256), (768, 2_048), (41, 128), (100, 256), (2, 62)] {
             assert_eq!(dear(k, m, 1_400, k), None, "{k} + {m}");
         }
-        assert!(dear(2, 11_978, 1_400, 2).is_some_and(|bytes| bytes > 16 << 20));
+        // What small containers have of a code that is made for large ones.
+        for (k, m) in [(9, 200), (9, 1_000), (20, 256), (20, 1_000), (1_000, 200)] {
+            assert_eq!(dear(k, m, 1_400, k), None, "{k} + {m}");
+        }
+        assert!(dear(2, 11_978, 1_400, 2).is_some_and(|bytes| bytes >= 1 << 20));
         assert_eq!(dear(2, 11_978, 1_400, 0), None, "every source symbol came");
     }
 

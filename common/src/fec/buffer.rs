@@ -163,6 +163,11 @@ impl BlockBuffer {
         self.empty_count == 1 && has_repair && !self.held.contains(index)
     }
 
+    /// Source symbols that would be missing if this symbol made the block full.
+    pub(super) fn losses_with(&self, index: u16) -> usize {
+        usize::from(self.repair_count) + usize::from(index >= self.shape.k)
+    }
+
     /// Symbols that are needed still.
     pub(super) fn missing_count(&self) -> u16 {
         self.empty_count

@@ -9,7 +9,7 @@ use reed_solomon_simd::{EncoderResult, ReedSolomonDecoder, ReedSolomonEncoder};
 use super::buffer::Slot;
 use super::plan::PassSymbols;
 use super::{BlockShape, Geometry};
-use syndromes::{Loss, Syndromes};
+use syndromes::{Loss, Syndromes, Way};
 
 /// Why the crate's errors cannot occur: it refuses only counts and lengths that [`Geometry::new`] refuses too.
 const CHECKED: &str = "the geometry has been checked against the codec's limits";
@@ -72,12 +72,17 @@ impl Rs16 {
         }
         let (k, m) = (usize::from(shape.k), usize::from(shape.m));
         let losses = losses(slots);
-        if syndromes::are_cheaper(k, m, losses.len()) {
-            let system = self.syndromes.solve(k, m, &losses);
+        if let Some(way) = Way::choose(k, m, symbol_bytes, losses.len()) {
+            let system = self.syndromes.solve(way, k, m, &losses);
             for slice in slices(symbol_bytes) {
-                let encoder = ready_encoder(&mut self.encoder, k, m, slice.len());
-                self.syndromes
-                    .rebuild(encoder, &system, slice, symbol_bytes, bytes);
+                self.syndromes.rebuild(
+                    &mut self.encoder,
+                    (k, m),
+                    &system,
+                    slice,
+                    symbol_bytes,
+                    bytes,
+                );
             }
         } else {
             let decoder = ready_decoder(&mut self.decoder, k, m, symbol_bytes);
@@ -171,8 +176,21 @@ fn ready_decoder(
     }
 }
 
+/// Upper bound of the work, in bytes, that rebuilding a block with so many missing symbols takes.
+pub(super) fn rebuilding_bytes(
+    k: usize,
+    m: usize,
+    symbol_bytes: usize,
+    loss_count: usize,
+) -> usize {
+    match Way::choose(k, m, symbol_bytes, loss_count) {
+        Some(Way::Summed) => work_bytes(k, m, syndromes::unit_bytes(k)),
+        Some(Way::Encoded) | None => work_bytes(k, m, symbol_bytes),
+    }
+}
+
 /// Upper bound of a codec's work space: symbols are padded to 64 bytes, counts to powers of two.
-pub(super) fn work_bytes(k: usize, m: usize, symbol_bytes: usize) -> usize {
+fn work_bytes(k: usize, m: usize, symbol_bytes: usize) -> usize {
     let high = (k + m.next_power_of_two()).next_power_of_two();
     let low = (m + k.next_power_of_two()).next_power_of_two();
     high.max(low) * symbol_bytes.next_multiple_of(64)
@@ -234,16 +252,17 @@ mod tests {
 
     fn by_syndromes(
         rs16: &mut Rs16,
+        way: Way,
         (k, m, symbol_bytes): (usize, usize, usize),
         slots: &[Slot],
         bytes: &mut [u8],
     ) {
         let losses = losses(slots);
-        let system = rs16.syndromes.solve(k, m, &losses);
+        let system = rs16.syndromes.solve(way, k, m, &losses);
         for slice in slices(symbol_bytes) {
-            let encoder = ready_encoder(&mut rs16.encoder, k, m, slice.len());
+            let encoder = &mut rs16.encoder;
             rs16.syndromes
-                .rebuild(encoder, &system, slice, symbol_bytes, bytes);
+                .rebuild(encoder, (k, m), &system, slice, symbol_bytes, bytes);
         }
     }
 
@@ -260,9 +279,25 @@ mod tests {
     fn syndromes_and_the_decoder_rebuild_the_same_block() {
         // Symbols of one slice and of several, with every kind of end.
         for symbol_bytes in [64, 66, 126, 130, 3_072, 3_074, 8_900, 9_080] {
-            for (k, m, loss_count) in [(2, 2, 2), (41, 41, 41), (100, 33, 33), (100, 50, 1)] {
+            for (k, m, loss_count, way) in [
+                (2, 2, 2, Way::Encoded),
+                (41, 41, 41, Way::Encoded),
+                (100, 33, 33, Way::Encoded),
+                (100, 50, 2, Way::Encoded),
+                (9, 200, 3, Way::Summed),
+                (20, 256, 13, Way::Summed),
+                (2, 1_000, 2, Way::Summed),
+                (33, 300, 1, Way::Summed),
+            ] {
                 let (slots, bytes, source) = with_losses(k, m, symbol_bytes, loss_count);
-                assert!(syndromes::are_cheaper(k, m, loss_count));
+                let chosen = Way::choose(k, m, symbol_bytes, loss_count);
+                if chosen != Some(way) {
+                    assert!(
+                        way == Way::Summed && symbol_bytes <= 512,
+                        "{k}+{m} of {symbol_bytes}"
+                    );
+                    continue;
+                }
                 let shape = BlockShape {
                     number: 0,
                     k: k as u16,
@@ -313,18 +348,22 @@ mod tests {
             (384, 58, 8_900),
             (192, 64, 1_400),
             (64, 32, 1_400),
+            (9, 200, 1_400),
+            (20, 1_000, 1_400),
         ] {
             for loss_count in [1, 5, 10, 20, 30, 40, 48, 58, 64, 80, 100] {
-                if loss_count > m {
+                if loss_count > m.min(k) {
                     continue;
                 }
                 let (slots, bytes, source) = with_losses(k, m, symbol_bytes, loss_count);
                 let mut rs16 = Rs16::default();
                 let shape = (k, m, symbol_bytes);
+                let chosen = Way::choose(k, m, symbol_bytes, loss_count);
+                let way = chosen.unwrap_or(Way::Encoded);
                 let mut rebuilt = bytes.clone();
                 let few = best(|| {
                     rebuilt.copy_from_slice(&bytes);
-                    by_syndromes(&mut rs16, shape, &slots, &mut rebuilt);
+                    by_syndromes(&mut rs16, way, shape, &slots, &mut rebuilt);
                 });
                 assert!(rebuilt == source);
                 let decoder = best(|| {
@@ -334,7 +373,7 @@ mod tests {
                 });
                 assert!(rebuilt == source);
                 println!(
-                    "{k}+{m} of {symbol_bytes}, {loss_count} lost: {few:?} by syndromes, {decoder:?} by the decoder"
+                    "{k}+{m} of {symbol_bytes}, {loss_count} lost: {few:?} by syndromes ({chosen:?}), {decoder:?} by the decoder"
                 );
             }
         }

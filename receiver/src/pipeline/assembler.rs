@@ -25,6 +25,12 @@ const PREFIX_STEP_BYTES: u64 = 8 << 20;
 /// some fifty milliseconds for two datagrams: whoever stole the link key would stop everybody else's cables with it.
 const DEAR_BYTES_US: u64 = 64;
 
+/// Full blocks whose decoding waits for its time. Beyond them the symbol that would make another one full is dropped.
+const WAITING_MAX: usize = 64;
+
+/// And the share of the memory that they may take.
+const WAITING_SHARE: usize = 8;
+
 /// What is to be done for the assembler, in this order and before its next input.
 #[derive(Debug)]
 pub enum Effect {
@@ -150,7 +156,17 @@ pub struct Assembler {
     disk_bytes_max: u64,
     /// Before it no decoding is made that is out of proportion.
     dear_until: Mono,
+    /// The full blocks for which it is too early.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes_max: usize,
     set_counters: SetCounters,
+}
+
+/// A full block that waits to be decoded.
+struct Waiting {
+    set: SetId,
+    buffer: BlockBuffer,
+    dear_bytes: usize,
 }
 
 impl Assembler {
@@ -166,6 +182,8 @@ impl Assembler {
             evicted: Vec::new(),
             disk_bytes_max: u64::MAX,
             dear_until: Mono(0),
+            waiting: VecDeque::new(),
+            waiting_bytes_max: memory_bytes / WAITING_SHARE,
             set_counters: SetCounters::default(),
         }
     }
@@ -181,14 +199,20 @@ impl Assembler {
             .collector
             .oldest_progress()
             .map(|last| last.plus_us(IDLE_US));
-        [idle, self.beacons.next_wakeup()]
+        let decoding = (!self.waiting.is_empty()).then_some(self.dear_until);
+        [idle, decoding, self.beacons.next_wakeup()]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Puts quiet blocks on disk and writes a beacon that is due.
+    /// Decodes a block that waited for its time, puts quiet blocks on disk and writes a beacon that is due.
     pub fn handle_time(&mut self, now: Mono) {
+        if now >= self.dear_until
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.decode_dear(now, next);
+        }
         let before = Mono(now.0.saturating_sub(IDLE_US).saturating_add(1));
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
             self.spill(key, buffer);
@@ -200,6 +224,10 @@ impl Assembler {
 
     /// Puts everything on disk that is in memory, before the end.
     pub fn handle_stop(&mut self) {
+        // Few, by the bound; on disk a full block has no place.
+        while let Some(next) = self.waiting.pop_front() {
+            self.rebuild(&next.set, next.buffer);
+        }
         while let Some((key, buffer)) = self.collector.poll_any() {
             self.spill(key, buffer);
         }
@@ -303,16 +331,14 @@ impl Assembler {
             Some(found) => (found.number(), found.is_spilled(symbol.block.number)),
             None => (self.begin_set(set)?, false),
         };
+        if self.is_waiting(&set, symbol.block.number) {
+            return Err(DropReason::Surplus);
+        }
         let key = (number, symbol.block.number);
         if !self.collector.holds(key) {
             self.begin_block(now, key, symbol, spilled)?;
         }
-        self.may_decode(now, key, &set, symbol.index)?;
-        match self.collector.insert(now, key, symbol.index, payload) {
-            Collected::Duplicate => return Err(DropReason::Duplicate),
-            Collected::Stored => {}
-            Collected::Full(buffer) => self.rebuild(&set, buffer),
-        }
+        self.insert(now, &set, key, symbol.index, payload)?;
         self.sets.progressed(&set);
         Ok(())
     }
@@ -333,11 +359,9 @@ impl Assembler {
         let fits = shape.is_some_and(|shape| u32::from(index) < shape.symbol_count())
             && bytes.len() == usize::from(set.geometry.symbol_bytes());
         let key = (found.number(), block);
-        if !fits || self.may_decode(now, key, set, index).is_err() {
-            return;
-        }
-        if let Collected::Full(buffer) = self.collector.insert(now, key, index, bytes) {
-            self.rebuild(set, buffer);
+        if fits {
+            // One that is dropped is one less of many: the block is not full without it.
+            let _ = self.insert(now, set, key, index, bytes);
         }
     }
 
@@ -439,27 +463,71 @@ impl Assembler {
             .spilled()
             .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
         let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
-        set.done_symbols() + spilled + self.collector.symbol_count(set.number())
+        let full = self.waiting.iter().filter(|one| one.set == set.id());
+        let waiting: u64 = full.map(|one| u64::from(one.buffer.shape().k)).sum();
+        set.done_symbols() + spilled + waiting + self.collector.symbol_count(set.number())
     }
 
-    /// Refuses the symbol that would make a block full too soon behind another one whose decoding was out of proportion too.
-    /// The block keeps what it has: any later symbol of it does as well.
-    fn may_decode(
+    /// Puts a symbol into its block. A block that is full is rebuilt, or waits: its decoding may be out of proportion, and
+    /// come too soon behind another such one.
+    fn insert(
         &mut self,
         now: Mono,
-        key: BlockKey,
         set: &SetId,
+        key: BlockKey,
         index: u16,
+        payload: &[u8],
     ) -> Result<(), DropReason> {
-        let Some(bytes) = self.collector.dear_bytes(key, &set.geometry, index) else {
-            return Ok(());
-        };
-        if now < self.dear_until {
+        let dear_bytes = self.collector.dear_bytes(key, &set.geometry, index);
+        let must_wait = dear_bytes.is_some() && (now < self.dear_until || !self.waiting.is_empty());
+        if must_wait && !self.may_wait(set) {
             return Err(DropReason::Dear);
         }
-        let pause_us = u64::try_from(bytes).unwrap_or(u64::MAX) / DEAR_BYTES_US;
-        self.dear_until = now.plus_us(pause_us);
+        let buffer = match self.collector.insert(now, key, index, payload) {
+            Collected::Duplicate => return Err(DropReason::Duplicate),
+            Collected::Stored => return Ok(()),
+            Collected::Full(buffer) => buffer,
+        };
+        let Some(dear_bytes) = dear_bytes else {
+            self.rebuild(set, buffer);
+            return Ok(());
+        };
+        let next = Waiting {
+            set: *set,
+            buffer,
+            dear_bytes,
+        };
+        if must_wait {
+            self.waiting.push_back(next);
+        } else {
+            self.decode_dear(now, next);
+        }
         Ok(())
+    }
+
+    fn decode_dear(&mut self, now: Mono, next: Waiting) {
+        let pause_us = u64::try_from(next.dear_bytes).unwrap_or(u64::MAX) / DEAR_BYTES_US;
+        self.dear_until = now.plus_us(pause_us);
+        self.rebuild(&next.set, next.buffer);
+    }
+
+    /// Whether one more block of a set finds room among those that wait.
+    fn may_wait(&self, set: &SetId) -> bool {
+        let waiting_bytes: usize = self
+            .waiting
+            .iter()
+            .map(|waiting| waiting.buffer.allocated_bytes())
+            .sum();
+        let geometry = &set.geometry;
+        let largest = geometry
+            .block(0)
+            .map_or(0, |first| geometry.source_bytes(&first));
+        self.waiting.len() < WAITING_MAX && waiting_bytes + largest <= self.waiting_bytes_max
+    }
+
+    fn is_waiting(&self, set: &SetId, block: u32) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|one| one.set == *set && one.buffer.shape().number == block)
     }
 
     fn begin_set(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
@@ -601,6 +669,14 @@ impl Assembler {
             return;
         };
         self.collector.forget(gone.number());
+        let (of_set, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|one| one.set == *set);
+        let of_set: VecDeque<Waiting> = of_set;
+        self.waiting = others;
+        for one in of_set {
+            self.collector.recycle(one.buffer);
+        }
         self.effects.push_back(Effect::Forget { set: *set, cause });
     }
 }

@@ -6,6 +6,9 @@
 //! the place of each missing symbol; the encoder makes them, too. What that costs grows with the square of the missing
 //! symbols, where the decoder's cost depends on the block alone.
 //!
+//! In a block of few source symbols and a code of many repair symbols, even encoding would make a thousand symbols for the
+//! two that came. There the coefficients of every source symbol are asked for, and each syndrome is summed up by itself.
+//!
 //! Source of the idea: the syndromes of any linear code (MacWilliams and Sloane, The Theory of Error-Correcting Codes,
 //! chapter 1).
 
@@ -24,9 +27,30 @@ type Chunk = [u8; CHUNK_BYTES];
 /// More missing symbols than this are the decoder's.
 const LOSSES_MAX: usize = 48;
 
-/// Whether a block with so many missing symbols is rebuilt faster here.
-pub(super) fn are_cheaper(k: usize, m: usize, loss_count: usize) -> bool {
-    loss_count <= LOSSES_MAX && m <= k
+/// How the syndromes of a block are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By encoding what came.
+    Encoded,
+    /// Each by itself, from the coefficients of all source symbols.
+    Summed,
+}
+
+impl Way {
+    /// The way in which a block with so many missing symbols is rebuilt faster than by the decoder, if there is one.
+    pub fn choose(k: usize, m: usize, symbol_bytes: usize, loss_count: usize) -> Option<Self> {
+        let is_summed = k * loss_count < k + m && 4 * unit_bytes(k) <= symbol_bytes;
+        match loss_count <= LOSSES_MAX {
+            true if is_summed => Some(Self::Summed),
+            true if m <= k => Some(Self::Encoded),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of a symbol with a lane for each of so many ones.
+pub(super) fn unit_bytes(lane_count: usize) -> usize {
+    lane_count.div_ceil(LANES) * CHUNK_BYTES
 }
 
 /// A source symbol that did not come, and the repair symbol that came in its place.
@@ -42,6 +66,8 @@ pub(super) struct Loss {
 pub(super) struct System<'l> {
     losses: &'l [Loss],
     inverse: Vec<GfElement>,
+    // Summed syndromes need those of all k source symbols, a row for each loss.
+    coefficients: Option<Vec<GfElement>>,
 }
 
 /// Rebuilds blocks, and keeps its work space between them.
@@ -52,51 +78,82 @@ pub(super) struct Syndromes {
     units: Option<ReedSolomonEncoder>,
     // Of each loss in turn, one slice of its symbol.
     syndromes: Vec<Chunk>,
+    symbol: Vec<Chunk>,
     product: Vec<Chunk>,
     sum: Vec<Chunk>,
 }
 
 impl Syndromes {
     /// Sets up and solves the equations of a block. `losses` are in the order of their source symbols.
-    pub fn solve<'l>(&mut self, k: usize, m: usize, losses: &'l [Loss]) -> System<'l> {
-        let count = losses.len();
-        let unit_bytes = count.div_ceil(LANES) * CHUNK_BYTES;
-        // Behind the zeros stands a one for each loss, in a lane of its own.
-        let mut units = vec![0; (1 + count) * unit_bytes];
+    pub fn solve<'l>(&mut self, way: Way, k: usize, m: usize, losses: &'l [Loss]) -> System<'l> {
+        let (mut inverse, coefficients) = match way {
+            Way::Encoded => {
+                let lost: Vec<usize> = losses.iter().map(|loss| loss.source).collect();
+                (self.coefficients(k, m, &lost, losses), None)
+            }
+            Way::Summed => {
+                let all: Vec<usize> = (0..k).collect();
+                let rows = self.coefficients(k, m, &all, losses);
+                let of_lost = |row: &[GfElement]| -> Vec<GfElement> {
+                    losses.iter().map(|loss| row[loss.source]).collect()
+                };
+                let inverse = rows.chunks_exact(k).flat_map(of_lost).collect();
+                (inverse, Some(rows))
+            }
+        };
+        invert(&mut inverse, losses.len());
+        System {
+            losses,
+            inverse,
+            coefficients,
+        }
+    }
+
+    /// How much of each of these source symbols, in ascending order, is in the repair symbols that came: a row for each.
+    fn coefficients(
+        &mut self,
+        k: usize,
+        m: usize,
+        sources: &[usize],
+        losses: &[Loss],
+    ) -> Vec<GfElement> {
+        let unit_bytes = unit_bytes(sources.len());
+        // Behind the zeros stands a one for each source symbol, in a lane of its own.
+        let mut units = vec![0; (1 + sources.len()) * unit_bytes];
         for (lane, unit) in units.chunks_exact_mut(unit_bytes).skip(1).enumerate() {
             unit[low_byte(lane)] = 1;
         }
         let (zeros, units) = units.split_at(unit_bytes);
-        let mut next = losses.iter().zip(units.chunks_exact(unit_bytes)).peekable();
+        let mut next = sources
+            .iter()
+            .zip(units.chunks_exact(unit_bytes))
+            .peekable();
         let symbols = (0..k).map(|number| {
-            let unit = next.next_if(|(loss, _)| loss.source == number);
+            let unit = next.next_if(|(source, _)| **source == number);
             unit.map_or(zeros, |(_, unit)| unit)
         });
         let encoder = ready_encoder(&mut self.units, k, m, unit_bytes);
         let encoded = encode(encoder, symbols);
-        let mut rows = vec![0; count * count];
-        for (row, loss) in rows.chunks_exact_mut(count).zip(losses) {
+        let mut rows = vec![0; losses.len() * sources.len()];
+        for (row, loss) in rows.chunks_exact_mut(sources.len()).zip(losses) {
             let symbol = encoded.recovery(loss.repair).expect(CHECKED);
             for (lane, coefficient) in row.iter_mut().enumerate() {
                 let low = low_byte(lane);
                 *coefficient = GfElement::from_le_bytes([symbol[low], symbol[low + LANES]]);
             }
         }
-        invert(&mut rows, count);
-        System {
-            losses,
-            inverse: rows,
-        }
+        rows
     }
 
     /// Rebuilds one slice of the missing symbols.
     ///
     /// # Shape
-    /// `slice`: which bytes of each symbol; `encoder` is ready for as many. `bytes`: k·S; in the place of a missing source
-    /// symbol stands the repair symbol that came, and afterwards what was rebuilt.
+    /// `slice`: which bytes of each symbol; `encoder` is kept for encoded syndromes. `bytes`: k·S; in the place of a missing
+    /// source symbol stands the repair symbol that came, and afterwards what was rebuilt.
     pub fn rebuild(
         &mut self,
-        encoder: &mut ReedSolomonEncoder,
+        encoder: &mut Option<ReedSolomonEncoder>,
+        (k, m): (usize, usize),
         system: &System<'_>,
         slice: Range<usize>,
         symbol_bytes: usize,
@@ -104,6 +161,40 @@ impl Syndromes {
     ) {
         let losses = system.losses;
         let chunk_count = slice.len().div_ceil(CHUNK_BYTES);
+        for (kept, count) in [
+            (&mut self.syndromes, losses.len() * chunk_count),
+            (&mut self.symbol, chunk_count),
+            (&mut self.product, chunk_count),
+            (&mut self.sum, chunk_count),
+        ] {
+            kept.resize(count, [0; CHUNK_BYTES]);
+        }
+        match &system.coefficients {
+            None => {
+                let encoder = ready_encoder(encoder, k, m, slice.len());
+                self.encode_syndromes(encoder, losses, slice.clone(), symbol_bytes, bytes);
+            }
+            Some(rows) => self.sum_syndromes(rows, losses, slice.clone(), symbol_bytes, bytes),
+        }
+        let engine = self.engine.get_or_insert_default();
+        for (row, loss) in system.inverse.chunks_exact(losses.len()).zip(losses) {
+            self.sum.fill([0; CHUNK_BYTES]);
+            for (factor, syndrome) in row.iter().zip(self.syndromes.chunks_exact(chunk_count)) {
+                add_product(engine, *factor, syndrome, &mut self.product, &mut self.sum);
+            }
+            let place = &mut bytes[loss.source * symbol_bytes..][..symbol_bytes][slice.clone()];
+            from_lanes(&self.sum, place);
+        }
+    }
+
+    fn encode_syndromes(
+        &mut self,
+        encoder: &mut ReedSolomonEncoder,
+        losses: &[Loss],
+        slice: Range<usize>,
+        symbol_bytes: usize,
+        bytes: &[u8],
+    ) {
         let mut difference = vec![0; slice.len()];
         let zeros = difference.clone();
         let mut next = losses.iter().map(|loss| loss.source).peekable();
@@ -113,32 +204,58 @@ impl Syndromes {
             None => &symbol[slice.clone()],
         });
         let encoded = encode(encoder, came);
-        self.syndromes
-            .resize(losses.len() * chunk_count, [0; CHUNK_BYTES]);
-        for (syndrome, loss) in self.syndromes.chunks_exact_mut(chunk_count).zip(losses) {
+        let syndromes = self.syndromes.chunks_exact_mut(self.sum.len());
+        for (syndrome, loss) in syndromes.zip(losses) {
             let came = &bytes[loss.source * symbol_bytes..][..symbol_bytes][slice.clone()];
             let of_known = encoded.recovery(loss.repair).expect(CHECKED);
             difference.copy_from_slice(came);
             add(&mut difference, of_known);
             to_lanes(&difference, syndrome);
         }
-        drop(encoded);
+    }
+
+    fn sum_syndromes(
+        &mut self,
+        rows: &[GfElement],
+        losses: &[Loss],
+        slice: Range<usize>,
+        symbol_bytes: usize,
+        bytes: &[u8],
+    ) {
+        let (k, chunk_count) = (rows.len() / losses.len(), self.sum.len());
         let engine = self.engine.get_or_insert_default();
-        let log = &tables::get_exp_log().log;
-        self.product.resize(chunk_count, [0; CHUNK_BYTES]);
-        self.sum.resize(chunk_count, [0; CHUNK_BYTES]);
-        for (row, loss) in system.inverse.chunks_exact(losses.len()).zip(losses) {
-            self.sum.fill([0; CHUNK_BYTES]);
-            for (factor, syndrome) in row.iter().zip(self.syndromes.chunks_exact(chunk_count)) {
-                if *factor != 0 {
-                    self.product.copy_from_slice(syndrome);
-                    engine.mul(&mut self.product, log[usize::from(*factor)]);
-                    add(self.sum.as_flattened_mut(), self.product.as_flattened());
-                }
+        let mut lost = losses.iter().enumerate().peekable();
+        self.syndromes.fill([0; CHUNK_BYTES]);
+        for (number, symbol) in bytes.chunks_exact(symbol_bytes).enumerate() {
+            let came = &symbol[slice.clone()];
+            to_lanes(came, &mut self.symbol);
+            if let Some((place, _)) = lost.next_if(|(_, loss)| loss.source == number) {
+                // Here stands the repair symbol of this loss.
+                let syndrome = &mut self.syndromes[place * chunk_count..][..chunk_count];
+                add(syndrome.as_flattened_mut(), self.symbol.as_flattened());
+                continue;
             }
-            let place = &mut bytes[loss.source * symbol_bytes..][..symbol_bytes][slice.clone()];
-            from_lanes(&self.sum, place);
+            let syndromes = self.syndromes.chunks_exact_mut(chunk_count);
+            for (row, syndrome) in rows.chunks_exact(k).zip(syndromes) {
+                let factor = row[number];
+                add_product(engine, factor, &self.symbol, &mut self.product, syndrome);
+            }
         }
+    }
+}
+
+/// Adds the product of a factor and a symbol to a sum.
+fn add_product(
+    engine: &DefaultEngine,
+    factor: GfElement,
+    symbol: &[Chunk],
+    product: &mut [Chunk],
+    sum: &mut [Chunk],
+) {
+    if factor != 0 {
+        product.copy_from_slice(symbol);
+        engine.mul(product, tables::get_exp_log().log[usize::from(factor)]);
+        add(sum.as_flattened_mut(), product.as_flattened());
     }
 }
 
