@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use valise_common::audit::{Chain, ChainState, CheckpointKey};
 use valise_common::secret::Secret32;
@@ -329,6 +329,64 @@ fn an_attacker_edits_a_line_and_every_hash_behind_it() {
 }
 
 #[test]
+fn an_attacker_edits_two_neighbouring_lines() {
+    for mut attacked in [Attacked::gate(), Attacked::alone()] {
+        for at in [4, 5] {
+            attacked.lines[at] = replace(&attacked.lines[at], "\"time\":\"20", "\"time\":\"21");
+        }
+        attacked.is_caught_at_with(5, With::FirstKey);
+        let (status, found, errors) = attacked.verify(With::Nothing);
+        let fault = &found["logs"][0]["fault"];
+        assert_eq!(
+            (status, &fault["line"], &fault["line_last"]),
+            (1, &json!(5), &json!(6))
+        );
+        assert!(errors.contains("lines 5 and 6 do not fit"), "{errors}");
+        // Had lines before them been rewritten too, with their hashes, only a checkpoint would show it.
+        let not_proved = found["logs"][0]["not_proved"].to_string();
+        let is_told = not_proved.contains("lines 1 to 4, which come before");
+        let has_checkpoint = attacked.path("gate.checkpoints").exists();
+        assert_eq!(is_told, !has_checkpoint, "{not_proved}");
+    }
+}
+
+#[test]
+fn an_attacker_changes_what_the_last_line_names() {
+    let with_other_prev = |line: &[u8]| {
+        let text = String::from_utf8(line.to_vec()).unwrap();
+        let (before, after) = text.split_once("\"prev\":\"").unwrap();
+        format!("{before}\"prev\":\"{}{}", "ab".repeat(32), &after[64..]).into_bytes()
+    };
+    // A checkpoint beside the log saw that line.
+    let mut attacked = Attacked::gate();
+    let last = attacked.lines.len();
+    attacked.lines[last - 1] = with_other_prev(&attacked.lines[last - 1]);
+    attacked.is_caught_at(last);
+    // With the log alone nobody can tell.
+    let mut alone = Attacked::alone();
+    alone.lines = attacked.lines.clone();
+    alone.is_caught_at_with(last, With::FirstKey);
+    let (status, found, _) = alone.verify(With::Nothing);
+    let fault = &found["logs"][0]["fault"];
+    assert_eq!(
+        (status, &fault["line"], &fault["line_last"]),
+        (1, &json!(last - 1), &json!(last))
+    );
+    // On the host its key file knows, also where the last checkpoint is older.
+    let world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    let audit = world.state(Host::Sender).join("audit");
+    for name in ["gate.log", "gate.key", "gate.checkpoints", "gate.verifier"] {
+        fs::copy(site().copies.join(name), audit.join(name)).unwrap();
+    }
+    fs::write(audit.join("gate.log"), attacked.lines.concat()).unwrap();
+    fs::copy(&site().early, audit.join("gate.checkpoints")).unwrap();
+    let answer = world.run(Host::Sender, &["audit", "verify"]).unwrap();
+    assert_eq!(answer.status, 1);
+    let named = format!("line {last}: ");
+    assert!(answer.errors.contains(&named), "{}", answer.errors);
+}
+
+#[test]
 fn an_attacker_deletes_a_line() {
     let mut attacked = Attacked::gate();
     attacked.lines.remove(7);
@@ -355,6 +413,12 @@ fn an_attacker_inserts_a_line() {
     attacked.is_caught_at(7);
     attacked.lines = relink(&attacked.lines, 6);
     attacked.is_caught_at_with(7, With::FirstKey);
+    // One that fits its place: it is named, not the true line behind it.
+    let mut attacked = Attacked::gate();
+    let forged = [&attacked.lines[..6], &attacked.lines[3..4]].concat();
+    let forged = relink(&forged, 6).remove(6);
+    attacked.lines.insert(6, forged);
+    attacked.is_caught_at(7);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::vec;
 
 use thiserror::Error;
 
+use super::blame::Misfit;
 use super::line::{LineFault, Parts, has_form};
 use super::{AuditRecord, Chain, ChainState, Checkpoint};
 use crate::limits;
@@ -60,6 +61,24 @@ pub enum AuditError {
         /// What is wrong with it.
         fault: LineFault,
     },
+    /// Two lines do not fit, and nothing tells which of them was changed.
+    #[error("lines {first} and {last} do not fit each other: one of the two was changed, or both")]
+    Pair {
+        /// The line before.
+        first: u64,
+        /// The line that does not follow from it.
+        last: u64,
+    },
+    /// A line has the number of an earlier one, and lines follow from both.
+    #[error(
+        "line {last} has the number that line {first} has: from one of the two on, lines were put there"
+    )]
+    Repeated {
+        /// The line with that number that comes first.
+        first: u64,
+        /// The line that has it too.
+        last: u64,
+    },
     /// Lines fit each other, but not what vouches for the last of them.
     #[error(
         "line {last} is not the one that {witness} saw: lines {first} to {last} were rewritten, or some of them"
@@ -92,7 +111,10 @@ impl AuditError {
     pub fn line(&self) -> Option<u64> {
         match self {
             Self::Line { line, .. } => Some(*line),
-            Self::Rewritten { first, .. } | Self::Cut { first, .. } => Some(*first),
+            Self::Pair { first, .. }
+            | Self::Repeated { first, .. }
+            | Self::Rewritten { first, .. }
+            | Self::Cut { first, .. } => Some(*first),
             Self::Read(_) => None,
         }
     }
@@ -100,7 +122,9 @@ impl AuditError {
     /// The last line that may be the first bad one.
     pub fn line_last(&self) -> Option<u64> {
         match self {
-            Self::Rewritten { last, .. } => Some(*last),
+            Self::Pair { last, .. }
+            | Self::Repeated { last, .. }
+            | Self::Rewritten { last, .. } => Some(*last),
             other => other.line(),
         }
     }
@@ -128,7 +152,7 @@ pub struct Verifier<R> {
     macs: Option<Chain>,
     key_state: Option<Chain>,
     checkpoints: Peekable<vec::IntoIter<Checkpoint>>,
-    /// The last number that something vouched for, plus one.
+    /// How many lines something vouches for.
     vouched: u64,
     line: Vec<u8>,
     /// The line before it, for the last line's time.
@@ -164,6 +188,11 @@ impl<R: BufRead> Verifier<R> {
         }
     }
 
+    /// How many lines something vouches for besides the hashes between them: their MACs, or a witness of the last.
+    pub fn vouched(&self) -> u64 {
+        self.vouched
+    }
+
     /// The next line that verifies, without its LF; `None` at the log's end, when all evidence was met.
     ///
     /// # Errors
@@ -190,8 +219,10 @@ impl<R: BufRead> Verifier<R> {
         };
         match self.check(whole) {
             Ok(()) => {}
-            Err(LineFault::Prev) if self.vouched < self.state.next_seq => {
-                return Err(self.blame(whole)?);
+            Err(fault @ (LineFault::Prev | LineFault::Number { .. }))
+                if self.vouched < self.state.next_seq =>
+            {
+                return Err(self.blame(whole, fault)?);
             }
             Err(fault) => return Err(bad(fault)),
         }
@@ -229,28 +260,23 @@ impl<R: BufRead> Verifier<R> {
         has_form(line).then_some(()).ok_or(LineFault::Form)
     }
 
-    /// Which of two lines was changed that do not fit, and of which neither has a MAC that can be verified: if the line
-    /// behind them fits the second, the first.
-    fn blame(&mut self, second: &[u8]) -> Result<AuditError, AuditError> {
-        let number = self.state.next_seq;
-        let mut third = Vec::new();
-        let is_whole = read_line(&mut self.log, &mut third)?.is_ok() && third.pop().is_some();
-        let named = Parts::split(&third).filter(|_| is_whole);
-        let is_second_good =
-            named.is_none_or(|parts| parts.prev == *blake3::hash(second).as_bytes());
-        Ok(if is_second_good {
-            let fault = LineFault::Changed;
-            AuditError::Line {
-                line: number,
-                fault,
-            }
-        } else {
-            let fault = LineFault::Prev;
-            AuditError::Line {
-                line: number + 1,
-                fault,
-            }
-        })
+    /// Names the first bad line where one does not fit the line before, for which nothing vouches.
+    fn blame(&mut self, line: &[u8], fault: LineFault) -> Result<AuditError, AuditError> {
+        let seen = self.checkpoints.by_ref().map(|checkpoint| ChainState {
+            next_seq: checkpoint.seq + 1,
+            head: checkpoint.head,
+        });
+        let held = self.key_state.take().map(|chain| chain.state());
+        let witnesses: Vec<ChainState> = held.into_iter().chain(seen).collect();
+        let misfit = Misfit {
+            state: self.state,
+            before: &self.line_before,
+            line,
+            fault,
+            vouched: self.vouched,
+            witnesses: &witnesses,
+        };
+        Ok(misfit.blame(&mut self.log)?)
     }
 
     fn meet_checkpoints(&mut self) -> Result<(), AuditError> {
@@ -258,7 +284,8 @@ impl<R: BufRead> Verifier<R> {
         let is_here = |checkpoint: &Checkpoint| checkpoint.seq + 1 == state.next_seq;
         while let Some(checkpoint) = self.checkpoints.next_if(is_here) {
             if checkpoint.head != state.head {
-                return Err(self.rewritten(Witness::Checkpoint(checkpoint.origin)));
+                let witness = Witness::Checkpoint(checkpoint.origin);
+                return Err(self.rewritten(&checkpoint.head, witness)?);
             }
             self.vouched = state.next_seq;
         }
@@ -269,7 +296,7 @@ impl<R: BufRead> Verifier<R> {
         let is_here = |chain: &mut Chain| chain.state().next_seq == self.state.next_seq;
         if let Some(chain) = self.key_state.take_if(is_here) {
             if chain.state().head != self.state.head {
-                return Err(self.rewritten(Witness::KeyState));
+                return Err(self.rewritten(&chain.state().head, Witness::KeyState)?);
             }
             self.vouched = self.state.next_seq;
             self.summary.is_key_state_met = true;
@@ -281,15 +308,24 @@ impl<R: BufRead> Verifier<R> {
         Ok(())
     }
 
-    fn rewritten(&self, witness: Witness) -> AuditError {
+    /// The last line is not the one of this hash. If the line behind it names that one, no hash behind the change was
+    /// recomputed, and it is the last line that was changed.
+    fn rewritten(&mut self, seen: &[u8; 32], witness: Witness) -> Result<AuditError, AuditError> {
         let last = self.state.next_seq;
         // Where every MAC verified, it is that last line which the witness contradicts.
         let first = (self.vouched + 1).min(last);
-        AuditError::Rewritten {
+        let mut next = Vec::new();
+        let is_whole = read_line(&mut self.log, &mut next)?.is_ok() && next.pop() == Some(b'\n');
+        let named = Parts::split(&next).filter(|_| is_whole);
+        if first < last && named.is_some_and(|parts| parts.prev == *seen) {
+            let fault = LineFault::Changed;
+            return Ok(AuditError::Line { line: last, fault });
+        }
+        Ok(AuditError::Rewritten {
             first,
             last,
             witness,
-        }
+        })
     }
 
     fn end(&mut self) -> Result<(), AuditError> {
@@ -326,7 +362,7 @@ pub fn verify(log: impl BufRead, evidence: Evidence) -> Result<Summary, AuditErr
 }
 
 /// Reads up to and with the next LF, or to the end. The inner error is a line of which the rest was not read.
-fn read_line(
+pub(super) fn read_line(
     log: &mut impl BufRead,
     line: &mut Vec<u8>,
 ) -> Result<Result<(), LineFault>, std::io::Error> {
@@ -398,6 +434,12 @@ mod tests {
             Err(other) => panic!("{other}"),
             Ok(_) => None,
         }
+    }
+
+    /// The first line that may be the first bad one, and the last.
+    fn span(log: &[u8], evidence: Evidence) -> (u64, u64) {
+        let error = verify(log, evidence).unwrap_err();
+        (error.line().unwrap(), error.line_last().unwrap())
     }
 
     fn lines(log: &[u8]) -> Vec<Vec<u8>> {
@@ -507,13 +549,185 @@ mod tests {
             Some((4, LineFault::Prev)),
             "its line before is vouched for"
         );
-        // Nobody vouches for the last line; the one before it is named.
+        // Nobody tells about the last two lines.
         let mut edited = good.clone();
         edit(&mut edited[4]);
-        assert_eq!(
-            fault(&edited.concat(), none()),
-            Some((5, LineFault::Changed))
-        );
+        assert_eq!(span(&edited.concat(), none()), (5, 6));
+        assert_eq!(span(&prev_edited(5), none()), (5, 6));
+        for evidence in [
+            seen(&[6]),
+            seen(&[5]),
+            state_after(6),
+            state_after(5),
+            keyed(),
+        ] {
+            assert_eq!(span(&prev_edited(5), evidence), (6, 6));
+        }
+        for evidence in [seen(&[6]), state_after(6), keyed()] {
+            assert_eq!(span(&edited.concat(), evidence), (5, 5));
+        }
+    }
+
+    /// What a change leaves of a line, one field each.
+    fn changes(line: &[u8]) -> [Vec<u8>; 3] {
+        let text = String::from_utf8(line.to_vec()).unwrap();
+        let (before, after) = text.split_once("\"prev\":\"").unwrap();
+        let (_, rest) = text.split_once(',').unwrap();
+        [
+            text.replace("sealed", "Sealed"),
+            format!("{before}\"prev\":\"{}{}", "ab".repeat(32), &after[64..]),
+            format!("{{\"seq\":77,{rest}"),
+        ]
+        .map(String::into_bytes)
+    }
+
+    #[test]
+    fn one_changed_line_is_named_alone_where_a_witness_or_the_next_line_tells() {
+        let good = lines(&log_of(7).0);
+        let evidences: [fn() -> Evidence; 6] = [
+            Evidence::default,
+            keyed,
+            || seen(&[7]),
+            || seen(&[1, 3, 5]),
+            || state_after(7),
+            || state_after(4),
+        ];
+        for at in 0..7 {
+            for (kind, changed) in changes(&good[at]).into_iter().enumerate() {
+                for (which, evidence) in evidences.iter().enumerate() {
+                    let mut log = good.clone();
+                    log[at] = changed.clone();
+                    let line = at as u64 + 1;
+                    let expected = match (kind, line) {
+                        // Nothing behind it names the last line: only its MAC, and who saw it, but he not what it was.
+                        (0, 7) if matches!(which, 0 | 3) => continue,
+                        (0, 7) if matches!(which, 2 | 4) => (1, 7),
+                        // The last line's prev, and what it names.
+                        (1, 7) if matches!(which, 0 | 3) => (6, 7),
+                        (0, 6) if matches!(which, 0 | 3) => (6, 7),
+                        _ => (line, line),
+                    };
+                    assert_eq!(
+                        span(&log.concat(), evidence()),
+                        expected,
+                        "line {line}, field {kind}, evidence {which}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_changed_lines_the_first_is_named_or_among_those_that_are() {
+        let good = lines(&log_of(7).0);
+        let evidences: [fn() -> Evidence; 6] = [
+            keyed,
+            Evidence::default,
+            || seen(&[7]),
+            || seen(&[1, 3, 5]),
+            || state_after(7),
+            || state_after(4),
+        ];
+        let pairs = (0..7).flat_map(|first| (first + 1..7).map(move |second| (first, second)));
+        for (first, second) in pairs {
+            for (kind, one) in changes(&good[first]).into_iter().enumerate() {
+                for (other_kind, other) in changes(&good[second]).into_iter().enumerate() {
+                    let mut log = good.clone();
+                    (log[first], log[second]) = (one.clone(), other);
+                    for (which, evidence) in evidences.iter().enumerate() {
+                        // It looks as if the line before the last had been deleted, and that is what is said.
+                        if (second, other_kind, kind) == (6, 2, 0) && matches!(which, 1 | 3) {
+                            continue;
+                        }
+                        let line = first as u64 + 1;
+                        let (from, to) = span(&log.concat(), evidence());
+                        let context = format!(
+                            "{line}, {kind}; {}, {other_kind}; {which}: {from} to {to}",
+                            second + 1
+                        );
+                        assert!((from..=to).contains(&line), "{context}");
+                        assert!(to - from <= 1 || kind == 0, "{context}");
+                        assert!(which != 0 || from == to, "{context}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_neighbours_that_were_changed_are_both_named() {
+        let good = lines(&log_of(9).0);
+        let mut log = good.clone();
+        edit(&mut log[4]);
+        edit(&mut log[5]);
+        let log = log.concat();
+        for evidence in [
+            Evidence::default(),
+            seen(&[4, 6]),
+            seen(&[9]),
+            state_after(9),
+        ] {
+            assert_eq!(span(&log, evidence), (5, 6));
+        }
+        for evidence in [keyed(), seen(&[4, 5]), state_after(5)] {
+            assert_eq!(span(&log, evidence), (5, 5));
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_put_there_and_fits_is_named_and_not_the_one_behind() {
+        let good = lines(&log_of(8).0);
+        // Made without a key, with the number and the hash of its place.
+        let forged = rewrite(6, 5);
+        let forged = lines(&forged)[5].clone();
+        for evidence in [Evidence::default(), seen(&[3, 8]), state_after(8), keyed()] {
+            let mut log = good.clone();
+            log.insert(5, forged.clone());
+            assert_eq!(span(&log.concat(), evidence), (6, 6));
+        }
+        // Two of them: what was the line before is no longer at hand.
+        let two = lines(&rewrite(7, 5))[5..].to_vec();
+        let log: Vec<_> = [&good[..5], &two, &good[5..]].concat();
+        assert_eq!(span(&log.concat(), Evidence::default()), (6, 8));
+        assert_eq!(span(&log.concat(), keyed()), (6, 6));
+        // Older lines once more: the log goes on behind them.
+        let log: Vec<_> = [&good[..5], &good[2..4], &good[5..]].concat();
+        for evidence in [Evidence::default(), seen(&[4]), keyed()] {
+            assert_eq!(span(&log.concat(), evidence), (6, 6));
+        }
+        // What does not fit where it was put.
+        let mut log = good.clone();
+        log.insert(5, changes(&good[5])[1].clone());
+        assert_eq!(span(&log.concat(), Evidence::default()), (6, 6));
+    }
+
+    #[test]
+    fn who_recomputes_hashes_behind_a_line_does_not_put_the_blame_on_the_one_before() {
+        let good = lines(&log_of(8).0);
+        let mut log = good[..4].to_vec();
+        log.push(changes(&good[4])[1].clone());
+        let mut state = ChainState::START;
+        for line in &log {
+            state.advance(line.strip_suffix(b"\n").unwrap());
+        }
+        let mut chain = Chain::resume(state, Secret32::new([0; 32]));
+        let mut behind = Vec::new();
+        for number in 5..8 {
+            chain.append(
+                &mut behind,
+                TIME,
+                "sealed",
+                &[("serial", json!(number + 1))],
+            );
+        }
+        let log = [log.concat(), behind].concat();
+        for evidence in [seen(&[8]), seen(&[7]), seen(&[6]), state_after(8)] {
+            assert_eq!(span(&log, evidence), (4, 5));
+        }
+        // Who saw the line itself knows what it named.
+        for evidence in [seen(&[4]), seen(&[5, 8]), state_after(5), keyed()] {
+            assert_eq!(span(&log, evidence), (5, 5));
+        }
     }
 
     #[test]
@@ -663,6 +877,32 @@ mod tests {
                 let resumed = Chain::resume(chain.state(), Secret32::new(*chain.key().expose()));
                 let evidence = Evidence { first_key: key, key_state: Some(resumed), ..Evidence::default() };
                 prop_assert!(verify(&log[..], evidence).is_err());
+            }
+        }
+
+        #[test]
+        fn any_order_of_lines_is_judged_and_the_first_key_alone_knows_the_line(
+            order in prop::collection::vec((0_usize..5, 0_usize..6), 0..9),
+        ) {
+            let good = lines(&log_of(5).0);
+            let change = |(at, kind): &(usize, usize)| match changes(&good[*at]).get(*kind) {
+                Some(changed) => changed.clone(),
+                None => good[*at].clone(),
+            };
+            let log: Vec<Vec<u8>> = order.iter().map(change).collect();
+            let bad = (0..=log.len()).find(|at| log.get(*at) != good.get(*at)).unwrap_or(5);
+            for evidence in [Evidence::default(), seen(&[2]), seen(&[5]), state_after(3)] {
+                if let Err(error) = verify(&log.concat()[..], evidence) {
+                    let (first, last) = (error.line().unwrap(), error.line_last().unwrap());
+                    prop_assert!((1..=log.len() as u64 + 1).contains(&first) && first <= last);
+                    prop_assert!(last > bad as u64, "{error}: but line {} is the first", bad + 1);
+                }
+            }
+            let mut evidence = seen(&[5]);
+            evidence.first_key = Some(key());
+            if bad < 5 {
+                let error = verify(&log.concat()[..], evidence).unwrap_err();
+                prop_assert_eq!((error.line(), error.line_last()), (Some(bad as u64 + 1), Some(bad as u64 + 1)));
             }
         }
 

@@ -209,6 +209,7 @@ impl Check {
     /// [`CheckError::System`] when the log could not be read.
     pub fn report(mut self) -> Result<Report, CheckError> {
         while self.next_line().is_some() {}
+        let vouched = self.verifier.vouched();
         let ended = match self.error {
             Some(AuditError::Read(error)) => {
                 return Err(CheckError::open(&self.basis.place_log, &error));
@@ -216,7 +217,7 @@ impl Check {
             Some(error) => Err(error),
             None => self.verifier.finish(),
         };
-        Ok(Report::new(self.basis, ended))
+        Ok(Report::new(self.basis, ended, vouched))
     }
 }
 

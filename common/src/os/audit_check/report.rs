@@ -49,7 +49,8 @@ pub struct Fault {
 }
 
 impl Report {
-    pub(super) fn new(basis: Basis, ended: Result<Summary, AuditError>) -> Self {
+    /// `vouched` lines have more for them than the hashes between them.
+    pub(super) fn new(basis: Basis, ended: Result<Summary, AuditError>, vouched: u64) -> Self {
         let log = basis.place_log.display().to_string();
         let line_of = |seen: super::Seen| (seen.count > 0).then_some(seen.last_line);
         let mut report = Self {
@@ -84,6 +85,7 @@ impl Report {
                 });
             }
             Err(error) => {
+                report.tell_not_proved_before(&error, vouched);
                 report.fault = Some(Fault {
                     line: error.line(),
                     line_last: error.line_last(),
@@ -168,6 +170,20 @@ impl Report {
         }
         if basis.is_note_torn {
             add("the last checkpoint beside the log is half written".to_owned());
+        }
+    }
+
+    /// Whoever recomputes the hashes behind a change as far as he likes shows only where he stopped.
+    fn tell_not_proved_before(&mut self, error: &AuditError, vouched: u64) {
+        if let Some(line) = error.line()
+            && vouched + 1 < line
+        {
+            self.not_proved.push(format!(
+                "lines {} to {}, which come before that: their hashes fit, but only the first key (--key FILE) or a checkpoint \
+                 would show that they were not rewritten together with these",
+                vouched + 1,
+                line - 1
+            ));
         }
     }
 
