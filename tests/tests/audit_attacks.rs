@@ -970,6 +970,40 @@ fn a_serial_that_was_sent_and_never_came_is_missing() {
 }
 
 #[test]
+fn what_is_not_proved_of_a_log_without_true_macs_is_told_beside_the_json_too() {
+    let site = site();
+    let mut attacked = Attacked::alone();
+    let made_up = |line: &Vec<u8>| {
+        let text = String::from_utf8(line.clone()).unwrap();
+        let (body, _) = text.split_once(",\"mac\":\"").unwrap();
+        format!("{body},\"mac\":\"{}\"}}\n", "11".repeat(32)).into_bytes()
+    };
+    attacked.lines = relink(&attacked.lines.iter().map(made_up).collect::<Vec<_>>(), 0);
+    let log = attacked.path("gate.log");
+    fs::write(&log, attacked.lines.concat()).unwrap();
+    // Numbers and hashes fit: without the first key nobody can refuse it.
+    let (status, rows, errors) = reconcile(&site.world, &log, &[]);
+    assert_eq!((status, rows.len()), (0, 3), "{errors}");
+    for role in ["gate", "release"] {
+        let told = format!("valise-receiver: warning: {role}: not proved: MACs: ");
+        assert!(errors.contains(&told), "{errors}");
+    }
+    let handout = site.handout.display().to_string();
+    let (status, _, errors) = reconcile(&site.world, &log, &["--key", &handout]);
+    assert_eq!(status, 1);
+    assert!(
+        errors.contains("line 1: its mac does not verify"),
+        "{errors}"
+    );
+    let (_, _, errors) = reconcile(
+        &site.world,
+        &site.copies.join("gate.log"),
+        &["--key", &handout],
+    );
+    assert!(!errors.contains("MACs"), "{errors}");
+}
+
+#[test]
 fn a_log_that_was_tampered_with_is_not_reconciled() {
     let mut attacked = Attacked::alone();
     attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"21");

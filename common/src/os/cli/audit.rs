@@ -21,6 +21,14 @@ pub fn read(files: &BroughtFiles, program: &str) -> Result<Brought, CliError> {
     Ok(brought)
 }
 
+/// Says on standard error, in the name of `program`, what a report leaves unproved: for output that has no place for it.
+pub fn warn_of_unproved(report: &Report, program: &str) {
+    let name = report.role.as_deref().unwrap_or("log");
+    for one in &report.not_proved {
+        eprintln!("{program}: warning: {name}: not proved: {one}");
+    }
+}
+
 /// How reports are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
