@@ -31,7 +31,7 @@ use crate::limits;
 use crate::os::durable::sync_dir;
 use crate::os::entropy;
 use crate::secret::{Secret32, wipe_stack};
-use crate::units::UtcTime;
+use crate::units::{Mono, UtcTime};
 
 /// A role's audit log, open for appending.
 pub struct AuditLog {
@@ -49,7 +49,10 @@ pub struct AuditLog {
     last_time: Option<UtcTime>,
     /// Lines since the last checkpoint.
     lines_unsigned: u64,
-    checkpoint_time: Option<UtcTime>,
+    /// A checkpoint was signed since the log was opened.
+    is_signed: bool,
+    /// When the hour began after which a checkpoint is due.
+    checkpoint_at: Option<Mono>,
     is_failed: bool,
 }
 
@@ -171,7 +174,8 @@ impl AuditLog {
             notes: String::new(),
             last_time: None,
             lines_unsigned: 0,
-            checkpoint_time: None,
+            is_signed: false,
+            checkpoint_at: None,
             is_failed: false,
         }
     }
@@ -181,14 +185,14 @@ impl AuditLog {
         let seq = self.chain.append(&mut self.pending, now, event, fields);
         self.pending_time = Some(now);
         self.lines_unsigned += 1;
-        if self.lines_unsigned >= limits::CHECKPOINT_LINES_MAX || self.is_checkpoint_due(now) {
-            self.sign(now);
+        if self.lines_unsigned >= limits::CHECKPOINT_LINES_MAX || !self.is_signed {
+            self.sign();
         }
         seq
     }
 
-    /// Makes every appended line durable with one write and one sync, then replaces the key. Checkpoints that fell due, after
-    /// 1,000 lines or an hour, are written besides.
+    /// Makes every appended line durable with one write and one sync, then replaces the key. Checkpoints that fell due, at
+    /// the first line and after 1,000, are written besides.
     ///
     /// # Errors
     /// The caller must end the process: what the disk holds is unknown.
@@ -243,9 +247,8 @@ impl AuditLog {
     }
 
     /// Signs where the chain stands, for the next commit. A second note of the same line would say nothing new.
-    fn sign(&mut self, now: UtcTime) {
-        if self.lines_unsigned == 0 && self.checkpoint_time.is_some() {
-            self.checkpoint_time = Some(now);
+    fn sign(&mut self) {
+        if self.lines_unsigned == 0 && self.is_signed {
             return;
         }
         if let Some(note) = self.signer.sign(&self.chain.state()) {
@@ -253,28 +256,26 @@ impl AuditLog {
             self.notes.push('\n');
         }
         self.lines_unsigned = 0;
-        self.checkpoint_time = Some(now);
+        self.is_signed = true;
     }
 
-    /// Commits, and writes a checkpoint now: at start, at stop, and once an hour (see [`AuditLog::checkpoint_due`]).
+    /// Commits, and writes a checkpoint now: at start, at stop, and once an hour (see [`AuditLog::is_checkpoint_due`]).
     ///
     /// # Errors
     /// As [`AuditLog::commit`].
-    pub fn checkpoint(&mut self, now: UtcTime) -> Result<(), AuditLogError> {
-        self.sign(now);
+    pub fn checkpoint(&mut self, mono: Mono) -> Result<(), AuditLogError> {
+        self.sign();
+        self.checkpoint_at = Some(mono);
         self.commit()
     }
 
-    /// When the next checkpoint is due if no 1,000 lines come first. At once for a log that was just opened.
-    pub fn checkpoint_due(&self) -> UtcTime {
-        self.checkpoint_time
-            .map_or(UtcTime::EPOCH, |time| time.plus_s(limits::CHECKPOINT_S_MAX))
-    }
-
-    /// Whether a checkpoint is due now. After a clock that ran ahead was set back the last one lies in the future: waiting for
-    /// that hour could take years.
-    pub fn is_checkpoint_due(&self, now: UtcTime) -> bool {
-        self.checkpoint_due() <= now || self.checkpoint_time.is_some_and(|time| now < time)
+    /// Whether an hour has passed since the last checkpoint that was asked for; at once for a log that was just opened. It is
+    /// counted, not read from the wall clock: "now" is never before the last line, so behind a clock that was set back it
+    /// stands still for as long.
+    pub fn is_checkpoint_due(&self, mono: Mono) -> bool {
+        let hour_us = limits::CHECKPOINT_S_MAX * 1_000_000;
+        self.checkpoint_at
+            .is_none_or(|at| mono.since_us(at) >= hour_us)
     }
 
     /// The public half of the key that signs checkpoints, for the auditor.
@@ -318,6 +319,8 @@ mod tests {
     use crate::audit::{CheckpointVerifier, Evidence, notes, verify};
 
     const TIME: UtcTime = UtcTime::from_s(1_763_812_800);
+    const MONO: Mono = Mono(7_000_000);
+    const HOUR_US: u64 = 3_600_000_000;
 
     struct World {
         folder: tempfile::TempDir,
@@ -398,7 +401,7 @@ mod tests {
         assert_eq!(world.log().next_seq(), 3);
         assert_eq!(world.log().last_time(), Some(TIME));
         world.commit(2);
-        world.log().checkpoint(TIME).unwrap();
+        world.log().checkpoint(MONO).unwrap();
         assert_eq!(world.lines(), 5);
         assert_eq!(world.seqs_from(3), [3, 4]);
         assert!(world.seqs_from(5).is_empty());
@@ -578,7 +581,7 @@ mod tests {
         let mut world = World::new();
         let count =
             |world: &World| notes(&fs::read_to_string(world.path("checkpoints")).unwrap()).count();
-        assert_eq!(world.log().checkpoint_due(), UtcTime::EPOCH);
+        assert!(world.log().is_checkpoint_due(MONO), "just opened");
         world.commit(1);
         assert_eq!(count(&world), 1, "at start");
         world.commit(999);
@@ -587,34 +590,42 @@ mod tests {
         assert_eq!(count(&world), 2, "after 1,000 lines");
         world.commit(2_500);
         assert_eq!(count(&world), 4, "in the middle of one commit");
-        let later = TIME.plus_s(3_600);
-        assert_eq!(world.log().checkpoint_due(), later);
-        world.log().append(later, "alarm", &[]);
-        world.log().commit().unwrap();
-        assert_eq!(count(&world), 5, "after an hour");
+        world.log().checkpoint(MONO).unwrap();
+        assert_eq!(count(&world), 5, "as a role does at its start");
+        let later = MONO.plus_us(HOUR_US);
+        assert!(!world.log().is_checkpoint_due(MONO.plus_us(HOUR_US - 1)));
+        assert!(world.log().is_checkpoint_due(later));
         world.log().checkpoint(later).unwrap();
         assert_eq!(count(&world), 5, "no line since");
-        world.log().append(later, "stop", &[]);
+        world.log().append(TIME, "alarm", &[]);
         world.log().checkpoint(later).unwrap();
-        assert_eq!(count(&world), 6, "at stop");
+        assert_eq!(count(&world), 6, "after an hour");
+        assert!(!world.log().is_checkpoint_due(later.plus_us(1)));
+        world.log().append(TIME, "stop", &[]);
+        world.log().checkpoint(later).unwrap();
+        assert_eq!(count(&world), 7, "at stop");
         assert_eq!(world.lines(), 3_503);
     }
 
     #[test]
-    fn a_checkpoint_of_the_future_puts_none_off() {
+    fn a_clock_that_is_set_back_puts_no_hourly_checkpoint_off() {
         let mut world = World::new();
         let count =
             |world: &World| notes(&fs::read_to_string(world.path("checkpoints")).unwrap()).count();
-        let far = TIME.plus_s(1_000_000_000);
-        world.log().append(far, "alarm", &[]);
-        world.log().commit().unwrap();
-        assert!(!world.log().is_checkpoint_due(far));
-        assert!(world.log().is_checkpoint_due(TIME));
-        world.log().append(TIME, "clock-accepted", &[]);
-        world.log().commit().unwrap();
-        assert_eq!(count(&world), 2, "the clock was set back");
-        assert!(!world.log().is_checkpoint_due(TIME));
-        assert!(world.log().is_checkpoint_due(TIME.plus_s(3_600)));
+        let mut mono = MONO;
+        world.log().append(TIME, "start", &[]);
+        world.log().checkpoint(mono).unwrap();
+        assert_eq!(count(&world), 1);
+        // "Now" stands still at the last line's time until the clock has caught up; the hours pass.
+        for hour in 1..=3 {
+            world.log().append(TIME, "alarm", &[]);
+            world.log().commit().unwrap();
+            assert!(!world.log().is_checkpoint_due(mono.plus_us(HOUR_US / 2)));
+            mono = mono.plus_us(HOUR_US);
+            assert!(world.log().is_checkpoint_due(mono));
+            world.log().checkpoint(mono).unwrap();
+            assert_eq!(count(&world), 1 + hour);
+        }
     }
 
     #[test]

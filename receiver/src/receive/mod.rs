@@ -284,7 +284,7 @@ impl Receive {
             },
         };
         receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
-        receive.audit.checkpoint(now)?;
+        receive.audit.checkpoint(mono_now())?;
         receive.load_keys(now)?;
         receive.tell_room()?;
         receive.spawn("publisher", move |_| publisher.run())?;
@@ -373,10 +373,11 @@ impl Receive {
         self.write_view(now)?;
         self.tell_room()?;
         self.load_keys_if_due(now)?;
-        let report = self.shared.forged().poll(mono_now());
+        let mono = mono_now();
+        let report = self.shared.forged().poll(mono);
         self.note_forged(report)?;
-        if self.audit.is_checkpoint_due(now) {
-            self.audit.checkpoint(now)?;
+        if self.audit.is_checkpoint_due(mono) {
+            self.audit.checkpoint(mono)?;
         }
         let drops = self.shared.read().kernel_drops;
         if drops > self.kernel_drops_told {
@@ -509,7 +510,7 @@ impl Receive {
         let report = self.shared.forged().take();
         self.note_forged(report)?;
         self.note("stopped", &[])?;
-        Ok(self.audit.checkpoint(utc_now())?)
+        Ok(self.audit.checkpoint(mono_now())?)
     }
 }
 

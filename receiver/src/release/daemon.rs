@@ -366,7 +366,7 @@ impl Release {
     fn stop(&mut self) -> Result<(), ReleaseError> {
         let now = self.now();
         self.ledger.append(now, Event::Stopped);
-        self.ledger.checkpoint(now)?;
+        self.ledger.checkpoint(self.mono())?;
         self.show();
         Ok(())
     }

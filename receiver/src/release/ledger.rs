@@ -4,7 +4,7 @@ use thiserror::Error;
 use valise_common::ids::{BundleId, ContainerHash, Serial};
 use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::units::UtcTime;
+use valise_common::units::{Mono, UtcTime};
 
 use crate::io::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
 use crate::release::event::{Event, Line, Recorded};
@@ -146,14 +146,14 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when the disk fails.
-    pub fn checkpoint(&mut self, now: UtcTime) -> Result<(), LedgerError> {
+    pub fn checkpoint(&mut self, mono: Mono) -> Result<(), LedgerError> {
         self.commit()?;
-        Ok(self.log.checkpoint(now)?)
+        Ok(self.log.checkpoint(mono)?)
     }
 
     /// Whether a checkpoint is due that no lines bring about.
-    pub fn is_checkpoint_due(&self, now: UtcTime) -> bool {
-        self.log.is_checkpoint_due(now)
+    pub fn is_checkpoint_due(&self, mono: Mono) -> bool {
+        self.log.is_checkpoint_due(mono)
     }
 
     /// The time of the last line: "now" is never before it.

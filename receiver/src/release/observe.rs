@@ -195,8 +195,8 @@ impl Release {
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
-        if self.ledger.is_checkpoint_due(now) {
-            self.ledger.checkpoint(now)?;
+        if self.ledger.is_checkpoint_due(mono) {
+            self.ledger.checkpoint(mono)?;
         }
         self.dirty = true;
         Ok(())

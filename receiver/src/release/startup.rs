@@ -255,7 +255,7 @@ impl Release {
                 software_keys,
             },
         );
-        Ok(self.ledger.checkpoint(now)?)
+        Ok(self.ledger.checkpoint(self.mono())?)
     }
 }
 

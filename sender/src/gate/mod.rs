@@ -132,8 +132,7 @@ impl Daemon {
         }
         let next_expiry = gate.upkeep()?;
         large.extend(gate.seal_ready(true)?);
-        let now = gate.log_time();
-        gate.audit.checkpoint(now)?;
+        gate.audit.checkpoint(clock::mono_now())?;
         gate.publish_view()?;
         let preparer = Preparer {
             requests: Requests::new(gate.state.requests(), gate.preparer.tmp.clone()),
@@ -174,8 +173,7 @@ impl Daemon {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
                     self.gate.record(&Event::Stop);
-                    let now = self.gate.log_time();
-                    self.gate.audit.checkpoint(now)?;
+                    self.gate.audit.checkpoint(clock::mono_now())?;
                     self.gate.publish_view()?;
                     return Ok(());
                 }
@@ -412,9 +410,8 @@ impl Daemon {
             }
             self.rescan |= self.gate.answer_again()?;
             self.gate.commit()?;
-            let time = self.gate.log_time();
-            if self.gate.audit.is_checkpoint_due(time) {
-                self.gate.audit.checkpoint(time)?;
+            if self.gate.audit.is_checkpoint_due(now) {
+                self.gate.audit.checkpoint(now)?;
             }
             write_view |= !self.gate.changed.is_empty() || self.gate.alarms.take_changed();
         }

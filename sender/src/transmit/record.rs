@@ -214,7 +214,7 @@ fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), 
         drop(waiting);
         write(state, &mut audit, &mut batch, &taken)?;
         if taken.stop {
-            audit.checkpoint(clock::utc_now())?;
+            audit.checkpoint(clock::mono_now())?;
             return Ok(());
         }
     }
@@ -274,8 +274,9 @@ fn write(
     if let Some(view) = &taken.view {
         view.write(state)?;
     }
-    if audit.is_checkpoint_due(now) {
-        audit.checkpoint(now)?;
+    let mono = clock::mono_now();
+    if audit.is_checkpoint_due(mono) {
+        audit.checkpoint(mono)?;
     }
     Ok(())
 }
