@@ -164,7 +164,9 @@ impl Checkpoint {
         let head = blake3::Hash::from_hex(head)
             .ok()
             .filter(|hash| hash.to_string() == head)?;
-        let seq = crate::ids::parse_decimal(seq).ok()?;
+        // Behind the highest number no line could come: who counts on from it must not run over.
+        let seq = crate::ids::parse_decimal(seq).ok();
+        let seq = seq.filter(|seq| *seq < u64::MAX)?;
         let is_whole = lines.next().is_none();
         is_whole.then(|| Self {
             origin: origin.to_owned(),
@@ -274,6 +276,14 @@ mod tests {
         assert_eq!(verifier.verify("\n"), Err(CheckpointError::Form));
         let cosigned = format!("{note}\u{2014} witness AAAA\n");
         assert!(verifier.verify(&cosigned).is_ok());
+    }
+
+    #[test]
+    fn a_note_of_the_highest_number_is_none_even_if_it_is_signed() {
+        let text = |seq| format!("valise/0123/gate\n{seq}\n{}\n", "ab".repeat(32));
+        assert_eq!(Checkpoint::parse(&text(u64::MAX)), None);
+        let seq = u64::MAX - 1;
+        assert_eq!(Checkpoint::parse(&text(seq)).unwrap().seq, seq);
     }
 
     #[test]
