@@ -85,6 +85,8 @@ pub struct ReceiverConfig {
     pub mailboxes: BTreeMap<MailboxId, String>,
     /// The link.
     pub link: ReceiverLink,
+    /// The sender's repair and passes: checked and not used.
+    pub fec: Option<Fec>,
     /// Bounds of memory.
     #[serde(default)]
     pub memory: Memory,
@@ -160,6 +162,24 @@ fn check_ends(
     }
 }
 
+fn check_rate(rate: Rate) -> Result<(), ConfigError> {
+    match rate {
+        Rate::BitsPerSecond(bits) => within("link.rate (bit/s)", bits, 300, 400_000_000_000),
+        Rate::Unlimited => Ok(()),
+    }
+}
+
+fn check_fec(fec: &Fec) -> Result<(), ConfigError> {
+    within("fec.passes", fec.passes, 1, 16)?;
+    within(
+        "fec.repair (parts per million)",
+        fec.repair.ppm(),
+        0,
+        3_000_000,
+    )?;
+    within("fec.interleave (us)", fec.interleave.as_us(), 0, 10_000_000)
+}
+
 fn check_log(log: &Log) -> Result<(), ConfigError> {
     if ["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()) {
         return Ok(());
@@ -184,23 +204,9 @@ impl SenderConfig {
             ("link.to", config.link.to),
             &config.link.device,
         )?;
-        if let Rate::BitsPerSecond(bits) = config.link.rate {
-            within("link.rate (bit/s)", bits, 300, 400_000_000_000)?;
-        }
+        check_rate(config.link.rate)?;
         within("link.baud", config.link.baud, 300, 4_000_000)?;
-        within("fec.passes", config.fec.passes, 1, 16)?;
-        within(
-            "fec.repair (parts per million)",
-            config.fec.repair.ppm(),
-            0,
-            3_000_000,
-        )?;
-        within(
-            "fec.interleave (us)",
-            config.fec.interleave.as_us(),
-            0,
-            10_000_000,
-        )?;
+        check_fec(&config.fec)?;
         within(
             "limits.pending_max",
             config.limits.pending_max,
@@ -246,6 +252,8 @@ impl ReceiverConfig {
             &config.link.device,
         )?;
         within("link.baud", config.link.baud, 300, 4_000_000)?;
+        config.link.rate.map_or(Ok(()), check_rate)?;
+        config.fec.as_ref().map_or(Ok(()), check_fec)?;
         // Two of the largest blocks: one being finished while the next begins.
         let least = 2 * limits::BLOCK_BYTES_MAX;
         within(
@@ -305,6 +313,21 @@ interleave = "20 ms"
         );
         let serial = "state = \"s\"\n[link]\nkind = \"serial\"\ndevice = \"/dev/ttyS0\"\n";
         assert_eq!(ReceiverConfig::parse(serial).unwrap().datagram_bytes(), 584);
+    }
+
+    #[test]
+    fn a_receiver_takes_the_senders_keys_of_the_link_and_checks_them() {
+        let shared = SENDER
+            .replace("[persons]\nunixuser = \"a.person\"\n", "")
+            .replace("to = ", "listen = ");
+        assert!(ReceiverConfig::parse(&shared).is_ok());
+        for (from, to) in [
+            ("100 Mbit/s", "1 bit/s"),
+            ("passes = 2", "passes = 0"),
+            ("cover = false", "cover = 1"),
+        ] {
+            assert!(ReceiverConfig::parse(&shared.replace(from, to)).is_err());
+        }
     }
 
     #[test]

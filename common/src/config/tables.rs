@@ -77,6 +77,10 @@ pub struct ReceiverLink {
     pub baud: u32,
     /// Bytes of every datagram.
     pub datagram_bytes: Option<u16>,
+    /// The sender's rate: checked and not used, so that both hosts may share a table.
+    pub rate: Option<Rate>,
+    /// The sender's cover: not used.
+    pub cover: Option<Cover>,
     /// Receive buffer to ask of the kernel.
     #[serde(default = "receive_buffer")]
     pub socket_buffer: ByteSize,

@@ -65,7 +65,10 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             None => "alarm       no command; see valise-receiver status --check".to_owned(),
         },
         format!("log         {} and above", config.log.level),
-    ];
+    ]
+    .into_iter()
+    .chain(not_used(config))
+    .collect::<Vec<_>>();
     if options.json {
         let mailboxes: serde_json::Map<String, serde_json::Value> = config
             .mailboxes
@@ -100,6 +103,23 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
         .try_for_each(|warning| print_line(&format!("warning: {warning}")))
 }
 
+/// What the file holds of the sender's keys.
+fn not_used(config: &ReceiverConfig) -> Option<String> {
+    let keys = [
+        ("link.rate", config.link.rate.is_some()),
+        ("link.cover", config.link.cover.is_some()),
+        ("[fec]", config.fec.is_some()),
+    ];
+    let given: Vec<&str> = keys
+        .into_iter()
+        .filter_map(|(key, is_given)| is_given.then_some(key))
+        .collect();
+    (!given.is_empty()).then(|| {
+        let keys = given.join(", ");
+        format!("not used    {keys}: what the sender sends is its own to choose")
+    })
+}
+
 fn warnings(config: &ReceiverConfig) -> Vec<&'static str> {
     match config.link.kind {
         LinkKind::Udp => Vec::new(),
@@ -117,6 +137,18 @@ fn link_datagram_bytes(config: &ReceiverConfig) -> u16 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
+
+    #[test]
+    fn keys_of_the_sender_are_told_as_not_used() {
+        let of = |more: &str| {
+            let link = "[link]\nkind = 'udp'\nlisten = '127.0.0.1:7000'";
+            let text = format!("state = '/nonexistent/valise'\n{link}\n{more}\n");
+            not_used(&ReceiverConfig::parse(&text).unwrap())
+        };
+        assert_eq!(of(""), None);
+        let told = of("rate = '1 Mbit/s'\n[fec]\npasses = 3").unwrap();
+        assert!(told.contains("link.rate, [fec]:"), "{told}");
+    }
 
     #[test]
     fn a_serial_link_is_warned_of_and_a_udp_link_is_not() {
