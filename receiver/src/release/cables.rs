@@ -12,6 +12,7 @@ use std::sync::Arc;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
+use valise_common::units::UtcTime;
 
 use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
@@ -23,7 +24,7 @@ use crate::release::serial_set::SerialSet;
 use crate::release::worker::{Busy, Task};
 use crate::stage::open::{NotOpened, Opened};
 use crate::stage::publish::StageName;
-use crate::stage::verify::{Held, Judged, Policy, Verified, hold, verify};
+use crate::stage::verify::{Held, Judged, Policy, Standing, Verified, hold, verify, verify_again};
 
 /// Containers beyond this size go to the second thread.
 pub const LARGE_BYTES: u64 = 4 << 20;
@@ -352,22 +353,68 @@ impl Release {
                 names,
             }),
             Err(error) if is_full(&error) => {
-                let message_id = cable.manifest().message_id;
-                self.reserved.remove(&message_id);
-                for mailbox in &cable.manifest().to {
-                    let serial = cable.serial();
-                    let name = StageName {
-                        serial,
-                        message_id,
-                        mailbox: mailbox.clone(),
-                    };
-                    durable::remove_any(&self.state.stage().join(name.to_string()))?;
-                }
+                self.unstage(&cable)?;
                 self.wait_for_room(incoming, &error)?;
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Takes back what was staged of a cable; its message-id is free again.
+    fn unstage(&mut self, cable: &Verified) -> Result<(), ReleaseError> {
+        let message_id = cable.manifest().message_id;
+        self.reserved.remove(&message_id);
+        for mailbox in &cable.manifest().to {
+            let name = StageName {
+                serial: cable.serial(),
+                message_id,
+                mailbox: mailbox.clone(),
+            };
+            durable::remove_any(&self.state.stage().join(name.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Judges staged cables again, by the list and the time of their publishing: while a large one was staged, another
+    /// list may have come into force, or its time may have ended.
+    fn judge_staged(&mut self, batch: &mut Batch, now: UtcTime) -> Result<(), ReleaseError> {
+        let Some(list) = self.trust.as_ref().map(|signed| Arc::clone(&signed.list)) else {
+            return Ok(());
+        };
+        let policy = Policy {
+            channel: self.host.channel,
+            list: &list,
+            now,
+        };
+        for ready in std::mem::take(&mut batch.ready) {
+            match verify_again(&ready.cable, &policy) {
+                Ok(Standing::Holds) => batch.ready.push(ready),
+                Ok(Standing::OtherList) => {
+                    self.unstage(&ready.cable)?;
+                    self.take_in_anew(ready.incoming);
+                }
+                Err(held) => {
+                    self.unstage(&ready.cable)?;
+                    batch.held.push((ready.incoming, held));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a container wait its turn once more. Only a newer list brings that about, so that it ends.
+    fn take_in_anew(&mut self, incoming: Incoming) {
+        match incoming.origin {
+            Origin::Inbox => {
+                let waiting = super::daemon::Waiting {
+                    bytes: incoming.bytes,
+                    not_before: None,
+                };
+                self.waiting.insert(incoming.name, waiting);
+            }
+            Origin::Quarantine { .. } => self.rechecks.push_back(incoming),
+        }
     }
 
     /// The serial under which a message-id was published, or is about to be.
@@ -420,14 +467,15 @@ impl Release {
             return Ok(());
         }
         self.dirty = true;
-        let now = self.now();
         // ① Everything staged is durable before the log speaks of it.
         self.sync.commit()?;
         #[cfg(test)]
         if self.stop_after == Some(Step::Staged) {
             return Ok(());
         }
-        // ②
+        // ② What is published is judged by the list and at the time that its line has.
+        let now = self.now();
+        self.judge_staged(&mut batch, now)?;
         self.append_verdicts(&mut batch, now);
         self.ledger.commit()?;
         #[cfg(test)]
@@ -568,7 +616,7 @@ impl Release {
     }
 
     /// Writes what was decided into the log; nothing of it has happened before the log is committed.
-    fn append_verdicts(&mut self, batch: &mut Batch, now: valise_common::units::UtcTime) {
+    fn append_verdicts(&mut self, batch: &mut Batch, now: UtcTime) {
         for ready in &batch.ready {
             let manifest = ready.cable.manifest();
             let event = Event::Publishing {

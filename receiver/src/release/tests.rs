@@ -20,6 +20,7 @@ use super::testing::{Keys, World, make_bundle, name_of, trust_text};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::SignedList;
+use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::worker::Busy;
@@ -736,6 +737,164 @@ fn recheck_after_a_newer_trust_list_releases() {
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
     assert_eq!(world.folder_of("new-desk").len(), 1);
     assert!(world.slot_is_erased(1) && !world.state.quarantined(&name).exists());
+}
+
+/// A large cable that is staged by the second thread, which the loop has not heard of yet.
+fn staged(world: &World, manifest: &Manifest, body: &[u8]) -> (Release, InboxName) {
+    let name = world.deliver(1, &world.approved(1, manifest, &["b", "c"], body));
+    let mut release = world.release();
+    release.scan_inbox().unwrap();
+    release.release_some().unwrap();
+    release.await_worker();
+    assert_eq!(release.worker.busy(), Busy::Yes, "it is being staged");
+    (release, name)
+}
+
+fn import(world: &World, release: &mut Release, text: &str) {
+    let path = world.signed_list(text);
+    let verdict = release.import_trust(&path, Asker::user(0)).unwrap();
+    assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
+}
+
+fn is_held_for(release: &Release, code: &str) -> bool {
+    row(release, 1)
+        .is_some_and(|row| row.claim == Claim::Quarantined && row.code.as_deref() == Some(code))
+}
+
+#[test]
+fn a_cable_is_not_released_by_a_list_that_changed_while_it_was_staged() {
+    let body = vec![7; 5 << 20];
+    let revoked = |text: String| {
+        text.replace(
+            "id = \"b.officer\"\n",
+            "id = \"b.officer\"\nrevoked = \"2025-01-01T00:00:00Z\"\n",
+        )
+    };
+    let without_mailbox = |text: String| {
+        let (before, _) = text.split_once("[[mailbox]]\nid = \"protocol\"").unwrap();
+        before.to_owned()
+    };
+    let lists: [(&dyn Fn(String) -> String, &str); 2] =
+        [(&revoked, "revoked"), (&without_mailbox, "unknown-mailbox")];
+    for (list, code) in lists {
+        let world = World::new();
+        let manifest = world.manifest(&[&body]);
+        let (mut release, name) = staged(&world, &manifest, &body);
+        import(&world, &mut release, &list(trust_text(world.channel, 2)));
+        release.await_worker();
+        settle(&mut release);
+        assert!(is_held_for(&release, code), "{:?}", row(&release, 1));
+        assert_eq!(world.log_count("publishing"), 0);
+        world.assert_nothing_visible();
+        assert!(world.state.quarantined(&name).exists() && !world.slot_is_erased(1));
+        // Its message-id is not spent: a list that allows it again lets it out.
+        import(&world, &mut release, &trust_text(world.channel, 3));
+        recheck(&mut release, &world, 1);
+        assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+    }
+}
+
+#[test]
+fn a_cable_that_a_newer_list_allows_too_is_staged_anew_and_names_that_list() {
+    let body = vec![7; 5 << 20];
+    let world = World::new();
+    let manifest = world.manifest(&[&body]);
+    let (mut release, name) = staged(&world, &manifest, &body);
+    for version in 2..=3 {
+        import(&world, &mut release, &trust_text(world.channel, version));
+        release.await_worker();
+        assert_eq!(row(&release, 1), None, "it is judged anew");
+        assert!(world.state.container(&name).exists());
+        release.release_some().unwrap();
+        release.await_worker();
+    }
+    release.await_worker();
+    let [folder] = &world.folder_of("paris-desk")[..] else {
+        panic!("it is not released once");
+    };
+    let json = fs::read_to_string(folder.join("release.json")).unwrap();
+    assert!(json.contains("\"trust_version\": 3"), "{json}");
+    assert!(world.log_text().contains("\"trust_version\":3"));
+    assert!(world.slot_is_erased(1) && !world.state.container(&name).exists());
+    assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_recheck_whose_list_changed_while_it_was_staged_is_judged_anew_and_answered() {
+    let body = vec![7; 5 << 20];
+    let world = World::new();
+    let mut manifest = world.manifest(&[&body]);
+    manifest.to = vec!["new-desk".parse().unwrap()];
+    let name = world.deliver(1, &world.approved(1, &manifest, &["b", "c"], &body));
+    let mut release = world.release();
+    settle(&mut release);
+    let with_desk = |version| {
+        trust_text(world.channel, version)
+            + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
+               categories = [\"LIMITE\"]\n"
+    };
+    import(&world, &mut release, &with_desk(2));
+    for (request, version, claim) in [
+        ("first", 3, Claim::Quarantined),
+        ("second", 5, Claim::Released),
+    ] {
+        let text = "request = \"quarantine-recheck\"\nserial = 1\n";
+        place(&world, request, text);
+        release.serve_requests().unwrap();
+        release.recheck_some().unwrap();
+        release.await_worker();
+        let list = match claim {
+            Claim::Released => with_desk(version),
+            _ => trust_text(world.channel, version),
+        };
+        import(&world, &mut release, &list);
+        release.await_worker();
+        settle(&mut release);
+        assert_eq!(row(&release, 1).unwrap().claim, claim);
+        let (end, text) = answer(&world, request);
+        match claim {
+            Claim::Released => assert_eq!(end, "accepted", "{text}"),
+            _ => assert!(end == "refused" && text.contains("new-desk"), "{text}"),
+        }
+        if version == 3 {
+            import(&world, &mut release, &with_desk(4));
+        }
+    }
+    assert!(world.slot_is_erased(1) && !world.state.quarantined(&name).exists());
+}
+
+#[test]
+fn a_cable_that_expires_between_its_verdict_and_its_publishing_is_held() {
+    let late = |release: &mut Release| {
+        let now = release.now().plus_s(2 * 86_400);
+        release.ledger.append(now, super::event::Event::Stopped);
+        release.ledger.commit().unwrap();
+    };
+    let body = vec![7; 5 << 20];
+    let world = World::new();
+    let (mut release, name) = staged(&world, &world.manifest(&[&body]), &body);
+    late(&mut release);
+    release.await_worker();
+    assert!(is_held_for(&release, "expired"), "{:?}", row(&release, 1));
+    world.assert_nothing_visible();
+    assert!(world.state.quarantined(&name).exists());
+    // A small one, in a batch whose staging takes long.
+    let world = World::new();
+    let name = world.deliver(1, &world.honest(1, &[b"small"]));
+    let mut release = world.release();
+    let incoming = Incoming {
+        name,
+        path: world.state.container(&name),
+        bytes: fs::metadata(world.state.container(&name)).unwrap().len(),
+        origin: Origin::Inbox,
+    };
+    let mut batch = Batch::default();
+    release.take_in(incoming, &mut batch).unwrap();
+    assert_eq!(batch.ready.len(), 1);
+    late(&mut release);
+    release.commit(batch).unwrap();
+    assert!(is_held_for(&release, "expired"), "{:?}", row(&release, 1));
+    world.assert_nothing_visible();
 }
 
 #[test]

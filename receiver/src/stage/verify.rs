@@ -207,6 +207,38 @@ pub fn verify(
     }
 }
 
+/// What a verified cable is worth by the policy of a later moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may still be published as it is.
+    Holds,
+    /// Nothing speaks against it, but another trust list decides now: what was written of it names the old one.
+    OtherList,
+}
+
+/// Judges a verified cable again: between its verdict and its publishing the list may have changed and time has passed.
+///
+/// # Errors
+/// [`Held`] with the first reason against it.
+pub fn verify_again(cable: &Verified, policy: &Policy<'_>) -> Result<Standing, Held> {
+    // Versions only rise, so that one version is one list.
+    let is_same_list = cable.trust_version == policy.list.version();
+    if is_same_list && cable.now == policy.now {
+        return Ok(Standing::Holds);
+    }
+    match judge(&cable.preamble, policy) {
+        Err(refused) => Err(Held {
+            serial: cable.serial,
+            container: cable.container,
+            message_id: Some(cable.preamble.manifest().message_id),
+            code: refused.code(),
+            reason: refused.to_string(),
+        }),
+        Ok(_) if is_same_list => Ok(Standing::Holds),
+        Ok(_) => Ok(Standing::OtherList),
+    }
+}
+
 /// What is recorded of an opened cable that was refused.
 pub fn hold(opened: Opened, refused: &Refused) -> Held {
     let (serial, container, preamble) = opened.into_parts();
