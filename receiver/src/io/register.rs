@@ -654,6 +654,11 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
                 }
             }
         }
+        Event::SlotsKept { bundle, kept } => {
+            for range_kept in kept {
+                range(db, RangeKind::Kept, *range_kept, Saying::Told(*bundle))?;
+            }
+        }
         Event::BundleVoided { bundle, kept, .. } => {
             for range_kept in kept {
                 range(db, RangeKind::Kept, *range_kept, Saying::Told(*bundle))?;

@@ -17,6 +17,13 @@ use crate::release::reply::{BundleMade, COURIER};
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::release::serial_set::SerialSet;
 
+/// Ranges of kept serials in one line of the log. Two serials of 19 digits and their brackets take 43 bytes, and a thief
+/// of the link key can make half a million ranges.
+const KEPT_RANGES_MAX: usize = 8_192;
+
+// Beside them a line holds little: the longest field is an operator's reason.
+const _: () = assert!(KEPT_RANGES_MAX * 43 < limits::AUDIT_LINE_BYTES_MAX / 2);
+
 impl Release {
     /// What the next bundle will be, or why there is none.
     ///
@@ -170,8 +177,8 @@ impl Release {
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
         let kept = match plan.replaces {
-            Some(old) => self.arrived_of(old)?,
-            None => SerialSet::new(),
+            Some(old) => self.keep_arrived(old)?,
+            None => Vec::new(),
         };
         let event = Event::BundleCreated {
             bundle: plan.bundle,
@@ -179,7 +186,7 @@ impl Release {
             count: plan.count,
             link_key: plan.link_key,
             replaces: plan.replaces,
-            kept: kept.ranges().collect(),
+            kept,
             sha256: sha256.to_string(),
             by,
         };
@@ -203,6 +210,18 @@ impl Release {
         }
         // What is claimed needs no leave to keep its slot.
         Ok(arrived.without(self.ledger.claimed()))
+    }
+
+    /// What the line that makes a bundle void keeps. What it has no room for is appended in lines of its own before it, and
+    /// happens with it.
+    fn keep_arrived(&mut self, bundle: BundleId) -> Result<Vec<(Serial, Serial)>, ReleaseError> {
+        let mut kept: Vec<_> = self.arrived_of(bundle)?.ranges().collect();
+        let now = self.now();
+        while kept.len() > KEPT_RANGES_MAX {
+            let kept = kept.drain(..KEPT_RANGES_MAX).collect();
+            self.ledger.append(now, Event::SlotsKept { bundle, kept });
+        }
+        Ok(kept)
     }
 
     /// Serials with a container in the inbox, whether or not the loop knows of it.
@@ -253,7 +272,7 @@ impl Release {
         };
         let voided = Event::BundleVoided {
             bundle,
-            kept: self.arrived_of(bundle)?.ranges().collect(),
+            kept: self.keep_arrived(bundle)?,
             reason,
             by,
         };

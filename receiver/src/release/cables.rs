@@ -593,8 +593,9 @@ impl Release {
     /// A serial of a void bundle kept its slot for a container that did not open: now the slot is unused, and goes.
     fn erase_if_void(&self, serial: Serial) -> Result<(), ReleaseError> {
         let waits = self.waiting.keys().any(|name| name.serial == serial);
-        let void = self.ledger.kept().contains(serial) && !self.ledger.claimed().contains(serial);
-        if !void || waits || self.in_work == Some(serial) {
+        // That it is kept does not tell that its bundle is void: a kill may have come before the line that says so.
+        let void = self.ledger.void().contains(serial);
+        if !void || !self.ledger.kept().contains(serial) || waits || self.in_work == Some(serial) {
             return Ok(());
         }
         // One may have come since the loop last looked: when the bundle became void it stood there, and kept the slot.

@@ -57,6 +57,14 @@ pub enum Event {
         #[serde(flatten)]
         by: Asker,
     },
+    /// Serials of a bundle whose containers have arrived, more than the line has room for that will make the bundle void:
+    /// that line follows, and has the last of them. For a bundle that is not void they mean nothing.
+    SlotsKept {
+        /// The bundle.
+        bundle: BundleId,
+        /// The serials.
+        kept: Vec<(Serial, Serial)>,
+    },
     /// A bundle was made for the courier.
     BundleCreated {
         /// Its number.
@@ -244,6 +252,7 @@ impl Event {
             Event::Started { .. } => "started",
             Event::Stopped => "stopped",
             Event::TrustImported { .. } => "trust-imported",
+            Event::SlotsKept { .. } => "slots-kept",
             Event::BundleCreated { .. } => "bundle-created",
             Event::BundleVoided { .. } => "bundle-voided",
             Event::LinkKeyRetired { .. } => "link-key-retired",
@@ -286,6 +295,9 @@ impl Event {
                 by.fields(),
             ]
             .concat(),
+            Event::SlotsKept { bundle, kept } => {
+                vec![("bundle", json!(bundle)), ("kept", json!(kept))]
+            }
             Event::BundleCreated {
                 bundle,
                 first,
@@ -493,6 +505,10 @@ mod tests {
                 version: 7,
                 sha256: "ab".to_owned(),
                 by: by.clone(),
+            },
+            Event::SlotsKept {
+                bundle: BundleId(1),
+                kept: vec![(serial, serial)],
             },
             Event::BundleCreated {
                 bundle: BundleId(2),

@@ -98,7 +98,9 @@ impl Ledger {
                 bundle,
             } => self.not_sent.insert_range(*bundle, *first, *last),
             Event::NotSentWithdrawn { first, last } => self.not_sent.remove_range(*first, *last),
-            Event::BundleCreated { kept, .. } | Event::BundleVoided { kept, .. } => {
+            Event::SlotsKept { kept, .. }
+            | Event::BundleCreated { kept, .. }
+            | Event::BundleVoided { kept, .. } => {
                 for (first, last) in kept {
                     self.kept.insert_range(*first, *last);
                 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use valise_common::ids::{BundleId, ContainerId, Serial};
+use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
 use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
@@ -19,6 +19,7 @@ use super::Release;
 use super::testing::{Keys, World, make_bundle, name_of, trust_text};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::register::{CableRow, Claim};
+use crate::io::slots::SlotsHeader;
 use crate::io::trust_store::SignedList;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::event::Asker;
@@ -1762,6 +1763,83 @@ fn a_serial_of_a_void_bundle_keeps_its_slot_for_a_container_that_the_loop_has_no
     settle(&mut release);
     assert_eq!(row(&release, 4).unwrap().claim, Claim::Released);
     assert!(world.slot_is_erased(4));
+}
+
+#[test]
+fn rubbish_for_every_second_serial_of_a_large_bundle_keeps_no_bundle_from_being_destroyed() {
+    const ARRIVED: u32 = 25_000;
+    let first = Serial::new(1_000_000_000_000_000_000).unwrap();
+    for replaces in [false, true] {
+        let world = World::new();
+        let mut release = world.release();
+        let large = super::event::Event::BundleCreated {
+            bundle: BundleId(2),
+            first,
+            count: 2 * ARRIVED,
+            link_key: LinkKeyId(2),
+            replaces: None,
+            kept: Vec::new(),
+            sha256: "00".repeat(32),
+            by: Asker::user(0),
+        };
+        let header = SlotsHeader {
+            channel: world.channel,
+            bundle: BundleId(2),
+            first,
+            count: 2 * ARRIVED,
+        };
+        let mut slots = header.encode().to_vec();
+        slots.resize(slots.len() + 64 * 2 * ARRIVED as usize, 0);
+        let path = world.state.slots_of(BundleId(2));
+        fs::write(&path, slots).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        release.ledger.append(clock::utc_now(), large);
+        release.ledger.commit().unwrap();
+        release.open_slots().unwrap();
+        for number in 0..ARRIVED {
+            let name = InboxName {
+                serial: first.plus(u64::from(2 * number)).unwrap(),
+                container: ContainerId::from_bytes([7; 12]),
+            };
+            fs::write(world.state.container(&name), b"").unwrap();
+        }
+        if replaces {
+            let plan = release.plan_bundle(1, Some(BundleId(2))).unwrap().unwrap();
+            let out = world.folder.path().join("next");
+            fs::create_dir(&out).unwrap();
+            release.make_bundle(&plan, &out, Asker::user(0)).unwrap();
+        } else {
+            let voided = release.void_bundle(BundleId(2), "stolen", Asker::user(0));
+            let Verdict::Accepted(text) = voided.unwrap() else {
+                panic!("it is not void");
+            };
+            assert!(text.contains("still judged"), "{text}");
+        }
+        assert_eq!(world.log_count("slots-kept"), 3);
+        assert!(release.ledger.void().contains(first));
+        assert_eq!(release.ledger.kept().serial_count(), u64::from(ARRIVED));
+        // The same from the lines alone.
+        drop(release);
+        fs::remove_file(world.state.register()).unwrap();
+        let release = world.release();
+        assert_eq!(release.ledger.kept().serial_count(), u64::from(ARRIVED));
+        assert!(release.ledger.void().contains(first));
+    }
+}
+
+#[test]
+fn a_kill_before_a_bundle_became_void_leaves_the_slots_that_it_was_to_keep() {
+    let world = World::new();
+    let mut release = world.release();
+    let serial = Serial::new(4).unwrap();
+    let kept = super::event::Event::SlotsKept {
+        bundle: world.bundle.id,
+        kept: vec![(serial, serial)],
+    };
+    release.ledger.append(clock::utc_now(), kept);
+    release.ledger.commit().unwrap();
+    drop(release);
+    assert_unopened(&world, 4, &[7; 2_000], "not-opened");
 }
 
 #[test]

@@ -188,6 +188,7 @@ impl Comparison {
                 self.made.insert(bundle, made);
             }
             Event::BundleVoided { bundle, kept, .. } => self.void(Some(bundle), &kept),
+            Event::SlotsKept { kept, .. } => self.void(None, &kept),
             _ => {}
         }
         Ok(())
@@ -511,6 +512,9 @@ mod tests {
             ("reason", json!("lost")),
             ("uid", json!(0)),
         ];
+        logs.sealed(23);
+        let kept = [("bundle", json!(3)), ("kept", json!([[23, 23]]))];
+        logs.receiver("slots-kept", &kept);
         logs.receiver("bundle-voided", &reason);
         assert_eq!(
             logs.states(),
@@ -520,6 +524,7 @@ mod tests {
                 (11, State::Sealed, None),
                 (21, State::Void, None),
                 (22, State::Sealed, None),
+                (23, State::Sealed, None),
             ]
         );
     }
