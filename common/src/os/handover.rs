@@ -62,9 +62,21 @@ impl Handover {
     /// Hands a placed key over: its bundle is in the log. Done again, it changes nothing.
     ///
     /// # Errors
-    /// If the rename or the sync fails.
+    /// If the rename or the sync fails, or what has the key's name stays.
     pub fn give(&self, bundle: BundleId) -> io::Result<()> {
-        match rename_new(&self.placed(bundle), &self.given(bundle)) {
+        let (placed, given) = (self.placed(bundle), self.given(bundle));
+        let renamed = match rename_new(&placed, &given) {
+            // Only the role that places keys gives them this name: what has it beside a placed key was planted.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && fs::symlink_metadata(&placed).is_ok() =>
+            {
+                remove_any(&given)?;
+                rename_new(&placed, &given)
+            }
+            renamed => renamed,
+        };
+        match renamed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(()) => sync_dir(&self.folder),
@@ -105,15 +117,20 @@ impl Handover {
     }
 
     /// Says which keys are over. The list is whole each time, and written only if it differs.
+    /// Whatever else stands there is replaced: this is its only writer, who need not read it.
     ///
     /// # Errors
-    /// If it cannot be made durable.
+    /// If it cannot be made durable, or what stands in its place stays.
     pub fn write_ended(&self, tmp: &Path, ended: &BTreeSet<BundleId>) -> io::Result<()> {
-        if self.ended()? == *ended {
+        if self.ended().is_ok_and(|stands| stands == *ended) {
             return Ok(());
         }
         let text: String = ended.iter().map(|bundle| format!("{bundle}\n")).collect();
         let path = self.ended_path();
+        // A file takes the place of anything but a folder.
+        if fs::symlink_metadata(&path).is_ok_and(|stands| stands.is_dir()) {
+            remove_any(&path)?;
+        }
         replace(tmp, &path, text.as_bytes(), Access::Group, Sync::Yes)
     }
 
@@ -319,6 +336,32 @@ mod tests {
         assert_eq!(site.names("taken"), ["2.key"]);
         site.handover.drop_older(BundleId(3)).unwrap();
         assert!(site.names("taken").is_empty());
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_the_list_or_of_a_key_is_replaced_by_its_writer() {
+        let site = Site::new();
+        let given = |name: &str| site.root.path().join("given").join(name);
+        let rubbish = |path: &Path| fs::write(path, "1\nx\n").unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink("/nowhere", path).unwrap();
+        let folder = |path: &Path| fs::create_dir_all(path.join("below")).unwrap();
+        let plants: [&dyn Fn(&Path); 3] = [&rubbish, &link, &folder];
+        for (plant, bundle) in plants.iter().zip(1..) {
+            let _ = fs::remove_file(given("ended"));
+            plant(&given("ended"));
+            site.end(&[7]);
+            assert_eq!(fs::read(given("ended")).unwrap(), b"7\n");
+            plant(&given(&format!("{bundle}.key")));
+            site.handover.place(BundleId(bundle), b"key").unwrap();
+            site.handover.give(BundleId(bundle)).unwrap();
+            site.handover.give(BundleId(bundle)).unwrap();
+            assert_eq!(fs::read(given(&format!("{bundle}.key"))).unwrap(), b"key");
+            // Nobody's key is over: an empty list is written over rubbish too.
+            fs::remove_file(given("ended")).unwrap();
+            plant(&given("ended"));
+            site.end(&[]);
+            assert_eq!(fs::read(given("ended")).unwrap(), b"");
+        }
     }
 
     #[test]

@@ -5,13 +5,13 @@
 //! 0 magic "VALBCN" 00 01 (8)  8 bundle (4)  12 the beacon's payload, to the end
 //! ```
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use valise_common::ids::BundleId;
 use valise_common::limits::DATAGRAM_BYTES_MAX;
-use valise_common::os::durable::read_bounded;
 
+use crate::io::regular::open_regular;
 use crate::pipeline::SignedBeacon;
 
 const MAGIC: &[u8; 8] = b"VALBCN\x00\x01";
@@ -27,14 +27,21 @@ pub fn encode(beacon: &SignedBeacon) -> Vec<u8> {
 /// Reads the file; `None` when there is none.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::InvalidData`] for a file that `receive` did not write.
+/// The system's, with its number; [`io::ErrorKind::InvalidData`] for a file that `receive` did not write.
 pub fn read(path: &Path) -> io::Result<Option<SignedBeacon>> {
     let bytes_max = MAGIC.len() + 4 + usize::from(DATAGRAM_BYTES_MAX);
-    match read_bounded(path, bytes_max) {
-        Ok(bytes) => decode(&bytes).map(Some).ok_or_else(foreign),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let file = match open_regular(path) {
+        Ok((file, _)) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let limit = u64::try_from(bytes_max).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(foreign());
     }
+    decode(&bytes).map(Some).ok_or_else(foreign)
 }
 
 fn decode(bytes: &[u8]) -> Option<SignedBeacon> {

@@ -176,7 +176,7 @@ fn name_of(path: &Path) -> io::Result<&OsStr> {
         .ok_or_else(|| io::Error::other("a path without a name"))
 }
 
-/// Puts a bundle into force that the log knows of. Done again, it changes nothing.
+/// Puts the slots of a bundle into force that the log knows of. Done again, it changes nothing.
 ///
 /// # Errors
 /// The system's.
@@ -186,12 +186,11 @@ pub fn settle(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other?,
     }
-    durable::sync_dir(&folder)?;
-    // The key last: with it `receive` begins to take datagrams.
-    state.handover().give(bundle)
+    durable::sync_dir(&folder)
 }
 
-/// At start-up: puts those bundles into force that the log knows of, and removes what else a crash left.
+/// At start-up: puts the slots of those bundles into force that the log knows of, and removes what else a crash left of
+/// slots.
 ///
 /// # Errors
 /// The system's.
@@ -209,16 +208,18 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
             durable::remove_any(&entry.path())?;
         }
     }
-    state.handover().clear_placed()
+    Ok(())
 }
 
-/// Ends the link keys of these bundles, which are all that ever ended: `receive` erases what it has taken, and what it has
+/// Hands the link keys of all known bundles over to `receive`, once their slots are in force: with a key it begins to take
+/// datagrams. Ends those of `ended`, which are all that ever ended: `receive` erases what it has taken, and what it has
 /// not is taken back. Done again, it changes nothing.
 ///
 /// # Errors
-/// The system's.
-pub fn end_link_keys(state: &ReceiverState, ended: &[BundleId]) -> io::Result<()> {
+/// The system's. `receive` may write in the folder, and put something into the way.
+pub fn hand_over(state: &ReceiverState, known: &[BundleId], ended: &[BundleId]) -> io::Result<()> {
     let handover = state.handover();
+    known.iter().try_for_each(|bundle| handover.give(*bundle))?;
     // The list first: what is taken in between is erased by it.
     handover.write_ended(&state.tmp(Role::Release), &ended.iter().copied().collect())?;
     ended

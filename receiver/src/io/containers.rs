@@ -1,12 +1,10 @@
 //! Containers as files: read from the inbox or from quarantine, opened, and never kept in memory as a whole.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId};
 use valise_common::os::layout::InboxName;
 use valise_common::seal::SlotSecret;
@@ -15,6 +13,7 @@ use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 
 use crate::io::publish::BodyFolder;
+use crate::io::regular::{is_in_the_way, open_regular};
 use crate::stage::open::{Expected, Fault, NotOpened, Opened, Opening, Outcome};
 use crate::stage::publish::part_files;
 use crate::stage::verify::{Judged, Policy, Refused, judge};
@@ -42,6 +41,8 @@ pub struct OpenTask {
 /// What became of it.
 #[derive(Debug)]
 pub enum OpenedFile {
+    /// Something stands in its place, or its rights are wrong: it may be read another time.
+    Unreadable(io::Error),
     /// It did not open and claims nothing.
     NotOpened(NotOpened),
     /// It opened, and its package is faulty.
@@ -64,7 +65,10 @@ pub enum OpenedFile {
 /// # Errors
 /// The system's; a full disk among them. What the container holds is never an error.
 pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
-    let (mut file, container_bytes) = open_regular(&task.path)?;
+    let (mut file, container_bytes) = match open_regular(&task.path) {
+        Err(error) if is_in_the_way(&error) => return Ok(OpenedFile::Unreadable(error)),
+        other => other?,
+    };
     let expected = Expected {
         channel: task.channel,
         serial: task.name.serial,
@@ -157,23 +161,6 @@ pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
             return Ok(ContainerHash::from_bytes(*hasher.finalize().as_bytes()));
         }
         hasher.update(&buffer[..count]);
-    }
-}
-
-fn open_regular(path: &Path) -> io::Result<(File, u64)> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_file() {
-        Ok((file, metadata.len()))
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a container is not a regular file",
-        ))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod containers;
 pub mod host;
 pub mod publish;
 pub mod register;
+pub mod regular;
 pub mod slots;
 pub mod trust_store;
 pub mod view;

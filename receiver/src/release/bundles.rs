@@ -11,6 +11,7 @@ use valise_common::os::layout::InboxName;
 
 use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::register::{BundleRow, BundleState};
+use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::reply::{BundleMade, COURIER};
@@ -192,6 +193,7 @@ impl Release {
         };
         let verdict = self.happened(self.now(), event)?;
         bundle_store::settle(&self.state, plan.bundle)?;
+        self.hand_over()?;
         self.open_slots()?;
         if let Some(old) = plan.replaces {
             self.erase_unused(old)?;
@@ -251,6 +253,28 @@ impl Release {
         Ok(slots.sync()?)
     }
 
+    /// Tells `receive` which link keys it gets and which have ended. What stands in the way of that is told and tried again.
+    pub(super) fn hand_over(&mut self) -> Result<(), ReleaseError> {
+        let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
+        let told = bundle_store::hand_over(&self.state, &known, self.ledger.retired());
+        self.handover_is_behind = false;
+        match told {
+            Err(error) if is_in_the_way(&error) => {
+                self.handover_is_behind = true;
+                self.raise_handover(&error);
+            }
+            other => other?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn raise_handover(&mut self, error: &io::Error) {
+        let text = format!(
+            "receive is not told of all link keys: something in keys/handover/ cannot be replaced or deleted ({error})"
+        );
+        self.raise("foreign-file", text);
+    }
+
     pub(super) fn void_bundle(
         &mut self,
         bundle: BundleId,
@@ -278,7 +302,7 @@ impl Release {
         };
         let verdict = self.happened(self.now(), voided)?;
         self.erase_unused(bundle)?;
-        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
+        self.hand_over()?;
         self.read_beacon()?;
         self.dirty = true;
         Ok(verdict)
@@ -318,7 +342,7 @@ impl Release {
             by,
         };
         let verdict = self.happened(self.now(), retired)?;
-        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
+        self.hand_over()?;
         self.read_beacon()?;
         Ok(verdict)
     }

@@ -17,7 +17,8 @@ use valise_common::units::UtcTime;
 use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
 use crate::io::register::Claim;
-use crate::release::daemon::{Release, ReleaseError};
+use crate::io::regular::is_in_the_way;
+use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::{Asker, Event};
 use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::serial_set::SerialSet;
@@ -37,6 +38,9 @@ const BATCH_BYTES: u64 = 16 << 20;
 
 /// How long a container waits when the disk was full.
 const FULL_RETRY_US: u64 = 30_000_000;
+
+/// How long a container waits that cannot be read.
+const UNREADABLE_RETRY_US: u64 = 30_000_000;
 
 /// How long a cable waits whose name someone keeps taking.
 const HINDERED_RETRY_US: u64 = 30_000_000;
@@ -130,10 +134,10 @@ impl Release {
         let mut bytes: u64 = 0;
         let mut more = false;
         for (name, waiting) in &self.waiting {
-            let due = waiting
-                .not_before
-                .is_none_or(|not_before| not_before <= mono);
-            if !due || waiting.bytes > LARGE_BYTES || self.in_work == Some(name.serial) {
+            if !waiting.due.is_at(mono)
+                || waiting.bytes > LARGE_BYTES
+                || self.in_work == Some(name.serial)
+            {
                 continue;
             }
             if chosen.len() >= BATCH_CONTAINERS || bytes >= BATCH_BYTES {
@@ -168,12 +172,10 @@ impl Release {
         if self.worker.busy() == Busy::Yes {
             return Ok(());
         }
-        let large = self.waiting.iter().find(|(_, waiting)| {
-            waiting.bytes > LARGE_BYTES
-                && waiting
-                    .not_before
-                    .is_none_or(|not_before| not_before <= mono)
-        });
+        let large = self
+            .waiting
+            .iter()
+            .find(|(_, waiting)| waiting.bytes > LARGE_BYTES && waiting.due.is_at(mono));
         let Some((name, bytes)) = large.map(|(name, waiting)| (*name, waiting.bytes)) else {
             return Ok(());
         };
@@ -236,6 +238,7 @@ impl Release {
                 self.waiting.remove(&incoming.name);
                 return Ok(());
             }
+            Err(error) if is_in_the_way(&error) => return self.wait_to_read(incoming, &error),
             other => other?,
         };
         match claimed.filter(|cable| cable.container == hash) {
@@ -270,6 +273,7 @@ impl Release {
                 self.waiting.remove(&incoming.name);
             }
             Err(error) => return Err(error.into()),
+            Ok(OpenedFile::Unreadable(error)) => self.wait_to_read(incoming, &error)?,
             Ok(OpenedFile::NotOpened(reason)) => batch.unopened.push((incoming, reason)),
             Ok(OpenedFile::Faulty {
                 container,
@@ -407,11 +411,8 @@ impl Release {
     fn take_in_anew(&mut self, incoming: Incoming) {
         match incoming.origin {
             Origin::Inbox => {
-                let waiting = super::daemon::Waiting {
-                    bytes: incoming.bytes,
-                    not_before: None,
-                };
-                self.waiting.insert(incoming.name, waiting);
+                let (bytes, due) = (incoming.bytes, Due::Now);
+                self.waiting.insert(incoming.name, Waiting { bytes, due });
             }
             Origin::Quarantine { .. } => self.rechecks.push_back(incoming),
         }
@@ -444,21 +445,34 @@ impl Release {
         self.alarms.set("disk", now, 2, || {
             format!("the disk is full; cables wait ({error})")
         });
-        match &incoming.origin {
+        let due = Due::Room(self.mono().plus_us(FULL_RETRY_US));
+        self.wait_until(due, incoming, "the disk is full; make room and ask again")
+    }
+
+    /// Whoever may write in the folder can put something into a container's place, or take the right to read it away.
+    fn wait_to_read(&mut self, incoming: Incoming, error: &io::Error) -> Result<(), ReleaseError> {
+        let text = format!(
+            "a container cannot be read ({error}); look at what stands in its place. \
+             It is tried again every half minute"
+        );
+        self.raise("foreign-file", text);
+        let due = Due::Readable(self.mono().plus_us(UNREADABLE_RETRY_US));
+        self.wait_until(due, incoming, "its container cannot be read")
+    }
+
+    /// Lets a container wait in the inbox; a recheck is answered instead.
+    fn wait_until(&mut self, due: Due, incoming: Incoming, why: &str) -> Result<(), ReleaseError> {
+        match incoming.origin {
             Origin::Inbox => {
-                let not_before = Some(self.mono().plus_us(FULL_RETRY_US));
-                let waiting = super::daemon::Waiting {
-                    bytes: incoming.bytes,
-                    not_before,
-                };
-                self.waiting.insert(incoming.name, waiting);
+                let bytes = incoming.bytes;
+                self.waiting.insert(incoming.name, Waiting { bytes, due });
+                Ok(())
             }
             Origin::Quarantine { request, by } => {
-                let text = format!("{SYSTEM_FAILURE}: the disk is full; make room and ask again");
-                self.refuse(request, "quarantine-recheck", by.clone(), &text)?;
+                let text = format!("{SYSTEM_FAILURE}: {why}");
+                self.refuse(&request, "quarantine-recheck", by, &text)
             }
         }
-        Ok(())
     }
 
     /// Commits a batch.

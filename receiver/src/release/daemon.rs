@@ -72,13 +72,33 @@ pub enum ReleaseError {
     Running(PathBuf),
 }
 
+/// When a container may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// Behind this time: the disk was full.
+    Room(Mono),
+    /// Behind this time: it could not be read for what stands in its place.
+    Readable(Mono),
+}
+
+impl Due {
+    pub(super) fn is_at(self, mono: Mono) -> bool {
+        match self {
+            Due::Now => true,
+            Due::Room(due) | Due::Readable(due) => due <= mono,
+        }
+    }
+}
+
 /// A container that waits in the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// Its length.
     pub bytes: u64,
-    /// Not to be tried before.
-    pub not_before: Option<Mono>,
+    /// When it may be tried.
+    pub due: Due,
 }
 
 /// The process.
@@ -113,6 +133,8 @@ pub struct Release {
     pub(super) hindered: BTreeSet<Serial>,
     /// When to try them again.
     pub(super) hindered_until: Mono,
+    /// Something stands in the way of what `receive` is told of link keys.
+    pub(super) handover_is_behind: bool,
     pub(super) beacon: Option<Believed>,
     pub(super) suspects: Suspects,
     pub(super) alarms: Alarms,
@@ -202,6 +224,7 @@ impl Release {
             reserved: BTreeMap::new(),
             hindered: BTreeSet::new(),
             hindered_until: clock::mono_now(),
+            handover_is_behind: false,
             beacon: None,
             suspects: Suspects::default(),
             alarms: Alarms::new(),

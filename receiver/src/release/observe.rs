@@ -12,9 +12,10 @@ use valise_common::wire::Beacon;
 
 use crate::io::beacon_file;
 use crate::io::register::{BundleState, Claim};
+use crate::io::regular::is_in_the_way;
 use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 use crate::pipeline::SignedBeacon;
-use crate::release::daemon::{Release, ReleaseError, Waiting};
+use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::Event;
 use crate::release::serial_set::SerialSet;
 use crate::release::states::{Announced, Knowledge};
@@ -85,7 +86,7 @@ impl Release {
                 self.dirty = true;
                 let waiting = Waiting {
                     bytes: metadata.len(),
-                    not_before: None,
+                    due: Due::Now,
                 };
                 self.waiting.entry(name).or_insert(waiting);
             }
@@ -128,7 +129,8 @@ impl Release {
         let believed = match beacon_file::read(&self.state.inbox_beacon()) {
             Ok(None) => Ok(None),
             Ok(Some(written)) => sound(written).map(Some).ok_or(()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(()),
+            // `receive` writes the next one over it, if it can.
+            Err(error) if is_in_the_way(&error) => Err(()),
             Err(error) => return Err(error.into()),
         };
         let now = self.now();
@@ -153,9 +155,11 @@ impl Release {
     /// What is known of all serials, except what `receive` is collecting.
     pub(super) fn knowledge(&self) -> Knowledge {
         let mut complete = SerialSet::new();
+        // What cannot be read may be anything: it must not hide that a cable is missing.
         self.waiting
-            .keys()
-            .for_each(|name| complete.insert(name.serial));
+            .iter()
+            .filter(|(_, waiting)| !matches!(waiting.due, Due::Readable(_)))
+            .for_each(|(name, _)| complete.insert(name.serial));
         let mut opened = SerialSet::new();
         self.in_work
             .into_iter()
@@ -192,6 +196,9 @@ impl Release {
         self.note_ranges(now, mono, &knowledge, &missing);
         self.withdraw_ranges(now, &knowledge);
         self.ledger.commit()?;
+        if self.handover_is_behind {
+            self.hand_over()?;
+        }
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
@@ -281,7 +288,7 @@ impl Release {
         let full = self
             .waiting
             .values()
-            .any(|waiting| waiting.not_before.is_some());
+            .any(|waiting| matches!(waiting.due, Due::Room(_)));
         let level = if full { 2 } else { low };
         self.alarms.set("disk", now, level, || {
             format!(

@@ -24,6 +24,7 @@ use valise_common::os::layout::{InboxName, Role};
 use crate::io::bundle_store;
 use crate::io::publish::make_mailbox;
 use crate::io::register::{BundleState, CableRow, Claim};
+use crate::io::regular::is_in_the_way;
 use crate::io::slots::SlotFile;
 use crate::io::trust_store;
 use crate::release::daemon::{Release, ReleaseError};
@@ -63,7 +64,12 @@ impl Release {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
         bundle_store::recover(&self.state, &known)?;
         self.recover_courier()?;
-        bundle_store::end_link_keys(&self.state, self.ledger.retired())?;
+        self.hand_over()?;
+        // What was placed for a bundle that the log does not know. Before the next key is placed its name is cleared anyway.
+        match self.state.handover().clear_placed() {
+            Err(error) if is_in_the_way(&error) => self.raise_handover(&error),
+            other => other?,
+        }
         self.open_slots()
     }
 

@@ -22,6 +22,7 @@ use crate::io::register::{CableRow, Claim};
 use crate::io::slots::SlotsHeader;
 use crate::io::trust_store::SignedList;
 use crate::release::cables::{Batch, Incoming, Origin};
+use crate::release::daemon::Due;
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::worker::Busy;
@@ -1840,6 +1841,166 @@ fn a_kill_before_a_bundle_became_void_leaves_the_slots_that_it_was_to_keep() {
     release.ledger.commit().unwrap();
     drop(release);
     assert_unopened(&world, 4, &[7; 2_000], "not-opened");
+}
+
+/// Has this thread, and those that it starts, do without root's rights to files, so that a file's mode counts.
+struct WithoutRights;
+
+impl WithoutRights {
+    const UID: u32 = 65_534;
+
+    fn in_world(world: &World) -> WithoutRights {
+        fn give(path: &Path) {
+            std::os::unix::fs::lchown(path, Some(WithoutRights::UID), None).unwrap();
+            if fs::symlink_metadata(path).unwrap().is_dir() {
+                for entry in fs::read_dir(path).unwrap() {
+                    give(&entry.unwrap().path());
+                }
+            }
+        }
+        if nix::unistd::geteuid().is_root() {
+            give(world.folder.path());
+            nix::unistd::setfsuid(WithoutRights::UID.into());
+        }
+        WithoutRights
+    }
+}
+
+impl Drop for WithoutRights {
+    fn drop(&mut self) {
+        nix::unistd::setfsuid(nix::unistd::geteuid());
+    }
+}
+
+fn close(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    assert!(fs::read(path).is_err(), "its mode counts");
+}
+
+#[test]
+fn what_somebody_plants_among_the_link_keys_and_as_the_beacon_ends_no_release() {
+    let link = |path: &Path| std::os::unix::fs::symlink("/nowhere", path).unwrap();
+    let folder = |path: &Path| fs::create_dir(path).unwrap();
+    let rubbish = |path: &Path| fs::write(path, "x\n").unwrap();
+    let closed = |path: &Path| {
+        fs::write(path, "x\n").unwrap();
+        close(path);
+    };
+    let plants: [&dyn Fn(&Path); 4] = [&link, &folder, &rubbish, &closed];
+    for plant in plants {
+        let world = World::new();
+        let honest = world.honest(1, &[b"x"]);
+        let _rights = WithoutRights::in_world(&world);
+        plant(&world.state.root().join("keys/handover/ended"));
+        plant(&world.state.inbox_beacon());
+        let mut release = world.release();
+        world.deliver(1, &honest);
+        settle(&mut release);
+        release.observe().unwrap();
+        assert!(alarm_codes(&release).contains(&"beacon".to_owned()));
+        assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+        // The list of what has ended is written all the same, and the key ends.
+        plant_again(plant, &world.state.root().join("keys/handover/ended"));
+        let voided = release.void_bundle(BundleId(1), "stolen", Asker::user(0));
+        assert!(matches!(voided.unwrap(), Verdict::Accepted(_)));
+        let ended = fs::read(world.state.root().join("keys/handover/ended")).unwrap();
+        assert_eq!(ended, b"1\n");
+    }
+}
+
+fn plant_again(plant: &dyn Fn(&Path), path: &Path) {
+    valise_common::os::durable::remove_any(path).unwrap();
+    plant(path);
+}
+
+#[test]
+fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
+    let world = World::new();
+    let _rights = WithoutRights::in_world(&world);
+    let ended = world.state.root().join("keys/handover/ended");
+    fs::create_dir_all(ended.join("below/deep")).unwrap();
+    let lock = |mode| {
+        fs::set_permissions(ended.join("below"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    lock(0o500);
+    let mut release = world.release();
+    let voided = release.void_bundle(BundleId(1), "stolen", Asker::user(0));
+    assert!(matches!(voided.unwrap(), Verdict::Accepted(_)));
+    release.observe().unwrap();
+    assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
+    assert!(release.handover_is_behind);
+    drop(release);
+    let mut release = world.release();
+    assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
+    lock(0o700);
+    release.observe().unwrap();
+    assert!(!release.handover_is_behind);
+    assert_eq!(fs::read(&ended).unwrap(), b"1\n");
+}
+
+#[test]
+fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_released() {
+    let world = World::new();
+    let honest = [1, 2].map(|serial| world.honest(serial, &[b"x"]));
+    let large = world.honest(3, &[&vec![7; 5 << 20]]);
+    let _rights = WithoutRights::in_world(&world);
+    let names = [(1, &honest[0]), (3, &large)].map(|(serial, container)| {
+        let name = world.deliver(serial, container);
+        close(&world.state.container(&name));
+        name
+    });
+    let mut release = world.release();
+    world.deliver(2, &honest[1]);
+    announce(&world, 1, &beacon(3, 3, &[]));
+    settle(&mut release);
+    assert_eq!(row(&release, 2).unwrap().claim, Claim::Released);
+    let alarmed = |release: &Release| alarm_codes(release);
+    assert!(alarmed(&release).contains(&"foreign-file".to_owned()));
+    release.observe().unwrap();
+    assert!(!alarmed(&release).contains(&"disk".to_owned()));
+    // It does not hide that its serial is missing.
+    assert!(
+        states(&release).contains(&"1 missing".to_owned()),
+        "{:?}",
+        states(&release)
+    );
+    // Another one for a serial that is claimed is looked at alone.
+    let second = world.deliver(2, b"another");
+    close(&world.state.container(&second));
+    settle(&mut release);
+    assert!(world.state.container(&second).exists());
+    for name in names {
+        let path = world.state.container(&name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        settle(&mut release);
+        assert_eq!(row(&release, name.serial.get()), None, "not yet");
+        release.waiting.get_mut(&name).unwrap().due = Due::Readable(release.mono());
+        settle(&mut release);
+        assert_eq!(
+            row(&release, name.serial.get()).unwrap().claim,
+            Claim::Released
+        );
+    }
+}
+
+#[test]
+fn a_recheck_of_a_container_that_cannot_be_read_is_refused_as_the_systems_failure() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    let name = world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
+    let _rights = WithoutRights::in_world(&world);
+    let mut release = world.release();
+    settle(&mut release);
+    close(&world.state.quarantined(&name));
+    let text = "request = \"quarantine-recheck\"\nserial = 1\n";
+    place(&world, "recheck", text);
+    settle(&mut release);
+    let (end, text) = answer(&world, "recheck");
+    assert!(
+        end == "refused" && text.starts_with("system failure"),
+        "{text}"
+    );
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Quarantined);
 }
 
 #[test]
