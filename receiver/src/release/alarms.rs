@@ -1,4 +1,5 @@
-//! What an operator must look at. Each new alarm goes to the audit log and to `[alarm] command`, without content.
+//! What an operator must look at. Each new alarm goes to the audit log and to `[alarm] command`, without content: at once,
+//! and then together, so that nobody who can bring an alarm about again and again fills the disk with lines.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,9 @@ use crate::release::event::Event;
 /// How long an alarm about one happening stays visible.
 const EVENT_STAYS_US: u64 = 24 * 3_600 * 1_000_000;
 
+/// The log hears of one kind of alarm no more often than this.
+const LINE_US_MIN: u64 = 60_000_000;
+
 struct Active {
     text: String,
     since: UtcTime,
@@ -18,11 +22,24 @@ struct Active {
     until: Option<Mono>,
 }
 
+/// What the log has not heard of yet, of one kind of alarm.
+struct Fresh {
+    /// The newest sentence.
+    text: String,
+    /// Happenings before it that get no line of their own.
+    more: u64,
+}
+
 /// The alarms of `release`.
+///
+/// # Bounds
+/// One entry for each code.
 #[derive(Default)]
 pub struct Alarms {
     active: BTreeMap<&'static str, Active>,
-    fresh: Vec<(&'static str, String)>,
+    fresh: BTreeMap<&'static str, Fresh>,
+    /// When the log last heard of a code, less than a minute ago.
+    told: BTreeMap<&'static str, Mono>,
     commands: AlarmCommands,
 }
 
@@ -32,7 +49,8 @@ impl Alarms {
         Alarms::default()
     }
 
-    /// Says how bad a lasting condition is; it is new when it is worse than before, and gone at 0.
+    /// Says how bad a lasting condition is; it is new when it is worse than before, and gone at 0. What comes and goes within
+    /// the minute behind its line gets no other.
     pub fn set(
         &mut self,
         code: &'static str,
@@ -42,35 +60,37 @@ impl Alarms {
     ) {
         if level == 0 {
             self.active.remove(code);
+            if self.told.contains_key(code) {
+                self.fresh.remove(code);
+            }
             return;
         }
         let text = text();
-        match self.active.get_mut(code) {
-            Some(active) => {
-                if level > active.level {
-                    self.fresh.push((code, text.clone()));
-                }
-                active.level = level;
-                active.text = text;
-            }
-            None => {
-                self.fresh.push((code, text.clone()));
-                self.active.insert(
-                    code,
-                    Active {
-                        text,
-                        since: now,
-                        level,
-                        until: None,
-                    },
-                );
-            }
+        let before = self.active.get(code);
+        let (since, is_new) = match before {
+            Some(active) => (active.since, level > active.level),
+            None => (now, true),
+        };
+        // A line that waits tells how it is then.
+        if is_new || self.fresh.contains_key(code) {
+            let text = text.clone();
+            self.fresh.insert(code, Fresh { text, more: 0 });
         }
+        let active = Active {
+            text,
+            since,
+            level,
+            until: None,
+        };
+        self.active.insert(code, active);
     }
 
     /// Says that something happened; it stays visible for a day.
     pub fn raise(&mut self, code: &'static str, now: UtcTime, mono: Mono, text: String) {
-        self.fresh.push((code, text.clone()));
+        let more = self.fresh.remove(code);
+        let more = more.map_or(0, |before| before.more.saturating_add(1));
+        let newest = text.clone();
+        self.fresh.insert(code, Fresh { text: newest, more });
         let until = Some(mono.plus_us(EVENT_STAYS_US));
         self.active.insert(
             code,
@@ -89,12 +109,17 @@ impl Alarms {
             .retain(|_, active| active.until.is_none_or(|until| mono < until));
     }
 
-    /// The next new alarm, for the log.
-    pub fn poll_fresh(&mut self) -> Option<Event> {
-        if self.fresh.is_empty() {
-            return None;
+    /// The next new alarm that is due, for the log.
+    pub fn poll_fresh(&mut self, mono: Mono) -> Option<Event> {
+        self.told
+            .retain(|_, told| mono.since_us(*told) < LINE_US_MIN);
+        let is_due = |code: &&'static str| !self.told.contains_key(*code);
+        let code = self.fresh.keys().copied().find(is_due)?;
+        let Fresh { mut text, more } = self.fresh.remove(code)?;
+        if more > 0 {
+            text = format!("{text}; {more} more of its kind since the last line");
         }
-        let (code, text) = self.fresh.remove(0);
+        self.told.insert(code, mono);
         self.commands.tell(format!("{code}: {text}"));
         Some(Event::Alarm {
             code: code.to_owned(),
@@ -102,9 +127,9 @@ impl Alarms {
         })
     }
 
-    /// Whether there are new alarms.
-    pub fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+    /// Makes due what waits: the process ends, and nobody would hear of it.
+    pub fn end(&mut self) {
+        self.told.clear();
     }
 
     /// What `status` shows.
@@ -129,8 +154,8 @@ mod tests {
 
     use super::*;
 
-    fn codes(alarms: &mut Alarms) -> Vec<String> {
-        std::iter::from_fn(|| alarms.poll_fresh())
+    fn codes(alarms: &mut Alarms, mono: Mono) -> Vec<String> {
+        std::iter::from_fn(|| alarms.poll_fresh(mono))
             .map(|event| match event {
                 Event::Alarm { code, text } => format!("{code} {text}"),
                 other => panic!("{other:?}"),
@@ -142,11 +167,81 @@ mod tests {
     fn a_lasting_condition_is_new_once_and_again_when_it_grows() {
         let mut alarms = Alarms::new();
         let now = UtcTime::from_s(5);
-        for level in [1, 1, 3, 2, 2, 0, 1] {
+        let mut told = Vec::new();
+        for (level, minute) in [1, 1, 3, 2, 2, 0, 1].into_iter().zip(0..) {
             alarms.set("missing", now, level, || level.to_string());
+            told.extend(codes(&mut alarms, Mono(minute * LINE_US_MIN)));
         }
-        assert_eq!(codes(&mut alarms), ["missing 1", "missing 3", "missing 1"]);
+        assert_eq!(told, ["missing 1", "missing 3", "missing 1"]);
         assert_eq!(alarms.view().len(), 1);
+    }
+
+    #[test]
+    fn a_condition_that_comes_and_goes_gets_a_line_at_once_and_then_one_a_minute() {
+        let mut alarms = Alarms::new();
+        let now = UtcTime::from_s(5);
+        let mut told = Vec::new();
+        // It changes every two seconds for ten minutes.
+        for round in 0..300_u64 {
+            let level = 1 - round % 2;
+            alarms.set("missing", now, level, || round.to_string());
+            told.extend(codes(&mut alarms, Mono(round * 2_000_000)));
+            assert_eq!(alarms.view().len() as u64, level, "what is shown is true");
+        }
+        assert_eq!(told.len(), 10, "{told:?}");
+        assert_eq!(told[..2], ["missing 0", "missing 30"]);
+        // Another one does not wait for it.
+        alarms.set("disk", now, 1, || "full".to_owned());
+        assert_eq!(codes(&mut alarms, Mono(600_000_000)), ["disk full"]);
+    }
+
+    #[test]
+    fn what_is_still_up_when_the_minute_ends_is_told_then_and_what_is_gone_is_not() {
+        let mut alarms = Alarms::new();
+        let now = UtcTime::from_s(5);
+        let set = |alarms: &mut Alarms, second: u64, level: u64, text: &str| {
+            alarms.set("missing", now, level, || text.to_owned());
+            codes(alarms, Mono(second * 1_000_000))
+        };
+        assert_eq!(set(&mut alarms, 0, 1, "one"), ["missing one"]);
+        for (second, level, text) in [(1, 0, ""), (2, 2, "two"), (3, 3, "three"), (59, 2, "last")] {
+            assert!(set(&mut alarms, second, level, text).is_empty());
+        }
+        assert_eq!(set(&mut alarms, 60, 2, "last"), ["missing last"]);
+        assert!(set(&mut alarms, 61, 4, "four").is_empty());
+        for second in 62..200 {
+            assert!(set(&mut alarms, second, 0, "").is_empty());
+        }
+        // At the end of the process nothing is kept back.
+        assert_eq!(set(&mut alarms, 200, 1, "again"), ["missing again"]);
+        assert!(set(&mut alarms, 201, 2, "worse").is_empty());
+        alarms.end();
+        assert_eq!(set(&mut alarms, 201, 2, "worse"), ["missing worse"]);
+    }
+
+    #[test]
+    fn a_flood_of_happenings_is_counted_and_its_newest_is_told_once_a_minute() {
+        let mut alarms = Alarms::new();
+        let now = UtcTime::from_s(5);
+        let mut told = Vec::new();
+        // Hundred a second for two minutes.
+        for round in 0..12_000_u64 {
+            let mono = Mono(round * 10_000);
+            alarms.raise("foreign-file", now, mono, round.to_string());
+            told.extend(codes(&mut alarms, mono));
+        }
+        alarms.end();
+        told.extend(codes(&mut alarms, Mono(120_000_000)));
+        let counted = |newest: u64, more: u64| {
+            format!("foreign-file {newest}; {more} more of its kind since the last line")
+        };
+        let expected = [
+            "foreign-file 0".to_owned(),
+            counted(6_000, 5_999),
+            counted(11_999, 5_998),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(alarms.view()[0].text, "11999");
     }
 
     #[test]
@@ -157,6 +252,6 @@ mod tests {
         assert_eq!(alarms.view().len(), 1);
         alarms.handle_time(Mono(EVENT_STAYS_US));
         assert!(alarms.view().is_empty());
-        assert_eq!(codes(&mut alarms), ["unopened one"]);
+        assert_eq!(codes(&mut alarms, Mono(0)), ["unopened one"]);
     }
 }

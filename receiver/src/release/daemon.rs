@@ -386,7 +386,9 @@ impl Release {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), ReleaseError> {
+    pub(super) fn stop(&mut self) -> Result<(), ReleaseError> {
+        self.alarms.end();
+        self.log_alarms()?;
         let now = self.now();
         self.ledger.append(now, Event::Stopped);
         self.ledger.checkpoint(self.mono())?;
@@ -406,21 +408,21 @@ impl Release {
 
     /// Raises an alarm about something that happened.
     pub(super) fn raise(&mut self, code: &'static str, text: String) {
-        tracing::warn!("{code}: {text}");
         let (now, mono) = (self.now(), self.mono());
         self.alarms.raise(code, now, mono, text);
         self.dirty = true;
     }
 
     pub(super) fn log_alarms(&mut self) -> Result<(), ReleaseError> {
-        if self.alarms.has_fresh() {
-            let now = self.now();
-            while let Some(event) = self.alarms.poll_fresh() {
-                self.ledger.append(now, event);
+        let (now, mono) = (self.now(), self.mono());
+        while let Some(event) = self.alarms.poll_fresh(mono) {
+            if let Event::Alarm { code, text } = &event {
+                tracing::warn!("{code}: {text}");
             }
-            self.ledger.commit()?;
+            self.ledger.append(now, event);
             self.dirty = true;
         }
+        self.ledger.commit()?;
         self.alarms.run_commands(&self.config.alarm.command);
         Ok(())
     }

@@ -1843,6 +1843,41 @@ fn a_kill_before_a_bundle_became_void_leaves_the_slots_that_it_was_to_keep() {
     assert_unopened(&world, 4, &[7; 2_000], "not-opened");
 }
 
+#[test]
+fn a_thief_who_alternates_beacons_and_one_who_renames_links_fill_no_log() {
+    let world = World::new();
+    let mut release = world.release();
+    let gap = beacon(1, 0, &[(1, EntryState::PassesDone)]);
+    let under_way = beacon(1, 0, &[(1, EntryState::OnLink)]);
+    announce(&world, 1, &gap);
+    observe_gaps(&mut release);
+    let missing = |release: &Release| alarm_codes(release).contains(&"missing".to_owned());
+    let link = InboxName {
+        serial: Serial::new(2).unwrap(),
+        container: ContainerId::from_bytes([0; 12]),
+    };
+    std::os::unix::fs::symlink("/nowhere", world.state.container(&link)).unwrap();
+    for told in [&under_way, &gap].repeat(50) {
+        announce(&world, 1, told);
+        release.observe().unwrap();
+        assert_eq!(missing(&release), told == &gap, "what is shown is true");
+        release.arrive(link).unwrap();
+        release.log_alarms().unwrap();
+    }
+    let text = world.log_text();
+    for code in ["missing", "foreign-file"] {
+        let code = format!("\"event\":\"alarm\",\"code\":\"{code}\"");
+        assert_eq!(text.matches(&code).count(), 1, "{code}");
+    }
+    // The last of it is not lost.
+    release.stop().unwrap();
+    let text = world.log_text();
+    assert!(
+        text.contains("98 more of its kind since the last line"),
+        "{text}"
+    );
+}
+
 /// Has this thread, and those that it starts, do without root's rights to files, so that a file's mode counts.
 struct WithoutRights;
 
