@@ -69,6 +69,102 @@ fn a_container_that_is_right_is_released_so_that_the_others_are_refused_for_thei
     assert_eq!(world.released().unwrap().len(), 1);
 }
 
+/// The lines of release's log with this event.
+fn audited(world: &World, event: &str) -> Vec<serde_json::Value> {
+    let path = world.state(Host::Receiver).join("audit/release.log");
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &serde_json::Value| line["event"] == event)
+        .collect()
+}
+
+#[test]
+fn what_a_command_refuses_is_in_the_log_whether_a_daemon_runs_or_not() {
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    let good = world.trust_list(2).unwrap();
+    let no_quorum = good.replace("officers = 2", "officers = 0");
+    assert_ne!(no_quorum, good);
+    let path = |name: &str| world.folder().join(name).display().to_string();
+    let (no_quorum_file, no_signature_file) = (path("no-quorum.toml"), path("no-signature.toml"));
+    fs::write(&no_quorum_file, no_quorum).unwrap();
+    fs::write(&no_signature_file, good).unwrap();
+    fs::write(format!("{no_signature_file}.1.sig"), "no signature").unwrap();
+    let out = path("out");
+    let commands: [(&str, &[&str], &str); 4] = [
+        (
+            "trust-import",
+            &["trust", "import", &no_quorum_file],
+            "officers",
+        ),
+        (
+            "trust-import",
+            &["trust", "import", &no_signature_file],
+            "signature 1",
+        ),
+        (
+            "bundle-create",
+            &["bundle", "create", "--slots", "0", "--out", &out],
+            "slots",
+        ),
+        (
+            "bundle-create",
+            &[
+                "bundle",
+                "create",
+                "--slots",
+                "4",
+                "--replaces",
+                "9",
+                "--out",
+                &out,
+            ],
+            "no bundle 9",
+        ),
+    ];
+    let mut count = audited(&world, "request-refused").len();
+    for daemon in [false, true] {
+        if daemon {
+            world.start_role(Role::Release).unwrap();
+        }
+        for (request, command, reason) in commands {
+            let answer = world.run(Host::Receiver, command).unwrap();
+            assert_eq!(answer.status, 1, "{command:?}: {}", answer.errors);
+            let refused = audited(&world, "request-refused");
+            count += 1;
+            assert_eq!(refused.len(), count, "{command:?} left no line");
+            let line = &refused[count - 1];
+            assert_eq!(line["request"], request);
+            let told = line["reason"].as_str().unwrap();
+            assert!(told.contains(reason), "{told}");
+            assert!(answer.errors.contains(told), "{}", answer.errors);
+        }
+    }
+}
+
+#[test]
+fn a_forged_tail_that_a_command_puts_aside_is_in_the_log_and_on_its_standard_error() {
+    let world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    let log = world.state(Host::Receiver).join("audit/release.log");
+    let mut forged = fs::read(&log).unwrap();
+    forged.extend_from_slice(b"{\"seq\":9,\"event\":\"released\",\"serial\":1}\n");
+    fs::write(&log, forged).unwrap();
+    let out = world.folder().join("out").display().to_string();
+    let create = ["bundle", "create", "--slots", "4", "--out", &out];
+    let answer = world.run(Host::Receiver, &create).unwrap();
+    assert_eq!(answer.status, 0, "{}", answer.errors);
+    assert!(
+        answer.errors.contains("alarm audit-log"),
+        "{}",
+        answer.errors
+    );
+    let alarms = audited(&world, "alarm");
+    assert_eq!(alarms.len(), 1);
+    assert_eq!(alarms[0]["code"], "audit-log");
+    let created = audited(&world, "bundle-created");
+    assert!(alarms[0]["seq"].as_u64() < created.last().unwrap()["seq"].as_u64());
+}
+
 #[test]
 fn a_cable_without_its_approvals_is_quarantined() {
     let (mut world, thief) = world();

@@ -149,18 +149,30 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
 /// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.
 pub fn work_here<T>(
     config: &ReceiverConfig,
-    work: impl FnOnce(Release) -> Result<T, CliError>,
+    work: impl FnOnce(&mut Release) -> Result<T, CliError>,
 ) -> Result<Option<T>, CliError> {
     let state = ReceiverState::new(&config.state);
     let groups = Groups::look_up(&config.mailboxes)?;
     sandbox::protect_memory().map_err(CliError::system)?;
     let role = stand_in(&state, Role::Release, &groups.gids())?;
     let open_and_work = || match Release::open(config.clone(), state, groups) {
-        Ok(here) => work(here).map(Some),
+        Ok(mut here) => {
+            // What opening found, half a line that somebody added to the log for one, would be told nowhere else.
+            print_alarms(&here.tell_alarms()?);
+            let done = work(&mut here);
+            print_alarms(&here.tell_alarms()?);
+            done.map(Some)
+        }
         Err(ReleaseError::Running(_)) => Ok(None),
         Err(error) => Err(error.into()),
     };
     role.run(open_and_work).map_err(CliError::system)?
+}
+
+fn print_alarms(alarms: &[String]) {
+    for alarm in alarms {
+        eprintln!("valise-receiver: alarm {alarm}");
+    }
 }
 
 /// `bundle create`
@@ -176,23 +188,24 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
             )));
         }
     }
-    let make = |mut here: Release| {
-        let plan = here
-            .plan_bundle(options.slots, options.replaces)?
-            .map_err(CliError::Refused)?;
+    let what = Ask::BundleCreate {
+        slots: options.slots,
+        replaces: options.replaces,
+    };
+    let make = |here: &mut Release| {
         let by = Asker::user(nix::unistd::getuid().as_raw());
-        Ok(here.make_for_courier(&plan, by)?)
+        match here.plan_bundle(options.slots, options.replaces)? {
+            Ok(plan) => Ok(here.make_for_courier(&plan, by)?),
+            Err(reason) => {
+                here.refuse_here(&what, &reason, by)?;
+                Err(CliError::Refused(reason))
+            }
+        }
     };
     let plan = match work_here(config, make)? {
         Some(made) => made,
-        None => {
-            let what = Ask::BundleCreate {
-                slots: options.slots,
-                replaces: options.replaces,
-            };
-            serde_json::from_str::<BundleMade>(&ask(config, &what, &[])?)
-                .map_err(CliError::system)?
-        }
+        None => serde_json::from_str::<BundleMade>(&ask(config, &what, &[])?)
+            .map_err(CliError::system)?,
     };
     let from = ReceiverState::new(&config.state).root().join(&plan.folder);
     fetch(&from, out).map_err(|error| {

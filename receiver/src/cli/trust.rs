@@ -14,6 +14,7 @@ use super::request::{ask_and_print, print_answer, refused};
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
 use crate::io::trust_store::{self, SignedList, TrustStoreError};
+use crate::release::Release;
 use crate::release::event::Asker;
 use crate::release::requests::{Ask, Verdict};
 
@@ -83,10 +84,18 @@ fn print_list(list: &TrustList, warnings: &[String]) -> Result<(), CliError> {
 
 /// `trust import`
 pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {
-    // Looked at here too, so that a wrong path or a typo is told before anything is asked.
-    let signed = SignedList::read(&options.file).map_err(told)?;
+    // Looked at here too, so that a wrong path is told before anything is asked. A list that is wrong was offered all the
+    // same: it is refused by whoever has the log, this command or the daemon.
+    let offered = match SignedList::read(&options.file) {
+        Err(error @ TrustStoreError::Io(_)) => return Err(told(error)),
+        offered => offered,
+    };
     let by = Asker::user(nix::unistd::getuid().as_raw());
-    match work_here(config, |mut here| Ok(here.import_here(signed, by)?))? {
+    let import = |here: &mut Release| match offered {
+        Ok(signed) => Ok(here.import_here(signed, by)?),
+        Err(error) => Ok(here.refuse_here(&Ask::TrustImport {}, &error.to_string(), by)?),
+    };
+    match work_here(config, import)? {
         Some(Verdict::Accepted(text)) => print_answer(&text, options.json),
         Some(Verdict::Refused(text)) => Err(refused(text)),
         Some(Verdict::UnderWay | Verdict::Later) => {

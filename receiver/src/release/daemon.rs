@@ -414,16 +414,34 @@ impl Release {
     }
 
     pub(super) fn log_alarms(&mut self) -> Result<(), ReleaseError> {
+        for line in self.commit_alarms()? {
+            tracing::warn!("{line}");
+        }
+        self.alarms.run_commands(&self.config.alarm.command);
+        Ok(())
+    }
+
+    /// Logs every new alarm for a command that has no daemon, and returns them for the person who called it. The alarm
+    /// command is not run: root's command would run it with more rights than the daemon has.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn tell_alarms(&mut self) -> Result<Vec<String>, ReleaseError> {
+        self.alarms.end();
+        self.commit_alarms()
+    }
+
+    fn commit_alarms(&mut self) -> Result<Vec<String>, ReleaseError> {
         let (now, mono) = (self.now(), self.mono());
+        let mut lines = Vec::new();
         while let Some(event) = self.alarms.poll_fresh(mono) {
             if let Event::Alarm { code, text } = &event {
-                tracing::warn!("{code}: {text}");
+                lines.push(format!("{code}: {text}"));
             }
             self.ledger.append(now, event);
             self.dirty = true;
         }
         self.ledger.commit()?;
-        self.alarms.run_commands(&self.config.alarm.command);
-        Ok(())
+        Ok(lines)
     }
 }

@@ -431,16 +431,23 @@ impl Release {
     /// As [`Release::import_signed`].
     pub fn import_here(&mut self, signed: SignedList, by: Asker) -> Result<Verdict, ReleaseError> {
         match self.import_signed(signed, by.clone())? {
-            Verdict::Refused(reason) => self.happened(
-                self.now(),
-                Event::RequestRefused {
-                    request: Ask::TrustImport {}.word().to_owned(),
-                    reason,
-                    by,
-                },
-            ),
+            Verdict::Refused(reason) => self.refuse_here(&Ask::TrustImport {}, &reason, by),
             other => Ok(other),
         }
+    }
+
+    /// Refuses what a command was to do by itself, and logs it like the refusal of a request.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn refuse_here(
+        &mut self,
+        ask: &Ask,
+        reason: &str,
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
+        let event = refusal(ask.word(), reason, by);
+        self.happened(self.now(), event)
     }
 
     fn accept_clock(&mut self, by: Asker) -> Result<Verdict, ReleaseError> {
@@ -511,11 +518,7 @@ impl Release {
         by: Asker,
         reason: &str,
     ) -> Result<(), ReleaseError> {
-        let event = Event::RequestRefused {
-            request: request.to_owned(),
-            reason: reason.chars().take(1_000).collect(),
-            by,
-        };
+        let event = refusal(request, reason, by);
         match self.happened(self.now(), event)? {
             Verdict::Refused(reason) => self.refuse_quietly(name, &reason),
             _ => self.refuse_quietly(name, reason),
@@ -533,6 +536,15 @@ impl Release {
             self.sync.commit()?;
         }
         Ok(())
+    }
+}
+
+/// The line of a refusal. Whatever the reason quotes, the line is bounded.
+fn refusal(request: &str, reason: &str, by: Asker) -> Event {
+    Event::RequestRefused {
+        request: request.to_owned(),
+        reason: reason.chars().take(1_000).collect(),
+        by,
     }
 }
 
