@@ -26,6 +26,10 @@ fn a_rollback_of_the_trust_list_is_refused_and_audited_with_and_without_gate() {
         let told = host.refused(1, &["trust", "import", path]);
         assert!(told.contains("does not rise: 3 is in force"), "{told}");
     }
+    // The list in force itself does not rise either.
+    let held = host.signed_list(&version(3));
+    let told = host.refused(1, &["trust", "import", held.to_str().unwrap()]);
+    assert!(told.contains("version 3 is in force already"), "{told}");
     // Another list under the version in force is no less a rollback.
     let other = List {
         extra: "[[category]]\nid = \"CRISIS\"\n".to_owned(),
@@ -35,10 +39,12 @@ fn a_rollback_of_the_trust_list_is_refused_and_audited_with_and_without_gate() {
     host.start_gate();
     let other = other.to_str().unwrap();
     host.refused(1, &["trust", "import", other]);
+    let told = host.refused(1, &["trust", "import", held.to_str().unwrap()]);
+    assert!(told.contains("version 3 is in force already"), "{told}");
     assert_eq!(host.json(&["trust", "show", "--json"])["version"], 3);
     host.stop_gate();
     let refused = host.audited("refused");
-    assert_eq!(refused.len(), 3);
+    assert_eq!(refused.len(), 5);
     for line in refused {
         assert_eq!(
             (line["request"].as_str(), line["reason"].as_str()),

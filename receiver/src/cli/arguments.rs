@@ -10,7 +10,12 @@ use crate::release::states::State;
 
 /// Receives, verifies and releases cables from a one-way link.
 #[derive(Debug, Parser)]
-#[command(name = "valise-receiver", version, arg_required_else_help = true)]
+#[command(
+    name = "valise-receiver",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  valise-receiver --config receiver.toml status"
+)]
 pub struct Arguments {
     /// The configuration file.
     #[arg(
@@ -43,18 +48,23 @@ pub enum Command {
     )]
     Init(Init),
     /// The slots and link key that the courier carries to the sender.
+    #[command(
+        after_help = "Example:\n  valise-receiver bundle create --slots 10000 --out courier/"
+    )]
     Bundle {
         /// What to do with them.
         #[command(subcommand)]
         command: BundleCommand,
     },
     /// The keys of the link.
+    #[command(after_help = "Example:\n  valise-receiver link-key retire 1")]
     LinkKey {
         /// What to do with them.
         #[command(subcommand)]
         command: LinkKeyCommand,
     },
     /// Who may release what to whom.
+    #[command(after_help = "Example:\n  valise-receiver trust check trust.toml")]
     Trust {
         /// What to do with the list.
         #[command(subcommand)]
@@ -72,12 +82,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  valise-receiver gaps")]
     Gaps(Shown),
     /// Cables that opened and may not be released.
+    #[command(after_help = "Example:\n  valise-receiver quarantine list")]
     Quarantine {
         /// What to do with them.
         #[command(subcommand)]
         command: QuarantineCommand,
     },
     /// The time by which cables are judged.
+    #[command(after_help = "Example:\n  valise-receiver clock accept")]
     Clock {
         /// What to do with it.
         #[command(subcommand)]
@@ -89,6 +101,7 @@ pub enum Command {
     )]
     Status(Status),
     /// The audit logs: what they prove.
+    #[command(after_help = "Example:\n  valise-receiver audit verify")]
     Audit {
         /// What to do with them.
         #[command(subcommand)]
@@ -303,19 +316,16 @@ mod tests {
     #[test]
     fn every_command_has_help_with_an_example() {
         fn visit(command: &clap::Command) {
-            if command.has_subcommands() {
-                command
-                    .get_subcommands()
-                    .filter(|one| one.get_name() != "help")
-                    .for_each(visit);
-            } else {
-                let example = command.get_after_help().map(ToString::to_string);
-                assert!(
-                    example.is_some_and(|text| text.contains("valise-receiver")),
-                    "{} has no example",
-                    command.get_name()
-                );
-            }
+            let example = command.get_after_help().map(ToString::to_string);
+            assert!(
+                example.is_some_and(|text| text.contains("valise-receiver ")),
+                "{} has no example",
+                command.get_name()
+            );
+            command
+                .get_subcommands()
+                .filter(|one| one.get_name() != "help")
+                .for_each(visit);
         }
         visit(&Arguments::command());
     }

@@ -396,8 +396,8 @@ impl Release {
         let version = signed.list.version();
         let held = self.trust.as_ref();
         if held.is_some_and(|held| held.sha256 == signed.sha256) {
-            return Ok(Verdict::Accepted(format!(
-                "trust list {version} is in force already"
+            return Ok(Verdict::Refused(format!(
+                "trust list {version} is in force already; nothing was changed"
             )));
         }
         if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list), clock::utc_now())

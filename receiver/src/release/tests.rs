@@ -956,6 +956,12 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
         panic!()
     };
     assert!(text.contains("version 1"), "{text}");
+    // The very list that is in force does not rise either.
+    let path = world.signed_list(&trust_text(world.channel, 1));
+    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
+        panic!()
+    };
+    assert!(text.contains("in force already"), "{text}");
     let path = world.signed_list(&trust_text(world.channel, 3));
     fs::remove_file(path.with_file_name("trust.toml.2.sig")).unwrap();
     assert!(matches!(

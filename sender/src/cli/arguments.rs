@@ -12,7 +12,12 @@ use super::audit::AuditCommand;
 
 /// Takes, seals and transmits approved cables over a one-way link.
 #[derive(Debug, Parser)]
-#[command(name = "valise-sender", version, arg_required_else_help = true)]
+#[command(
+    name = "valise-sender",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  valise-sender --config sender.toml status"
+)]
 pub struct Arguments {
     /// The configuration file.
     #[arg(
@@ -79,18 +84,21 @@ pub enum Command {
     #[command(after_help = "Example:\n  valise-sender resend 41-43,50")]
     Resend(Resend),
     /// The slots and link key that the courier brings.
+    #[command(after_help = "Example:\n  valise-sender bundle import courier/")]
     Bundle {
         /// What to do with them.
         #[command(subcommand)]
         command: BundleCommand,
     },
     /// Who may release what to whom.
+    #[command(after_help = "Example:\n  valise-sender trust check trust.toml")]
     Trust {
         /// What to do with the list.
         #[command(subcommand)]
         command: TrustCommand,
     },
     /// The time by which cables are judged.
+    #[command(after_help = "Example:\n  valise-sender clock accept")]
     Clock {
         /// What to do with it.
         #[command(subcommand)]
@@ -102,6 +110,7 @@ pub enum Command {
     )]
     Status(Status),
     /// The audit logs: what they prove.
+    #[command(after_help = "Example:\n  valise-sender audit verify")]
     Audit {
         /// What to do with them.
         #[command(subcommand)]
@@ -224,6 +233,9 @@ pub struct Show {
 pub struct OneCable {
     /// The cable's id.
     pub id: MessageId,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `export`.
@@ -234,6 +246,9 @@ pub struct Export {
     /// The folder to make.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `approve`.
@@ -248,6 +263,9 @@ pub struct Approve {
     /// Take a signature that was made elsewhere.
     #[arg(long, value_name = "FILE.sig")]
     pub signature: Option<PathBuf>,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `reject`.
@@ -258,6 +276,9 @@ pub struct Reject {
     /// Why, for the drafter; it is kept in the audit log, so without content of the cable.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `resend`.
@@ -266,6 +287,9 @@ pub struct Resend {
     /// Serials and ranges, with commas between them.
     #[arg(value_name = "SERIALS")]
     pub serials: String,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `bundle import`.
@@ -274,6 +298,9 @@ pub struct BundleImport {
     /// The courier's folder.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `trust check` and `trust import`.
@@ -324,19 +351,16 @@ mod tests {
     #[test]
     fn every_command_has_help_with_an_example() {
         fn visit(command: &clap::Command) {
-            if command.has_subcommands() {
-                command
-                    .get_subcommands()
-                    .filter(|one| one.get_name() != "help")
-                    .for_each(visit);
-            } else {
-                let example = command.get_after_help().map(ToString::to_string);
-                assert!(
-                    example.is_some_and(|text| text.contains("valise-sender")),
-                    "{} has no example",
-                    command.get_name()
-                );
-            }
+            let example = command.get_after_help().map(ToString::to_string);
+            assert!(
+                example.is_some_and(|text| text.contains("valise-sender ")),
+                "{} has no example",
+                command.get_name()
+            );
+            command
+                .get_subcommands()
+                .filter(|one| one.get_name() != "help")
+                .for_each(visit);
         }
         visit(&Arguments::command());
     }

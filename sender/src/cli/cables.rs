@@ -15,13 +15,17 @@ use valise_common::limits;
 use valise_common::manifest::{Manifest, MediaType};
 use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{SenderState, part_file};
+use valise_common::os::request::REQUEST_FILE;
 
 use super::arguments::{Approve, Export, OneCable, Reject, Resend, Submit};
-use super::request::{ask, begin, set};
+use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_json, print_line, sign};
 use crate::gate::prepare::parse_ranges;
 use crate::io::pending::{MANIFEST_NAME, PartFiles};
 use crate::stage::submit::split_media_type;
+
+/// The file of an export that `sha256sum --check` reads.
+const SUMS_NAME: &str = "SHA256SUMS";
 
 /// A part as the caller named it.
 struct Given {
@@ -86,7 +90,12 @@ fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
             .and_then(|name| name.to_str())
             .ok_or_else(|| CliError::Usage(format!("{shown}: the name is not UTF-8")))?
             .to_owned();
-        if name == "request.toml" || !names.insert(name.clone()) {
+        if name == REQUEST_FILE {
+            let text =
+                format!("{shown}: a request has a file {REQUEST_FILE} of its own; rename yours");
+            return Err(CliError::Usage(text));
+        }
+        if !names.insert(name.clone()) {
             let text = format!("{shown}: another part has this name; rename one of them");
             return Err(CliError::Usage(text));
         }
@@ -135,7 +144,7 @@ pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError>
     if let Some(manifest) = to_show {
         eprintln!("{manifest}");
     }
-    print_line(&answer)
+    print_answer(&answer, options.json)
 }
 
 /// The manifest of a waiting cable, exactly as gate keeps it, checked to be one.
@@ -213,7 +222,7 @@ pub fn reject(config: &SenderConfig, options: &Reject) -> Result<(), CliError> {
     set(&mut text, "request", "reject");
     set(&mut text, "id", options.id.to_string());
     set(&mut text, "reason", options.reason.clone());
-    print_line(&ask(config, begin(config)?, &text)?)
+    print_answer(&ask(config, begin(config)?, &text)?, options.json)
 }
 
 /// `withdraw`
@@ -221,7 +230,7 @@ pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliErro
     let mut text = toml::Table::new();
     set(&mut text, "request", "withdraw");
     set(&mut text, "id", options.id.to_string());
-    print_line(&ask(config, begin(config)?, &text)?)
+    print_answer(&ask(config, begin(config)?, &text)?, options.json)
 }
 
 /// `resend`
@@ -230,7 +239,7 @@ pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
     let mut text = toml::Table::new();
     set(&mut text, "request", "resend");
     set(&mut text, "serials", options.serials.clone());
-    print_line(&ask(config, begin(config)?, &text)?)
+    print_answer(&ask(config, begin(config)?, &text)?, options.json)
 }
 
 /// Whether a folder is one itself, and nobody but this user puts anything into it: an officer signs what he reads there.
@@ -266,6 +275,7 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     }
     let failed = |error: io::Error| CliError::System(format!("{shown}: {error}"));
     let mut sums = format!("{}  {MANIFEST_NAME}\n", hex(&Sha256::digest(&bytes)));
+    let mut names = vec![MANIFEST_NAME.to_owned()];
     create(&folder.join(MANIFEST_NAME))
         .and_then(|mut file| file.write_all(&bytes))
         .map_err(failed)?;
@@ -278,10 +288,16 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
             return Err(CliError::Refused(text));
         }
         sums.push_str(&format!("{}  {name}\n", hex(&sha256)));
+        names.push(name);
     }
-    create(&folder.join("SHA256SUMS"))
+    create(&folder.join(SUMS_NAME))
         .and_then(|mut file| file.write_all(sums.as_bytes()))
-        .map_err(failed)
+        .map_err(failed)?;
+    if options.json {
+        names.push(SUMS_NAME.to_owned());
+        print_json(&json!({ "folder": shown.to_string(), "files": names }))?;
+    }
+    Ok(())
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -322,6 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         std::fs::write(path("a.txt"), "a").unwrap();
+        std::fs::write(path("request.toml"), "r").unwrap();
         std::fs::create_dir(path("b")).unwrap();
         std::fs::write(path("b/a.txt"), "b").unwrap();
         let typed = format!("{}:application/pdf", path("a.txt"));
@@ -335,6 +352,7 @@ mod tests {
             vec![path("a.txt"), path("b/a.txt")],
             vec![path("b")],
             vec![path("none")],
+            vec![path("request.toml")],
         ] {
             assert!(
                 matches!(given_parts(&wrong), Err(CliError::Usage(_))),

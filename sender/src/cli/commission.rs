@@ -20,9 +20,10 @@ use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::{TrustList, check_administrators, difference};
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
-use super::request::{ask, begin, set};
+use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_json, print_line};
 use crate::gate::GateError;
+use crate::gate::commission::Replay;
 use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
 use crate::gate::host::Gate;
 use crate::gate::refusal::No;
@@ -209,7 +210,9 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
             let verified = verify_bundle(&files, &gate.host.administrators);
             let import = || {
                 let result = match verified {
-                    Ok(verified) => gate.import_bundle(&verified).map_err(CliError::system)?,
+                    Ok(verified) => gate
+                        .import_bundle(&verified, Replay::No)
+                        .map_err(CliError::system)?,
                     Err(unfit) => Err(No::from(&unfit)),
                 };
                 gate.note_refusal("bundle-import", &result);
@@ -219,7 +222,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
         }
         None => request_with(config, "bundle-import", &files)?,
     };
-    print_line(&answer)
+    print_answer(&answer, options.json)
 }
 
 /// `trust import`
@@ -231,7 +234,9 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
             let signed = signed_list(&files);
             let import = || {
                 let result = match signed {
-                    Ok(signed) => gate.import_trust(&signed).map_err(CliError::system)?,
+                    Ok(signed) => gate
+                        .import_trust(&signed, Replay::No)
+                        .map_err(CliError::system)?,
                     Err(unfit) => Err(No::from(&unfit)),
                 };
                 gate.note_refusal("trust-import", &result);
@@ -241,11 +246,7 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
         }
         None => request_with(config, "trust-import", &files)?,
     };
-    if options.json {
-        print_json(&json!({ "answer": answer }))
-    } else {
-        print_line(&answer)
-    }
+    print_answer(&answer, options.json)
 }
 
 /// The list and its signatures, whatever the list's file is called, under the names of a request.
@@ -375,9 +376,5 @@ pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError
 /// `clock accept`
 pub fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
     let answer = request_with(config, "clock-accept", &BTreeMap::new())?;
-    if options.json {
-        print_json(&json!({ "answer": answer }))
-    } else {
-        print_line(&answer)
-    }
+    print_answer(&answer, options.json)
 }

@@ -6,7 +6,7 @@ use valise_common::config::SenderConfig;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::request::{Answer, Request};
 
-use super::CliError;
+use super::{CliError, print_json, print_line};
 use crate::gate::refusal::SYSTEM_FAILURE;
 
 /// Begins a request on this host.
@@ -51,6 +51,15 @@ pub fn ask(
                 path.display()
             )))
         }
+    }
+}
+
+/// Prints gate's answer.
+pub fn print_answer(answer: &str, json: bool) -> Result<(), CliError> {
+    if json {
+        print_json(&serde_json::json!({ "answer": answer }))
+    } else {
+        print_line(answer)
     }
 }
 

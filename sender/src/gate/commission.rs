@@ -27,20 +27,40 @@ fn bundle_answer(bundle: &Bundle) -> String {
     )
 }
 
+/// Whether an import may be the repetition of one that was done and not answered before a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// Its request stood there when this gate started.
+    Possible,
+    /// It did not.
+    No,
+}
+
 impl Gate {
     /// Puts a verified trust list into force. Its channel fixes the host's, if nothing did before.
     ///
     /// # Errors
     /// [`GateError`]; the process must end. A refusal is the inner error.
-    pub fn import_trust(&mut self, signed: &SignedList) -> Result<Result<String, No>, GateError> {
+    pub fn import_trust(
+        &mut self,
+        signed: &SignedList,
+        replay: Replay,
+    ) -> Result<Result<String, No>, GateError> {
         let list = match signed.verify(&self.host.administrators) {
             Ok(list) => list,
             Err(error) => return Ok(Err(No::new("trust", error))),
         };
         let (version, hash) = (list.version(), signed.hash());
         if self.ledger.trust == Some((version, hash)) && self.trust.is_some() {
-            // A repeated request gets the same answer.
-            return Ok(Ok(trust_answer(version)));
+            return Ok(match replay {
+                // A repeated request gets the same answer.
+                Replay::Possible => Ok(trust_answer(version)),
+                Replay::No => {
+                    let text =
+                        format!("version {version} is in force already; nothing was changed");
+                    Err(No::new("trust-rollback", text))
+                }
+            });
         }
         if let Some((held, held_hash)) = self.ledger.trust
             && version <= held
@@ -82,18 +102,20 @@ impl Gate {
     pub fn import_bundle(
         &mut self,
         verified: &VerifiedBundle,
+        replay: Replay,
     ) -> Result<Result<String, No>, GateError> {
         let (bundle, statement) = (&verified.bundle, &verified.statement);
         let id = bundle.id;
         if let Some(held) = self.ledger.bundles.get(&id) {
-            return Ok(if held.sha256 == verified.sha256() {
-                Ok(bundle_answer(bundle))
-            } else {
-                Err(No::new(
-                    "overlap",
-                    format!("another bundle {id} is held already"),
-                ))
-            });
+            let is_same = held.sha256 == verified.sha256();
+            if is_same && replay == Replay::Possible {
+                return Ok(Ok(bundle_answer(bundle)));
+            }
+            let text = match is_same {
+                true => format!("bundle {id} is held already; nothing was changed"),
+                false => format!("another bundle {id} is held already"),
+            };
+            return Ok(Err(No::new("overlap", text)));
         }
         if let Some(no) = self
             .foreign(bundle.channel)

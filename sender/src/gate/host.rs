@@ -63,6 +63,8 @@ pub struct Gate {
     pub outbox: OutboxWriter,
     /// What is asked.
     pub preparer: Preparer,
+    /// Requests that stood there at the start.
+    pub left_over: BTreeSet<String>,
     /// Answers that could not be written yet.
     pub unanswered: Unanswered,
     /// Many files, one sync. As old as the process.
@@ -137,6 +139,7 @@ impl Gate {
                 administrators: host.administrators.clone(),
                 submission_bytes_max: config.limits.submission_bytes_max.0,
             },
+            left_over: BTreeSet::new(),
             unanswered: Unanswered::default(),
             sync,
             progress: BTreeMap::new(),

@@ -7,6 +7,7 @@ use valise_common::os::durable::{FinishedFile, remove_any};
 use valise_common::os::{clock, request};
 use valise_common::precedence::Precedence;
 
+use super::commission::Replay;
 use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
@@ -212,6 +213,10 @@ impl Gate {
             wish,
         } = prepared;
         let (request, id) = (wish.word(), wish.id());
+        let replay = match self.left_over.contains(&name) {
+            true => Replay::Possible,
+            false => Replay::No,
+        };
         let result = match wish {
             Wish::Submit(submission) => {
                 let folder = submission.folder.clone();
@@ -223,8 +228,10 @@ impl Gate {
             Wish::Reject { id, reason } => self.reject(uid, id, reason, batch),
             Wish::Withdraw { id } => self.withdraw(uid, id, batch),
             Wish::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
-            Wish::BundleImport(verified) => self.import_bundle(&verified)?.map(Answer::Text),
-            Wish::TrustImport(signed) => self.import_trust(&signed)?.map(Answer::Text),
+            Wish::BundleImport(verified) => {
+                self.import_bundle(&verified, replay)?.map(Answer::Text)
+            }
+            Wish::TrustImport(signed) => self.import_trust(&signed, replay)?.map(Answer::Text),
             Wish::ClockAccept => match may_accept_clock(uid) {
                 Ok(()) => Ok(Answer::Text(self.accept_clock(uid)?)),
                 Err(no) => Err(no),

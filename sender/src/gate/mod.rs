@@ -126,6 +126,7 @@ impl Daemon {
             tracing::warn!("the trust list allows software keys: for exercises only");
         }
         gate.record(&Event::Start { software_keys });
+        gate.left_over = gate.preparer.requests.left_over()?;
         let mut large = gate.recover()?;
         if gate.trust.is_none() {
             gate.alarm("trust-missing", "no trust list is in force; import one");

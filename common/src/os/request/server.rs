@@ -99,6 +99,15 @@ impl Requests {
         Ok(found)
     }
 
+    /// The names of the folders that stand there when a daemon starts. An earlier one may have done what they ask, and have
+    /// been killed before it answered; what comes later is asked for the first time.
+    ///
+    /// # Errors
+    /// As [`Requests::scan`].
+    pub fn left_over(&self) -> io::Result<BTreeSet<String>> {
+        Ok(self.scan()?.into_iter().map(|found| found.name).collect())
+    }
+
     /// The bytes of a request's files as they are now, to choose a thread for the copying.
     ///
     /// # Errors
