@@ -55,6 +55,23 @@ fn a_rollback_of_the_trust_list_is_refused_and_audited_with_and_without_gate() {
 }
 
 #[test]
+fn a_signature_file_that_is_none_does_no_harm_beside_two_that_are() {
+    let host = Host::commissioned(1);
+    let path = host.signed_list(&version(2));
+    let sig = |number: u8| path.with_added_extension(format!("{number}.sig"));
+    fs::write(sig(3), "no signature").unwrap();
+    fs::rename(sig(1), sig(4)).unwrap();
+    fs::write(sig(1), [0xff; 10]).unwrap();
+    host.ok(&["trust", "import", path.to_str().unwrap()]);
+    // Beside one it is told.
+    let path = host.signed_list(&version(3));
+    fs::write(path.with_added_extension("2.sig"), "no signature").unwrap();
+    let told = host.refused(1, &["trust", "import", path.to_str().unwrap()]);
+    assert!(told.contains("a signature file"), "{told}");
+    assert_eq!(host.json(&["trust", "show", "--json"])["version"], 2);
+}
+
+#[test]
 fn a_list_that_a_typo_would_make_unsafe_is_refused_with_its_line() {
     let host = Host::commissioned(1);
     let text = host.list_text(&version(2));

@@ -61,6 +61,32 @@ fn samples_arrive_over_a_bad_line_and_the_report_says_how() {
 }
 
 #[test]
+fn what_a_short_run_did_to_the_receiver_is_in_the_report() {
+    let output = loopback()
+        .args([
+            "--size",
+            "20000",
+            "--corrupt",
+            "10%",
+            "--seed",
+            "2",
+            "--json",
+        ])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let corrupted = report["wire"]["corrupted"].as_u64().unwrap();
+    assert!(corrupted > 0, "{report}");
+    let counters = &report["receiver"]["counters"];
+    let refused: u64 = ["tag", "key-unknown", "version", "length"]
+        .iter()
+        .filter_map(|reason| counters[reason].as_u64())
+        .sum();
+    assert_eq!(refused, corrupted, "{counters}");
+    assert_eq!(report["receiver"]["completed"], 1);
+}
+
+#[test]
 fn a_line_that_loses_everything_is_told_by_the_exit_status() {
     let output = loopback()
         .args([sample("telegram.txt"), "--loss".into(), "100%".into()])
@@ -75,6 +101,21 @@ fn a_line_that_loses_everything_is_told_by_the_exit_status() {
 fn wrong_usage_is_status_two() {
     let output = loopback().args(["--loss", "much"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let output = loopback().args(["--link", "serial"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let occupied = tempfile::tempdir().unwrap();
+    std::fs::write(occupied.path().join("x"), "x").unwrap();
+    let occupied = occupied.path().to_str().unwrap();
+    for wrong in [
+        ["--link", "serial"],
+        ["--count", "0"],
+        ["--keep", occupied],
+        ["--seed", "1 and a file"],
+    ] {
+        let output = loopback().args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    for path in ["no-such-file", occupied] {
+        let output = loopback().arg(path).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{path}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(path));
+    }
 }

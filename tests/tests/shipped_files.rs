@@ -27,7 +27,7 @@ fn with_defaults(text: &str) -> String {
     };
     text.lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if is_default(rest) => rest,
+            Some(rest) if is_default(rest) || rest.starts_with('[') => rest,
             _ => line,
         })
         .collect::<Vec<_>>()

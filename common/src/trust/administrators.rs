@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::AdministratorError;
 use crate::sshsig::{Namespace, PublicKey, Signature};
 
-/// One stolen token must not change who is trusted.
-const NEEDED: usize = 2;
+/// Administrators that must have signed a list or a bundle: one stolen token must not change who is trusted.
+pub const SIGNATURES_NEEDED: usize = 2;
 
 /// Checks the administrators that a host is commissioned with: two at least, and no secret shared
 /// between them.
@@ -14,7 +14,7 @@ const NEEDED: usize = 2;
 /// # Errors
 /// [`AdministratorError::TooFew`] and [`AdministratorError::SharedKey`].
 pub fn check_administrators(administrators: &[PublicKey]) -> Result<(), AdministratorError> {
-    if administrators.len() < NEEDED {
+    if administrators.len() < SIGNATURES_NEEDED {
         return Err(AdministratorError::TooFew);
     }
     let secrets: BTreeSet<&[u8; 32]> = administrators.iter().map(PublicKey::point_bytes).collect();
@@ -51,7 +51,7 @@ pub fn verify_administrators(
         }
     }
     let valid = valid.len();
-    if valid < NEEDED {
+    if valid < SIGNATURES_NEEDED {
         return Err(AdministratorError::NotSigned {
             valid,
             namespace,

@@ -12,7 +12,7 @@ mod file;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use administrators::{check_administrators, verify_administrators};
+pub use administrators::{SIGNATURES_NEEDED, check_administrators, verify_administrators};
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
 

@@ -15,7 +15,8 @@ use valise_common::os::durable::{self, Access};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::sshsig::{Namespace, Signature, SshsigError};
 use valise_common::trust::{
-    AdministratorError, IssuedAhead, TrustError, TrustList, verify_administrators,
+    AdministratorError, IssuedAhead, SIGNATURES_NEEDED, TrustError, TrustList,
+    verify_administrators,
 };
 use valise_common::units::UtcTime;
 
@@ -106,7 +107,7 @@ impl SignedList {
         bytes: Vec<u8>,
         signatures: Vec<(usize, Vec<u8>)>,
     ) -> Result<SignedList, TrustStoreError> {
-        let signatures = signatures
+        let (read, mut faults): (Vec<_>, Vec<_>) = signatures
             .into_iter()
             .map(|(number, armor)| {
                 std::str::from_utf8(&armor)
@@ -114,7 +115,14 @@ impl SignedList {
                     .and_then(Signature::from_armor)
                     .map_err(|source| TrustStoreError::Signature { number, source })
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .partition(Result::is_ok);
+        let signatures: Vec<Signature> = read.into_iter().flatten().collect();
+        // A file that is none does no harm beside two that are.
+        if signatures.len() < SIGNATURES_NEEDED
+            && let Some(Err(fault)) = faults.drain(..).next()
+        {
+            return Err(fault);
+        }
         let list = Arc::new(TrustList::parse(&bytes)?);
         let sha256 = Sha256Digest::from_bytes(Sha256::digest(&bytes).into());
         Ok(SignedList {

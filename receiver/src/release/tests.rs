@@ -968,6 +968,12 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
         release.import_trust(&path, Asker::user(0)).unwrap(),
         Verdict::Refused(_)
     ));
+    // What is no signature is told beside one, and does no harm beside two.
+    fs::write(path.with_file_name("trust.toml.2.sig"), "no signature").unwrap();
+    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
+        panic!()
+    };
+    assert!(text.contains("signature 2"), "{text}");
     let other = valise_common::ids::ChannelId::from_bytes([9; 16]);
     let path = world.signed_list(&trust_text(other, 3));
     assert!(matches!(
@@ -975,6 +981,12 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
         Verdict::Refused(_)
     ));
     assert_eq!(release.trust.as_ref().unwrap().list.version(), 1);
+    let path = world.signed_list(&trust_text(world.channel, 4));
+    fs::write(path.with_file_name("trust.toml.3.sig"), [0xff; 10]).unwrap();
+    assert!(matches!(
+        release.import_trust(&path, Asker::user(0)).unwrap(),
+        Verdict::Accepted(_)
+    ));
 }
 
 #[test]

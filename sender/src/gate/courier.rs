@@ -11,7 +11,7 @@ use valise_common::os::durable::read_bounded;
 use valise_common::os::request::TakenFile;
 use valise_common::seal::check_public;
 use valise_common::sshsig::{Namespace, PublicKey, Signature};
-use valise_common::trust::verify_administrators;
+use valise_common::trust::{SIGNATURES_NEEDED, verify_administrators};
 use zeroize::Zeroizing;
 
 use super::unfit::{Unfit, content};
@@ -98,14 +98,22 @@ pub fn signed_list(files: &BTreeMap<String, TakenFile>) -> Result<SignedList, Un
 
 /// The signatures `BASE.1.sig`, `BASE.2.sig` … among a request's files.
 fn signatures_of(files: &BTreeMap<String, TakenFile>, base: &str) -> Result<Vec<Signature>, Unfit> {
-    let mut signatures = Vec::new();
+    let (mut signatures, mut fault) = (Vec::new(), None);
     for number in 1..=limits::ADMINISTRATOR_SIGNATURES_MAX {
         let Some(file) = files.get(&format!("{base}.{number}.sig")) else {
             continue;
         };
-        signatures.push(read_signature(&file.path)?);
+        match read_signature(&file.path) {
+            Ok(signature) => signatures.push(signature),
+            Err(unfit) if unfit.is_failure() => return Err(unfit),
+            Err(unfit) => fault = fault.or(Some(unfit)),
+        }
     }
-    Ok(signatures)
+    match fault {
+        // A file that is none does no harm beside two that are.
+        Some(fault) if signatures.len() < SIGNATURES_NEEDED => Err(fault),
+        _ => Ok(signatures),
+    }
 }
 
 pub(super) fn read_signature(path: &Path) -> Result<Signature, Unfit> {

@@ -101,9 +101,8 @@ impl Preparer {
         folder: &Path,
         request: &mut &'static str,
     ) -> Result<Wish, Unfit> {
-        // The parser's snippet would repeat lines of the request; its message names the fault alone.
         let asked: Asked = toml::from_str(&taken.toml)
-            .map_err(|error| Unfit::Toml(error.message().replace('\n', " ")))?;
+            .map_err(|error| Unfit::Toml(toml_fault(&taken.toml, &error)))?;
         *request = asked.word();
         Ok(match asked {
             Asked::Submit(draft) => {
@@ -196,6 +195,24 @@ fn digest_of(found: &Found, taken: &Taken) -> blake3::Hasher {
     digest
 }
 
+/// Where a request's text is wrong, and how. The parser's own text would repeat the line.
+fn toml_fault(text: &str, error: &toml::de::Error) -> String {
+    let fault = error.message().replace('\n', " ");
+    if let Some(before) = error.span().and_then(|span| text.get(..span.start)) {
+        return format!("line {}: {fault}", before.matches('\n').count() + 1);
+    }
+    // The parser does not tell which key it was: one that holds no text, or where texts are asked for no array.
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let is_at_fault = |(key, value): &(&String, &toml::Value)| match key.as_str() {
+        "to" | "files" => !value.is_array(),
+        _ => !value.is_str(),
+    };
+    match table.iter().find(is_at_fault) {
+        Some((key, _)) => format!("{}: {fault}", key.escape_default()),
+        None => fault,
+    }
+}
+
 fn id_of(digest: &blake3::Hasher) -> MessageId {
     let mut id = [0; 16];
     id.copy_from_slice(&digest.finalize().as_bytes()[..16]);
@@ -268,5 +285,25 @@ mod tests {
         std::fs::write(&path, b"abc").unwrap();
         overwrite(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), [0; 3]);
+    }
+
+    #[test]
+    fn a_wrong_request_text_is_told_with_its_line_and_key() {
+        let told = |text: &str| {
+            let error = toml::from_str::<Asked>(text).unwrap_err();
+            toml_fault(text, &error)
+        };
+        let least = "request = 'submit'\nlabel = 'EU'\nprecedence = 'flash'\nsubject = 'S'\n";
+        let fault = told(&format!("{least}to = 'paris-desk'\n"));
+        assert!(fault.starts_with("to: invalid type"), "{fault}");
+        let fault = told(&format!(
+            "{least}to = ['a']\nnot-after = 2026-12-05T00:00:00Z\n"
+        ));
+        assert!(fault.starts_with("not-after: "), "{fault}");
+        let fault = told(&format!("{least}secret words = [\n"));
+        assert!(
+            fault.starts_with("line 5: ") && !fault.contains("words"),
+            "{fault}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use valise_tests::harness::HarnessError;
-use valise_tests::loopback::{LinkKind, Options, run};
+use valise_tests::loopback::{Options, run};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(report) => report,
         Err(error) => {
             eprintln!("valise-loopback: {error}");
-            return ExitCode::from(status_of(&options, &error));
+            return ExitCode::from(status_of(&error));
         }
     };
     if options.json {
@@ -30,9 +30,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn status_of(options: &Options, error: &HarnessError) -> u8 {
+fn status_of(error: &HarnessError) -> u8 {
     match error {
-        HarnessError::Wrong(_) if options.link == LinkKind::Serial => 2,
+        HarnessError::Usage(_) => 2,
         HarnessError::Wrong(_) | HarnessError::Command { .. } => 1,
         _ => 3,
     }

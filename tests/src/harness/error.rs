@@ -59,6 +59,9 @@ pub enum HarnessError {
     /// Something that arrived is not what was sent.
     #[error("{0}")]
     Wrong(String),
+    /// What was asked cannot be done: wrong usage.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl HarnessError {

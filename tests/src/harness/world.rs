@@ -422,6 +422,14 @@ impl World {
             .map_or(Ok(()), |process| process.stop().map(drop))
     }
 
+    /// Ends both processes of a host in order, as [`World::start`] started them.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub fn stop_host(&mut self, host: Host) -> Result<()> {
+        self.stop(supervisor_name(host))
+    }
+
     /// The process id of a role, whether it runs alone or under its supervisor.
     pub fn role_pid(&self, role: Role) -> Option<u32> {
         if let Some(process) = self.processes.get(role.word()) {
@@ -713,7 +721,7 @@ fn make_folder(settings: &Settings) -> Result<(PathBuf, Option<TempDir>)> {
                 "{} is not empty; name a new folder to keep",
                 folder.display()
             );
-            return Err(HarnessError::Wrong(text));
+            return Err(HarnessError::Usage(text));
         }
         return Ok((folder, None));
     }
@@ -791,7 +799,7 @@ mod tests {
         fs::write(keep.join("something"), b"").expect("written");
         assert!(matches!(
             make_folder(&settings),
-            Err(HarnessError::Wrong(_))
+            Err(HarnessError::Usage(_))
         ));
     }
 }

@@ -39,7 +39,7 @@ pub struct Options {
     /// Files to send, each as a cable of its own; generated ones when there are none.
     pub files: Vec<PathBuf>,
     /// How many cables are generated, or how often each file is sent.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// Bytes of a generated cable, as a number or as "200 MiB".
     #[arg(long, default_value = "1048576", value_parser = parse_size)]

@@ -32,11 +32,17 @@ struct Travelling {
 pub fn run(options: &Options) -> Result<Report> {
     if options.link == LinkKind::Serial {
         let text = "the serial link is not part of this version yet; use --link udp";
-        return Err(HarnessError::Wrong(text.to_owned()));
+        return Err(HarnessError::Usage(text.to_owned()));
     }
     for file in &options.files {
-        if let Err(error) = std::fs::File::open(file) {
-            return Err(HarnessError::io("open", file, error));
+        let opened = std::fs::File::open(file).and_then(|file| file.metadata());
+        let shown = file.display();
+        match opened {
+            Err(error) => return Err(HarnessError::Usage(format!("{shown}: {error}"))),
+            Ok(found) if !found.is_file() => {
+                return Err(HarnessError::Usage(format!("{shown} is not a file")));
+            }
+            Ok(_) => {}
         }
     }
     let progress = Progress::new(options);
@@ -86,6 +92,8 @@ pub fn run(options: &Options) -> Result<Report> {
         world.stop("wire")?;
         world.wire_statistics()
     };
+    // And the receiver its final counters: what it shows while it runs is up to a second old.
+    world.stop_host(Host::Receiver)?;
     Ok(Report {
         ok: failures.is_empty() && cables.iter().all(|cable| cable.failure.is_none()),
         cables,
