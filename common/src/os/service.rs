@@ -2,13 +2,25 @@
 
 mod log;
 
+use std::env;
+use std::io;
 use std::time::Duration;
+
+use nix::unistd::write;
 
 pub use log::{LogError, init_logging};
 
-/// Tells the service manager that the role is ready.
+/// Tells a child of `run` which process started it, and that its standard input is a pipe to that process.
+pub(super) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";
+
+/// Tells the service manager, and the supervisor where there is one, that the role is ready.
 pub fn ready() {
     notify("READY", "1");
+    if env::var_os(SUPERVISOR_VARIABLE).is_some() {
+        // Standard input, because no other descriptor has a number that both know without `unsafe`, and no role reads
+        // any. A supervisor that does not hear it ended, and this process is about to.
+        let _ = write(io::stdin(), b"ready\n");
+    }
 }
 
 /// Tells the service manager that the role is ending.

@@ -4,27 +4,30 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2, read};
 use thiserror::Error;
 
 use super::clock::mono_now;
+use super::layout::Role;
+use super::service::{self, SUPERVISOR_VARIABLE};
 use super::signals::{Asked, Signals, end_with_parent, spawn_unmasked};
-use super::{layout::Role, service};
 use crate::units::Mono;
-
-/// Tells a child which process started it, so that it does not outlive that one.
-const PARENT_VARIABLE: &str = "VALISE_SUPERVISOR";
 
 /// The exit status of a configuration that starting again does not mend.
 const WRONG_CONFIGURATION: i32 = 2;
+
+/// The exit status of a system that failed. What failed before a child was ever ready (a lock that another process
+/// holds, a port that is taken, rights that are missing) starting again does not mend either.
+const SYSTEM_FAILED: i32 = 3;
 
 /// The pause before a child is started again: it doubles each time, up to the last.
 const PAUSE_FIRST_US: u64 = 500_000;
@@ -48,8 +51,16 @@ pub enum SuperviseError {
         source: io::Error,
     },
     /// A child says that the configuration is wrong; it has said on standard error what.
-    #[error("{role} cannot work with this configuration")]
+    #[error(
+        "{role} cannot work with this configuration, as it says above; nothing is left running"
+    )]
     Configuration {
+        /// Whose child.
+        role: Role,
+    },
+    /// The system let a child down before it was ever ready; it has said on standard error what.
+    #[error("{role} cannot start, as it says above; nothing is left running")]
+    Start {
         /// Whose child.
         role: Role,
     },
@@ -59,6 +70,10 @@ pub enum SuperviseError {
 struct Supervised {
     role: Role,
     child: Option<Child>,
+    /// Where the child writes when it is ready.
+    told: Option<OwnedFd>,
+    /// A child of this role has been ready: what works again and again is worth starting again.
+    was_ready: bool,
     started: Mono,
     pause_us: u64,
     start_at: Mono,
@@ -83,13 +98,7 @@ pub fn supervise(
     let now = mono_now();
     let mut children: Vec<Supervised> = roles
         .iter()
-        .map(|role| Supervised {
-            role: *role,
-            child: None,
-            started: now,
-            pause_us: PAUSE_FIRST_US,
-            start_at: now,
-        })
+        .map(|role| Supervised::new(*role, now))
         .collect();
     let result = keep_running(program, arguments, &signals, &mut children);
     service::stopping();
@@ -102,7 +111,7 @@ pub fn supervise(
 /// # Errors
 /// The system's, and a supervisor that ended already.
 pub fn follow_supervisor() -> io::Result<()> {
-    let Some(parent) = env::var_os(PARENT_VARIABLE) else {
+    let Some(parent) = env::var_os(SUPERVISOR_VARIABLE) else {
         return Ok(());
     };
     end_with_parent()?;
@@ -148,21 +157,24 @@ fn keep_running(
             }
         }
         for one in children.iter_mut() {
-            if one
-                .handle_child(mono_now())
-                .is_some_and(is_wrong_configuration)
-            {
-                return Err(SuperviseError::Configuration { role: one.role });
-            }
+            one.handle_child(mono_now())?;
         }
     }
 }
 
-fn is_wrong_configuration(status: ExitStatus) -> bool {
-    status.code() == Some(WRONG_CONFIGURATION)
-}
-
 impl Supervised {
+    fn new(role: Role, now: Mono) -> Self {
+        Self {
+            role,
+            child: None,
+            told: None,
+            was_ready: false,
+            started: now,
+            pause_us: PAUSE_FIRST_US,
+            start_at: now,
+        }
+    }
+
     fn handle_time(
         &mut self,
         now: Mono,
@@ -172,30 +184,51 @@ impl Supervised {
         if self.child.is_some() || now < self.start_at {
             return Ok(());
         }
+        // Neither end waits: a child that is not heard hangs as little as a supervisor that hears nothing.
+        let (told, ready) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let mut command = Command::new(program);
         command
             .arg(self.role.as_str())
             .args(arguments)
-            .env(PARENT_VARIABLE, std::process::id().to_string())
-            .stdin(Stdio::null());
+            .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
+            .stdin(Stdio::from(ready));
         self.child = Some(spawn_unmasked(&mut command)?);
+        self.told = Some(told);
         self.started = now;
         Ok(())
     }
 
     /// Notes that the child ended, and when to start it again.
-    fn handle_child(&mut self, now: Mono) -> Option<ExitStatus> {
-        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+    ///
+    /// # Errors
+    /// When starting it again would not help.
+    fn handle_child(&mut self, now: Mono) -> Result<(), SuperviseError> {
+        let child = self.child.as_mut();
+        let Some(status) = child.and_then(|child| child.try_wait().ok().flatten()) else {
+            return Ok(());
+        };
         self.child = None;
+        // Whatever it had to tell stands in the pipe by now.
+        if let Some(told) = self.told.take() {
+            self.was_ready |= read(told, &mut [0]).is_ok_and(|bytes| bytes > 0);
+        }
+        self.judge(status)?;
         if now.since_us(self.started) >= HEALTHY_US {
             self.pause_us = PAUSE_FIRST_US;
         }
-        if !is_wrong_configuration(status) {
-            tracing::error!("{} ended ({status}); it is started again", self.role);
-        }
+        tracing::error!("{} ended ({status}); it is started again", self.role);
         self.start_at = now.plus_us(self.pause_us);
         self.pause_us = self.pause_us.saturating_mul(2).min(PAUSE_LAST_US);
-        Some(status)
+        Ok(())
+    }
+
+    fn judge(&self, status: ExitStatus) -> Result<(), SuperviseError> {
+        let role = self.role;
+        match status.code() {
+            Some(WRONG_CONFIGURATION) => Err(SuperviseError::Configuration { role }),
+            Some(SYSTEM_FAILED) if !self.was_ready => Err(SuperviseError::Start { role }),
+            _ => Ok(()),
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -260,21 +293,64 @@ mod tests {
     use super::*;
 
     fn one(role: Role) -> Supervised {
-        Supervised {
-            role,
-            child: None,
-            started: Mono(0),
-            pause_us: PAUSE_FIRST_US,
-            start_at: Mono(0),
-        }
+        Supervised::new(role, Mono(0))
     }
 
-    fn run_until_ended(supervised: &mut Supervised, program: &str, now: Mono) -> ExitStatus {
-        supervised
-            .handle_time(now, &PathBuf::from(program), &[])
-            .unwrap();
+    fn run_until_ended(
+        supervised: &mut Supervised,
+        program: &str,
+        now: Mono,
+    ) -> Result<(), SuperviseError> {
+        run_with(supervised, &PathBuf::from(program), &[], now)
+    }
+
+    fn run_with(
+        supervised: &mut Supervised,
+        program: &PathBuf,
+        arguments: &[OsString],
+        now: Mono,
+    ) -> Result<(), SuperviseError> {
+        supervised.handle_time(now, program, arguments).unwrap();
         supervised.child.as_mut().unwrap().wait().unwrap();
-        supervised.handle_child(now).unwrap()
+        supervised.handle_child(now)
+    }
+
+    /// Runs this test program as the child, for that one test: there it is `child` that is run instead.
+    fn run_as_child(
+        supervised: &mut Supervised,
+        test: &str,
+        child: fn(),
+    ) -> Result<(), SuperviseError> {
+        if env::var_os(SUPERVISOR_VARIABLE).is_some() {
+            child();
+            std::process::exit(SYSTEM_FAILED);
+        }
+        let test = format!("os::supervise::tests::{test}");
+        let arguments = ["--exact", "--nocapture", &test].map(OsString::from);
+        let program = env::current_exe().unwrap();
+        let now = supervised.start_at;
+        run_with(supervised, &program, &arguments, now)
+    }
+
+    #[test]
+    fn a_child_whose_system_fails_before_it_is_ready_ends_all() {
+        let mut supervised = one(Role::Receive);
+        let test = "a_child_whose_system_fails_before_it_is_ready_ends_all";
+        assert!(matches!(
+            run_as_child(&mut supervised, test, || ()),
+            Err(SuperviseError::Start {
+                role: Role::Receive
+            })
+        ));
+    }
+
+    #[test]
+    fn a_child_that_was_ready_once_is_started_again_whenever_its_system_fails() {
+        let mut supervised = one(Role::Receive);
+        let test = "a_child_that_was_ready_once_is_started_again_whenever_its_system_fails";
+        run_as_child(&mut supervised, test, service::ready).unwrap();
+        let test = "a_child_whose_system_fails_before_it_is_ready_ends_all";
+        run_as_child(&mut supervised, test, || ()).unwrap();
     }
 
     #[test]
@@ -282,10 +358,7 @@ mod tests {
         let mut supervised = one(Role::Gate);
         let mut now = Mono(1);
         for pause_us in [PAUSE_FIRST_US, 2 * PAUSE_FIRST_US, 4 * PAUSE_FIRST_US] {
-            assert_eq!(
-                run_until_ended(&mut supervised, "/bin/false", now).code(),
-                Some(1)
-            );
+            run_until_ended(&mut supervised, "/bin/false", now).unwrap();
             assert_eq!(supervised.start_at, now.plus_us(pause_us));
             supervised
                 .handle_time(now, &PathBuf::from("/bin/false"), &[])
@@ -294,7 +367,7 @@ mod tests {
             now = supervised.start_at;
         }
         for _ in 0..20 {
-            run_until_ended(&mut supervised, "/bin/true", now);
+            run_until_ended(&mut supervised, "/bin/true", now).unwrap();
             now = supervised.start_at;
         }
         assert_eq!(supervised.pause_us, PAUSE_LAST_US);

@@ -24,6 +24,6 @@ pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
     let arguments = [OsString::from("--config"), path.into_os_string()];
     supervise(&program, &[Role::Gate, Role::Transmit], &arguments).map_err(|error| match error {
         SuperviseError::Configuration { .. } => CliError::usage(error),
-        SuperviseError::Io { .. } => CliError::system(error),
+        SuperviseError::Io { .. } | SuperviseError::Start { .. } => CliError::system(error),
     })
 }

@@ -1,0 +1,54 @@
+//! `run` ends by itself when one of its processes cannot work, and leaves nothing running.
+#![allow(clippy::unwrap_used)]
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use valise_common::os::lock::HostLock;
+use valise_tests::harness::{Answer, Host, Programs, Role, Settings, World};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn world() -> World {
+    World::commission(Programs::built().unwrap(), Settings::default()).unwrap()
+}
+
+/// It ended with 3, after one line that says so; the cause stands above it.
+fn assert_cannot_start(answer: &Answer, cause: &str) {
+    assert_eq!(answer.status, 3, "{answer:?}");
+    assert!(answer.errors.contains(cause), "{answer:?}");
+    assert!(!answer.errors.contains("it is started again"), "{answer:?}");
+    let last = answer.errors.lines().last().unwrap();
+    assert!(last.ends_with("nothing is left running"), "{answer:?}");
+}
+
+#[test]
+fn a_second_run_on_the_same_state_ends_and_leaves_the_first_alone() {
+    let mut world = world();
+    world.start().unwrap();
+    let before = Role::ALL.map(|role| world.role_pid(role));
+    for (host, cause) in [
+        (Host::Sender, "already on this state folder"),
+        (Host::Receiver, "stop it first"),
+    ] {
+        assert_cannot_start(&world.run(host, &["run"]).unwrap(), cause);
+    }
+    assert_eq!(Role::ALL.map(|role| world.role_pid(role)), before);
+    let file = world.generate_file("cable.bin", 1_000, 1).unwrap();
+    let submission = valise_tests::harness::Submission::new("after", &[file]);
+    let id = world.send(&submission).unwrap();
+    world.await_released(&id, &submission, LIMIT).unwrap();
+}
+
+#[test]
+fn a_receiver_whose_port_is_taken_ends_and_stops_release() {
+    let world = world();
+    let taken = UdpSocket::bind(world.receiver_address()).unwrap();
+    let answer = world.run(Host::Receiver, &["run"]).unwrap();
+    assert_cannot_start(&answer, "Address already in use");
+    for role in ["receive", "release"] {
+        let lock = world.state(Host::Receiver).join(format!("{role}.lock"));
+        assert!(!HostLock::is_held(&lock).unwrap(), "{role} still runs");
+    }
+    drop(taken);
+}
