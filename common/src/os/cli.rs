@@ -13,6 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::audit_check::CheckError;
+use super::{alarm, service};
 use crate::limits;
 
 /// The three ways in which a command fails.
@@ -114,6 +115,16 @@ pub fn config_text(path: &Path) -> Result<String, CliError> {
         return Err(told("too long for a configuration".to_owned()));
     }
     Ok(text)
+}
+
+/// What a program is as the runner of an alarm command.
+///
+/// # Errors
+/// [`CliError::System`].
+pub fn run_alarm_commands(command: &[String]) -> Result<(), CliError> {
+    // It has nothing to say but errors, and no configuration, which may have changed since its daemon read it.
+    service::init_logging("alarm", "error").map_err(CliError::system)?;
+    alarm::run_commands(command).map_err(CliError::system)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Three fences, each for what the others cannot see: no core dump and no swapped key (`memory`),
 //! no file outside the role's folders (`paths`, by Landlock), no system call that the role has no
-//! use for (`calls`, by seccomp): gate and release cannot make a network socket at all, transmit
-//! and receive only datagram sockets. Landlock does not restrict UDP, and no fence of software
+//! use for (`calls`, by seccomp): no role can run a program, gate and release cannot make a network
+//! socket at all, transmit and receive only datagram sockets. Landlock does not restrict UDP, and no fence of software
 //! makes a link one-way.
 
 mod calls;
@@ -23,7 +23,6 @@ pub struct Profile {
     role: Role,
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
-    run: Vec<PathBuf>,
 }
 
 impl Profile {
@@ -81,20 +80,8 @@ impl Profile {
         self
     }
 
-    /// Adds a program to run, for example the alarm command. It is fenced in like the role that
-    /// runs it, but for the system's own programs and libraries, which it may read and run.
-    pub fn running(mut self, program: impl Into<PathBuf>) -> Self {
-        self.run.push(program.into());
-        self
-    }
-
     fn new(role: Role, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Self {
-        Self {
-            role,
-            read,
-            write,
-            run: Vec::new(),
-        }
+        Self { role, read, write }
     }
 }
 

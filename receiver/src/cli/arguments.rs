@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
+use valise_common::os::alarm;
 
 use super::audit::AuditCommand;
 use crate::release::states::State;
@@ -110,6 +111,17 @@ pub enum Command {
     /// Says what the configuration means, or what is wrong in it.
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml check-config")]
     CheckConfig(Shown),
+    /// Runs the alarm command for each line of standard input; release starts it by itself.
+    #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-receiver alarm-runner -- COMMAND")]
+    AlarmRunner(AlarmRunner),
+}
+
+/// Options of the alarm's runner.
+#[derive(Debug, Args)]
+pub struct AlarmRunner {
+    /// The alarm command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
 }
 
 /// `bundle …`.

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::ReceiverConfig;
-use valise_common::os::cli::{CliError, config_text, print_json, print_line};
+use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
 use valise_common::os::layout::Role;
 use valise_common::os::{service, supervise};
 
@@ -85,6 +85,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             AuditCommand::Reconcile(options) => audit::reconcile(config, &options),
         },
         Command::CheckConfig(options) => config::check(&config()?, &options),
+        Command::AlarmRunner(options) => run_alarm_commands(&options.command),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use valise_common::os::alarm::AlarmCommands;
+use valise_common::os::alarm::{AlarmCommands, AlarmRunner};
 use valise_common::units::{Mono, UtcTime};
 
 use crate::io::view::AlarmView;
@@ -142,9 +142,14 @@ impl Alarms {
         self.active.iter().map(view).collect()
     }
 
-    /// Runs the alarm command for what is new and in the log.
-    pub fn run_commands(&mut self, command: &[String]) {
-        self.commands.run(command);
+    /// Takes the process that runs the alarm command.
+    pub fn run_by(&mut self, runner: Option<AlarmRunner>) {
+        self.commands.run_by(runner);
+    }
+
+    /// Has the alarm command run for what is new and in the log.
+    pub fn run_commands(&mut self) {
+        self.commands.run();
     }
 }
 

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::{BundleId, MessageId, Serial};
+use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::SyncBatch;
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
 use valise_common::os::lock::HostLock;
@@ -170,17 +171,16 @@ struct Watched {
 pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let signals = Signals::new()?;
     let state = ReceiverState::new(config.state.clone());
+    // Before any key, the lock and the fences: the alarm command is to have none of them.
+    let runner = AlarmRunner::start(&config.alarm.command)?;
     if !sandbox::protect_memory()? {
         tracing::warn!("memory is not locked: keys may reach the swap space; raise LimitMEMLOCK");
     }
     let groups = Groups::look_up(&config.mailboxes)?;
-    let mut profile = Profile::release(&state);
-    if let Some(program) = config.alarm.command.first() {
-        profile = profile.running(program);
-    }
-    let confinement = sandbox::enter(&profile)?;
+    let confinement = sandbox::enter(&Profile::release(&state))?;
     tracing::info!(%confinement, "release is confined");
     let mut release = Release::open(config.clone(), state, groups)?;
+    release.alarms.run_by(runner);
     release.start_log()?;
     service::ready();
     let result = release.work(&signals);
@@ -417,7 +417,7 @@ impl Release {
         for line in self.commit_alarms()? {
             tracing::warn!("{line}");
         }
-        self.alarms.run_commands(&self.config.alarm.command);
+        self.alarms.run_commands();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
+use valise_common::os::alarm;
 use valise_common::precedence::{Precedence, PrecedenceError};
 use valise_common::units::UtcTime;
 
@@ -119,6 +120,17 @@ pub enum Command {
     /// Says what the configuration means, or what is wrong in it.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
     CheckConfig(Shown),
+    /// Runs the alarm command for each line of standard input; gate starts it by itself.
+    #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-sender alarm-runner -- COMMAND")]
+    AlarmRunner(AlarmRunner),
+}
+
+/// Options of the alarm's runner.
+#[derive(Debug, Args)]
+pub struct AlarmRunner {
+    /// The alarm command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
 }
 
 /// `bundle …`.

@@ -19,7 +19,7 @@ use valise_common::config::SenderConfig;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
-use valise_common::os::cli::{CliError, config_text, print_json, print_line};
+use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
 
 use crate::gate::GateError;
 use crate::io::trust_store::TrustStoreError;
@@ -76,6 +76,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
             command: AuditCommand::Verify(options),
         } => audit::verify(config, &options),
         Command::CheckConfig(options) => explain::check_config(&path, &options),
+        Command::AlarmRunner(options) => run_alarm_commands(&options.command),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use valise_common::os::alarm::AlarmCommands;
+use valise_common::os::alarm::{AlarmCommands, AlarmRunner};
 use valise_common::units::UtcTime;
 
 use crate::io::view::AlarmView;
@@ -57,9 +57,14 @@ impl Alarms {
         views
     }
 
-    /// Runs the alarm command for what is new; to be called when the audit log has it.
-    pub fn run_commands(&mut self, command: &[String]) {
-        self.commands.run(command);
+    /// Takes the process that runs the alarm command.
+    pub fn run_by(&mut self, runner: Option<AlarmRunner>) {
+        self.commands.run_by(runner);
+    }
+
+    /// Has the alarm command run for what is new; to be called when the audit log has it.
+    pub fn run_commands(&mut self) {
+        self.commands.run();
     }
 }
 

@@ -183,7 +183,7 @@ impl Gate {
     pub fn commit(&mut self) -> Result<(), GateError> {
         self.audit.commit()?;
         // An alarm is in the log before anybody hears of it.
-        self.alarms.run_commands(&self.config.alarm.command);
+        self.alarms.run_commands();
         Ok(())
     }
 

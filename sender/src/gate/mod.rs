@@ -30,6 +30,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::config::SenderConfig;
 use valise_common::ids::Serial;
+use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
 use valise_common::os::request::{Answer, Found, RequestRefused, Requests};
 use valise_common::os::sandbox::{self, Profile};
@@ -77,16 +78,11 @@ pub fn run(config: &SenderConfig) -> Result<(), GateError> {
     supervise::follow_supervisor()?;
     // Before any thread: the worker must inherit the mask and the fences.
     let signals = Signals::new()?;
-    let gate = Gate::open(config)?;
-    let profile = config
-        .alarm
-        .command
-        .first()
-        .into_iter()
-        .fold(Profile::gate(&gate.state), |profile, program| {
-            profile.running(program)
-        });
-    let confinement = sandbox::enter(&profile)?;
+    // Before the lock, any key and the fences: the alarm command is to have none of them.
+    let runner = AlarmRunner::start(&config.alarm.command)?;
+    let mut gate = Gate::open(config)?;
+    gate.alarms.run_by(runner);
+    let confinement = sandbox::enter(&Profile::gate(&gate.state))?;
     tracing::info!(%confinement, "gate is fenced in");
     let mut daemon = Daemon::start(gate)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");

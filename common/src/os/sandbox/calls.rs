@@ -1,5 +1,4 @@
-//! System calls: those that a role, its libraries and a configured command make; every other one
-//! fails with ENOSYS.
+//! System calls: those that a role and its libraries make; every other one fails with ENOSYS.
 //!
 //! ENOSYS, because the C library then takes the older way that it has for older kernels. Killing
 //! the process would turn an update of a library into a dead channel.
@@ -15,10 +14,9 @@ use seccompiler::{
 use super::SandboxError;
 use crate::os::layout::Role;
 
-/// What every process does: memory, threads, files, time, signals, waiting, ending, starting a
-/// configured command.
+/// What every process does: memory, threads, files, time, signals, waiting, ending.
 ///
-/// Not among them, and so refused: tracing and reading other processes, mounting, modules,
+/// Not among them, and so refused: running another program, tracing and reading other processes, mounting, modules,
 /// namespaces, keyrings, BPF, performance counters, io_uring, userfaultfd, clocks to set, devices
 /// to make, and every change of user.
 const ORDINARY: &[libc::c_long] = &[
@@ -41,7 +39,6 @@ const ORDINARY: &[libc::c_long] = &[
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_close_range,
-    libc::SYS_execve,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,

@@ -32,10 +32,6 @@ const SYSTEM_READ: [&str; 16] = [
     "/usr/lib64",
 ];
 
-/// What a configured command needs besides itself: an interpreter, ordinary programs, their
-/// libraries.
-const COMMAND_RUN: [&str; 6] = ["/bin", "/lib", "/lib64", "/sbin", "/usr", "/etc"];
-
 /// Restricts this process and its future children to the profile's files. Returns whether the
 /// kernel can.
 ///
@@ -50,8 +46,7 @@ fn build(profile: &Profile) -> Result<bool, RulesetError> {
     // writing.
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::Execute);
-    let run = read | AccessFs::Execute;
-    let mut rules = Ruleset::default()
+    let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(VERSION))?
         .scope(Scope::Signal)?
@@ -62,12 +57,7 @@ fn build(profile: &Profile) -> Result<bool, RulesetError> {
             read | AccessFs::WriteFile,
         ))?
         .add_rules(path_beneath_rules(&profile.read, read))?
-        .add_rules(path_beneath_rules(&profile.write, write))?;
-    if !profile.run.is_empty() {
-        rules = rules
-            .add_rules(path_beneath_rules(&profile.run, run))?
-            .add_rules(path_beneath_rules(COMMAND_RUN, run))?;
-    }
-    let status = rules.restrict_self()?;
+        .add_rules(path_beneath_rules(&profile.write, write))?
+        .restrict_self()?;
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }

@@ -89,6 +89,8 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             worker.join().unwrap();
             assert!(UnixDatagram::unbound().is_ok());
             // What it never does.
+            let exec = Command::new("/bin/true").status();
+            assert_eq!(exec.unwrap_err().raw_os_error(), Some(nix::libc::ENOSYS));
             assert!(UdpSocket::bind("127.0.0.1:0").is_err());
             assert!(TcpListener::bind("127.0.0.1:0").is_err());
             assert!(nix::sys::prctl::get_no_new_privs().unwrap());
@@ -100,8 +102,6 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
                 assert!(fs::write(&outside, b"").is_err());
                 assert!(fs::write("/tmp/valise-outside", b"").is_err());
                 assert!(fs::read("/etc/shadow").is_err());
-                let exec = Command::new("/bin/true").status();
-                assert_eq!(exec.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             }
         },
     );
@@ -145,23 +145,16 @@ fn transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps() {
 }
 
 #[test]
-fn a_configured_command_runs_and_an_accept_does_not() {
-    fenced(
-        "a_configured_command_runs_and_an_accept_does_not",
-        |state| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let _waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            enter(&Profile::gate(state).running("/bin/sh")).unwrap();
-            let output = Command::new("/bin/sh")
-                .args(["-c", "echo alarm $((40 + 2))"])
-                .output();
-            assert_eq!(output.unwrap().stdout, b"alarm 42\n");
-            assert_eq!(
-                listener.accept().unwrap_err().raw_os_error(),
-                Some(nix::libc::ENOSYS)
-            );
-        },
-    );
+fn a_connection_that_waits_is_not_accepted() {
+    fenced("a_connection_that_waits_is_not_accepted", |state| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        enter(&Profile::gate(state)).unwrap();
+        assert_eq!(
+            listener.accept().unwrap_err().raw_os_error(),
+            Some(nix::libc::ENOSYS)
+        );
+    });
 }
 
 #[test]
