@@ -475,6 +475,55 @@ fn an_approval_without_a_terminal_shows_what_is_signed_too() {
 }
 
 #[test]
+fn a_host_without_init_says_so_in_the_same_words_everywhere() {
+    let host = Host::bare();
+    fs::write(host.path("cable.txt"), "text").unwrap();
+    let id = "0123456789abcdef0123456789abcdef";
+    let submit = [
+        "submit",
+        "--label",
+        "EU-RESTRICTED",
+        "--to",
+        "paris-desk",
+        "--precedence",
+        "routine",
+        "--subject",
+        "Draft conclusions",
+        "cable.txt",
+    ];
+    let commands: [&[&str]; 14] = [
+        &["run"],
+        &["gate"],
+        &["transmit"],
+        &["list"],
+        &["show", id],
+        &["status"],
+        &["bundle", "status"],
+        &submit,
+        &["export", id, "out"],
+        &["approve", id, "--key", "officer1"],
+        &["withdraw", id],
+        &["resend", "1"],
+        &["trust", "show"],
+        &["clock", "accept"],
+    ];
+    let every_command_says_so = || {
+        for arguments in commands {
+            assert_eq!(
+                host.refused(2, arguments),
+                "valise-sender: this host is not commissioned: run valise-sender init first\n",
+                "{arguments:?}"
+            );
+        }
+    };
+    every_command_says_so();
+    // As `systemd-tmpfiles` makes it before.
+    let state = valise_common::os::layout::SenderState::new(host.path("state"));
+    state.create_all().unwrap();
+    every_command_says_so();
+}
+
+#[test]
 fn a_link_that_this_version_lacks_ends_run_with_what_is_true() {
     let host = Host::commissioned(1);
     let text = fs::read_to_string(host.path("sender.toml")).unwrap();

@@ -1,7 +1,9 @@
 //! `run` ends by itself when one of its processes cannot work, and leaves nothing running.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::net::UdpSocket;
+use std::process::Command;
 use std::time::Duration;
 
 use valise_common::os::lock::HostLock;
@@ -38,6 +40,38 @@ fn a_second_run_on_the_same_state_ends_and_leaves_the_first_alone() {
     let submission = valise_tests::harness::Submission::new("after", &[file]);
     let id = world.send(&submission).unwrap();
     world.await_released(&id, &submission, LIMIT).unwrap();
+}
+
+#[test]
+fn a_host_without_init_is_told_of_once() {
+    let programs = Programs::built().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("receiver.toml");
+    let state = folder.path().join("state");
+    let link = "kind = 'udp'\nlisten = '127.0.0.1:0'";
+    fs::write(&config, format!("state = {state:?}\n[link]\n{link}\n")).unwrap();
+    for arguments in [
+        &["run"][..],
+        &["receive"],
+        &["release"],
+        &["list"],
+        &["status"],
+        &["gaps"],
+        &["trust", "show"],
+        &["clock", "accept"],
+    ] {
+        let output = Command::new(&programs.receiver)
+            .args(arguments)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let expected = "this host is not commissioned: run valise-receiver init first";
+        assert_eq!(told.matches(expected).count(), 1, "{arguments:?}: {told}");
+        assert!(told.ends_with(&format!("{expected}\n")), "{told}");
+    }
 }
 
 #[test]

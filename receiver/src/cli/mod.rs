@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use valise_common::config::ReceiverConfig;
 use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
-use valise_common::os::layout::Role;
+use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::{service, supervise};
 
 use arguments::{
@@ -25,6 +25,8 @@ use arguments::{
     TrustCommand,
 };
 use audit::AuditCommand;
+
+use crate::io::host::Host;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -93,6 +95,8 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
 fn run_both(path: &Path) -> Result<(), CliError> {
     let config = read_config(path)?;
     service::init_logging("run", &config.log.level).map_err(CliError::system)?;
+    // What both would stumble over is better told once.
+    Host::read(&ReceiverState::new(&config.state).host())?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::system)?;
     let arguments = ["--config".into(), path.into_os_string()];

@@ -111,6 +111,7 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
 /// `trust show`
 pub fn show(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
     let Some(held) = trust_store::show(&state).map_err(told)? else {
         return Err(CliError::Refused(
             "there is no trust list; run valise-receiver trust import".to_owned(),

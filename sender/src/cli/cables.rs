@@ -19,7 +19,7 @@ use valise_common::os::request::REQUEST_FILE;
 
 use super::arguments::{Approve, Export, OneCable, Reject, Resend, Submit};
 use super::request::{ask, begin, print_answer, set};
-use super::{CliError, print_json, print_line, sign};
+use super::{CliError, check_commissioned, print_json, print_line, sign};
 use crate::gate::prepare::parse_ranges;
 use crate::io::pending::{MANIFEST_NAME, PartFiles};
 use crate::stage::submit::split_media_type;
@@ -149,9 +149,9 @@ pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError>
 
 /// The manifest of a waiting cable, exactly as gate keeps it, checked to be one.
 pub fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>, CliError> {
-    let path = SenderState::new(&config.state)
-        .pending_of(id)
-        .join(MANIFEST_NAME);
+    let state = SenderState::new(&config.state);
+    check_commissioned(&state)?;
+    let path = state.pending_of(id).join(MANIFEST_NAME);
     let bytes = match read_bounded(&path, limits::MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

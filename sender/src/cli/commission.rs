@@ -21,7 +21,7 @@ use valise_common::trust::{TrustList, check_administrators, difference};
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
 use super::request::{ask, begin, print_answer, set};
-use super::{CliError, print_json, print_line};
+use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::GateError;
 use crate::gate::commission::Replay;
 use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
@@ -132,7 +132,7 @@ fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
             Ok(Some(gate))
         }
         Err(GateError::AlreadyRunning) => Ok(None),
-        Err(GateError::Trust(error @ TrustStoreError::NotCommissioned { .. })) => {
+        Err(GateError::Trust(error @ TrustStoreError::NotCommissioned)) => {
             Err(CliError::usage(error))
         }
         Err(error) => Err(CliError::system(error)),
@@ -354,6 +354,7 @@ pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), Cli
 
 /// `trust show`
 pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+    check_commissioned(&SenderState::new(&config.state))?;
     let list = list_in_force(config)?.ok_or_else(|| {
         CliError::Refused("no trust list is in force; import one with trust import".to_owned())
     })?;

@@ -10,7 +10,7 @@ use valise_common::trust::Role as PersonRole;
 use super::arguments::{List, Show, Shown};
 use super::cables::{manifest_text, waiting_manifest};
 use super::commission::list_in_force;
-use super::{CliError, print_json, print_line};
+use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::host::persons_by_uid;
 use crate::io::view::{self, CableView, View};
 
@@ -31,12 +31,7 @@ const STATES: [&str; 11] = [
 
 pub fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
     let state = SenderState::new(&config.state);
-    if !state.root().is_dir() {
-        let shown = state.root().display();
-        return Err(CliError::Usage(format!(
-            "{shown} is missing; run valise-sender init first"
-        )));
-    }
+    check_commissioned(&state)?;
     let path = state.view_of(Role::Gate);
     view::read(&path).map_err(|error| CliError::System(format!("{}: {error}", path.display())))
 }

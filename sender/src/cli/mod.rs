@@ -16,13 +16,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::SenderConfig;
+use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
+use valise_common::os::layout::SenderState;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
-use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
 
 use crate::gate::GateError;
-use crate::io::trust_store::TrustStoreError;
+use crate::io::trust_store::{Host, TrustStoreError};
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -83,7 +84,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
 /// A host that was never commissioned is a matter of its configuration; all else is the system's.
 fn gate_error(error: GateError) -> CliError {
     match error {
-        GateError::Trust(TrustStoreError::NotCommissioned { .. }) => CliError::usage(error),
+        GateError::Trust(TrustStoreError::NotCommissioned) => CliError::usage(error),
         _ => CliError::system(error),
     }
 }
@@ -94,6 +95,14 @@ fn transmit_error(error: crate::transmit::TransmitError) -> CliError {
         CliError::usage(error)
     } else {
         CliError::system(error)
+    }
+}
+
+/// Tells whether `init` was run here. What else may be wrong with the host is the daemons' to tell.
+fn check_commissioned(state: &SenderState) -> Result<(), CliError> {
+    match Host::load(state) {
+        Err(error @ TrustStoreError::NotCommissioned) => Err(CliError::usage(error)),
+        _ => Ok(()),
     }
 }
 

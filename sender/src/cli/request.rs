@@ -1,24 +1,19 @@
 //! Placing a request and waiting for gate's answer.
 
-use std::io;
-
 use valise_common::config::SenderConfig;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::request::{Answer, Request};
 
-use super::{CliError, print_json, print_line};
+use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::refusal::SYSTEM_FAILURE;
 
 /// Begins a request on this host.
 pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {
-    let requests = SenderState::new(&config.state).requests();
-    Request::new(&requests).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            let shown = requests.display();
-            CliError::System(format!("{shown} is missing; run valise-sender init first"))
-        }
-        _ => CliError::System(format!("{}: {error}", requests.display())),
-    })
+    let state = SenderState::new(&config.state);
+    check_commissioned(&state)?;
+    let requests = state.requests();
+    Request::new(&requests)
+        .map_err(|error| CliError::System(format!("{}: {error}", requests.display())))
 }
 
 /// Makes the request visible, waits, and returns what gate says.

@@ -16,7 +16,7 @@ pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
     service::init_logging("run", &config.log.level).map_err(CliError::usage)?;
     // What both would stumble over is better told once.
     Host::load(&SenderState::new(&config.state)).map_err(|error| match error {
-        TrustStoreError::NotCommissioned { .. } => CliError::usage(error),
+        TrustStoreError::NotCommissioned => CliError::usage(error),
         _ => CliError::system(error),
     })?;
     let program = std::env::current_exe().map_err(CliError::system)?;

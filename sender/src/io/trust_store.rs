@@ -18,11 +18,8 @@ use valise_common::trust::{
 #[derive(Debug, Error)]
 pub enum TrustStoreError {
     /// The host has not been commissioned.
-    #[error("{path} is missing; run valise-sender init first")]
-    NotCommissioned {
-        /// Where it belongs.
-        path: String,
-    },
+    #[error("this host is not commissioned: run valise-sender init first")]
+    NotCommissioned,
     /// The system failed.
     #[error("trust: {0}")]
     Io(#[from] io::Error),
@@ -67,11 +64,9 @@ impl Host {
     /// # Errors
     /// [`TrustStoreError::NotCommissioned`] before `init`, and whatever is wrong with the file.
     pub fn load(state: &SenderState) -> Result<Self, TrustStoreError> {
-        let path = state.host();
-        let bytes = match read_bounded(&path, limits::CONFIG_BYTES_MAX) {
+        let bytes = match read_bounded(&state.host(), limits::CONFIG_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let path = path.display().to_string();
-                return Err(TrustStoreError::NotCommissioned { path });
+                return Err(TrustStoreError::NotCommissioned);
             }
             bytes => bytes?,
         };

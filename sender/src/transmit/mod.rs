@@ -37,6 +37,7 @@ use valise_common::units::{Mono, Rate};
 use crate::io::link_key::LinkKeyError;
 use crate::io::link_serial::SerialLinkError;
 use crate::io::outbox::{Outbox, OutboxError};
+use crate::io::trust_store::{Host, TrustStoreError};
 use crate::pipeline::{Batch, Now, Pipeline, Settings};
 
 use alarms::Alarms;
@@ -58,8 +59,11 @@ pub enum TransmitError {
     #[error("transmit is running already on this state folder")]
     Running,
     /// `init` has not been run.
-    #[error("this host is not commissioned: run valise-sender init first ({0})")]
-    NotCommissioned(AuditLogError),
+    #[error(transparent)]
+    NotCommissioned(TrustStoreError),
+    /// The audit log failed.
+    #[error(transparent)]
+    Audit(#[from] AuditLogError),
     /// Noise at an unlimited rate would fill the machine and the link.
     #[error("link.cover = true needs a link.rate in bit/s, not \"unlimited\"")]
     CoverNeedsRate,
@@ -132,6 +136,12 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
         Err(error) => return Err(error.into()),
     }
     supervise::follow_supervisor().during("follow the supervisor")?;
+    // What else may be wrong with the host's file is gate's to tell: transmit uses none of it.
+    if let Err(error @ TrustStoreError::NotCommissioned) =
+        Host::load(&SenderState::new(&config.state))
+    {
+        return Err(TransmitError::NotCommissioned(error));
+    }
     let (lock, link) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     let confinement = sandbox::enter(&Profile::transmit(&SenderState::new(&config.state)))?;
@@ -190,8 +200,7 @@ impl Transmit {
         // Blocked before the recorder's thread starts, which inherits the mask.
         let signals = Signals::new().during("signals")?;
         durable::clear_tmp(&state.tmp(Role::Transmit), |_| false).during("clear tmp/transmit")?;
-        let audit = AuditLog::open(&state.audit(), Role::Transmit.as_str());
-        let (audit, recovered) = audit.map_err(TransmitError::NotCommissioned)?;
+        let (audit, recovered) = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
         let recorder = Recorder::start(state.clone(), audit).during("start a thread")?;
         let torn_bytes = json!(recovered.torn_bytes);
         recorder.event(
