@@ -24,9 +24,6 @@ use crate::release::states::{Announced, Knowledge};
 /// `receive`, which rebuilds and syncs a large container long after they came.
 const GAP_GRACE_US: u64 = 5_000_000;
 
-/// At this share of a bundle's slots an operator must renew it, in percent.
-const SLOTS_LOW_PERCENT: u64 = 20;
-
 /// Below this many free bytes an operator must make room.
 const DISK_LOW_BYTES: u64 = 1 << 30;
 
@@ -360,7 +357,7 @@ impl Release {
             Some(row) => (left_of(row.first, row.last, highest), u64::from(row.count)),
             None => (0, 0),
         };
-        let low = left.saturating_mul(100) <= count.saturating_mul(SLOTS_LOW_PERCENT);
+        let low = left <= self.config.alarm.slots_low.of_ceil(count);
         self.alarms.set("slots-low", now, u64::from(low), || {
             format!("{left} slots are left; run valise-receiver bundle create and send the courier")
         });

@@ -12,7 +12,7 @@ use valise_common::manifest::Manifest;
 use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::trust::TrustList;
-use valise_common::units::UtcTime;
+use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::Release;
@@ -1299,10 +1299,17 @@ fn slots_are_low_at_a_fifth_and_without_any() {
     let mut release = world.release();
     release.observe().unwrap();
     let is_low = |release: &Release| alarm_codes(release).contains(&"slots-low".to_owned());
-    for (highest, low) in [(7, false), (8, true), (10, true)] {
+    for (percent, highest, low) in [
+        (20, 7, false),
+        (30, 7, true),
+        (20, 8, true),
+        (10, 8, false),
+        (20, 10, true),
+    ] {
+        release.config.alarm.slots_low = Percent::from_ppm(percent * 10_000);
         announce(&world, 1, &beacon(highest, 0, &[]));
         release.observe().unwrap();
-        assert_eq!(is_low(&release), low, "{highest}");
+        assert_eq!(is_low(&release), low, "{percent} %, {highest}");
     }
     // The view, and with it `status --check`, says so too.
     release.show();

@@ -143,10 +143,10 @@ fn health_text(health: &Health) -> String {
             0 => "serials   none issued yet".to_owned(),
             highest => format!("serials   issued up to {highest}"),
         },
-        format!(
-            "slots     {} of {} left",
-            health.slots_left, health.slots_total
-        ),
+        match (health.slots_left, health.slots_total) {
+            (0, _) => "slots     none left: import a new bundle".to_owned(),
+            (left, total) => format!("slots     {left} of {total} left"),
+        },
         format!("disk      {} MiB free", health.disk_free_bytes >> 20),
     ];
     let cables: Vec<String> = health

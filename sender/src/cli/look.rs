@@ -242,15 +242,15 @@ pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliEr
             bundle.bundle, bundle.first_serial, bundle.last_serial, bundle.left
         ))?;
     }
-    print_line(&format!(
-        "{} of {} slots are left; {}",
-        host.slots_left,
-        host.slots_total,
-        match host.issued {
-            0 => "no serial is issued yet".to_owned(),
-            highest => format!("serials are issued up to {highest}"),
-        }
-    ))
+    let left = match (host.slots_left, host.slots_total) {
+        (0, _) => "no slot is left: import a new bundle".to_owned(),
+        (left, total) => format!("{left} of {total} slots are left"),
+    };
+    let issued = match host.issued {
+        0 => "no serial is issued yet".to_owned(),
+        highest => format!("serials are issued up to {highest}"),
+    };
+    print_line(&format!("{left}; {issued}"))
 }
 
 #[cfg(test)]
