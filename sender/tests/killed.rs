@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::Host;
+use common::{Host, Patience};
 
 const CABLES: usize = 24;
 
@@ -371,4 +371,37 @@ fn a_gate_that_is_killed_anywhere_does_each_kind_of_request_once() {
     assert_eq!(host.cable(&id)["passes"], 4, "two, and once two more");
     assert!(!host.state("aside").exists());
     assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_has_its_line_and_not_yet_its_name_gets_it_at_the_next_start() {
+    let mut host = Host::running(1);
+    let id = host.submit("text", "routine");
+    host.approve(&id, "officer1");
+    host.kill_gate();
+    let pending = host.state(&format!("pending/{id}"));
+    let approval = "approvals/b.officer.sig";
+    // As a kill between the line and the rename leaves it, the approval first, then the whole submission.
+    let staged = host.state(&format!("tmp/gate/approval-{id}-b.officer"));
+    fs::rename(pending.join(approval), &staged).unwrap();
+    let await_there = |path: &Path| {
+        let patience = Patience::begin();
+        while !path.exists() {
+            patience.wait();
+        }
+    };
+    host.start_gate();
+    await_there(&pending.join(approval));
+    assert!(!staged.exists());
+    host.kill_gate();
+    fs::rename(&pending, host.state(&format!("tmp/gate/submission-{id}"))).unwrap();
+    let foreign = host.state("tmp/gate/submission-0123456789abcdef0123456789abcdef");
+    fs::create_dir(&foreign).unwrap();
+    host.start_gate();
+    await_there(&pending.join(approval));
+    assert!(!foreign.exists(), "no line knows it");
+    host.approve(&id, "officer2");
+    assert_eq!(host.cable(&id)["serial"], 1);
+    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+    host.stop_gate();
 }

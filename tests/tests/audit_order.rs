@@ -120,6 +120,45 @@ fn no_datagram_of_a_session_leaves_before_its_line_is_durable() {
 }
 
 #[test]
+fn officers_see_a_submission_and_an_approval_only_behind_their_lines() {
+    let mut world = world();
+    world.start_role(Role::Gate).unwrap();
+    let pending = world.state(Host::Sender).join("pending");
+    let folders = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(&pending).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    // Smaller than the log, which is the only file of gate that grows before its line.
+    let file = world.generate_file("cable.bin", 100, 1).unwrap();
+    let submission = Submission::new("a cable", &[file]);
+    let pid = end_at_next_line(&world, Role::Gate);
+    assert!(world.submit(&submission).is_err(), "gate is gone");
+    await_end(&mut world, Role::Gate, pid);
+    assert!(lines(&world, Role::Gate, "submitted").is_empty());
+    assert!(folders().is_empty(), "{:?}", folders());
+    world.start_role(Role::Gate).unwrap();
+    let id = world.submit(&submission).unwrap();
+    let approvals = pending.join(&id).join("approvals");
+    let pid = end_at_next_line(&world, Role::Gate);
+    let officer = world.roster.officers[0].clone();
+    assert!(world.approve(&id, &officer).is_err(), "gate is gone");
+    await_end(&mut world, Role::Gate, pid);
+    assert!(lines(&world, Role::Gate, "approved").is_empty());
+    assert_eq!(fs::read_dir(&approvals).unwrap().count(), 0);
+    // Its request is still there, and is answered now.
+    world.start_role(Role::Gate).unwrap();
+    world
+        .await_alive(
+            "the approval",
+            LIMIT,
+            std::slice::from_ref(&approvals),
+            |_| Ok((fs::read_dir(&approvals).unwrap().count() == 1).then_some(())),
+        )
+        .unwrap();
+    assert_eq!(lines(&world, Role::Gate, "approved").len(), 1);
+}
+
+#[test]
 fn a_pass_is_shown_as_sent_only_behind_its_line() {
     let mut world = world();
     fill(&world, Role::Transmit);

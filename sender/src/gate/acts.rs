@@ -134,7 +134,9 @@ impl Gate {
             Ok(officer) => officer,
             Err(error) => return Ok(Err(No::new(error.code(), error))),
         };
-        let file = self.pending.stage_approval(signature, &mut self.sync)?;
+        let file = self
+            .pending
+            .stage_approval(&id, &officer, signature, &mut self.sync)?;
         batch
             .approvals
             .push((file, self.pending.approval_path(&id, &officer)));

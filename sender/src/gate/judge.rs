@@ -63,14 +63,7 @@ impl Gate {
                 }
             }
         }
-        for staged in std::mem::take(&mut batch.submissions) {
-            self.pending.publish(staged, &mut self.sync)?;
-        }
-        for (file, path) in std::mem::take(&mut batch.approvals) {
-            file.publish_in(&path, &mut self.sync)?;
-        }
-        // One sync for bytes and names. What a crash leaves of them has no line yet, and start-up deletes it.
-        self.sync.commit()?;
+        self.show(&mut batch)?;
         let large = self.seal_ready(imported)?;
         for serial in std::mem::take(&mut batch.resent) {
             self.rewrite_geometry(serial)?;
@@ -80,6 +73,23 @@ impl Gate {
         }
         self.answer(batch)?;
         Ok(large)
+    }
+
+    /// Lets officers see submissions and approvals: their files are durable first, then their lines, then their names. What a
+    /// kill leaves without a line start-up deletes, and what it leaves without its name start-up gives it.
+    fn show(&mut self, batch: &mut Batch) -> Result<(), GateError> {
+        if batch.submissions.is_empty() && batch.approvals.is_empty() {
+            return Ok(());
+        }
+        self.sync.commit()?;
+        self.commit()?;
+        for staged in std::mem::take(&mut batch.submissions) {
+            self.pending.publish(staged, &mut self.sync)?;
+        }
+        for (file, path) in std::mem::take(&mut batch.approvals) {
+            file.publish_in(&path, &mut self.sync)?;
+        }
+        Ok(self.sync.commit()?)
     }
 
     /// Steps ① to ⑤ for every cable that has its quorum and changed; for all of them with `all`.

@@ -29,6 +29,7 @@ use super::wipe;
 use super::worker::Work;
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::{name_of, staged_name};
+use crate::io::pending::Pending;
 use crate::io::progress;
 
 impl Gate {
@@ -60,12 +61,15 @@ impl Gate {
     }
 
     fn recover_tmp(&mut self) -> Result<(), GateError> {
-        let kept: BTreeSet<String> = self
+        let mut kept: BTreeSet<String> = self
             .live()
             .iter()
             .filter(|cable| cable.phase == Phase::Sealed)
             .filter_map(|cable| cable.serial().map(staged_name))
             .collect();
+        for cable in self.ledger.cables.values().filter(|cable| is_kept(cable)) {
+            kept.extend(Pending::staged_names(&cable.id, &cable.approvals));
+        }
         wipe::overwrite_left_copies(&self.state.tmp(Role::Gate))?;
         Ok(clear_tmp(&self.state.tmp(Role::Gate), |name| {
             name.to_str().is_some_and(|name| kept.contains(name))
@@ -95,6 +99,11 @@ impl Gate {
     }
 
     fn recover_pending(&mut self) -> Result<(), GateError> {
+        for cable in self.ledger.cables.values().filter(|cable| is_kept(cable)) {
+            self.pending
+                .finish_staged(&cable.id, &cable.approvals, &mut self.sync)?;
+        }
+        self.sync.commit()?;
         let (folders, others) = self.pending.scan()?;
         for path in others {
             self.put_aside(&path)?;
@@ -322,6 +331,11 @@ impl Gate {
         );
         Ok(())
     }
+}
+
+/// Whether the folder of a cable is needed still.
+fn is_kept(cable: &Cable) -> bool {
+    matches!(cable.phase, Phase::Open | Phase::Sealing)
 }
 
 fn hash_of(path: &Path) -> io::Result<Option<ContainerHash>> {

@@ -81,7 +81,7 @@ impl Pending {
         batch: &mut SyncBatch,
     ) -> io::Result<StagedSubmission> {
         let tmp = self.state.tmp(Role::Gate);
-        let path = tmp.join(format!("submission-{id}"));
+        let path = tmp.join(staged_submission(&id));
         make_dir(&path, FOLDER_MODE)?;
         let approvals = path.join(APPROVALS_NAME);
         make_dir(&approvals, FOLDER_MODE)?;
@@ -103,8 +103,8 @@ impl Pending {
         Ok(StagedSubmission { path, id })
     }
 
-    /// Gives a staged submission its name. It counts once the batch is committed and then its line: a folder without one is
-    /// deleted at the next start.
+    /// Gives a staged submission its name. Its files are durable by then, and its line: officers see nothing that is not in the
+    /// log. A start finds the staged one by its name when a kill came between.
     ///
     /// # Errors
     /// Any error of the system.
@@ -114,20 +114,56 @@ impl Pending {
         Ok(())
     }
 
-    /// Writes an approval under `tmp/`.
+    /// Writes an approval under `tmp/`; it gets its name as a submission does.
     ///
     /// # Errors
     /// Any error of the system.
     pub fn stage_approval(
         &self,
+        id: &MessageId,
+        officer: &PersonId,
         signature: &Signature,
         batch: &mut SyncBatch,
     ) -> io::Result<FinishedFile> {
-        let mut staged = StagedFile::create(&self.state.tmp(Role::Gate))?;
+        let name = staged_approval(id, officer);
+        let mut staged = StagedFile::create_named(&self.state.tmp(Role::Gate), name.as_ref())?;
         staged.set_access(Access::Group)?;
         staged.write_all(signature.to_armor().as_bytes())?;
         give_to_group_of(&self.state.pending(), staged.path())?;
         staged.finish_in(batch)
+    }
+
+    /// The names under `tmp/` that a waiting cable and its approvals have before they are given theirs.
+    pub fn staged_names<'i>(
+        id: &'i MessageId,
+        approvals: &'i [PersonId],
+    ) -> impl Iterator<Item = String> {
+        let approvals = approvals.iter().map(|officer| staged_approval(id, officer));
+        std::iter::once(staged_submission(id)).chain(approvals)
+    }
+
+    /// Gives what the log knows of a waiting cable its name, where a kill came before that. To be synced with `batch`.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn finish_staged(
+        &self,
+        id: &MessageId,
+        approvals: &[PersonId],
+        batch: &mut SyncBatch,
+    ) -> io::Result<()> {
+        let folder = self.state.pending_of(id);
+        let approval = |officer| self.approval_path(id, officer);
+        let names = std::iter::once(folder).chain(approvals.iter().map(approval));
+        for (staged, name) in Self::staged_names(id, approvals).zip(names) {
+            let staged = self.state.tmp(Role::Gate).join(staged);
+            if staged.exists() && !name.exists() {
+                FinishedFile::found(staged).publish_in(&name, batch)?;
+            } else {
+                remove_any(&staged)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where an officer's approval of a cable stands.
@@ -228,6 +264,14 @@ impl Pending {
     pub fn exists(&self, id: &MessageId) -> bool {
         self.state.pending_of(id).is_dir()
     }
+}
+
+fn staged_submission(id: &MessageId) -> String {
+    format!("submission-{id}")
+}
+
+fn staged_approval(id: &MessageId, officer: &PersonId) -> String {
+    format!("approval-{id}-{officer}")
 }
 
 fn permissions(mode: u32) -> std::fs::Permissions {
