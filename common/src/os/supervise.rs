@@ -137,6 +137,11 @@ fn keep_running(
                     source,
                 })?;
         }
+        // Looked at whether a signal said so or not: one that comes while another child is started, with no signal blocked, is
+        // lost.
+        for one in children.iter_mut() {
+            one.handle_child(mono_now())?;
+        }
         if !told {
             service::ready();
             told = true;
@@ -155,9 +160,6 @@ fn keep_running(
                 Asked::Reload => children.iter().for_each(|one| one.signal(Signal::SIGHUP)),
                 Asked::Child => {}
             }
-        }
-        for one in children.iter_mut() {
-            one.handle_child(mono_now())?;
         }
     }
 }

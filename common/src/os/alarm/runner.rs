@@ -101,9 +101,13 @@ impl<'a> Runner<'a> {
 
     /// Buries the commands that ended, and starts those of new alarms as far as there is room.
     fn run(&mut self) {
-        self.running
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        while self.running.len() < RUNNING_MAX {
+        loop {
+            // Looked at behind each start: the signal of one that ends meanwhile is lost.
+            self.running
+                .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            if self.running.len() >= RUNNING_MAX {
+                return;
+            }
             let Some(line) = self.waiting.pop_front() else {
                 return;
             };
