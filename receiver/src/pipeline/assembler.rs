@@ -9,6 +9,7 @@ use valise_common::wire::{DropReason, SetId};
 
 use super::beacons::{Beacons, SignedBeacon, Writing};
 use super::completed::Completed;
+use super::dear::{DearBlock, DearBlocks};
 use crate::stage::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
 use crate::stage::deframe::Symbol;
 use crate::stage::fec::{Forged, Rebuilder, SourceBlock};
@@ -20,16 +21,6 @@ const IDLE_US: u64 = 2_000_000;
 
 /// A container's beginning is announced for hashing in steps of this size.
 const PREFIX_STEP_BYTES: u64 = 8 << 20;
-
-/// Bytes of work in a microsecond that decodings may make which are out of proportion to their blocks. One such block can cost
-/// some fifty milliseconds for two datagrams: whoever stole the link key would stop everybody else's cables with it.
-const DEAR_BYTES_US: u64 = 64;
-
-/// Full blocks whose decoding waits for its time. Beyond them the symbol that would make another one full is dropped.
-const WAITING_MAX: usize = 64;
-
-/// And the share of the memory that they may take.
-const WAITING_SHARE: usize = 8;
 
 /// What is to be done for the assembler, in this order and before its next input.
 #[derive(Debug)]
@@ -154,19 +145,8 @@ pub struct Assembler {
     effects: VecDeque<Effect>,
     evicted: Vec<(BlockKey, BlockBuffer)>,
     disk_bytes_max: u64,
-    /// Before it no decoding is made that is out of proportion.
-    dear_until: Mono,
-    /// The full blocks for which it is too early.
-    waiting: VecDeque<Waiting>,
-    waiting_bytes_max: usize,
+    dear: DearBlocks,
     set_counters: SetCounters,
-}
-
-/// A full block that waits to be decoded.
-struct Waiting {
-    set: SetId,
-    buffer: BlockBuffer,
-    dear_bytes: usize,
 }
 
 impl Assembler {
@@ -181,9 +161,7 @@ impl Assembler {
             effects: VecDeque::new(),
             evicted: Vec::new(),
             disk_bytes_max: u64::MAX,
-            dear_until: Mono(0),
-            waiting: VecDeque::new(),
-            waiting_bytes_max: memory_bytes / WAITING_SHARE,
+            dear: DearBlocks::new(memory_bytes),
             set_counters: SetCounters::default(),
         }
     }
@@ -199,8 +177,7 @@ impl Assembler {
             .collector
             .oldest_progress()
             .map(|last| last.plus_us(IDLE_US));
-        let decoding = (!self.waiting.is_empty()).then_some(self.dear_until);
-        [idle, decoding, self.beacons.next_wakeup()]
+        [idle, self.dear.next_wakeup(), self.beacons.next_wakeup()]
             .into_iter()
             .flatten()
             .min()
@@ -208,10 +185,8 @@ impl Assembler {
 
     /// Decodes a block that waited for its time, puts quiet blocks on disk and writes a beacon that is due.
     pub fn handle_time(&mut self, now: Mono) {
-        if now >= self.dear_until
-            && let Some(next) = self.waiting.pop_front()
-        {
-            self.decode_dear(now, next);
+        if let Some(next) = self.dear.poll(now) {
+            self.rebuild(&next.set, next.buffer);
         }
         let before = Mono(now.0.saturating_sub(IDLE_US).saturating_add(1));
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
@@ -225,7 +200,7 @@ impl Assembler {
     /// Puts everything on disk that is in memory, before the end.
     pub fn handle_stop(&mut self) {
         // Few, by the bound; on disk a full block has no place.
-        while let Some(next) = self.waiting.pop_front() {
+        while let Some(next) = self.dear.poll_any() {
             self.rebuild(&next.set, next.buffer);
         }
         while let Some((key, buffer)) = self.collector.poll_any() {
@@ -331,7 +306,7 @@ impl Assembler {
             Some(found) => (found.number(), found.is_spilled(symbol.block.number)),
             None => (self.begin_set(set)?, false),
         };
-        if self.is_waiting(&set, symbol.block.number) {
+        if self.dear.contains(&set, symbol.block.number) {
             return Err(DropReason::Surplus);
         }
         let key = (number, symbol.block.number);
@@ -463,8 +438,7 @@ impl Assembler {
             .spilled()
             .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
         let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
-        let full = self.waiting.iter().filter(|one| one.set == set.id());
-        let waiting: u64 = full.map(|one| u64::from(one.buffer.shape().k)).sum();
+        let waiting = self.dear.symbol_count(&set.id());
         set.done_symbols() + spilled + waiting + self.collector.symbol_count(set.number())
     }
 
@@ -478,9 +452,11 @@ impl Assembler {
         index: u16,
         payload: &[u8],
     ) -> Result<(), DropReason> {
-        let dear_bytes = self.collector.dear_bytes(key, &set.geometry, index);
-        let must_wait = dear_bytes.is_some() && (now < self.dear_until || !self.waiting.is_empty());
-        if must_wait && !self.may_wait(set) {
+        let work_bytes = self.collector.dear_bytes(key, &set.geometry, index);
+        let must_wait = work_bytes.is_some() && self.dear.must_wait(now);
+        let shape = set.geometry.block(key.1);
+        let block_bytes = shape.map_or(0, |shape| set.geometry.source_bytes(&shape));
+        if must_wait && !self.dear.has_room(block_bytes) {
             return Err(DropReason::Dear);
         }
         let buffer = match self.collector.insert(now, key, index, payload) {
@@ -488,46 +464,20 @@ impl Assembler {
             Collected::Stored => return Ok(()),
             Collected::Full(buffer) => buffer,
         };
-        let Some(dear_bytes) = dear_bytes else {
-            self.rebuild(set, buffer);
-            return Ok(());
-        };
-        let next = Waiting {
-            set: *set,
-            buffer,
-            dear_bytes,
-        };
-        if must_wait {
-            self.waiting.push_back(next);
-        } else {
-            self.decode_dear(now, next);
+        match work_bytes {
+            Some(work_bytes) if must_wait => self.dear.push(DearBlock {
+                set: *set,
+                buffer,
+                work_bytes,
+            }),
+            _ => {
+                if let Some(work_bytes) = work_bytes {
+                    self.dear.begin(now, work_bytes);
+                }
+                self.rebuild(set, buffer);
+            }
         }
         Ok(())
-    }
-
-    fn decode_dear(&mut self, now: Mono, next: Waiting) {
-        let pause_us = u64::try_from(next.dear_bytes).unwrap_or(u64::MAX) / DEAR_BYTES_US;
-        self.dear_until = now.plus_us(pause_us);
-        self.rebuild(&next.set, next.buffer);
-    }
-
-    /// Whether one more block of a set finds room among those that wait.
-    fn may_wait(&self, set: &SetId) -> bool {
-        let waiting_bytes: usize = self
-            .waiting
-            .iter()
-            .map(|waiting| waiting.buffer.allocated_bytes())
-            .sum();
-        let geometry = &set.geometry;
-        let largest = geometry
-            .block(0)
-            .map_or(0, |first| geometry.source_bytes(&first));
-        self.waiting.len() < WAITING_MAX && waiting_bytes + largest <= self.waiting_bytes_max
-    }
-
-    fn is_waiting(&self, set: &SetId, block: u32) -> bool {
-        let mut waiting = self.waiting.iter();
-        waiting.any(|one| one.set == *set && one.buffer.shape().number == block)
     }
 
     fn begin_set(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
@@ -669,13 +619,8 @@ impl Assembler {
             return;
         };
         self.collector.forget(gone.number());
-        let (of_set, others) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|one| one.set == *set);
-        let of_set: VecDeque<Waiting> = of_set;
-        self.waiting = others;
-        for one in of_set {
-            self.collector.recycle(one.buffer);
+        for buffer in self.dear.take_set(set) {
+            self.collector.recycle(buffer);
         }
         self.effects.push_back(Effect::Forget { set: *set, cause });
     }
