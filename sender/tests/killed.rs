@@ -400,6 +400,16 @@ fn what_has_its_line_and_not_yet_its_name_gets_it_at_the_next_start() {
     host.start_gate();
     await_there(&pending.join(approval));
     assert!(!foreign.exists(), "no line knows it");
+    host.kill_gate();
+    // And where somebody took the folder away, the only copy stays, and gate starts.
+    fs::rename(pending.join(approval), &staged).unwrap();
+    fs::rename(&pending, host.path("taken")).unwrap();
+    host.start_gate();
+    host.stop_gate();
+    assert!(staged.exists());
+    fs::rename(host.path("taken"), &pending).unwrap();
+    host.start_gate();
+    await_there(&pending.join(approval));
     host.approve(&id, "officer2");
     assert_eq!(host.cable(&id)["serial"], 1);
     assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);

@@ -94,6 +94,7 @@ impl Rs16 {
     fn give_back(&mut self, k: usize, m: usize, symbol_bytes: usize) {
         if work_bytes(k, m, symbol_bytes) > KEPT_BYTES_MAX {
             (self.encoder, self.decoder) = (None, None);
+            self.syndromes.give_back();
         }
     }
 

@@ -436,7 +436,8 @@ impl Assembler {
     fn have_symbols(&self, set: &Assembly) -> u64 {
         let on_disk = set
             .spilled()
-            .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
+            .filter(|(block, _)| !self.collector.holds((set.number(), *block)))
+            .filter(|(block, _)| !self.dear.contains(&set.id(), *block));
         let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
         let waiting = self.dear.symbol_count(&set.id());
         set.done_symbols() + spilled + waiting + self.collector.symbol_count(set.number())

@@ -18,6 +18,7 @@ use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
 use super::unfit::Unfit;
 use super::wish::PreparedSubmission;
 use crate::io::outbox_write::name_of;
+use crate::io::progress;
 use crate::stage::approve::judge;
 use crate::stage::submit::{Occasion, Submission};
 
@@ -29,6 +30,12 @@ impl Gate {
         batch: &mut Batch,
     ) -> Result<Result<Answer, No>, GateError> {
         if let Some(cable) = self.register.of_request(&submission.digest)? {
+            if cable.phase == Phase::Open && !self.pending.exists(&cable.id) {
+                // An answer would have the request deleted, and with it the only copy.
+                let text =
+                    "its cable's folder is missing; place the request again under a new name";
+                return Ok(Err(No::new("pending-missing", text)));
+            }
             return Ok(Ok(Answer::Text(cable.id.to_string())));
         }
         let prepared = match self.judge_submission(uid, &submission) {
@@ -230,7 +237,9 @@ impl Gate {
                     asked.insert(*serial);
                     // One whose answer a killed process took along has had its effect, perhaps on some serials only.
                     if issued.resent != Some(request) {
-                        let done = self.progress.get(serial).map_or(0, |it| it.passes_done);
+                        // As it is now: transmit may have told of a pass that gate has not taken note of.
+                        let progress = progress::read(&self.state.progress(), *serial);
+                        let done = progress.ok().flatten().map_or(0, |it| it.passes_done);
                         // Whoever asks again while passes are owed to an earlier resend gets those: else a few users, or
                         // one, would use up all that a container may have.
                         let enough = done.max(more).saturating_add(more);

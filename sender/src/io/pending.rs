@@ -100,6 +100,8 @@ impl Pending {
         }
         manifest.publish_in(&path.join(MANIFEST_NAME), batch)?;
         batch.add_dir(path.clone());
+        // Its line counts on this name until it has the other.
+        batch.add_dir(&tmp);
         Ok(StagedSubmission { path, id })
     }
 
@@ -125,8 +127,9 @@ impl Pending {
         signature: &Signature,
         batch: &mut SyncBatch,
     ) -> io::Result<FinishedFile> {
-        let name = staged_approval(id, officer);
-        let mut staged = StagedFile::create_named(&self.state.tmp(Role::Gate), name.as_ref())?;
+        let (tmp, name) = (self.state.tmp(Role::Gate), staged_approval(id, officer));
+        let mut staged = StagedFile::create_named(&tmp, name.as_ref())?;
+        batch.add_dir(&tmp);
         staged.set_access(Access::Group)?;
         staged.write_all(signature.to_armor().as_bytes())?;
         give_to_group_of(&self.state.pending(), staged.path())?;
@@ -157,6 +160,10 @@ impl Pending {
         let names = std::iter::once(folder).chain(approvals.iter().map(approval));
         for (staged, name) in Self::staged_names(id, approvals).zip(names) {
             let staged = self.state.tmp(Role::Gate).join(staged);
+            if !name.parent().is_some_and(Path::is_dir) {
+                // Somebody took the cable's folder away; what is here is the only copy.
+                continue;
+            }
             if staged.exists() && !name.exists() {
                 FinishedFile::found(staged).publish_in(&name, batch)?;
             } else {

@@ -54,7 +54,7 @@ pub enum SubmitError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Policy does not let it pass.
-    #[error(transparent)]
+    #[error("{0}; valise-sender trust show tells what the list in force allows")]
     Policy(#[from] Refusal),
 }
 

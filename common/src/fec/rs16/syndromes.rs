@@ -84,6 +84,12 @@ pub(super) struct Syndromes {
 }
 
 impl Syndromes {
+    /// Gives work space back.
+    pub fn give_back(&mut self) {
+        self.units = None;
+        self.syndromes = Vec::new();
+    }
+
     /// Sets up and solves the equations of a block. `losses` are in the order of their source symbols.
     pub fn solve<'l>(&mut self, way: Way, k: usize, m: usize, losses: &'l [Loss]) -> System<'l> {
         let (mut inverse, coefficients) = match way {
