@@ -6,17 +6,23 @@
 #   make lint    formatting and clippy
 #   make build   the release programs, in target/release
 #   make install the programs, manuals, units and example configurations, below DESTDIR
+#   make appliance-test  two installed hosts under systemd, by the commands of README.md (root; APPLIANCE=--short)
+#   make appliance-vm    the same in two virtual machines, which lose their power (root)
 
 SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
-HOSTS ?= sender receiver
+HOSTS ?= sender receiver tools
+# What the installed files name: another PREFIX reaches the units and configurations too.
+AT_PREFIX = sed -e 's|/usr/\(bin/valise-\|share/doc/valise\)|$(PREFIX)/\1|g'
+DEBIAN ?= bookworm trixie
+APPLIANCE ?=
 TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
 RELEASE := target/release
 BENCH_OPTIONS ?=
 
-.PHONY: all build setup demo test lint fmt bench bench-quick install clean
+.PHONY: all build setup demo test lint fmt bench bench-quick install appliance-setup appliance-test appliance-vm clean
 
 all: build
 
@@ -28,14 +34,7 @@ setup:
 	command -v pkg-config >/dev/null || missing+=(pkg-config); \
 	pkg-config --exists libsystemd 2>/dev/null || missing+=(libsystemd-dev); \
 	command -v ssh-keygen >/dev/null || missing+=(openssh-client); \
-	if [ $${#missing[@]} -gt 0 ]; then \
-	  echo "make: Debian packages are missing and will be installed: $${missing[*]}"; \
-	  if [ "$$(id -u)" = 0 ]; then sudo=(); \
-	  elif command -v sudo >/dev/null; then sudo=(sudo); echo "make: this needs root, once, for apt-get"; \
-	  else echo "make: as root, run: apt-get install $${missing[*]}"; exit 3; fi; \
-	  "$${sudo[@]}" apt-get update -qq && \
-	  "$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" || exit 3; \
-	fi; \
+	tests/install-packages "$${missing[@]}" || exit 3; \
 	command -v $(CARGO) >/dev/null || { \
 	  echo "make: cargo is missing; install Rust 1.91 or later, as https://rustup.rs says, and run make again"; exit 3; }
 
@@ -79,22 +78,52 @@ bench: build
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
-# Installs what `make` built, for both hosts or for one (HOSTS=sender); as root on a running system also makes the
-# users and folders.
+# Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or the harness for PCs (HOSTS=tools). As root on a
+# running system also makes the users and folders. A configuration that is there is never touched.
 install:
-	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver || { echo "make: run make first, as yourself"; exit 3; }
-	for host in $(HOSTS); do \
-	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system config/systemd/valise-$$host-*.service && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml && \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8 || exit 3; \
+	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver && test -x $(RELEASE)/valise-loopback || { \
+	  echo "make: run make first, as yourself"; exit 3; }
+	@set -e; for host in $(HOSTS); do case $$host in \
+	tools) \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/valise-loopback.1 ;; \
+	sender|receiver) \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host; \
+	  for unit in config/systemd/valise-$$host-*.service; do \
+	    $(AT_PREFIX) $$unit | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8; \
+	  install -d -m 0755 $(DESTDIR)/etc/valise; \
 	  if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
-	    systemd-sysusers valise-$$host.conf && systemd-tmpfiles --create valise-$$host.conf || exit 3; fi; \
+	    systemd-sysusers valise-$$host.conf; systemd-tmpfiles --create valise-$$host.conf; \
+	    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; fi ;; \
+	*) echo "make: HOSTS is sender, receiver or tools, not $$host"; exit 2 ;; esac; \
 	done
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md docs/*.md config/trust.toml
+	@install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
+	@install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md LICENSE CHANGELOG.md docs/*.md config/trust.toml
+	@echo "installed below $(DESTDIR)$(PREFIX): $(HOSTS)"
+
+# Two installed hosts, as README.md and docs/operations.md say, in containers with a systemd of their own.
+appliance-setup: build $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
+	@missing=(); \
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap); \
+	command -v systemd-nspawn >/dev/null || missing+=(systemd-container); \
+	command -v nft >/dev/null || missing+=(nftables); \
+	command -v ip >/dev/null || missing+=(iproute2); \
+	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs); \
+	tests/install-packages "$${missing[@]}"
+
+appliance-test: appliance-setup
+	@set -e; for debian in $(DEBIAN); do $(RELEASE)/valise-appliance --debian $$debian $(APPLIANCE); done
+
+appliance-vm: appliance-setup
+	@missing=(); \
+	command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86 ipxe-qemu); \
+	command -v ssh >/dev/null || missing+=(openssh-client); \
+	tests/install-packages "$${missing[@]}"
+	$(RELEASE)/valise-appliance --vm $(APPLIANCE)
 
 clean:
 	$(CARGO) clean

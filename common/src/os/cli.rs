@@ -2,6 +2,7 @@
 //! how it reads its configuration.
 
 pub mod audit;
+pub mod first_keys;
 
 use std::fmt::Display;
 use std::fs::File;

@@ -84,7 +84,7 @@ pub fn replace(
     staged.write_all(bytes)?;
     staged.take_place(dest, sync)?;
     match sync {
-        Sync::Yes => sync_dir(parent_of(dest)?),
+        Sync::Yes => sync_parent(dest),
         Sync::No => Ok(()),
     }
 }
@@ -97,6 +97,14 @@ pub fn sync_dir(directory: &Path) -> io::Result<()> {
     open_dir(directory)
         .and_then(|opened| opened.sync_all())
         .map_err(|error| told("sync", directory, error))
+}
+
+/// Makes the name of a file or folder durable.
+///
+/// # Errors
+/// A failed sync; the process must end.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    sync_dir(parent_of(path)?)
 }
 
 /// Renames within one file system, never over something that has the new name.
@@ -173,7 +181,7 @@ pub fn remove_key(path: &Path) -> io::Result<()> {
         Err(_) => {}
     }
     remove_any(path)?;
-    sync_dir(parent_of(path)?)
+    sync_parent(path)
 }
 
 /// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already

@@ -207,6 +207,9 @@ pub struct Init {
     /// An administrator's public key; at least two, better three.
     #[arg(long = "administrator", value_name = "KEY.pub", required = true)]
     pub administrators: Vec<PathBuf>,
+    /// A new file for the first keys of the audit logs, instead of standard output: the auditor's.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,

@@ -12,6 +12,7 @@ use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
+use valise_common::os::cli::first_keys::{self, FirstKeys};
 use valise_common::os::durable::{self, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
@@ -20,6 +21,7 @@ use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::check_administrators;
+use zeroize::Zeroizing;
 
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
 use super::request::{ask, ask_and_print};
@@ -56,6 +58,7 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
     let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
+    let first_keys = FirstKeys::open(options.out.as_deref())?;
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Receive, Role::Release] {
@@ -74,20 +77,14 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         .run(|| host.write_new(&state.tmp(Role::Release), &state.host()))
         .map_err(CliError::system)??;
     if options.json {
-        return print_json(&json!({
+        let text = serde_json::to_string_pretty(&json!({
             "channel": channel, "state": shown.to_string(), "audit_keys": keys,
             "checkpoint_keys": checkpoint_keys,
         }));
+        return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
     }
     print_line(&format!("commissioned in {shown}, channel {channel}"))?;
-    print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
-    for (role, key) in &keys {
-        print_line(&format!("  {role}: {key}"))?;
-    }
-    print_line("public keys of the checkpoints, for the auditor too:")?;
-    for (role, key) in &checkpoint_keys {
-        print_line(&format!("  {role}: {key}"))?;
-    }
+    first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
     print_line("next: valise-receiver bundle create --slots N --out DIR, then trust import")
 }
 

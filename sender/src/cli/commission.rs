@@ -8,6 +8,7 @@ use serde_json::json;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
+use valise_common::os::cli::first_keys::{self, FirstKeys};
 use valise_common::os::clock;
 use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
@@ -18,6 +19,7 @@ use valise_common::os::stand_in::StandIn;
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::{TrustList, check_administrators, difference};
+use zeroize::Zeroizing;
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
 use super::request::{ask, begin, print_answer, set};
@@ -64,6 +66,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         .and_then(|taken| taken)
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused("gate runs on this state folder".to_owned()))?;
+    let first_keys = FirstKeys::open(options.out.as_deref())?;
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
     for role in [Role::Gate, Role::Transmit] {
@@ -80,27 +83,19 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         .map_err(CliError::system)?
         .map_err(CliError::system)?;
     let shown = state.root().display();
+    let keys: BTreeMap<&str, String> = keys
+        .iter()
+        .map(|(role, key)| (*role, key.to_hex().to_string()))
+        .collect();
     if options.json {
-        let keys: BTreeMap<&str, String> = keys
-            .iter()
-            .map(|(role, key)| (*role, key.to_hex().to_string()))
-            .collect();
-        return print_json(&json!({
+        let text = serde_json::to_string_pretty(&json!({
             "state": shown.to_string(), "audit_keys": keys, "checkpoint_keys": checkpoint_keys,
         }));
+        return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
     }
-    print_line(&format!(
-        "commissioned in {shown}; next: bundle import, trust import, run"
-    ))?;
-    print_line("first keys of the audit logs, for the auditor alone; they are shown this once:")?;
-    for (role, key) in &keys {
-        print_line(&format!("  {role}: {}", key.to_hex().as_str()))?;
-    }
-    print_line("public keys of the checkpoints, for the auditor too:")?;
-    for (role, key) in &checkpoint_keys {
-        print_line(&format!("  {role}: {key}"))?;
-    }
-    Ok(())
+    print_line(&format!("commissioned in {shown}"))?;
+    first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
+    print_line("next: valise-sender bundle import DIR, then trust import")
 }
 
 /// Begins a role's audit log; returns the public key of its checkpoints and its first key.

@@ -1,0 +1,122 @@
+//! The first keys of the audit logs, which `init` shows once: on standard output, or in a file for the auditor.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+use super::{CliError, print_line};
+use crate::os::durable::sync_parent;
+
+/// Where the first keys go. A file that was made and not written is deleted when this is dropped.
+#[derive(Debug)]
+pub struct FirstKeys {
+    file: Option<(PathBuf, File)>,
+}
+
+impl FirstKeys {
+    /// Makes the file, if one is named: before anything is commissioned, so that no key is made that nobody can be given.
+    ///
+    /// # Errors
+    /// [`CliError::Refused`] if something has its name, [`CliError::System`] if it cannot be made.
+    pub fn open(out: Option<&Path>) -> Result<Self, CliError> {
+        let Some(path) = out else {
+            return Ok(Self { file: None });
+        };
+        let shown = path.display();
+        if fs::symlink_metadata(path).is_ok() {
+            let text = format!("{shown} exists: name a new file for the auditor's keys");
+            return Err(CliError::Refused(text));
+        }
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(path)
+            .map_err(|error| CliError::System(format!("{shown}: {error}")))?;
+        Ok(Self {
+            file: Some((path.to_owned(), opened)),
+        })
+    }
+
+    /// Writes what the auditor is given, durably, or prints it.
+    ///
+    /// # Errors
+    /// [`CliError::System`] if it cannot be written; the text says that the host is commissioned all the same.
+    pub fn deliver(mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
+        let Some((path, mut file)) = self.file.take() else {
+            return print_line(text.trim_end());
+        };
+        let shown = path.display();
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_parent(&path))
+            .map_err(|error| {
+                CliError::System(format!(
+                    "{shown}: {error}; the host is commissioned, but its first keys are lost: \
+                     move its state away and run init again"
+                ))
+            })?;
+        print_line(&format!(
+            "the first keys of the audit logs are in {shown}: the auditor takes this file away, and no copy stays here"
+        ))
+    }
+}
+
+/// Returns what `init` gives the auditor: secret first keys and public checkpoint keys, by role.
+pub fn text(
+    keys: &BTreeMap<&str, String>,
+    checkpoint_keys: &BTreeMap<&str, String>,
+) -> Zeroizing<String> {
+    let mut text = String::from(
+        "first keys of the audit logs, for the auditor alone; they are shown this once:\n",
+    );
+    for (role, key) in keys {
+        text.extend(["  ", role, ": ", key, "\n"]);
+    }
+    text.push_str("public keys of the checkpoints, for the auditor too:\n");
+    for (role, key) in checkpoint_keys {
+        text.extend(["  ", role, ": ", key, "\n"]);
+    }
+    Zeroizing::new(text)
+}
+
+impl Drop for FirstKeys {
+    fn drop(&mut self) {
+        if let Some((path, _)) = self.file.take() {
+            // Empty: nothing is lost, and a name that stays is refused with its path next time.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_new_its_owners_alone_and_gone_when_nothing_was_commissioned() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auditor.txt");
+        drop(FirstKeys::open(Some(&path)).unwrap());
+        assert!(!path.exists());
+        let keys = FirstKeys::open(Some(&path)).unwrap();
+        keys.deliver(&Zeroizing::new("gate: 00\n".to_owned()))
+            .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "gate: 00\n");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(matches!(
+            FirstKeys::open(Some(&path)),
+            Err(CliError::Refused(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "gate: 00\n");
+    }
+}
