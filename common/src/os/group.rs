@@ -1,4 +1,7 @@
-//! Files that are staged in one folder and read from another take the other's group.
+//! Groups of files that cross from one role to another.
+//!
+//! A file that is *created* in a set-group-ID folder takes the folder's group. A file that is *renamed* into one keeps its
+//! own group, and the other role cannot read it. So a rename into such a folder gives the group first.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,6 +9,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, chown};
+
+/// The bit of a folder's mode that gives its group to what is created in it.
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// Gives a file, or a folder, to the group of the directory that it is going to.
 ///
@@ -23,6 +29,21 @@ pub fn give_to_group_of(directory: &Path, path: &Path) -> io::Result<()> {
         Ok(()) | Err(Errno::EPERM) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Gives a file that is about to be renamed to `dest` the group that it would have had if it had been created there.
+///
+/// # Errors
+/// As [`give_to_group_of`].
+pub(super) fn give_as_created_at(dest: &Path, path: &Path) -> io::Result<()> {
+    let Some(folder) = dest.parent() else {
+        return Ok(());
+    };
+    let sets_group = std::fs::metadata(folder)?.mode() & SET_GROUP_ID != 0;
+    if sets_group {
+        give_to_group_of(folder, path)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use valise_common::limits;
 use valise_common::os::durable::{
     Access, FinishedFile, StagedFile, Sync, SyncBatch, read_bounded, remove_any, replace,
 };
-use valise_common::os::group::give_to_group_of;
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
 use super::outbox::{FecFile, SpoolBeacon};
@@ -81,9 +80,6 @@ impl OutboxWriter {
         container: FinishedFile,
         batch: &mut SyncBatch,
     ) -> io::Result<()> {
-        for file in [geometry.path(), container.path()] {
-            give_to_group_of(&self.state.outbox(), file)?;
-        }
         geometry.replace_in(&self.state.geometry(name), batch)?;
         container.publish_in(&self.state.container(name), batch)
     }

@@ -11,6 +11,7 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
 use super::{Access, Sync, SyncBatch, free_bytes, parent_of, rename_new, sync_dir, told};
 use crate::os::entropy;
+use crate::os::group::give_as_created_at;
 
 /// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped
 /// before it is finished.
@@ -23,7 +24,8 @@ pub struct StagedFile {
 }
 
 /// A file under `tmp/` whose bytes have been handed over for good; only its name is still to be
-/// made.
+/// made. In a set-group-ID folder the file takes the folder's group with the name: the folder is a spool, which another
+/// role reads.
 ///
 /// Dropping it leaves the file: start-up decides what becomes of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,6 +141,7 @@ impl StagedFile {
             let synced = self.file.sync_all();
             synced.map_err(|error| told("sync", &self.path, error))?;
         }
+        give_as_created_at(dest, &self.path)?;
         fs::rename(&self.path, dest).map_err(|error| told("rename to", dest, error))?;
         self.path = PathBuf::new();
         Ok(())
@@ -186,6 +189,7 @@ impl FinishedFile {
     /// # Errors
     /// If the name is taken, or the rename or the sync of the directory fails.
     pub fn publish(self, dest: &Path) -> io::Result<()> {
+        give_as_created_at(dest, &self.path)?;
         rename_new(&self.path, dest)?;
         sync_dir(parent_of(dest)?)
     }
@@ -195,6 +199,7 @@ impl FinishedFile {
     /// # Errors
     /// If the name is taken or the rename fails.
     pub fn publish_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
+        give_as_created_at(dest, &self.path)?;
         rename_new(&self.path, dest)?;
         batch.add_dir(parent_of(dest)?);
         Ok(())
@@ -206,6 +211,7 @@ impl FinishedFile {
     /// # Errors
     /// If the rename fails.
     pub fn replace_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
+        give_as_created_at(dest, &self.path)?;
         fs::rename(&self.path, dest).map_err(|error| told("rename", dest, error))?;
         batch.add_dir(parent_of(dest)?);
         Ok(())
