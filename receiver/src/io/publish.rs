@@ -5,7 +5,7 @@ mod groups;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -21,15 +21,56 @@ pub use body::BodyFolder;
 use body::Kept;
 pub use groups::{GroupError, Groups};
 
-/// Mode of every released file: whoever may read it may not change it.
-const FILE_MODE: u32 = 0o440;
+/// Who may take a cable out of a mailbox.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    gid: u32,
+    /// Of the mailbox, and of each cable's folders: a folder moves to another parent only by somebody who may write it, and
+    /// whoever fetched it must be able to destroy it. A file that was changed has another owner than this process.
+    folder_mode: u32,
+    /// Of each file: whoever may read it may not change it.
+    file_mode: u32,
+}
 
-/// Mode of a released cable's folders: a folder moves to another parent only by somebody who may write it, and whoever
-/// fetched it must be able to destroy it. A file that was changed has another owner than this process.
-const FOLDER_MODE: u32 = 0o2770;
+impl Rights {
+    /// Returns the rights of a mailbox's group; those of this process's user alone if `[mailboxes]` names none.
+    ///
+    /// `tmp/release` belongs to the group of both roles, and what is made there inherits it. So a mailbox without a group
+    /// gets the group of the stage, which is the user's own, and a mode that closes it to every group.
+    fn of(state: &ReceiverState, groups: &Groups, mailbox: &MailboxId) -> io::Result<Rights> {
+        Ok(match groups.gid(mailbox) {
+            Some(gid) => Rights {
+                gid,
+                folder_mode: 0o2770,
+                file_mode: 0o440,
+            },
+            None => Rights {
+                gid: fs::symlink_metadata(state.stage())?.gid(),
+                folder_mode: 0o700,
+                file_mode: 0o400,
+            },
+        })
+    }
 
-/// Mode of a mailbox's folder: its group takes cables out.
-const MAILBOX_MODE: u32 = 0o2770;
+    /// Gives a file to its readers.
+    fn give(self, file: &File) -> io::Result<()> {
+        self.set(file, self.file_mode)
+    }
+
+    fn give_folder(self, folder: &File) -> io::Result<()> {
+        self.set(folder, self.folder_mode)
+    }
+
+    fn set(self, file: &File, mode: u32) -> io::Result<()> {
+        // The group first: a change of it may take mode bits away.
+        match fchown(file, None, Some(self.gid)) {
+            // A mode without rights for the group closes it, whichever group that is.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && mode & 0o077 == 0 => {}
+            other => other?,
+        }
+        file.set_permissions(Permissions::from_mode(mode))
+    }
+}
 
 /// How often a name that someone plants again and again is tried before the cable waits.
 const TRIES_MAX: usize = 64;
@@ -96,18 +137,18 @@ pub fn stage(
     for name in others {
         let folder = path(name);
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let gid = groups.gid(&name.mailbox);
+        let rights = Rights::of(state, groups, &name.mailbox)?;
         for (source, part) in body.files.iter().zip(&body.names) {
             let mut copy = create_new(&folder.join(part))?;
             io::copy(&mut open(source.path())?, &mut copy)?;
-            seal_file(&copy, gid, syncing)?;
+            seal_file(&copy, rights, syncing)?;
         }
-        write_papers(&folder, &papers, gid, syncing)?;
-        seal_folder(&folder, gid, syncing)?;
+        write_papers(&folder, &papers, rights, syncing)?;
+        seal_folder(&folder, rights, syncing)?;
     }
-    let gid = groups.gid(&first.mailbox);
+    let rights = Rights::of(state, groups, &first.mailbox)?;
     for file in &body.files {
-        give(file.file(), gid)?;
+        rights.give(file.file())?;
     }
     for file in body.files.drain(..) {
         let _in_place = match syncing {
@@ -119,8 +160,8 @@ pub fn stage(
     let folder = path(first);
     durable::rename_new(&body.path, &folder)?;
     body.path.clone_from(&folder);
-    write_papers(&folder, &papers, gid, syncing)?;
-    seal_folder(&folder, gid, syncing)?;
+    write_papers(&folder, &papers, rights, syncing)?;
+    seal_folder(&folder, rights, syncing)?;
     syncing.folder(&state.stage())?;
     body.kept = Kept::Yes;
     Ok(names)
@@ -129,13 +170,13 @@ pub fn stage(
 fn write_papers(
     folder: &Path,
     papers: &crate::stage::publish::Papers,
-    gid: Option<u32>,
+    rights: Rights,
     syncing: &mut Syncing<'_>,
 ) -> io::Result<()> {
     let mut write = |path: PathBuf, bytes: &[u8]| -> io::Result<()> {
         let mut file = create_new(&path)?;
         file.write_all(bytes)?;
-        seal_file(&file, gid, syncing)
+        seal_file(&file, rights, syncing)
     };
     write(folder.join("manifest.txt"), &papers.manifest)?;
     write(folder.join("release.json"), &papers.release)?;
@@ -144,29 +185,16 @@ fn write_papers(
     for (name, armor) in &papers.approvals {
         write(approvals.join(name), armor.as_bytes())?;
     }
-    seal_folder(&approvals, gid, syncing)
+    seal_folder(&approvals, rights, syncing)
 }
 
-fn seal_file(file: &File, gid: Option<u32>, syncing: &mut Syncing<'_>) -> io::Result<()> {
-    give(file, gid)?;
+fn seal_file(file: &File, rights: Rights, syncing: &mut Syncing<'_>) -> io::Result<()> {
+    rights.give(file)?;
     syncing.file(file)
 }
 
-/// Gives a file to its readers.
-fn give(file: &File, gid: Option<u32>) -> io::Result<()> {
-    // The group first: a change of it may take mode bits away.
-    if gid.is_some() {
-        fchown(file, None, gid)?;
-    }
-    file.set_permissions(Permissions::from_mode(FILE_MODE))
-}
-
-fn seal_folder(path: &Path, gid: Option<u32>, syncing: &mut Syncing<'_>) -> io::Result<()> {
-    let folder = open_folder(path)?;
-    if gid.is_some() {
-        fchown(&folder, None, gid)?;
-    }
-    folder.set_permissions(Permissions::from_mode(FOLDER_MODE))?;
+fn seal_folder(path: &Path, rights: Rights, syncing: &mut Syncing<'_>) -> io::Result<()> {
+    rights.give_folder(&open_folder(path)?)?;
     syncing.folder(path)
 }
 
@@ -225,7 +253,8 @@ pub fn publish(
     Ok(Published::Hindered)
 }
 
-/// Makes the folder of a mailbox, with its group; one that stands keeps its mode.
+/// Makes the folder of a mailbox with its group, or gives one that is there to the group that `[mailboxes]` names now.
+/// One of that group keeps its mode; a mailbox without a group is closed in any case.
 ///
 /// # Errors
 /// The system's: without membership in the group nobody may give it a folder.
@@ -240,22 +269,20 @@ pub fn make_mailbox(state: &ReceiverState, mailbox: &MailboxId, groups: &Groups)
             ),
         )
     };
+    let rights = Rights::of(state, groups, mailbox)?;
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => {
-            let folder = open_folder(&path)?;
-            if let Some(gid) = groups.gid(mailbox) {
-                fchown(&folder, None, Some(gid)).map_err(told)?;
-            }
-            folder.set_permissions(Permissions::from_mode(MAILBOX_MODE))?;
+            rights.give_folder(&open_folder(&path)?).map_err(told)?;
             durable::sync_dir(&state.released())
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let folder = open_folder(&path)?;
-            let owner = std::os::unix::fs::MetadataExt::gid(&folder.metadata()?);
-            match groups.gid(mailbox) {
-                Some(gid) if gid != owner => fchown(&folder, None, Some(gid)).map_err(told),
-                _ => Ok(()),
+            let found = folder.metadata()?;
+            let is_open = rights.folder_mode & 0o077 == 0 && found.mode() & 0o077 != 0;
+            if found.gid() != rights.gid || is_open {
+                rights.give_folder(&folder).map_err(told)?;
             }
+            Ok(())
         }
         Err(error) => Err(error),
     }
