@@ -88,15 +88,26 @@ impl Handover {
     /// # Errors
     /// If something stays.
     pub fn clear_placed(&self) -> io::Result<()> {
+        self.placed_paths()?
+            .iter()
+            .try_for_each(|path| remove_key(path))
+    }
+
+    /// The keys that were placed and not given.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn placed_paths(&self) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let is_placed = |name: &str| name.starts_with('.') && name.ends_with(".new");
             if name.to_str().is_some_and(is_placed) {
-                remove_key(&entry.path())?;
+                paths.push(entry.path());
             }
         }
-        Ok(())
+        Ok(paths)
     }
 
     /// Takes back a key that the other role has not taken.

@@ -14,6 +14,7 @@ use crate::io::register::{BundleRow, BundleState};
 use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
+use crate::release::foreign::Trouble;
 use crate::release::reply::{BundleMade, COURIER};
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::release::serial_set::SerialSet;
@@ -258,21 +259,22 @@ impl Release {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
         let told = bundle_store::hand_over(&self.state, &known, self.ledger.retired());
         self.handover_is_behind = false;
+        let folder = self.state.handover_folder();
         match told {
             Err(error) if is_in_the_way(&error) => {
                 self.handover_is_behind = true;
-                self.raise_handover(&error);
+                let advice = format!(
+                    ", and something in it cannot be replaced or deleted, so that receive does not learn which link keys \
+                     are in force ({error}): find out who put it there, and move it out of the folder"
+                );
+                self.note_foreign(Trouble::Foreign, &folder, &advice);
             }
-            other => other?,
+            other => {
+                other?;
+                self.foreign.forget(&folder);
+            }
         }
         Ok(())
-    }
-
-    pub(super) fn raise_handover(&mut self, error: &io::Error) {
-        let text = format!(
-            "receive is not told of all link keys: something in keys/handover/ cannot be replaced or deleted ({error})"
-        );
-        self.raise("foreign-file", text);
     }
 
     pub(super) fn void_bundle(

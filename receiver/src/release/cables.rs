@@ -20,6 +20,8 @@ use crate::io::register::Claim;
 use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::{Asker, Event};
+use crate::release::foreign::Trouble;
+use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
 use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::serial_set::SerialSet;
 use crate::release::worker::{Busy, Task};
@@ -200,6 +202,7 @@ impl Release {
         batch: &mut Batch,
     ) -> Result<(), ReleaseError> {
         let serial = incoming.name.serial;
+        self.foreign.forget(&incoming.path);
         if incoming.origin == Origin::Inbox && self.ledger.claimed().contains(serial) {
             return self.take_claimed(incoming, batch);
         }
@@ -449,15 +452,24 @@ impl Release {
         self.wait_until(due, incoming, "the disk is full; make room and ask again")
     }
 
-    /// Whoever may write in the folder can put something into a container's place, or take the right to read it away.
+    /// Lets a container wait that cannot be read: whoever may write in the folder can put something into its place, and a
+    /// backup or a wrong installation can take the right to read it away.
     fn wait_to_read(&mut self, incoming: Incoming, error: &io::Error) -> Result<(), ReleaseError> {
-        let text = format!(
-            "a container cannot be read ({error}); look at what stands in its place. \
-             It is tried again every half minute"
-        );
-        self.raise("foreign-file", text);
-        let due = Due::Readable(self.mono().plus_us(UNREADABLE_RETRY_US));
-        self.wait_until(due, incoming, "its container cannot be read")
+        let is_file = fs::symlink_metadata(&incoming.path).is_ok_and(|found| found.is_file());
+        let until = self.mono().plus_us(UNREADABLE_RETRY_US);
+        let due = if is_file && error.kind() == io::ErrorKind::PermissionDenied {
+            let folder = incoming.path.parent().unwrap_or(&incoming.path).display();
+            let advice = format!(
+                ", and release may not read it. It is a cable that arrived: do not delete it, and do not have it sent again. \
+                 Run chown --reference={folder} and chmod 0640 on it; release tries it again every half minute"
+            );
+            self.note_foreign(Trouble::Unreadable, &incoming.path, &advice);
+            Due::Permitted(until)
+        } else {
+            self.note_foreign(Trouble::Foreign, &incoming.path, NOT_A_CONTAINER);
+            Due::Readable(until)
+        };
+        self.wait_until(due, incoming, "release may not read its container")
     }
 
     /// Lets a container wait in the inbox; a recheck is answered instead.
@@ -566,13 +578,7 @@ impl Release {
         match published {
             Published::Now | Published::Before => {}
             Published::InPlaceOf(aside) => {
-                let text = format!(
-                    "something had the name of serial {} in mailbox {}; it is now {}",
-                    name.serial,
-                    name.mailbox,
-                    aside.file_name().unwrap_or_default().display()
-                );
-                self.raise("foreign-file", text);
+                self.note_foreign(Trouble::Foreign, &aside, PUT_ASIDE);
             }
             Published::Hindered => {
                 self.hindered.insert(name.serial);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
@@ -30,6 +30,7 @@ use crate::io::view::Counters;
 use crate::release::alarms::Alarms;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::event::Event;
+use crate::release::foreign::{Foreign, Trouble};
 use crate::release::ledger::{Ledger, LedgerError, now_of};
 use crate::release::observe::{Believed, Suspects};
 use crate::release::serial_set::SerialSet;
@@ -80,15 +81,17 @@ pub enum Due {
     Now,
     /// Behind this time: the disk was full.
     Room(Mono),
-    /// Behind this time: it could not be read for what stands in its place.
+    /// After this time: something else is in its place.
     Readable(Mono),
+    /// After this time: it is there, and `release` has no right to read it.
+    Permitted(Mono),
 }
 
 impl Due {
     pub(super) fn is_at(self, mono: Mono) -> bool {
         match self {
             Due::Now => true,
-            Due::Room(due) | Due::Readable(due) => due <= mono,
+            Due::Room(due) | Due::Readable(due) | Due::Permitted(due) => due <= mono,
         }
     }
 }
@@ -139,6 +142,8 @@ pub struct Release {
     pub(super) beacon: Option<Believed>,
     pub(super) suspects: Suspects,
     pub(super) alarms: Alarms,
+    /// What is in the way.
+    pub(super) foreign: Foreign,
     pub(super) counters: Counters,
     pub(super) noted_unopened: SerialSet,
     pub(super) noted_second: SerialSet,
@@ -228,6 +233,7 @@ impl Release {
             beacon: None,
             suspects: Suspects::default(),
             alarms: Alarms::new(),
+            foreign: Foreign::default(),
             counters: Counters::default(),
             noted_unopened: SerialSet::new(),
             noted_second: SerialSet::new(),
@@ -410,6 +416,19 @@ impl Release {
     pub(super) fn raise(&mut self, code: &'static str, text: String) {
         let (now, mono) = (self.now(), self.mono());
         self.alarms.raise(code, now, mono, text);
+        self.dirty = true;
+    }
+
+    /// Shows a file that stops something; `advice` follows its description.
+    pub(super) fn note_foreign(&mut self, trouble: Trouble, path: &Path, advice: &str) {
+        self.foreign.note(trouble, path, advice);
+        self.show_foreign();
+    }
+
+    /// Shows the files that stop something now.
+    pub(super) fn show_foreign(&mut self) {
+        let now = self.now();
+        self.foreign.show(&mut self.alarms, now);
         self.dirty = true;
     }
 

@@ -5,6 +5,7 @@ mod bundles;
 mod cables;
 mod daemon;
 pub mod event;
+mod foreign;
 pub mod ledger;
 mod observe;
 pub mod reply;

@@ -17,12 +17,20 @@ use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, 
 use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::Event;
+use crate::release::foreign::Trouble;
 use crate::release::serial_set::SerialSet;
 use crate::release::states::{Announced, Knowledge};
 
 /// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
 /// `receive`, which rebuilds and syncs a large container long after they came.
 const GAP_GRACE_US: u64 = 5_000_000;
+
+/// What to do about a link or a folder in the place of a container.
+pub(super) const NOT_A_CONTAINER: &str = " in the place of a container, and Valise did not make it: find out who did, and move it out of the inbox";
+
+/// What to do about something that had a cable's name in a mailbox.
+pub(super) const PUT_ASIDE: &str = " that had the name of a cable's folder and was put aside; the cable is visible under its own name. Find out which of \
+     the mailbox's readers made it, and remove it";
 
 /// Below this many free bytes an operator must make room.
 const DISK_LOW_BYTES: u64 = 1 << 30;
@@ -87,10 +95,10 @@ impl Release {
                 };
                 self.waiting.entry(name).or_insert(waiting);
             }
-            Ok(_) => self.raise(
-                "foreign-file",
-                "a container in inbox/ is no regular file".into(),
-            ),
+            Ok(_) => {
+                let path = self.state.container(&name);
+                self.note_foreign(Trouble::Foreign, &path, NOT_A_CONTAINER);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -152,7 +160,8 @@ impl Release {
     /// What is known of all serials, except what `receive` is collecting.
     pub(super) fn knowledge(&self) -> Knowledge {
         let mut complete = SerialSet::new();
-        // What cannot be read may be anything: it must not hide that a cable is missing.
+        // Something else in a container's place must not hide that a cable is missing. A file that only may not be read is
+        // the cable: to call it missing would have it sent again, which does not help.
         self.waiting
             .iter()
             .filter(|(_, waiting)| !matches!(waiting.due, Due::Readable(_)))
@@ -196,6 +205,7 @@ impl Release {
         if self.handover_is_behind {
             self.hand_over()?;
         }
+        self.show_foreign();
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
@@ -380,6 +390,7 @@ impl Release {
         let clock_s = clock::utc_now().as_s();
         let limit_s = self.config.release.pickup_alarm.as_s();
         let mut old: u64 = 0;
+        let mut asides = Vec::new();
         for mailbox in signed.list.mailboxes() {
             let Ok(entries) = fs::read_dir(self.state.mailbox(&mailbox.id)) else {
                 continue;
@@ -388,11 +399,18 @@ impl Release {
                 let Ok(metadata) = entry.metadata() else {
                     continue;
                 };
+                if entry.file_name().as_encoded_bytes().starts_with(b".aside-") {
+                    asides.push(entry.path());
+                    continue;
+                }
                 let changed_s = u64::try_from(metadata.ctime()).unwrap_or(0);
                 if metadata.is_dir() && clock_s.saturating_sub(changed_s) > limit_s {
                     old = old.saturating_add(1);
                 }
             }
+        }
+        for aside in asides {
+            self.note_foreign(Trouble::Foreign, &aside, PUT_ASIDE);
         }
         self.alarms.set("not-fetched", now, old, || {
             format!(

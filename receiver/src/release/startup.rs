@@ -29,6 +29,7 @@ use crate::io::slots::SlotFile;
 use crate::io::trust_store;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::Event;
+use crate::release::foreign::Trouble;
 use crate::release::reply::COURIER;
 use crate::stage::publish::StageName;
 
@@ -67,7 +68,12 @@ impl Release {
         self.hand_over()?;
         // What was placed for a bundle that the log does not know. Before the next key is placed its name is cleared anyway.
         match self.state.handover().clear_placed() {
-            Err(error) if is_in_the_way(&error) => self.raise_handover(&error),
+            Err(error) if is_in_the_way(&error) => {
+                for path in self.state.handover().placed_paths()? {
+                    let advice = ", cannot be deleted, and no bundle is known for it: move it out of the folder, and destroy it if it holds a key";
+                    self.note_foreign(Trouble::Foreign, &path, advice);
+                }
+            }
             other => other?,
         }
         self.open_slots()
@@ -231,10 +237,8 @@ impl Release {
                 None => false,
             };
             if !known {
-                self.raise(
-                    "foreign-file",
-                    "a file in quarantine/ is not ours; look at it".into(),
-                );
+                let advice = ", and the register does not know it: find out who put it there, and move it out of quarantine/";
+                self.note_foreign(Trouble::Foreign, &entry.path(), advice);
             }
         }
         self.sync.commit()?;

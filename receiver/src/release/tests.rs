@@ -142,14 +142,14 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
             folder.file_name().unwrap().to_str(),
             Some(expected.as_str())
         );
-        assert_eq!(mode(folder), 0o2770);
-        assert_eq!(mode(&folder.join("approvals")), 0o2770);
+        assert_eq!(mode(folder), 0o700, "no group may take it");
+        assert_eq!(mode(&folder.join("approvals")), 0o700);
         for (file, part) in ["part-001.txt", "part-002.txt", "part-003.txt"]
             .iter()
             .zip(parts)
         {
             assert_eq!(fs::read(folder.join(file)).unwrap(), part);
-            assert_eq!(mode(&folder.join(file)), 0o440);
+            assert_eq!(mode(&folder.join(file)), 0o400);
         }
         assert_eq!(
             fs::read(folder.join("manifest.txt")).unwrap(),
@@ -1894,13 +1894,19 @@ fn a_thief_who_alternates_beacons_and_one_who_renames_links_fill_no_log() {
         let code = format!("\"event\":\"alarm\",\"code\":\"{code}\"");
         assert_eq!(text.matches(&code).count(), 1, "{code}");
     }
-    // The last of it is not lost.
-    release.stop().unwrap();
-    let text = world.log_text();
+    let named = release.alarms.view();
+    let foreign = named.iter().find(|alarm| alarm.code == "foreign-file");
+    let path = world.state.container(&link);
     assert!(
-        text.contains("98 more of its kind since the last line"),
-        "{text}"
+        foreign
+            .unwrap()
+            .text
+            .starts_with(&path.display().to_string()),
+        "{named:?}"
     );
+    fs::remove_file(path).unwrap();
+    release.observe().unwrap();
+    assert!(!alarm_codes(&release).contains(&"foreign-file".to_owned()));
 }
 
 /// Has this thread, and those that it starts, do without root's rights to files, so that a file's mode counts.
@@ -1995,6 +2001,7 @@ fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
     lock(0o700);
     release.observe().unwrap();
     assert!(!release.handover_is_behind);
+    assert!(!alarm_codes(&release).contains(&"foreign-file".to_owned()));
     assert_eq!(fs::read(&ended).unwrap(), b"1\n");
 }
 
@@ -2014,16 +2021,34 @@ fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_releas
     announce(&world, 1, &beacon(3, 3, &[]));
     settle(&mut release);
     assert_eq!(row(&release, 2).unwrap().claim, Claim::Released);
-    let alarmed = |release: &Release| alarm_codes(release);
-    assert!(alarmed(&release).contains(&"foreign-file".to_owned()));
     release.observe().unwrap();
-    assert!(!alarmed(&release).contains(&"disk".to_owned()));
-    // It does not hide that its serial is missing.
+    assert_eq!(alarm_codes(&release), ["unreadable"]);
+    let alarms = release.alarms.view();
+    let text = &alarms[0].text;
+    let path = world.state.container(&names[0]);
+    for part in [
+        &path.display().to_string(),
+        "mode 0000",
+        "1 more",
+        "chown --reference=",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // The cable is here: nobody is told to have it sent again.
     assert!(
-        states(&release).contains(&"1 missing".to_owned()),
+        states(&release).contains(&"1 complete".to_owned()),
         "{:?}",
         states(&release)
     );
+    // A link in a container's place is no cable.
+    let link = name_of(4, b"link");
+    std::os::unix::fs::symlink("/nowhere", world.state.container(&link)).unwrap();
+    announce(&world, 1, &beacon(4, 4, &[]));
+    settle(&mut release);
+    release.observe().unwrap();
+    assert!(states(&release).contains(&"4 missing".to_owned()));
+    assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
+    fs::remove_file(world.state.container(&link)).unwrap();
     // Another one for a serial that is claimed is looked at alone.
     let second = world.deliver(2, b"another");
     close(&world.state.container(&second));
@@ -2034,13 +2059,16 @@ fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_releas
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         settle(&mut release);
         assert_eq!(row(&release, name.serial.get()), None, "not yet");
-        release.waiting.get_mut(&name).unwrap().due = Due::Readable(release.mono());
+        release.waiting.get_mut(&name).unwrap().due = Due::Permitted(release.mono());
         settle(&mut release);
         assert_eq!(
             row(&release, name.serial.get()).unwrap().claim,
             Claim::Released
         );
     }
+    fs::remove_file(world.state.container(&second)).unwrap();
+    release.observe().unwrap();
+    assert!(!alarm_codes(&release).contains(&"unreadable".to_owned()));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod acl;
 mod install;
 mod site;
+mod spools;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -341,9 +341,14 @@ impl Site {
 
     /// A file to be sent, the drafter's alone.
     pub fn cable(&self, subject: &str) -> PathBuf {
+        self.cable_of(subject, format!("{subject}\n").as_bytes())
+    }
+
+    /// A file of these bytes to be sent, the drafter's alone.
+    pub fn cable_of(&self, subject: &str, bytes: &[u8]) -> PathBuf {
         let folder = self.folder.path().join(format!("draft-{subject}"));
         let file = self.drafter.folder(folder).join("cable.txt");
-        fs::write(&file, format!("{subject}\n")).unwrap();
+        fs::write(&file, bytes).unwrap();
         chown(&file, Some(self.drafter.uid), None).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         file
@@ -360,12 +365,22 @@ impl Site {
     /// Submits a cable as its drafter, and approves it as two officers, who sign what they exported.
     pub fn send(&self, subject: &str) -> String {
         let file = self.cable(subject);
-        let words = Submission::new(subject, &[file]).arguments();
-        let id = self.run_ok("sender", &self.drafter, &words);
+        self.send_all(&Submission::new(subject, &[file]))
+    }
+
+    /// Submits and approves like [`Site::send`].
+    pub fn send_all(&self, submission: &Submission) -> String {
+        let id = self.run_ok("sender", &self.drafter, &submission.arguments());
+        self.approve(&id);
+        id
+    }
+
+    /// Approves a cable as two officers, who sign what they exported.
+    pub fn approve(&self, id: &str) {
         for (officer, key) in self.officers.iter().zip(&self.roster.officers) {
             let own = self.folder.path().join(format!("{}-{id}", officer.uid));
             let reading = officer.folder(own).join("reading").display().to_string();
-            self.run_ok("sender", officer, &["export", &id, &reading]);
+            self.run_ok("sender", officer, &["export", id, &reading]);
             // ssh-keygen works for accounts only; the officer has his signature from elsewhere.
             let manifest = Path::new(&reading).join("manifest.txt");
             key.sign("cable-approval@valise", std::slice::from_ref(&manifest))
@@ -376,10 +391,9 @@ impl Site {
             self.run_ok(
                 "sender",
                 officer,
-                &["approve", &id, "--signature", &signature],
+                &["approve", id, "--signature", &signature],
             );
         }
-        id
     }
 
     fn released(&self, id: &str, serial: u64) -> PathBuf {
@@ -399,6 +413,19 @@ impl Site {
                 .iter()
                 .any(|cable| cable.serial == serial && cable.message_id == id)
         );
+    }
+
+    /// A released cable has the parts that were submitted, in each of its mailboxes.
+    pub fn assert_released_as_sent(&self, submission: &Submission, serial: u64) {
+        let released = Released::all(&self.state("receiver").join("released")).unwrap();
+        let cables: Vec<_> = released
+            .iter()
+            .filter(|cable| cable.serial == serial)
+            .collect();
+        assert_eq!(cables.len(), submission.to.len());
+        for cable in cables {
+            cable.compare(submission).unwrap();
+        }
     }
 
     /// Waits until the operator sees a serial in a state.
