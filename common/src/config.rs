@@ -18,8 +18,8 @@ use crate::limits;
 use crate::units::Rate;
 
 pub use tables::{
-    Alarm, Cover, Fec, Intake, LinkKind, Log, Memory, ReceiverLink, Release, Retain, SenderLink,
-    Spool,
+    Alarm, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, ReceiverLink, Release, Retain,
+    Sandbox, SenderLink, Spool,
 };
 
 /// Why a configuration cannot be used.
@@ -69,6 +69,9 @@ pub struct SenderConfig {
     /// Whom to tell.
     #[serde(default)]
     pub alarm: Alarm,
+    /// The fences.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// How much to log.
     #[serde(default)]
     pub log: Log,
@@ -99,6 +102,9 @@ pub struct ReceiverConfig {
     /// Whom to tell.
     #[serde(default)]
     pub alarm: Alarm,
+    /// The fences.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// How much to log.
     #[serde(default)]
     pub log: Log,

@@ -63,6 +63,7 @@ fn what_the_examples_call_a_default_is_the_default() {
         format!("{:?}", least.retain)
     );
     assert_eq!(explicit.alarm.slots_low, least.alarm.slots_low);
+    assert_eq!(explicit.sandbox.required, least.sandbox.required);
     assert_eq!(explicit.log.level, least.log.level);
 
     let text = fs::read_to_string(root().join("config/receiver.toml")).unwrap();
@@ -78,6 +79,7 @@ fn what_the_examples_call_a_default_is_the_default() {
         format!("{:?}", explicit.spool),
         format!("{:?}", least.spool)
     );
+    assert_eq!(explicit.sandbox.required, least.sandbox.required);
     assert_eq!(
         format!("{:?}", explicit.release),
         format!("{:?}", least.release)

@@ -236,6 +236,54 @@ impl Default for Release {
     }
 }
 
+/// Whether a role may work without a fence that the kernel or the service manager refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(from = "bool")]
+pub enum Fences {
+    /// A refused fence ends the role at its start.
+    Required,
+    /// The role starts without, and a standing alarm reports it.
+    BestEffort,
+}
+
+impl From<bool> for Fences {
+    fn from(required: bool) -> Self {
+        if required {
+            Fences::Required
+        } else {
+            Fences::BestEffort
+        }
+    }
+}
+
+impl Fences {
+    /// Returns the sentence of `check-config`.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Fences::Required => "a role does not start without one of its fences",
+            Fences::BestEffort => {
+                "a role starts without a fence that is refused, under the alarm fence"
+            }
+        }
+    }
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// Whether every fence must be up.
+    pub required: Fences,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            required: Fences::Required,
+        }
+    }
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

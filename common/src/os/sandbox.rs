@@ -7,15 +7,21 @@
 //! makes a link one-way.
 
 mod calls;
+mod fence;
 mod memory;
 mod paths;
 
 use std::fmt;
 use std::path::PathBuf;
 
+pub use fence::{Fence, RefusedFence};
 pub use memory::protect_memory;
 
 use super::layout::{ReceiverState, Role, SenderState};
+use crate::config::Fences;
+
+/// The alarm of a role that works without a fence.
+pub const ALARM: &str = "fence";
 
 /// What a role needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +91,54 @@ impl Profile {
     }
 }
 
-/// What the kernel granted; to be logged at the start.
+/// Whether memory may reach a swap device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// It is locked.
+    Locked,
+    /// It may: the limit on locked memory keeps this process from locking it.
+    Limited,
+    /// It may: the kernel refused the lock.
+    Refused,
+}
+
+/// The fences that are up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confinement {
-    /// Memory is locked and will not reach a swap device.
-    pub memory_locked: bool,
-    /// Files are restricted to the profile's.
-    pub paths: bool,
-    /// System calls are restricted to the role's.
-    pub calls: bool,
+    /// Whether memory is locked.
+    pub memory: Memory,
+    /// The fences that were refused.
+    pub refused: Vec<RefusedFence>,
+}
+
+impl Confinement {
+    /// Returns whether a fence is up.
+    pub fn holds(&self, fence: Fence) -> bool {
+        self.refused.iter().all(|refused| refused.fence != fence)
+    }
+
+    /// Returns the text of the standing alarm [`ALARM`], if a fence was refused.
+    pub fn alarm(&self, role: Role) -> Option<String> {
+        (!self.refused.is_empty()).then(|| {
+            format!(
+                "{role} works without a fence: {}; then start {role} again",
+                list(&self.refused)
+            )
+        })
+    }
+
+    /// Writes the fences of a role to the log.
+    pub fn log(&self, role: Role) {
+        tracing::info!(confinement = %self, "{role} is confined");
+        if self.memory == Memory::Limited {
+            tracing::warn!(
+                "memory is not locked: keys may reach the swap device; lift the limit (LimitMEMLOCK=infinity, ulimit -l)"
+            );
+        }
+        if let Some(text) = self.alarm(role) {
+            tracing::warn!(alarm = ALARM, "{text}");
+        }
+    }
 }
 
 impl fmt::Display for Confinement {
@@ -102,42 +147,48 @@ impl fmt::Display for Confinement {
         write!(
             f,
             "memory locked: {}, files restricted: {}, system calls restricted: {}",
-            word(self.memory_locked),
-            word(self.paths),
-            word(self.calls)
+            word(self.memory == Memory::Locked),
+            word(self.holds(Fence::Files)),
+            word(self.holds(Fence::Calls))
         )
     }
 }
 
-/// A fence could not be put up although the kernel has it.
+/// Fences that the configuration requires were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Core dumps could not be switched off.
-    #[error("core dumps cannot be switched off: {0}")]
-    Dumps(nix::Error),
-    /// Landlock refused.
-    #[error("files cannot be restricted: {0}")]
-    Paths(landlock::RulesetError),
-    /// Seccomp refused.
-    #[error("system calls cannot be restricted: {0}")]
-    Calls(String),
+    /// The kernel or the service manager refused them.
+    #[error(
+        "{}; or set required = false in [sandbox] to work without, under an alarm",
+        list(.0)
+    )]
+    Refused(Vec<RefusedFence>),
+}
+
+fn list(refused: &[RefusedFence]) -> String {
+    let each: Vec<String> = refused.iter().map(RefusedFence::to_string).collect();
+    each.join("; ")
 }
 
 /// Gives up everything that the profile does not name. To be called once, after the lock is taken
-/// and the socket bound, and before any thread starts.
+/// and before any thread starts.
 ///
 /// # Errors
-/// If a fence cannot be put up although the kernel has it; what the kernel lacks is told in
-/// [`Confinement`].
-pub fn enter(profile: &Profile) -> Result<Confinement, SandboxError> {
-    let memory_locked = protect_memory()?;
-    let paths = paths::restrict(profile)?;
-    let calls = calls::restrict(profile.role)?;
-    Ok(Confinement {
-        memory_locked,
-        paths,
-        calls,
-    })
+/// [`SandboxError`] names every fence that was refused, if fences are required.
+pub fn enter(profile: &Profile, fences: Fences) -> Result<Confinement, SandboxError> {
+    let mut refused = Vec::new();
+    let mut note = |fence: Result<(), RefusedFence>| refused.extend(fence.err());
+    note(memory::forbid_dumps());
+    let memory = memory::lock().unwrap_or_else(|error| {
+        note(Err(error));
+        Memory::Refused
+    });
+    note(paths::restrict(profile));
+    note(calls::restrict(profile.role));
+    match fences {
+        Fences::Required if !refused.is_empty() => Err(SandboxError::Refused(refused)),
+        Fences::Required | Fences::BestEffort => Ok(Confinement { memory, refused }),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `check-config`: what the configuration means, and what this host has against it.
 
 use serde_json::json;
-use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::config::{Fences, LinkKind, ReceiverConfig};
 use valise_common::os::layout::ReceiverState;
 
 use super::arguments::Shown;
@@ -64,6 +64,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             Some(program) => format!("alarm       each new one runs {program}"),
             None => "alarm       no command; see valise-receiver status --check".to_owned(),
         },
+        format!("sandbox     {}", config.sandbox.required.meaning()),
         format!("log         {} and above", config.log.level),
     ]
     .into_iter()
@@ -88,6 +89,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "silence_alarm_s": config.release.silence_alarm.as_s(),
             "alarm_command": config.alarm.command,
             "mailboxes": mailboxes,
+            "sandbox_required": config.sandbox.required == Fences::Required,
             "log_level": config.log.level,
             "warnings": warnings(config),
         }));

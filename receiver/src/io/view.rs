@@ -193,6 +193,9 @@ pub struct ReceiveView {
     /// Sets that were discarded since the start because some of their symbols are forged.
     #[serde(default)]
     pub poisoned: u64,
+    /// What needs an operator.
+    #[serde(default)]
+    pub alarms: Vec<AlarmView>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
@@ -235,6 +238,13 @@ impl ReceiveView {
     /// How many sets with forged symbols were discarded since the start.
     pub fn forged_sets(&self) -> u64 {
         self.poisoned
+    }
+
+    /// The text of an alarm, if it stands.
+    pub fn alarm(&self, code: &str) -> Option<&str> {
+        let mut alarms = self.alarms.iter();
+        let found = alarms.find(|alarm| alarm.code == code);
+        found.map(|alarm| alarm.text.as_str())
     }
 
     /// Since when no datagram has verified.

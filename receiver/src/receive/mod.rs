@@ -8,6 +8,7 @@
 //!
 //! Nobody waits for a disk but the two on the right; the queues between are bounded, and answers always find room.
 
+mod alarms;
 mod assemble;
 mod digest;
 mod forged;
@@ -52,6 +53,7 @@ use crate::io::host::{Host, HostError};
 use crate::io::link_serial::{SerialLink, SerialLinkError};
 use crate::io::link_udp::{Granted, UdpLink};
 use crate::pipeline::Assembler;
+use alarms::Alarms;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use forged::Report;
@@ -95,7 +97,7 @@ pub enum ReceiveError {
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
-    /// A protection that every kernel has was refused.
+    /// A fence was refused.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// A thread failed.
@@ -124,9 +126,12 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     }
     let sync = SyncBatch::new(state.root())?;
     let link = open_link(config)?;
-    let confinement = sandbox::enter(&Profile::receive(&state))?;
-    tracing::info!(%confinement, "confined");
+    let confinement = sandbox::enter(&Profile::receive(&state), config.sandbox.required)?;
+    confinement.log(Role::Receive);
     let mut receive = Receive::start(config, &state, &host, link, audit, sync)?;
+    receive
+        .alarms
+        .set(sandbox::ALARM, utc_now(), confinement.alarm(Role::Receive));
     service::ready();
     let ended = receive.main_loop(&signals);
     service::stopping();
@@ -172,6 +177,7 @@ struct Receive {
     keys_untold: Option<(Vec<BundleId>, u64)>,
     audit: AuditLog,
     kernel_drops_told: u64,
+    alarms: Alarms,
     constants: Constants,
 }
 
@@ -277,6 +283,7 @@ impl Receive {
             keys_untold: None,
             audit,
             kernel_drops_told: 0,
+            alarms: Alarms::default(),
             constants: Constants {
                 started: now,
                 socket_buffer_asked: granted.asked.0,
@@ -398,6 +405,7 @@ impl Receive {
             self.constants,
             &self.shared.read(),
             &self.shared.assembly(),
+            self.alarms.views(),
         );
         let text = serde_json::to_vec(&view).map_err(io::Error::other)?;
         let path = self.state.view_of(Role::Receive);

@@ -5,6 +5,7 @@ use valise_common::ids::{ContainerId, Serial};
 use valise_common::units::UtcTime;
 
 use super::shared::{AssemblyView, ReadView};
+use crate::io::view::AlarmView;
 use crate::pipeline::Tally;
 use valise_common::wire::Counters;
 
@@ -45,6 +46,8 @@ pub struct ReceiveView {
     pub memory_bytes: usize,
     /// Bytes of incomplete containers on disk.
     pub disk_bytes: u64,
+    /// What needs an operator.
+    pub alarms: Vec<AlarmView>,
 }
 
 /// A container that is being collected.
@@ -80,6 +83,7 @@ impl ReceiveView {
         constants: Constants,
         read: &ReadView,
         assembly: &AssemblyView,
+        alarms: Vec<AlarmView>,
     ) -> Self {
         let mut tally: Tally = read.tally;
         tally.add(&assembly.tally);
@@ -112,6 +116,7 @@ impl ReceiveView {
             assembling: assembling.collect(),
             memory_bytes: assembly.memory_bytes,
             disk_bytes: assembly.disk_bytes,
+            alarms,
         }
     }
 }

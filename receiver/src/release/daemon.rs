@@ -144,6 +144,8 @@ pub struct Release {
     pub(super) alarms: Alarms,
     /// What is in the way.
     pub(super) foreign: Foreign,
+    /// The alarm of this process's own fences.
+    pub(super) fence: Option<String>,
     pub(super) counters: Counters,
     pub(super) noted_unopened: SerialSet,
     pub(super) noted_second: SerialSet,
@@ -178,13 +180,11 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let state = ReceiverState::new(config.state.clone());
     // Before any key, the lock and the fences: the alarm command is to have none of them.
     let runner = AlarmRunner::start(&config.alarm.command)?;
-    if !sandbox::protect_memory()? {
-        tracing::warn!("memory is not locked: keys may reach the swap space; raise LimitMEMLOCK");
-    }
     let groups = Groups::look_up(&config.mailboxes)?;
-    let confinement = sandbox::enter(&Profile::release(&state))?;
-    tracing::info!(%confinement, "release is confined");
+    let confinement = sandbox::enter(&Profile::release(&state), config.sandbox.required)?;
+    confinement.log(Role::Release);
     let mut release = Release::open(config.clone(), state, groups)?;
+    release.fence = confinement.alarm(Role::Release);
     release.alarms.run_by(runner);
     release.start_log()?;
     service::ready();
@@ -234,6 +234,7 @@ impl Release {
             suspects: Suspects::default(),
             alarms: Alarms::new(),
             foreign: Foreign::default(),
+            fence: None,
             counters: Counters::default(),
             noted_unopened: SerialSet::new(),
             noted_second: SerialSet::new(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
-use valise_common::os::{clock, durable, service};
+use valise_common::os::{clock, durable, sandbox, service};
 use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::Beacon;
 
@@ -37,6 +37,9 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 
 /// A clock so far behind the log is wrong, or was.
 const CLOCK_BEHIND_S: u64 = 300;
+
+/// The alarms of `receive` that have no part in one of `release`.
+const RECEIVE_ALARMS: [&str; 0] = [];
 
 /// Folders of one mailbox that are looked at.
 const FOLDERS_MAX: usize = 100_000;
@@ -324,6 +327,7 @@ impl Release {
                  have the link key; make a new bundle, and retire the key when the sender has imported it"
             )
         });
+        self.report_receive(now, receive.as_ref());
         let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.release.silence_alarm.as_s();
@@ -335,6 +339,26 @@ impl Release {
                 )
             });
         Ok(())
+    }
+
+    /// Reports the alarms of `receive` as this process's own: only this one has a log and a command for them.
+    fn report_receive(&mut self, now: UtcTime, receive: Option<&ReceiveView>) {
+        let alarm = |code: &str| receive.and_then(|view| view.alarm(code));
+        let fences: Vec<&str> = self
+            .fence
+            .as_deref()
+            .into_iter()
+            .chain(alarm(sandbox::ALARM))
+            .collect();
+        let level = u64::try_from(fences.len()).unwrap_or(u64::MAX);
+        self.alarms
+            .set(sandbox::ALARM, now, level, || fences.join("; "));
+        for code in RECEIVE_ALARMS {
+            let text = alarm(code);
+            self.alarms.set(code, now, u64::from(text.is_some()), || {
+                text.unwrap_or_default().to_owned()
+            });
+        }
     }
 
     fn watch_cables(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use valise_common::config::{Cover, LinkKind, SenderConfig};
+use valise_common::config::{Cover, Fences, LinkKind, SenderConfig};
 
 use super::arguments::Shown;
 use super::{CliError, print_json, print_line, read_config};
@@ -32,6 +32,7 @@ pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
             "retain_bytes": config.retain.bytes.0,
             "alarm_command": config.alarm.command,
             "slots_low_ppm": config.alarm.slots_low.ppm(),
+            "sandbox_required": config.sandbox.required == Fences::Required,
             "log_level": config.log.level,
             "meaning": meaning,
             "warnings": warnings,
@@ -99,6 +100,7 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
                 .map_or("shown by status alone", |_| "runs its command"),
             config.alarm.slots_low
         ),
+        format!("sandbox   {}", config.sandbox.required.meaning()),
     ]
 }
 

@@ -32,8 +32,9 @@ use valise_common::config::SenderConfig;
 use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
+use valise_common::os::layout::Role;
 use valise_common::os::request::{Answer, Found, RequestRefused, Requests};
-use valise_common::os::sandbox::{self, Profile};
+use valise_common::os::sandbox::{self, Confinement, Profile};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::os::{service, supervise};
@@ -82,9 +83,9 @@ pub fn run(config: &SenderConfig) -> Result<(), GateError> {
     let runner = AlarmRunner::start(&config.alarm.command)?;
     let mut gate = Gate::open(config)?;
     gate.alarms.run_by(runner);
-    let confinement = sandbox::enter(&Profile::gate(&gate.state))?;
-    tracing::info!(%confinement, "gate is fenced in");
-    let mut daemon = Daemon::start(gate)?;
+    let confinement = sandbox::enter(&Profile::gate(&gate.state), config.sandbox.required)?;
+    confinement.log(Role::Gate);
+    let mut daemon = Daemon::start(gate, &confinement)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
     service::ready();
     let result = daemon.serve(&signals);
@@ -113,7 +114,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut gate: Gate) -> Result<Self, GateError> {
+    fn start(mut gate: Gate, confinement: &Confinement) -> Result<Self, GateError> {
         let software_keys = gate
             .trust
             .as_ref()
@@ -126,6 +127,9 @@ impl Daemon {
         let mut large = gate.recover()?;
         if gate.trust.is_none() {
             gate.alarm("trust-missing", "no trust list is in force; import one");
+        }
+        if let Some(text) = confinement.alarm(Role::Gate) {
+            gate.alarm(sandbox::ALARM, &text);
         }
         let next_expiry = gate.upkeep()?;
         large.extend(gate.seal_ready(true)?);

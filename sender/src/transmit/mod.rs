@@ -144,9 +144,15 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
     }
     let (lock, link) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
-    let confinement = sandbox::enter(&Profile::transmit(&SenderState::new(&config.state)))?;
-    tracing::info!(%confinement, "transmit is fenced in");
+    let profile = Profile::transmit(&SenderState::new(&config.state));
+    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
+    confinement.log(Role::Transmit);
     let mut transmit = Transmit::start(config, lock, link)?;
+    if let Some(text) = confinement.alarm(Role::Transmit) {
+        transmit
+            .alarms
+            .raise(sandbox::ALARM, clock::utc_now(), text);
+    }
     service::ready();
     while transmit.step()? == Flow::GoOn {}
     service::stopping();

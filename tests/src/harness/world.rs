@@ -93,6 +93,7 @@ pub struct World {
     programs: Programs,
     settings: Settings,
     clocks: BTreeMap<Host, TestClock>,
+    launchers: BTreeMap<Host, Vec<String>>,
     /// The people.
     pub roster: Roster,
     /// What the courier carried; the secret file is kept for tests that play its thief.
@@ -127,6 +128,7 @@ impl World {
             programs,
             settings,
             clocks: BTreeMap::new(),
+            launchers: BTreeMap::new(),
             roster,
             listen,
             entrance,
@@ -349,6 +351,12 @@ impl World {
     pub fn set_clock_ahead(&self, host: Host, ahead_s: i64) -> Result<()> {
         let none = || HarnessError::Wrong("no clock was made for this host".to_owned());
         self.clocks.get(&host).ok_or_else(none)?.set_ahead(ahead_s)
+    }
+
+    /// Has the daemons of a host started by another program, from their next start on: its words come before the daemon's
+    /// command line. No words start them as before.
+    pub fn start_by(&mut self, host: Host, launcher: Vec<String>) {
+        self.launchers.insert(host, launcher);
     }
 
     /// Starts one role and waits until it is ready.
@@ -612,7 +620,8 @@ impl World {
         text
     }
 
-    fn program(&self, host: Host) -> &Path {
+    /// The program of a host.
+    pub fn program(&self, host: Host) -> &Path {
         match host {
             Host::Sender => &self.programs.sender,
             Host::Receiver => &self.programs.receiver,
@@ -659,12 +668,14 @@ impl World {
             word
         };
         let configuration = self.configuration(host).display().to_string();
-        let arguments = [word, "--config", &configuration];
+        let program = self.program(host).display().to_string();
+        let mut words = self.launchers.get(&host).cloned().unwrap_or_default();
+        words.extend([&program, word, "--config", &configuration].map(str::to_owned));
         let process = Process::start_under(
             self.clocks.get(&host),
             name,
-            self.program(host),
-            &arguments,
+            Path::new(&words[0]),
+            &words[1..],
             &self.log_file(name),
         )?;
         self.processes.insert(name.to_owned(), process);

@@ -11,7 +11,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::SandboxError;
+use super::{Fence, RefusedFence};
 use crate::os::layout::Role;
 
 /// What every process does: memory, threads, files, time, signals, waiting, ending.
@@ -242,18 +242,19 @@ const OLDER: &[libc::c_long] = &[];
 /// The low bits of a socket's type; the others are flags.
 const SOCKET_TYPE_MASK: u64 = 0xf;
 
-/// Restricts this process, all its threads and its future children. Returns whether the
-/// architecture is known here.
-pub(super) fn restrict(role: Role) -> Result<bool, SandboxError> {
-    let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
-        return Ok(false);
-    };
+/// Restricts this process, all its threads and its future children.
+pub(super) fn restrict(role: Role) -> Result<(), RefusedFence> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|error| RefusedFence::because(Fence::Calls, error))?;
     let program =
-        program(role, architecture).map_err(|error| SandboxError::Calls(error.to_string()))?;
+        program(role, architecture).map_err(|error| RefusedFence::because(Fence::Calls, error))?;
     // One filter for all threads: a library may have started one already.
-    seccompiler::apply_filter_all_threads(&program)
-        .map_err(|error| SandboxError::Calls(error.to_string()))?;
-    Ok(true)
+    seccompiler::apply_filter_all_threads(&program).map_err(|error| match &error {
+        seccompiler::Error::Prctl(cause) | seccompiler::Error::Seccomp(cause) => {
+            RefusedFence::new(Fence::Calls, cause)
+        }
+        _ => RefusedFence::because(Fence::Calls, error),
+    })
 }
 
 pub(super) fn program(

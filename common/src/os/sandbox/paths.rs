@@ -1,11 +1,16 @@
 //! Files: the role's own, and the few of the system that its libraries read.
 
+use std::error::Error;
+use std::io;
+
 use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-use super::{Profile, SandboxError};
+use nix::errno::Errno;
+
+use super::{Fence, Profile, RefusedFence};
 
 /// The Landlock version whose rights are taken away where the kernel knows them: Linux 6.12. A
 /// kernel without one of them restricts the rest.
@@ -32,21 +37,32 @@ const SYSTEM_READ: [&str; 16] = [
     "/usr/lib64",
 ];
 
-/// Restricts this process and its future children to the profile's files. Returns whether the
-/// kernel can.
+/// Restricts this process and its future children to the profile's files.
 ///
 /// Paths that do not exist are passed over: they give no right.
-pub(super) fn restrict(profile: &Profile) -> Result<bool, SandboxError> {
-    build(profile).map_err(SandboxError::Paths)
+pub(super) fn restrict(profile: &Profile) -> Result<(), RefusedFence> {
+    // Landlock's crate asks the kernel for its version here and does not report why there is none.
+    Errno::clear();
+    let ruleset = Ruleset::default();
+    let asked = Errno::last();
+    let status = build(ruleset, profile).map_err(|error| match cause(&error) {
+        Some(cause) => RefusedFence::new(Fence::Files, cause),
+        None => RefusedFence::because(Fence::Files, error),
+    })?;
+    match status {
+        // An older kernel restricts what it can.
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err(RefusedFence::new(Fence::Files, &asked.into())),
+    }
 }
 
-fn build(profile: &Profile) -> Result<bool, RulesetError> {
+fn build(ruleset: Ruleset, profile: &Profile) -> Result<RulesetStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     // No device is ever made, and truncation, renames between folders and device control come with
     // writing.
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::Execute);
-    let status = Ruleset::default()
+    let status = ruleset
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(VERSION))?
         .scope(Scope::Signal)?
@@ -59,5 +75,17 @@ fn build(profile: &Profile) -> Result<bool, RulesetError> {
         .add_rules(path_beneath_rules(&profile.read, read))?
         .add_rules(path_beneath_rules(&profile.write, write))?
         .restrict_self()?;
-    Ok(status.ruleset != RulesetStatus::NotEnforced)
+    Ok(status.ruleset)
+}
+
+/// The system's error below an error of Landlock's crate.
+fn cause(error: &RulesetError) -> Option<&io::Error> {
+    let mut below: Option<&dyn Error> = Some(error);
+    while let Some(error) = below {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        below = error.source();
+    }
+    None
 }

@@ -48,8 +48,8 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
     fenced(
         "gate_works_on_its_state_and_reaches_nothing_else",
         |state| {
-            let confinement = enter(&Profile::gate(state)).unwrap();
-            assert!(confinement.calls);
+            let confinement = enter(&Profile::gate(state), Fences::BestEffort).unwrap();
+            assert!(confinement.holds(Fence::Calls));
             // What gate does all day.
             let tmp = state.tmp(Role::Gate);
             durable::write_new(&tmp, &state.outbox().join("a"), b"x", Access::Group).unwrap();
@@ -95,7 +95,7 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             assert!(TcpListener::bind("127.0.0.1:0").is_err());
             assert!(nix::sys::prctl::get_no_new_privs().unwrap());
             assert!(!nix::sys::prctl::get_dumpable().unwrap());
-            if confinement.paths {
+            if confinement.holds(Fence::Files) {
                 let outside = state.root().parent().unwrap().join("outside");
                 let refused = fs::read(&outside).unwrap_err().kind();
                 assert_eq!(refused, io::ErrorKind::PermissionDenied);
@@ -116,7 +116,7 @@ fn transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps() {
             fs::write(state.pending().join("manifest.txt"), b"plaintext").unwrap();
             fs::write(state.outbox().join("a.container"), b"sealed").unwrap();
             let before = TcpListener::bind("127.0.0.1:0").unwrap();
-            let confinement = enter(&Profile::transmit(state)).unwrap();
+            let confinement = enter(&Profile::transmit(state), Fences::BestEffort).unwrap();
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
             assert!(TcpListener::bind("127.0.0.1:0").is_err());
@@ -134,7 +134,7 @@ fn transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps() {
                 fs::read(state.outbox().join("a.container")).unwrap(),
                 b"sealed"
             );
-            if confinement.paths {
+            if confinement.holds(Fence::Files) {
                 assert!(fs::read(state.slots().join("1.slots")).is_err());
                 assert!(fs::read(state.pending().join("manifest.txt")).is_err());
                 assert!(fs::remove_file(state.outbox().join("a.container")).is_err());
@@ -149,12 +149,31 @@ fn a_connection_that_waits_is_not_accepted() {
     fenced("a_connection_that_waits_is_not_accepted", |state| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        enter(&Profile::gate(state)).unwrap();
+        enter(&Profile::gate(state), Fences::BestEffort).unwrap();
         assert_eq!(
             listener.accept().unwrap_err().raw_os_error(),
             Some(nix::libc::ENOSYS)
         );
     });
+}
+
+#[test]
+fn each_refusal_has_its_own_advice() {
+    let of = |fence, errno: nix::errno::Errno| RefusedFence::new(fence, &errno.into()).to_string();
+    use nix::errno::Errno::{ENOSYS, EOPNOTSUPP, EPERM};
+    for (fence, errno, advice) in [
+        (Fence::Files, ENOSYS, "CONFIG_SECURITY_LANDLOCK"),
+        (Fence::Files, EPERM, "SystemCallFilter="),
+        (Fence::Files, EOPNOTSUPP, "lsm="),
+        (Fence::Calls, ENOSYS, "CONFIG_SECCOMP_FILTER"),
+        (Fence::Calls, EPERM, "SystemCallFilter="),
+        (Fence::Memory, EPERM, "LimitMEMLOCK="),
+        (Fence::Dumps, EPERM, "prctl"),
+    ] {
+        let text = of(fence, errno);
+        assert!(text.starts_with(&fence.to_string()), "{text}");
+        assert!(text.contains(advice), "{text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! A fence that the kernel or the service manager refuses ends a role at its start, or is an alarm for as long as it runs.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::unistd::geteuid;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition};
+
+/// The error that the launcher has certain calls answered with, and which calls.
+const REFUSAL: &str = "VALISE_TEST_REFUSAL";
+const LANDLOCK: &str = "landlock";
+const SECCOMP: &str = "seccomp";
+const MLOCKALL: &str = "mlockall";
+
+/// The calls below a name; the launcher's filter answers them with an error.
+fn calls_of(name: &str) -> Vec<i64> {
+    match name {
+        LANDLOCK => vec![
+            libc::SYS_landlock_create_ruleset,
+            libc::SYS_landlock_add_rule,
+            libc::SYS_landlock_restrict_self,
+        ],
+        SECCOMP => vec![libc::SYS_seccomp],
+        MLOCKALL => vec![libc::SYS_mlockall],
+        other => panic!("{other}"),
+    }
+}
+
+/// Becomes the program whose command line follows `--`, under a filter that refuses what `REFUSAL` names, as a service
+/// manager's does. For a process of its own: this test program, started again by [`launcher_words`].
+#[test]
+fn launcher() {
+    let Ok(refusal) = std::env::var(REFUSAL) else {
+        return;
+    };
+    let (name, errno) = refusal.split_once(' ').unwrap();
+    let rules: BTreeMap<i64, Vec<_>> = calls_of(name)
+        .into_iter()
+        .map(|call| (call, Vec::new()))
+        .collect();
+    let filter: BpfProgram = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.parse().unwrap()),
+        TargetArch::try_from(std::env::consts::ARCH).unwrap(),
+    )
+    .unwrap()
+    .try_into()
+    .unwrap();
+    if name == MLOCKALL {
+        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).unwrap();
+    }
+    seccompiler::apply_filter(&filter).unwrap();
+    let mut words = std::env::args().skip_while(|word| word != "--").skip(1);
+    let mut command = Command::new(words.next().unwrap());
+    let error = command.args(words).env_remove(REFUSAL).exec();
+    panic!("{error}");
+}
+
+/// What starts a program in this way, before its own command line.
+fn launcher_words(name: &str, errno: i32) -> Vec<String> {
+    let program = std::env::current_exe().unwrap().display().to_string();
+    let refusal = format!("{REFUSAL}={name} {errno}");
+    [
+        "/usr/bin/env",
+        &refusal,
+        &program,
+        "--exact",
+        "--nocapture",
+        "launcher",
+        "--",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn run_under(world: &World, host: Host, role: &str, name: &str, errno: i32) -> Output {
+    let words = launcher_words(name, errno);
+    Command::new(&words[0])
+        .args(&words[1..])
+        .arg(world.program(host))
+        .args([role, "--config"])
+        .arg(world.configuration(host))
+        .output()
+        .unwrap()
+}
+
+fn world(extra: &str) -> World {
+    let settings = Settings {
+        sender_extra: extra.to_owned(),
+        receiver_extra: extra.to_owned(),
+        ..Settings::default()
+    };
+    World::commission(Programs::built().unwrap(), settings).unwrap()
+}
+
+fn assert_refused(output: &Output, fence: &str, advice: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    for expected in [fence, advice, "required = false"] {
+        assert!(errors.contains(expected), "{expected}: {errors}");
+    }
+}
+
+#[test]
+fn a_refused_fence_ends_every_role_with_3_and_names_itself_and_what_to_do() {
+    let world = world("");
+    for role in Role::ALL {
+        for (name, errno, fence, advice) in [
+            (
+                LANDLOCK,
+                libc::EPERM,
+                "files are not restricted",
+                "SystemCallFilter=",
+            ),
+            (
+                LANDLOCK,
+                libc::ENOSYS,
+                "files are not restricted",
+                "CONFIG_SECURITY_LANDLOCK",
+            ),
+            (
+                LANDLOCK,
+                libc::EOPNOTSUPP,
+                "files are not restricted",
+                "lsm=",
+            ),
+            (
+                SECCOMP,
+                libc::EPERM,
+                "system calls are not restricted",
+                "SystemCallFilter=",
+            ),
+            (
+                SECCOMP,
+                libc::ENOSYS,
+                "system calls are not restricted",
+                "CONFIG_SECCOMP_FILTER",
+            ),
+        ] {
+            let output = run_under(&world, role.host(), role.word(), name, errno);
+            assert_refused(&output, fence, advice);
+        }
+    }
+    // Only root may lift the limit, and only without a limit is the lock a fence.
+    if geteuid().is_root() {
+        let output = run_under(&world, Host::Receiver, "release", MLOCKALL, libc::EPERM);
+        assert_refused(&output, "memory is not locked", "LimitMEMLOCK=");
+    }
+    for host in [Host::Sender, Host::Receiver] {
+        let output = run_under(&world, host, "run", LANDLOCK, libc::EPERM);
+        assert_refused(
+            &output,
+            "files are not restricted",
+            "landlock_restrict_self",
+        );
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("nothing is left running"), "{errors}");
+    }
+}
+
+#[test]
+fn without_a_required_fence_each_role_works_under_a_standing_alarm() {
+    let mut world = world("[sandbox]\nrequired = false\n");
+    for role in Role::ALL {
+        world.start_by(role.host(), launcher_words(LANDLOCK, libc::EPERM));
+        world.start_role(role).unwrap();
+    }
+    let file = world.generate_file("cable.bin", 1_000, 1).unwrap();
+    let submission = valise_tests::harness::Submission::new("unfenced", &[file]);
+    let limit = Duration::from_secs(60);
+    let id = world.send(&submission).unwrap();
+    world.await_released(&id, &submission, limit).unwrap();
+    for (host, roles) in [
+        (Host::Sender, ["gate works", "transmit works"]),
+        (Host::Receiver, ["release works", "receive works"]),
+    ] {
+        await_condition("the alarm of each role", limit, &[], || {
+            let answer = world.run(host, &["status", "--check"])?;
+            let alarms: Vec<&str> = answer
+                .output
+                .lines()
+                .filter(|line| line.starts_with("fence: "))
+                .collect();
+            let told = roles
+                .iter()
+                .all(|role| alarms.iter().any(|line| line.contains(role)));
+            Ok((answer.status == 1 && told).then_some(()))
+        })
+        .unwrap();
+    }
+    // Whole again, and the alarm ends.
+    for role in Role::ALL {
+        world.stop(role.word()).unwrap();
+        world.start_by(role.host(), Vec::new());
+        world.start_role(role).unwrap();
+    }
+    for host in [Host::Sender, Host::Receiver] {
+        await_condition("the end of the alarm", limit, &[], || {
+            let answer = world.run(host, &["status", "--check"])?;
+            Ok((!answer.output.contains("fence: ")).then_some(()))
+        })
+        .unwrap();
+    }
+}
