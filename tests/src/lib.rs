@@ -1,6 +1,7 @@
 //! What tries Valise as a whole: a lossy wire, a harness that commissions both hosts on one machine
 //! and runs the real programs, and what the benchmarks and end-to-end tests share.
 
+pub mod appliance;
 pub mod attack;
 pub mod bench;
 pub mod harness;

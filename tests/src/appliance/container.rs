@@ -1,0 +1,188 @@
+//! A host as a container of `systemd-nspawn`: Debian's own systemd as process 1, users of its own, a network of its own.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::Result;
+use super::host::{Machine, MachineExt as _};
+use super::root::{folder, packed, tool, unpack, workspace};
+use super::script::Side;
+use crate::harness::{HarnessError, await_condition};
+
+/// How long a boot or a shutdown may take.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of the file system that a host's state has for itself, as an appliance's partition.
+const STATE_BYTES: &str = "3G";
+
+/// Landlock is not among the calls that `systemd-nspawn` allows by itself.
+const CALLS: &str = "@file-system @system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp";
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    side: Side,
+    root: PathBuf,
+    state: PathBuf,
+    nspawn: Option<Child>,
+    leader: Option<u32>,
+}
+
+impl Container {
+    /// Unpacks a root, and gives the state a file system of its own.
+    ///
+    /// # Errors
+    /// If a tool fails.
+    pub fn make(debian: &str, side: Side) -> Result<Self> {
+        let packed = packed(debian, "")?;
+        let root = folder().join(format!("{debian}-{}", side.word()));
+        let state = root.join("var/lib").join(format!("valise-{}", side.word()));
+        let _ = tool(&["umount", "--lazy", &state.display().to_string()]);
+        unpack(&packed, &root, side)?;
+        let image = root.with_extension("ext4");
+        let _ = fs::remove_file(&image);
+        let (image, state_text) = (image.display().to_string(), state.display().to_string());
+        tool(&["truncate", "-s", STATE_BYTES, &image])?;
+        tool(&["mkfs.ext4", "-q", "-m", "0", &image])?;
+        tool(&["mkdir", "-p", &state_text])?;
+        tool(&["mount", "-o", "loop", &image, &state_text])?;
+        Ok(Self {
+            side,
+            root,
+            state,
+            nspawn: None,
+            leader: None,
+        })
+    }
+
+    /// Process 1 of the container, as this machine numbers it.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn leader(&self) -> Result<u32> {
+        self.leader
+            .ok_or_else(|| HarnessError::Wrong(format!("the {} is not running", self.side.word())))
+    }
+
+    /// The container's files, as this machine sees them.
+    pub fn root(&self) -> &PathBuf {
+        &self.root
+    }
+
+    fn await_end(&mut self) -> Result<()> {
+        let Some(mut nspawn) = self.nspawn.take() else {
+            return Ok(());
+        };
+        self.leader = None;
+        await_condition("the end of a container", BOOT_LIMIT, &[], || {
+            Ok(nspawn.try_wait().ok().flatten())
+        })
+        .map(drop)
+    }
+}
+
+impl Machine for Container {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn boot(&mut self) -> Result<()> {
+        let name = format!("valise-{}", self.side.word());
+        let console = self.root.with_extension("console");
+        let log =
+            File::create(&console).map_err(|error| HarnessError::io("make", &console, error))?;
+        // Each container needs a control group of its own; which versions there are depends on the machine.
+        let script = format!(
+            "for group in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do \
+               mine=${{group%/*}}/{name}; mkdir -p $mine && echo $$ >$mine/cgroup.procs; \
+             done 2>/dev/null; exec \"$@\""
+        );
+        let mut command = Command::new("bash");
+        command.args([
+            "-c",
+            &script,
+            "bash",
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--keep-unit",
+        ]);
+        command.args(["--register=no", "--private-network", "--console=read-only"]);
+        command.arg(format!("--machine={name}"));
+        command.arg(format!("--directory={}", self.root.display()));
+        command.arg(format!(
+            "--bind-ro={}:/usr/src/valise:norbind",
+            workspace().display()
+        ));
+        command.arg(format!("--system-call-filter={CALLS}"));
+        command.args([
+            "--capability=CAP_NET_ADMIN,CAP_SYS_NICE",
+            "--rlimit=RLIMIT_MEMLOCK=infinity",
+        ]);
+        command.stdin(Stdio::null()).stdout(
+            log.try_clone()
+                .map_err(|error| HarnessError::io("use", &console, error))?,
+        );
+        command.stderr(log);
+        let nspawn = command
+            .spawn()
+            .map_err(|error| HarnessError::io("run", &PathBuf::from("systemd-nspawn"), error))?;
+        let pid = nspawn.id().to_string();
+        self.nspawn = Some(nspawn);
+        let leader = await_condition("process 1 of a container", BOOT_LIMIT, &[], || {
+            let found = tool(&["pgrep", "-P", &pid]).unwrap_or_default();
+            Ok(found.trim().parse::<u32>().ok())
+        })
+        .map_err(|error| {
+            let said = fs::read_to_string(&console).unwrap_or_default();
+            HarnessError::Wrong(format!("{error}; its console:\n{said}"))
+        })?;
+        self.leader = Some(leader);
+        await_condition("a booted system", BOOT_LIMIT, &[], || {
+            let state = self.run("root", "systemctl is-system-running")?.output;
+            Ok(["running\n", "degraded\n"]
+                .iter()
+                .any(|up| state.starts_with(up))
+                .then_some(()))
+        })
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        // The session ends with the system: what it returns is no verdict.
+        let _ = self.run("root", "systemctl poweroff")?;
+        self.await_end()
+    }
+
+    fn cut_power(&mut self) -> Result<()> {
+        let leader = self.leader()?.to_string();
+        tool(&["kill", "-KILL", &leader])?;
+        self.await_end()
+    }
+
+    fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {
+        let leader = self.leader()?.to_string();
+        let mut command = Command::new("setsid");
+        if terminal {
+            command.arg("--ctty");
+        }
+        command.args([
+            "--wait", "nsenter", "--target", &leader, "--all", "--wdns=/",
+        ]);
+        command.args(["/usr/sbin/runuser", "-l", user, "-c", line]);
+        Ok(command)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            let _ = tool(&["kill", "-KILL", &leader.to_string()]);
+        }
+        if let Some(mut nspawn) = self.nspawn.take() {
+            let _ = nspawn.wait();
+        }
+        let _ = tool(&["umount", "--lazy", &self.state.display().to_string()]);
+    }
+}

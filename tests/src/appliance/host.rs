@@ -1,0 +1,94 @@
+//! A host of the test: somewhere to boot, and to run commands as its users.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::Result;
+use super::script::Side;
+use super::terminal::{self, Done};
+use crate::harness::HarnessError;
+
+/// The longest that one command takes: a large cable is copied, sealed and synced.
+pub const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
+/// A system that boots, with users.
+pub trait Machine {
+    /// Which of the two.
+    fn side(&self) -> Side;
+
+    /// Starts it, and returns when its services are up.
+    ///
+    /// # Errors
+    /// If it does not boot.
+    fn boot(&mut self) -> Result<()>;
+
+    /// Shuts it down in order.
+    ///
+    /// # Errors
+    /// If it does not end.
+    fn shut_down(&mut self) -> Result<()>;
+
+    /// Takes its power away.
+    ///
+    /// # Errors
+    /// If it cannot be ended.
+    fn cut_power(&mut self) -> Result<()>;
+
+    /// The command that runs a line of shell as a user of this host, in a session of its own.
+    ///
+    /// # Errors
+    /// If the host is not running.
+    fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command>;
+}
+
+/// What can be done on any machine.
+pub trait MachineExt: Machine {
+    /// Runs a line at a terminal; returns what it did.
+    ///
+    /// # Errors
+    /// If it cannot be run, or does not end.
+    fn type_line(&self, user: &str, line: &str) -> Result<Done> {
+        terminal::run(self.shell(user, line, true)?, COMMAND_LIMIT)
+    }
+
+    /// Runs a line without a terminal; returns its status and standard output.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    fn run(&self, user: &str, line: &str) -> Result<Done> {
+        let output = self
+            .shell(user, line, false)?
+            .stdin(std::process::Stdio::null())
+            .output()
+            .map_err(|source| HarnessError::Io {
+                what: format!("{}: {line}", self.side().word()),
+                source,
+            })?;
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            text.push_str(&String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(Done {
+            status: output.status.code(),
+            output: text,
+        })
+    }
+
+    /// Runs a line that must succeed; returns its standard output.
+    ///
+    /// # Errors
+    /// If it fails.
+    fn run_ok(&self, user: &str, line: &str) -> Result<String> {
+        let done = self.run(user, line)?;
+        match done.status {
+            Some(0) => Ok(done.output),
+            status => Err(HarnessError::Command {
+                command: format!("{} {user}$ {line}", self.side().word()),
+                status: status.map_or("signal".into(), |code| code.to_string()),
+                output: done.output,
+            }),
+        }
+    }
+}
+
+impl<M: Machine + ?Sized> MachineExt for M {}

@@ -1,0 +1,17 @@
+//! The appliance as its users have it: two hosts under a real systemd, real users, and the commands of README.md and
+//! docs/operations.md, run as they are printed.
+
+mod cable_link;
+mod container;
+mod host;
+mod options;
+mod root;
+mod scenario;
+mod script;
+mod site;
+mod terminal;
+
+pub use options::Options;
+pub use scenario::run;
+
+use crate::harness::Result;

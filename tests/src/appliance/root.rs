@@ -1,0 +1,120 @@
+//! Debian systems to install on: made once with `mmdebstrap`, kept in `target/`, unpacked for each run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Result;
+use super::script::Side;
+use crate::harness::HarnessError;
+
+/// What README.md asks a host to have, and what the test needs to look at it.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,openssh-client,iproute2,nftables,sudo,make,procps,python3-minimal,acl,zstd";
+
+/// Where everything of this test is kept.
+pub fn folder() -> PathBuf {
+    workspace().join("target/appliance")
+}
+
+/// The source tree, which both hosts are given to install from.
+pub fn workspace() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().unwrap_or(root)
+}
+
+/// Runs a tool of this machine that must succeed.
+///
+/// # Errors
+/// If it is missing or fails; its output is in the error.
+pub fn tool(words: &[&str]) -> Result<String> {
+    let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| HarnessError::io("run (is it installed?)", Path::new(program), error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(HarnessError::Command {
+        command: words.join(" "),
+        status: output.status.to_string(),
+        output: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// The packed root of a Debian release; `extra` packages make another one.
+///
+/// # Errors
+/// If `mmdebstrap` fails.
+pub fn packed(debian: &str, extra: &str) -> Result<PathBuf> {
+    let name = format!("{debian}{}.tar", if extra.is_empty() { "" } else { "-vm" });
+    let packed = folder().join(name);
+    if packed.is_file() {
+        return Ok(packed);
+    }
+    fs::create_dir_all(folder()).map_err(|error| HarnessError::io("make", &folder(), error))?;
+    println!("appliance: making a root of Debian {debian} (once)");
+    let making = packed.with_extension("making.tar");
+    // OpenSSH's own test module stands for a hardware token; it must be the release's own.
+    let token = "chroot \"$1\" sh -ec 'cd /tmp && apt-get -qq download openssh-tests && dpkg -x openssh-tests_*.deb x && \
+                 install -D x/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so /opt/token/sk-dummy.so && rm -r x openssh-tests_*'";
+    let mut include = PACKAGES.to_owned();
+    if !extra.is_empty() {
+        include.push(',');
+        include.push_str(extra);
+    }
+    tool(&[
+        "mmdebstrap",
+        "--variant=minbase",
+        &format!("--include={include}"),
+        &format!("--customize-hook={token}"),
+        debian,
+        &making.display().to_string(),
+    ])?;
+    fs::rename(&making, &packed).map_err(|error| HarnessError::io("rename", &making, error))?;
+    Ok(packed)
+}
+
+/// The people who have accounts on a host, and are there before Valise is.
+pub const fn people(side: Side) -> &'static [&'static str] {
+    match side {
+        Side::Sender => &["admin", "anna", "ben", "carla"],
+        Side::Receiver => &["admin", "ada", "otto", "olga", "rosa"],
+    }
+}
+
+/// Unpacks a root for a host and makes it ready: accounts, tokens, media, an administrator with `sudo`.
+///
+/// # Errors
+/// If the disk or a tool fails.
+pub fn unpack(packed: &Path, root: &Path, side: Side) -> Result<()> {
+    let shown = root.display().to_string();
+    if root.exists() {
+        tool(&["rm", "-rf", "--one-file-system", &shown])?;
+    }
+    fs::create_dir_all(root).map_err(|error| HarnessError::io("make", root, error))?;
+    tool(&["tar", "-xf", &packed.display().to_string(), "-C", &shown])?;
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::write(&path, text).map_err(|error| HarnessError::io("write", &path, error))
+    };
+    write("etc/hostname", &format!("valise-{}\n", side.word()))?;
+    write(
+        "etc/hosts",
+        &format!("127.0.0.1 localhost\n127.0.1.1 valise-{}\n", side.word()),
+    )?;
+    write("etc/machine-id", "")?;
+    write("etc/sudoers.d/admin", "admin ALL=(ALL) NOPASSWD: ALL\n")?;
+    write(
+        "etc/profile.d/token.sh",
+        "export SSH_SK_PROVIDER=/opt/token/sk-dummy.so\n",
+    )?;
+    let mut line = String::from("set -e; chmod 0440 /etc/sudoers.d/admin; ");
+    for person in people(side) {
+        line.push_str(&format!(
+            "useradd -m -s /bin/bash {person}; install -d -o {person} -g {person} -m 0700 /home/{person}/.ssh; "
+        ));
+    }
+    line.push_str("install -d -m 1777 /media/courier; install -d -m 0700 /media/auditor; install -d /usr/src/valise");
+    tool(&["chroot", &shown, "/bin/sh", "-c", &line]).map(drop)
+}

@@ -1,0 +1,278 @@
+//! Both hosts and the link between them, and the documents that are run there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Result;
+use super::cable_link::CableLink;
+use super::container::Container;
+use super::host::{COMMAND_LIMIT, Machine as _, MachineExt as _};
+use super::root::{tool, workspace};
+use super::script::{Block, Side, Step, read};
+use super::terminal::Done;
+use crate::harness::{HarnessError, await_condition};
+
+/// Both hosts.
+#[derive(Debug)]
+pub struct Site {
+    /// The isolated host.
+    pub receiver: Container,
+    /// The host that sends.
+    pub sender: Container,
+    /// The way between them.
+    pub link: CableLink,
+    /// What `$ID` is in a block.
+    pub variables: BTreeMap<&'static str, String>,
+    /// Whether everything is printed.
+    pub is_verbose: bool,
+    commands: usize,
+}
+
+impl Site {
+    /// Makes two hosts and boots them.
+    ///
+    /// # Errors
+    /// If a tool fails.
+    pub fn boot(debian: &str, is_verbose: bool) -> Result<Self> {
+        let mut site = Self {
+            receiver: Container::make(debian, Side::Receiver)?,
+            sender: Container::make(debian, Side::Sender)?,
+            link: CableLink::new()?,
+            variables: BTreeMap::new(),
+            is_verbose,
+            commands: 0,
+        };
+        for side in Side::BOTH {
+            site.host_mut(side).boot()?;
+            site.attach(side)?;
+        }
+        Ok(site)
+    }
+
+    /// A host.
+    pub fn host(&self, side: Side) -> &Container {
+        match side {
+            Side::Sender => &self.sender,
+            Side::Receiver => &self.receiver,
+        }
+    }
+
+    /// A host, to boot or to end.
+    pub fn host_mut(&mut self, side: Side) -> &mut Container {
+        match side {
+            Side::Sender => &mut self.sender,
+            Side::Receiver => &mut self.receiver,
+        }
+    }
+
+    /// Gives a host its interface.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attach(&mut self, side: Side) -> Result<()> {
+        let leader = self.host(side).leader()?;
+        self.link.attach(side, leader)
+    }
+
+    /// Shuts a host down and boots it again, without its interface: [`Self::attach`] brings it.
+    ///
+    /// # Errors
+    /// If it does not end or boot.
+    pub fn reboot(&mut self, side: Side) -> Result<()> {
+        self.host_mut(side).shut_down()?;
+        self.link.detach(side);
+        self.host_mut(side).boot()
+    }
+
+    /// Runs every step of a document, in its order.
+    ///
+    /// # Errors
+    /// The first step that fails, with its place in the document.
+    pub fn run_document(&mut self, name: &str) -> Result<()> {
+        for step in read(&workspace().join(name))? {
+            match step {
+                Step::Run(block) => self.run_block(&block)?,
+                Step::Carry { folder, from, to } => self.carry(&folder, from, to)?,
+            }
+        }
+        println!("appliance: {name}: {} commands were typed", self.commands);
+        Ok(())
+    }
+
+    /// Runs the block of a document that is marked so.
+    ///
+    /// # Errors
+    /// If there is none, or it fails.
+    pub fn run_marked(&mut self, document: &str, mark: &str) -> Result<()> {
+        let steps = read(&workspace().join(document))?;
+        let mut found = false;
+        for step in &steps {
+            if let Step::Run(block) = step
+                && block.is(mark)
+            {
+                found = true;
+                self.run_block(block)?;
+            }
+        }
+        match found {
+            true => Ok(()),
+            false => Err(HarnessError::Wrong(format!(
+                "{document} has no block {mark}"
+            ))),
+        }
+    }
+
+    /// Runs a block as each of its persons.
+    fn run_block(&mut self, block: &Block) -> Result<()> {
+        for person in &block.persons {
+            if block.is("released") {
+                self.await_folder()?;
+            }
+            self.commands += block.commands();
+            let done = self.type_as(block.side, person, &block.text)?;
+            if done.status != Some(0) {
+                return Err(HarnessError::Command {
+                    command: format!("{} ({person})", block.place),
+                    status: done.status.map_or("signal".into(), |code| code.to_string()),
+                    output: format!("{}\n{}", block.text, done.output),
+                });
+            }
+            if block.is("id") {
+                let id = done.output.lines().last().unwrap_or_default().trim();
+                self.variables.insert("ID", id.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Types commands as a person at a terminal.
+    ///
+    /// # Errors
+    /// If they cannot be run or do not end.
+    pub fn type_as(&self, side: Side, person: &str, text: &str) -> Result<Done> {
+        let mut line = String::from("set -e\n");
+        if person == "admin" {
+            line.push_str("cd /usr/src/valise\n");
+        }
+        for (name, value) in &self.variables {
+            line.push_str(&format!("{name}='{value}'\n"));
+        }
+        line.push_str(text);
+        let done = self.host(side).type_line(person, &line)?;
+        if self.is_verbose {
+            println!("{} {person}$ {text}{}", side.word(), done.output);
+        }
+        Ok(done)
+    }
+
+    /// Carries what is in a folder from one host to the other.
+    fn carry(&self, folder: &str, from: Side, to: Side) -> Result<()> {
+        let path = |side: Side| format!("{}{folder}", self.host(side).root().display());
+        tool(&[
+            "cp",
+            "-rT",
+            "--no-preserve=ownership",
+            &path(from),
+            &path(to),
+        ])?;
+        let line = format!("find {folder} -mindepth 1 -delete; chmod 1777 {folder}");
+        self.host(from).run_ok("root", &line)?;
+        // A stick has no owners.
+        let line = format!(
+            "chmod -R a+rX {folder}; chmod 1777 {folder}; chmod 0600 {folder}/channel.bundle 2>/dev/null || true"
+        );
+        self.host(to).run_ok("root", &line).map(drop)
+    }
+
+    /// What a command that prints JSON prints.
+    ///
+    /// # Errors
+    /// If it fails or prints no JSON.
+    pub fn json(&self, side: Side, words: &str) -> Result<Value> {
+        let text = self
+            .host(side)
+            .run_ok("root", &format!("valise-{} {words} --json", side.word()))?;
+        serde_json::from_str(&text)
+            .map_err(|error| HarnessError::Wrong(format!("{words}: {error}: {text}")))
+    }
+
+    /// Waits for a state of a serial on a host.
+    ///
+    /// # Errors
+    /// If it does not come in time: the states and the logs are in the error.
+    pub fn await_state(
+        &self,
+        side: Side,
+        serial: u64,
+        states: &[&str],
+        limit: Duration,
+    ) -> Result<()> {
+        let what = format!("serial {serial} as {states:?} on the {}", side.word());
+        await_condition(&what, limit, &[], || {
+            let list = self.json(side, "list")?;
+            let rows = list.as_array().cloned().unwrap_or_default();
+            Ok(rows
+                .iter()
+                .any(|row| {
+                    row["serial"] == serial
+                        && row["state"]
+                            .as_str()
+                            .is_some_and(|state| states.contains(&state))
+                })
+                .then_some(()))
+        })
+        .map_err(|error| self.with_logs(error))
+    }
+
+    /// Waits until the cable `$ID` is in its mailbox.
+    fn await_folder(&self) -> Result<()> {
+        let id = self.variables.get("ID").cloned().unwrap_or_default();
+        self.await_released(&id, COMMAND_LIMIT)
+    }
+
+    /// Waits until a cable is in the mailbox `paris-desk`.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    pub fn await_released(&self, id: &str, limit: Duration) -> Result<()> {
+        let line = format!("ls -d /var/lib/valise-receiver/released/paris-desk/*-{id}");
+        await_condition(&format!("the release of {id}"), limit, &[], || {
+            let done = self.host(Side::Receiver).run("root", &line)?;
+            Ok((done.status == Some(0)).then_some(()))
+        })
+        .map_err(|error| self.with_logs(error))
+    }
+
+    /// Waits until a line of shell succeeds.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub fn await_line(&self, side: Side, line: &str, limit: Duration) -> Result<()> {
+        await_condition(
+            &format!("`{line}` on the {}", side.word()),
+            limit,
+            &[],
+            || Ok((self.host(side).run("root", line)?.status == Some(0)).then_some(())),
+        )
+        .map_err(|error| self.with_logs(error))
+    }
+
+    fn with_logs(&self, error: HarnessError) -> HarnessError {
+        let mut text = error.to_string();
+        for side in Side::BOTH {
+            let line = format!(
+                "valise-{0} status; valise-{0} list | tail; journalctl -q --no-pager -o cat -n 15 -u 'valise-*'",
+                side.word()
+            );
+            let said = self.host(side).run("root", &line).map(|done| done.output);
+            text.push_str(&format!(
+                "\n--- {}:\n{}",
+                side.word(),
+                said.unwrap_or_default()
+            ));
+        }
+        HarnessError::Wrong(text)
+    }
+}

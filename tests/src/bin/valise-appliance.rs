@@ -1,0 +1,16 @@
+//! The appliance test: two installed hosts under systemd, worked with as the documents say.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use valise_tests::appliance::{Options, run};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("valise-appliance: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
