@@ -13,7 +13,7 @@ use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
-use valise_common::os::durable::{self, read_bounded};
+use valise_common::os::durable::{self, Access, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::stand_in::StandIn;
@@ -235,13 +235,17 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
 
 /// Moves the courier's files from where the daemon left them, across file systems if need be.
 fn fetch(from: &Path, out: &Path) -> io::Result<()> {
-    for name in [BUNDLE_FILE, STATEMENT_FILE] {
+    for (name, access) in [
+        (BUNDLE_FILE, Access::Owner),
+        (STATEMENT_FILE, Access::Everyone),
+    ] {
         let (source, dest) = (from.join(name), out.join(name));
         match durable::rename_new(&source, &dest) {
             // From here on they are the courier's, not the daemon's.
             Ok(()) => lchown(&dest, Some(geteuid().as_raw()), Some(getegid().as_raw()))?,
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let mut copy = durable::StagedFile::create(out)?;
+                copy.set_access(access)?;
                 io::copy(&mut fs::File::open(&source)?, &mut copy)?;
                 copy.finish()?.publish(&dest)?;
             }
