@@ -95,8 +95,12 @@ pub const ISSUED_AHEAD_S_MAX: u64 = 300;
 /// Seconds that `receive` takes older link keys after it first verified a newer one.
 pub const LINK_KEY_OVERLAP_S: u64 = 24 * 3_600;
 
-/// Bytes of a submission's or an answer's text file in a request folder.
+/// Bytes of `request.toml`, of a signature's file and of an administrator's key.
 pub const REQUEST_TEXT_BYTES_MAX: usize = 65_536;
+/// Bytes of an answer with its LF, and of the reason of a refusal in a log. Whatever a reason quotes, the writer cuts it.
+pub const ANSWER_BYTES_MAX: usize = 4_096;
+/// Bytes of an alarm's text, which may quote an error of the system with the names in it.
+pub const ALARM_BYTES_MAX: usize = 1_024;
 /// Files of one request folder: the parts of a cable, `request.toml` and signatures.
 pub const REQUEST_FILES_MAX: usize = PARTS_MAX + 18;
 
@@ -117,5 +121,6 @@ const _: () = {
     assert!((DATAGRAM_BYTES_SERIAL - DATAGRAM_OVERHEAD_BYTES).is_multiple_of(2));
     assert!(SLOT_PUBLIC_BYTES == 1_184 + 32);
     assert!(REQUEST_FILES_MAX > PARTS_MAX);
+    assert!(ANSWER_BYTES_MAX <= REQUEST_TEXT_BYTES_MAX);
     assert!(AUDIT_LINE_BYTES_MAX > 8 * REQUEST_TEXT_BYTES_MAX);
 };

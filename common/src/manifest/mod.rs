@@ -6,7 +6,7 @@ mod text;
 
 pub use codec::ManifestError;
 pub use media_type::{MediaType, MediaTypeError};
-pub use text::{FileName, FreeText, TextError};
+pub use text::{FileName, FreeText, TextError, one_line};
 
 use crate::ids::{ChannelId, MailboxId, MessageId, PersonId};
 use crate::label::Label;

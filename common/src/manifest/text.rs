@@ -248,6 +248,33 @@ const RIGHT_TO_LEFT: &[(char, char)] = &[
     ('\u{1e800}', '\u{1efff}'),
 ];
 
+/// Makes one bounded line of any text, for an answer, an alarm or a log: line ends become spaces, and what a display would
+/// hide or reorder becomes `\u{…}`. A text that was cut ends in `…`.
+///
+/// # Bounds
+/// `bytes_max` bytes, however long the text is; at least the three of `…`.
+pub fn one_line(text: &str, bytes_max: usize) -> String {
+    const CUT: char = '…';
+    let room = bytes_max.saturating_sub(CUT.len_utf8());
+    let (mut line, mut fits) = (String::new(), 0);
+    for c in text.trim_end_matches(['\n', '\r']).chars() {
+        match c {
+            '\n' | '\r' | '\t' => line.push(' '),
+            c if is_forbidden(c) || in_ranges(RIGHT_TO_LEFT, c) => line.extend(c.escape_unicode()),
+            c => line.push(c),
+        }
+        if line.len() > bytes_max {
+            line.truncate(fits);
+            line.push(CUT);
+            return line;
+        }
+        if line.len() <= room {
+            fits = line.len();
+        }
+    }
+    line
+}
+
 fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -429,6 +456,29 @@ mod tests {
             } else {
                 prop_assert!(text.is_empty() || text.len() > 80);
             }
+        }
+    }
+
+    #[test]
+    fn one_line_is_bounded_and_shows_what_a_display_would_hide() {
+        assert_eq!(one_line("a\nb\tc\n", 100), "a b c");
+        assert_eq!(
+            one_line("a\u{1b}[2J\u{202e}é", 100),
+            "a\\u{1b}[2J\\u{202e}é"
+        );
+        assert_eq!(one_line("12345678", 8), "12345678");
+        assert_eq!(one_line("123456789", 8), "12345…");
+        assert_eq!(one_line("ééééé", 8), "éé…");
+        // A character that is escaped is never cut in two.
+        assert_eq!(one_line("12345678\u{1b}", 14), "12345678\\u{1b}");
+        assert_eq!(one_line("12345678\u{1b}", 13), "12345678…");
+    }
+
+    proptest! {
+        #[test]
+        fn one_line_keeps_its_bound_for_any_text(text in "\\PC*|.*", bytes_max in 3_usize..60) {
+            let line = one_line(&text, bytes_max);
+            prop_assert!(line.len() <= bytes_max && !line.chars().any(char::is_control));
         }
     }
 }

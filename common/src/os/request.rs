@@ -24,7 +24,8 @@ pub use server::{Found, Requests};
 pub use unanswered::Unanswered;
 
 use super::durable::read_bounded;
-use crate::limits::REQUEST_TEXT_BYTES_MAX;
+use crate::limits::ANSWER_BYTES_MAX;
+use crate::manifest::one_line;
 
 /// The file that says what is asked.
 pub const REQUEST_FILE: &str = "request.toml";
@@ -64,6 +65,11 @@ impl Kind {
     }
 }
 
+/// Makes the text of an answer: one line that its reader takes, whatever a reason quotes of a request.
+pub fn answer_text(text: &str) -> String {
+    one_line(text, ANSWER_BYTES_MAX - 1)
+}
+
 /// Tells whether a folder may have this name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`, and not an
 /// answer's.
 fn is_request_name(name: &str) -> bool {
@@ -75,9 +81,10 @@ fn is_request_name(name: &str) -> bool {
         && Kind::ALL.iter().all(|kind| !name.ends_with(kind.suffix()))
 }
 
-/// Reads the answer beside a name, if one of this owner stands there whole.
+/// Reads the answer beside a name, if a whole one of this owner is there.
 ///
-/// An answer that does not end in LF was torn by a crash; its daemon writes it anew.
+/// An answer that does not end in LF was torn by a crash, and no daemon writes one that is longer than the bound: neither
+/// counts, and the daemon replaces it.
 fn read_answer(requests: &Path, name: &str, owner_uid: u32) -> io::Result<Option<Answer>> {
     use std::os::unix::fs::MetadataExt as _;
     for kind in Kind::ALL {
@@ -89,8 +96,15 @@ fn read_answer(requests: &Path, name: &str, owner_uid: u32) -> io::Result<Option
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         }
-        let bytes = match read_bounded(&path, REQUEST_TEXT_BYTES_MAX) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+        let bytes = match read_bounded(&path, ANSWER_BYTES_MAX) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge
+                ) =>
+            {
+                continue;
+            }
             read => read?,
         };
         let text = String::from_utf8_lossy(&bytes);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use valise_common::limits;
+use valise_common::manifest::one_line;
 use valise_common::os::alarm::{AlarmCommands, AlarmRunner};
 use valise_common::units::{Mono, UtcTime};
 
@@ -65,7 +67,7 @@ impl Alarms {
             }
             return;
         }
-        let text = text();
+        let text = one_line(&text(), limits::ALARM_BYTES_MAX);
         let before = self.active.get(code);
         let (since, is_new) = match before {
             Some(active) => (active.since, level > active.level),
@@ -86,7 +88,8 @@ impl Alarms {
     }
 
     /// Says that something happened; it stays visible for a day.
-    pub fn raise(&mut self, code: &'static str, now: UtcTime, mono: Mono, text: String) {
+    pub fn raise(&mut self, code: &'static str, now: UtcTime, mono: Mono, text: &str) {
+        let text = one_line(text, limits::ALARM_BYTES_MAX);
         let more = self.fresh.remove(code);
         let more = more.map_or(0, |before| before.more.saturating_add(1));
         let newest = text.clone();
@@ -232,7 +235,7 @@ mod tests {
         // Hundred a second for two minutes.
         for round in 0..12_000_u64 {
             let mono = Mono(round * 10_000);
-            alarms.raise("foreign-file", now, mono, round.to_string());
+            alarms.raise("foreign-file", now, mono, &round.to_string());
             told.extend(codes(&mut alarms, mono));
         }
         alarms.end();
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn a_happening_stays_for_a_day() {
         let mut alarms = Alarms::new();
-        alarms.raise("unopened", UtcTime::from_s(5), Mono(0), "one".to_owned());
+        alarms.raise("unopened", UtcTime::from_s(5), Mono(0), "one");
         alarms.handle_time(Mono(EVENT_STAYS_US - 1));
         assert_eq!(alarms.view().len(), 1);
         alarms.handle_time(Mono(EVENT_STAYS_US));

@@ -416,7 +416,7 @@ impl Release {
     /// Raises an alarm about something that happened.
     pub(super) fn raise(&mut self, code: &'static str, text: String) {
         let (now, mono) = (self.now(), self.mono());
-        self.alarms.raise(code, now, mono, text);
+        self.alarms.raise(code, now, mono, &text);
         self.dirty = true;
     }
 

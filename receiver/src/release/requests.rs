@@ -10,7 +10,7 @@ use valise_common::manifest::FreeText;
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
-use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken};
+use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken, answer_text};
 use valise_common::units::{Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
@@ -499,10 +499,7 @@ impl Release {
         self.sync.commit()?;
         for name in written {
             // A refused folder is its author's to take back.
-            if matches!(
-                self.requests.answer_of(&name),
-                Ok(Some(Answer::Accepted(_)))
-            ) {
+            if matches!(self.requests.answer_of(&name), Some(Answer::Accepted(_))) {
                 self.forget_request(&name);
             }
         }
@@ -543,7 +540,7 @@ impl Release {
 fn refusal(request: &str, reason: &str, by: Asker) -> Event {
     Event::RequestRefused {
         request: request.to_owned(),
-        reason: reason.chars().take(1_000).collect(),
+        reason: answer_text(reason),
         by,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use valise_common::limits;
+use valise_common::manifest::one_line;
 use valise_common::os::alarm::{AlarmCommands, AlarmRunner};
 use valise_common::units::UtcTime;
 
@@ -18,14 +20,15 @@ pub struct Alarms {
 impl Alarms {
     /// Raises an alarm. Returns `false` if it stands already.
     pub fn raise(&mut self, word: &'static str, text: &str, now: UtcTime) -> bool {
+        let text = one_line(text, limits::ALARM_BYTES_MAX);
         if let Some((_, standing)) = self.standing.get_mut(word) {
-            text.clone_into(standing);
+            *standing = text;
             return false;
         }
         self.changed = true;
         tracing::warn!(alarm = word, "{text}");
-        self.standing.insert(word, (now, text.to_owned()));
         self.commands.tell(format!("{word}: {text}"));
+        self.standing.insert(word, (now, text));
         true
     }
 

@@ -313,7 +313,7 @@ impl Daemon {
                 self.rescan = true;
                 break;
             }
-            if one.answered && !self.is_repeated(&one)? {
+            if one.answered && !self.is_repeated(&one) {
                 self.left.insert(one.name);
                 continue;
             }
@@ -384,9 +384,9 @@ impl Daemon {
     }
 
     /// Whether an answered request may be one that was placed again, or was never deleted: an accepted one.
-    fn is_repeated(&self, found: &Found) -> Result<bool, GateError> {
-        let answer = self.gate.preparer.requests.answer_of(&found.name)?;
-        Ok(matches!(answer, Some(Answer::Accepted(_))))
+    fn is_repeated(&self, found: &Found) -> bool {
+        let answer = self.gate.preparer.requests.answer_of(&found.name);
+        matches!(answer, Some(Answer::Accepted(_)))
     }
 
     fn forget(&mut self, found: &Found) {

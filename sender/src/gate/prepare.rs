@@ -227,7 +227,8 @@ fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, Unfi
     read_signature(&file.path)
 }
 
-/// Reads `41-43,50`: serials and ranges with both ends, ascending or not.
+/// Reads `41-43,50`: serials and ranges with both ends, in any order. Ranges that overlap are returned as one, so that a
+/// long text costs no more than the serials in it.
 ///
 /// # Errors
 /// A sentence that says what is wrong.
@@ -254,7 +255,15 @@ pub fn parse_ranges(text: &str) -> Result<Vec<(Serial, Serial)>, String> {
         }
         ranges.push((first, last));
     }
-    Ok(ranges)
+    ranges.sort_unstable();
+    let mut merged: Vec<(Serial, Serial)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
+    }
+    Ok(merged)
 }
 
 #[cfg(test)]
@@ -268,6 +277,10 @@ mod tests {
         assert_eq!(
             parse_ranges("41-43, 50").unwrap(),
             [(serial(41), serial(43)), (serial(50), serial(50))]
+        );
+        assert_eq!(
+            parse_ranges("50, 41-43, 42-45, 43").unwrap(),
+            [(serial(41), serial(45)), (serial(50), serial(50))]
         );
         for wrong in ["", "0", "3-1", "1-", "x", "1,,2", "V1-ABCD"] {
             assert!(parse_ranges(wrong).is_err(), "{wrong}");

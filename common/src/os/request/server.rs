@@ -11,7 +11,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use nix::unistd::geteuid;
 
-use super::{Answer, Kind, is_request_name, read_answer};
+use super::{Answer, Kind, answer_text, is_request_name, read_answer};
 use crate::os::durable::{
     Access, FinishedFile, StagedFile, SyncBatch, for_each_name, open_dir, remove_any,
 };
@@ -71,12 +71,11 @@ impl Requests {
             }
             let metadata = match fs::symlink_metadata(self.requests.join(&name)) {
                 Ok(metadata) if metadata.is_dir() => metadata,
-                Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                // Gone again, or nothing that asks: no name here may end the daemon.
+                Ok(_) | Err(_) => continue,
             };
             let owner_uid = metadata.uid();
-            if self.answer_of(&name)?.is_some() {
+            if self.answer_of(&name).is_some() {
                 answered.insert(name, owner_uid);
                 if answered.len() > FOUND_MAX {
                     answered.pop_last();
@@ -151,12 +150,14 @@ impl Requests {
         self.answer(Kind::Refused, name, reason, batch)
     }
 
-    /// The answer that stands beside a name, for a repeated request.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn answer_of(&self, name: &str) -> io::Result<Option<Answer>> {
-        read_answer(&self.requests, name, geteuid().as_raw())
+    /// The answer beside a name, for a repeated request. One that cannot be read does not count, so that it is replaced and
+    /// ends no daemon.
+    pub fn answer_of(&self, name: &str) -> Option<Answer> {
+        let read = read_answer(&self.requests, name, geteuid().as_raw());
+        read.unwrap_or_else(|error| {
+            tracing::warn!("an answer cannot be read and is written again: {error}");
+            None
+        })
     }
 
     /// Deletes an accepted request's folder.
@@ -169,10 +170,10 @@ impl Requests {
     }
 
     /// Deletes this daemon's answers whose folder is gone and which are older than `age`. Returns
-    /// how many.
+    /// how many. One that cannot be deleted stays.
     ///
     /// # Errors
-    /// If the directory cannot be read, or an answer cannot be deleted.
+    /// If the directory cannot be read.
     pub fn expire_answers(&self, age: Duration) -> io::Result<usize> {
         let now = SystemTime::now();
         let mut count = 0;
@@ -190,16 +191,17 @@ impl Requests {
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
-            let old = now
-                .duration_since(metadata.modified()?)
-                .is_ok_and(|since| since > age);
+            let modified = metadata.modified().unwrap_or(now);
+            let old = now.duration_since(modified).is_ok_and(|since| since > age);
             if old
                 && metadata.is_file()
                 && metadata.uid() == geteuid().as_raw()
                 && fs::symlink_metadata(self.requests.join(name)).is_err()
             {
-                remove_any(&entry.path())?;
-                count += 1;
+                match remove_any(&entry.path()) {
+                    Ok(()) => count += 1,
+                    Err(error) => tracing::warn!("an old answer stays: {error}"),
+                }
             }
         }
         Ok(count)
@@ -213,7 +215,7 @@ impl Requests {
         let mut staged = StagedFile::create(&self.tmp)?;
         staged.set_access(Access::Everyone)?;
         // One write: an answer that a crash tears cannot end in this LF.
-        staged.write_all(format!("{}\n", text.replace('\n', " ")).as_bytes())?;
+        staged.write_all(format!("{}\n", answer_text(text)).as_bytes())?;
         let finished = staged.finish_in(batch)?;
         let (from, to) = (
             finished.path().to_owned(),

@@ -113,7 +113,7 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
     assert_eq!(waiter.join().unwrap(), Answer::Accepted("00ff".into()));
     assert!(host.server.scan().unwrap().is_empty());
     assert_eq!(
-        host.server.answer_of(&name).unwrap(),
+        host.server.answer_of(&name),
         Some(Answer::Accepted("00ff".into()))
     );
     assert_eq!(
@@ -121,7 +121,7 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
         0
     );
     assert_eq!(host.server.expire_answers(Duration::ZERO).unwrap(), 1);
-    assert_eq!(host.server.answer_of(&name).unwrap(), None);
+    assert_eq!(host.server.answer_of(&name), None);
 }
 
 #[test]
@@ -452,6 +452,24 @@ fn a_torn_answer_counts_as_none() {
 }
 
 #[test]
+fn an_answer_is_one_line_that_its_reader_takes_whatever_it_quotes() {
+    let mut host = host();
+    host.by_hand("x");
+    let reason = format!("unknown word {}\u{1b}[2J", "0\n".repeat(40_000));
+    host.server
+        .answer_refused("by-hand", &reason, &mut host.batch)
+        .unwrap();
+    let Some(Answer::Refused(told)) = host.server.answer_of("by-hand") else {
+        panic!("no answer");
+    };
+    assert!(told.starts_with("unknown word 0 0 0") && told.ends_with('…'));
+    // What another version or a stranger of the same user wrote is replaced, and ends nothing.
+    let path = host.state.requests().join("by-hand.refused");
+    fs::write(&path, vec![b'n'; ANSWER_BYTES_MAX + 1]).unwrap();
+    assert!(!host.server.scan().unwrap()[0].answered);
+}
+
+#[test]
 fn an_answer_planted_as_a_link_counts_as_none() {
     let host = host();
     host.by_hand("x");
@@ -491,7 +509,7 @@ fn a_folder_in_an_answers_place_makes_way_for_the_answer() {
             &mut host.batch
         ));
         host.batch.commit().unwrap();
-        assert_eq!(host.server.answer_of("by-hand").unwrap(), Some(answer));
+        assert_eq!(host.server.answer_of("by-hand"), Some(answer));
         let left = fs::read_dir(host.state.requests()).unwrap();
         assert_eq!(left.count(), 2, "the request and its answer alone");
         fs::remove_file(place).unwrap();
@@ -535,6 +553,6 @@ fn an_answer_that_cannot_be_written_waits_until_it_can() {
         ["by-hand"]
     );
     host.batch.commit().unwrap();
-    assert_eq!(host.server.answer_of("by-hand").unwrap(), Some(refused));
+    assert_eq!(host.server.answer_of("by-hand"), Some(refused));
     assert!(!unanswered.holds("by-hand") && request.exists());
 }
