@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Host, List, Patience};
 
@@ -540,4 +541,48 @@ fn a_link_that_this_version_lacks_ends_run_with_what_is_true() {
     let told = host.refused(2, &["run"]);
     assert!(told.contains("arrives in a later version"), "{told}");
     assert!(!told.contains("started again"), "{told}");
+}
+
+#[test]
+fn a_file_that_changes_while_submit_reads_it_is_refused() {
+    const BYTES: u64 = 48 << 20;
+    let host = Host::running(1);
+    let (file, done) = (
+        fs::File::create(host.path("cable.txt")).unwrap(),
+        AtomicBool::new(false),
+    );
+    file.set_len(BYTES).unwrap();
+    let told = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Cut and grown again until the command has ended.
+            while !done.load(Ordering::Relaxed) {
+                file.set_len(BYTES / 2).unwrap();
+                file.set_len(BYTES).unwrap();
+            }
+        });
+        let told = host.run(&submit_of("cable.txt"));
+        done.store(true, Ordering::Relaxed);
+        told
+    });
+    let reason = String::from_utf8(told.stderr).unwrap();
+    assert_eq!(told.status.code(), Some(1), "{reason}");
+    assert!(
+        reason.contains("cable.txt: the file changed while it was read"),
+        "{reason}"
+    );
+    assert_eq!(fs::read_dir(host.state("requests")).unwrap().count(), 0);
+    // Left alone, it is taken.
+    host.ok(&submit_of("cable.txt"));
+}
+
+fn submit_of(file: &str) -> [&str; 10] {
+    let label = [
+        "submit",
+        "--label",
+        "EU-RESTRICTED LIMITE",
+        "--to",
+        "paris-desk",
+    ];
+    let rest = ["--precedence", "routine", "--subject", "S", file];
+    std::array::from_fn(|index| *label.iter().chain(&rest).nth(index).unwrap())
 }

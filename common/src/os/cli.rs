@@ -47,8 +47,8 @@ impl CliError {
         Self::Usage(error.to_string())
     }
 
-    /// A file that a caller named and that cannot be read: the caller's mistake if it is not there or no file, the system's
-    /// failure otherwise.
+    /// Says why a file that a caller named cannot be used: the caller's mistake if it is not there or is not a file, a
+    /// refusal if it changed while it was read, the system's failure otherwise.
     pub fn of_given(path: &Path, error: &io::Error) -> Self {
         let text = format!("{}: {error}", path.display());
         match error.kind() {
@@ -57,6 +57,7 @@ impl CliError {
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::InvalidInput
             | io::ErrorKind::FileTooLarge => Self::Usage(text),
+            io::ErrorKind::ResourceBusy => Self::Refused(text),
             _ => Self::System(text),
         }
     }
@@ -141,6 +142,7 @@ mod tests {
             (CliError::usage("what"), 2),
             (CliError::system("disk"), 3),
             (given(io::ErrorKind::NotFound), 2),
+            (given(io::ErrorKind::ResourceBusy), 1),
             (given(io::ErrorKind::PermissionDenied), 3),
             (
                 CliError::of_given(Path::new("a"), &io::Error::from_raw_os_error(5)),

@@ -10,6 +10,7 @@ mod behind;
 mod names;
 mod read;
 mod staged;
+mod stamp;
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -28,6 +29,7 @@ pub use behind::WriteBehind;
 pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use staged::{FinishedFile, StagedFile};
+pub(in crate::os) use stamp::{Stamp, changed_error};
 
 /// Bytes of a file with one key: a few names and numbers.
 const KEY_FILE_BYTES_MAX: usize = 4_096;

@@ -121,15 +121,8 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
     let mut administrators = Vec::new();
     for path in &options.administrators {
         let shown = path.display();
-        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX).map_err(|error| {
-            match error.kind() {
-                // A name that is wrong is the person's; a disk that fails is not.
-                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
-                    CliError::Usage(format!("{shown}: {error}"))
-                }
-                _ => CliError::System(format!("{shown}: {error}")),
-            }
-        })?;
+        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
+            .map_err(|error| CliError::of_given(path, &error))?;
         let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
             .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
         if key.kind() == KeyKind::Ed25519 {

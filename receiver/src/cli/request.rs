@@ -22,7 +22,9 @@ pub fn ask(
     }
     let mut request = Request::new(&state.requests()).map_err(CliError::system)?;
     for (name, path) in files {
-        request.add_path(name, path).map_err(CliError::system)?;
+        request
+            .add_path(name, path)
+            .map_err(|error| CliError::of_given(path, &error))?;
     }
     let text = toml::to_string(what).map_err(CliError::system)?;
     let placed = request.place(&text).map_err(CliError::system)?;

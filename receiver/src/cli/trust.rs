@@ -24,6 +24,9 @@ fn told(error: TrustStoreError) -> CliError {
         TrustStoreError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             CliError::usage(error)
         }
+        TrustStoreError::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            CliError::refused(error)
+        }
         TrustStoreError::Io(error) => CliError::system(error),
         other => CliError::refused(other),
     }

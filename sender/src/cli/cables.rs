@@ -62,7 +62,7 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     for part in &parts {
         request
             .add_path(&part.name, &part.path)
-            .map_err(|error| CliError::System(format!("{}: {error}", part.path.display())))?;
+            .map_err(|error| CliError::of_given(&part.path, &error))?;
     }
     let id = ask(config, request, &text)?;
     if options.json {

@@ -181,7 +181,7 @@ fn request_with(
     for (name, file) in files {
         request
             .add_path(name, &file.path)
-            .map_err(|error| CliError::System(format!("{}: {error}", file.path.display())))?;
+            .map_err(|error| CliError::of_given(&file.path, &error))?;
     }
     ask(config, request, &text)
 }

@@ -130,6 +130,7 @@ fn read(path: &Path, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Un
         io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
             content("not-readable", what, &error)
         }
+        io::ErrorKind::ResourceBusy => content("changed", what, &error),
         _ => Unfit::System(error),
     })
 }

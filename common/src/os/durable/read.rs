@@ -9,13 +9,13 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
-use super::told;
+use super::{Stamp, changed_error, told};
 
 /// Reads a regular file of at most `bytes_max` bytes. A symbolic link is not followed, and a pipe
 /// does not block.
 ///
 /// # Errors
-/// If it cannot be read, is something else than a regular file, or is larger.
+/// If it cannot be read, is something else than a regular file, is larger, or is written to meanwhile.
 pub fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     // A growing vector would leave copies of its beginning on the heap.
@@ -94,12 +94,17 @@ fn open_regular(path: &Path) -> io::Result<File> {
 
 fn read_up_to(file: File, path: &Path, bytes_max: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
     let limit = u64::try_from(bytes_max).map_err(io::Error::other)?;
-    file.take(limit.saturating_add(1))
-        .read_to_end(bytes)
-        .map_err(|error| told("read", path, error))?;
+    let stamp = Stamp::of(&file)?;
+    let read = (&file).take(limit.saturating_add(1)).read_to_end(bytes);
+    let count = read.map_err(|error| told("read", path, error))?;
     if bytes.len() > bytes_max {
         let text = format!("{} is larger than {bytes_max} bytes", path.display());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    let count = u64::try_from(count).map_err(io::Error::other)?;
+    // What was read may be neither the old file nor the new one.
+    if !stamp.has_content(&file, count)? {
+        return Err(changed_error());
     }
     Ok(())
 }

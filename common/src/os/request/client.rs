@@ -1,6 +1,6 @@
 //! The end of a command: place a request, wait for its answer.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 
 use super::{Answer, REQUEST_FILE, read_answer};
-use crate::os::durable::{remove_any, rename_new, sync_dir};
+use crate::os::durable::{Stamp, changed_error, remove_any, rename_new, sync_dir};
 use crate::os::entropy;
 use crate::os::lock::HostLock;
 use crate::os::watch::{DirWatch, Notice};
@@ -85,13 +85,26 @@ impl Request {
         Ok(length)
     }
 
-    /// Adds a file by its path, without its bytes passing through this process where the kernel can
-    /// copy by itself.
+    /// Adds a file by its path.
     ///
     /// # Errors
-    /// If it cannot be read or written, or the name is not that of a file.
+    /// If it cannot be read or written, or the name is not that of a file; [`io::ErrorKind::ResourceBusy`] if it changed
+    /// meanwhile, so that the copy may be neither the old file nor the new one.
     pub fn add_path(&mut self, name: &str, path: &Path) -> io::Result<u64> {
-        self.add_file(name, &mut File::open(path)?)
+        // Not waited for: a pipe may have taken the file's name.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+        }
+        let stamp = Stamp::of(&file)?;
+        let length = self.add_file(name, &mut file)?;
+        if !stamp.is_whole(&file, length)? {
+            return Err(changed_error());
+        }
+        Ok(length)
     }
 
     /// Writes `request.toml`, syncs everything and makes the request visible.

@@ -16,7 +16,8 @@ use super::REQUEST_FILE;
 use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
 use crate::os::durable::{
-    StagedFile, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir, remove_any,
+    StagedFile, Stamp, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir,
+    remove_any,
 };
 
 /// So much is copied between two looks at the free bytes of the disk.
@@ -68,9 +69,7 @@ pub struct TakenFile {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestRefused {
     /// It vanished, or has another owner than when it was found.
-    #[error(
-        "the request folder was changed while it was being read; place it again under a new name"
-    )]
+    #[error("the request changed while it was read; place it again under a new name")]
     Changed,
     /// Something in it is no regular file.
     #[error("the request folder may hold regular files only: no links, folders, pipes or devices")]
@@ -267,7 +266,8 @@ fn copy_hashing(
     bytes_max: u64,
     has_room: impl Fn(u64) -> io::Result<bool>,
 ) -> Result<[u8; 32], RequestRefused> {
-    let length = from.metadata()?.len().min(bytes_max);
+    let stamp = Stamp::of(from)?;
+    let length = stamp.bytes().min(bytes_max);
     let mut hasher = Sha256::new();
     // Memory is locked, so an idle part of a buffer costs as much as a used one.
     let mut buffer =
@@ -290,6 +290,10 @@ fn copy_hashing(
         hasher.update(&buffer[..count]);
         to.write_all(&buffer[..count])?;
         copied += u64::try_from(count).map_err(io::Error::other)?;
+    }
+    // The copy alone is judged, so that it must be what its author placed. One that is too long is refused as such.
+    if copied < bytes_max && !stamp.is_whole(from, copied)? {
+        return Err(RequestRefused::Changed);
     }
     Ok(hasher.finalize().into())
 }
@@ -335,9 +339,13 @@ fn open_regular(folder: &File, name: &str, owner_uid: u32) -> Result<File, Reque
 fn read_text(file: File) -> Result<String, RequestRefused> {
     let limit = u64::try_from(REQUEST_TEXT_BYTES_MAX).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
+    let stamp = Stamp::of(&file)?;
+    let count = (&file).take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() > REQUEST_TEXT_BYTES_MAX {
         return Err(RequestRefused::NoText);
+    }
+    if !stamp.is_whole(&file, u64::try_from(count).map_err(io::Error::other)?)? {
+        return Err(RequestRefused::Changed);
     }
     String::from_utf8(bytes).map_err(|_| RequestRefused::NoText)
 }
@@ -350,5 +358,56 @@ fn of_requester(error: io::Error) -> RequestRefused {
         Some(Errno::EACCES | Errno::EPERM) => RequestRefused::Unreadable,
         Some(Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO) => RequestRefused::NotRegular,
         _ => RequestRefused::System(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A place for a copy that changes the file which is being copied, as its author may.
+    struct Meddler<'a>(&'a dyn Fn());
+
+    impl Write for Meddler<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            (self.0)();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_grows_while_it_is_copied_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part");
+        let bytes = u64::try_from(READ_BYTES).unwrap() * 3;
+        for (new_bytes, is_refused) in [(bytes / 2, true), (bytes + 1, true), (bytes, false)] {
+            let author = File::create(&path).unwrap();
+            author.set_len(bytes).unwrap();
+            author
+                .set_modified(std::time::SystemTime::UNIX_EPOCH)
+                .unwrap();
+            let meddle = || {
+                if new_bytes != bytes {
+                    author.set_len(new_bytes).unwrap();
+                }
+            };
+            let copied = copy_hashing(
+                &File::open(&path).unwrap(),
+                &mut Meddler(&meddle),
+                u64::MAX,
+                |_| Ok(true),
+            );
+            let told = matches!(copied, Err(RequestRefused::Changed));
+            assert_eq!(
+                (told, copied.is_ok()),
+                (is_refused, !is_refused),
+                "{new_bytes}"
+            );
+        }
     }
 }
