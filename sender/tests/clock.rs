@@ -74,7 +74,7 @@ fn a_clock_that_leaps_ten_years_ends_nothing_and_all_goes_on_when_it_is_put_back
     assert!(told.contains("clock accept"), "{told}");
     submission_is_refused(&host);
     // Judged by the wrong time it has expired, so that it is not sealed; but it is not ended either.
-    host.refused(1, &["approve", &waiting, "--key", "officer1"]);
+    host.refused(1, &["approve", &waiting, "--key", "officer1", "--yes"]);
     assert_eq!(host.cable(&waiting)["state"], "submitted");
     assert_eq!(host.cable(&queued)["state"], "queued");
     assert_eq!(host.outbox().len(), 1);

@@ -18,14 +18,14 @@ fn one_officer_the_drafter_or_a_stranger_never_seal_a_cable() {
         ..List::default()
     });
     let id = host.submit("text", "routine");
-    let own = host.refused(1, &["approve", &id, "--key", "drafter"]);
+    let own = host.refused(1, &["approve", &id, "--key", "drafter", "--yes"]);
     assert!(own.contains("drafted the cable"), "{own}");
-    let stranger = host.refused(1, &["approve", &id, "--key", "stranger"]);
+    let stranger = host.refused(1, &["approve", &id, "--key", "stranger", "--yes"]);
     assert!(stranger.contains("not in the trust list"), "{stranger}");
     assert_eq!(host.approve(&id, "officer1"), "approved: 1 of 2");
     // The same approval again is answered as before; a second key of the same person is no second person.
     assert_eq!(host.approve(&id, "officer1"), "approved: 1 of 2");
-    let twice = host.refused(1, &["approve", &id, "--key", "officer1b"]);
+    let twice = host.refused(1, &["approve", &id, "--key", "officer1b", "--yes"]);
     assert!(twice.contains("approved twice"), "{twice}");
     assert_eq!(host.cable(&id)["approvals"], 1);
     assert!(host.outbox().is_empty());
@@ -151,8 +151,8 @@ fn a_withdrawn_or_rejected_cable_tells_why_and_is_gone() {
         "{told}"
     );
     assert!(
-        host.refused(1, &["approve", &two, "--key", "officer1"])
-            .contains("waits for approval")
+        host.refused(1, &["approve", &two, "--key", "officer1", "--yes"])
+            .contains("is rejected: its text was erased")
     );
     assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
 }
@@ -461,10 +461,16 @@ fn a_person_whom_the_list_does_not_count_neither_resends_nor_withdraws() {
 }
 
 #[test]
-fn an_approval_without_a_terminal_shows_what_is_signed_too() {
+fn an_approval_without_a_terminal_needs_yes_and_shows_what_is_signed() {
     let host = Host::running(1);
     let id = host.submit("text", "routine");
-    let output = host.run(&["approve", &id, "--key", "officer1"]);
+    let told = host.refused(2, &["approve", &id, "--key", "officer1"]);
+    assert!(
+        told.contains("--yes") && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(host.cable(&id)["approvals"], 0);
+    let output = host.run(&["approve", &id, "--key", "officer1", "--yes"]);
     assert!(output.status.success());
     let shown = String::from_utf8(output.stderr).unwrap();
     assert!(shown.contains("subject: Draft conclusions"), "{shown}");
@@ -473,6 +479,67 @@ fn an_approval_without_a_terminal_shows_what_is_signed_too() {
         String::from_utf8(output.stdout).unwrap(),
         "approved: 1 of 2\n"
     );
+}
+
+#[test]
+fn nothing_is_signed_that_could_not_be_shown() {
+    let host = Host::running(1);
+    let id = host.submit("text", "routine");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = host
+        .command(&["approve", &id, "--key", "officer1", "--yes"])
+        .stderr(full)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(3));
+    assert_eq!(host.cable(&id)["approvals"], 0);
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked_before_what_cannot_be_undone() {
+    let host = Host::running(1);
+    let id = host.submit("text", "routine");
+    let reject = ["reject", &id, "--reason", "wrong"];
+    let commands = [
+        &["approve", &id, "--key", "officer1"][..],
+        &["withdraw", &id],
+        &reject,
+        &["clock", "accept"],
+    ];
+    for words in commands {
+        let (status, shown, told) = host.at_terminal(words, "n");
+        assert_eq!(status, Some(1), "{words:?}: {shown}{told}");
+        assert!(told.contains("nothing was changed"), "{words:?}: {told}");
+    }
+    assert_eq!(host.cable(&id)["state"], "submitted");
+    assert!(host.audited("clock-accepted").is_empty());
+    let (status, shown, told) = host.at_terminal(commands[0], "y");
+    assert_eq!(status, Some(0), "{shown}{told}");
+    assert!(shown.contains("subject: Draft conclusions"), "{shown}");
+    let (status, shown, told) =
+        host.at_terminal(&["approve", &id, "--key", "officer2", "--yes"], "n");
+    assert_eq!(status, Some(0), "{shown}{told}");
+    assert!(told.contains("subject: Draft conclusions"), "{told}");
+    assert!(!shown.contains("[y/N]"), "{shown}");
+    let other = host.submit("other", "routine");
+    assert_eq!(host.at_terminal(&["withdraw", &other], "yes").0, Some(0));
+    assert_eq!(host.cable(&other)["state"], "withdrawn");
+}
+
+#[test]
+fn the_reason_of_ssh_keygen_is_reported_whole() {
+    let host = Host::running(1);
+    let id = host.submit("text", "routine");
+    let key = host.path("officer1");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let output = host.run(&["approve", &id, "--key", "officer1", "--yes"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let told = told.lines().last().unwrap();
+    assert!(
+        told.contains("Permissions 0644") && told.contains("too open"),
+        "{told}"
+    );
+    assert!(!told.contains("@@"), "{told}");
 }
 
 #[test]

@@ -46,7 +46,10 @@ const CONFINED: [(&str, &[&str]); 23] = [
         "systemd",
         &["common/src/os/service.rs", "common/src/os/service/"],
     ),
-    ("rustix", &["common/src/os/durable/names.rs"]),
+    (
+        "rustix",
+        &["common/src/os/durable/names.rs", "common/src/os/tty.rs"],
+    ),
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
     (

@@ -23,9 +23,14 @@ fn cable(world: &World) -> Submission {
 
 fn approve(world: &World, id: &str, key: &valise_tests::harness::KeyPair) -> Answer {
     let key = key.private_file().display().to_string();
-    world
-        .run(Host::Sender, &["approve", id, "--key", &key])
-        .unwrap()
+    let mut answer = world
+        .run(Host::Sender, &["approve", id, "--key", &key, "--yes"])
+        .unwrap();
+    // What is about to be signed is shown first; its last line is `end`.
+    let (shown, rest) = answer.errors.split_once("\nend\n").unwrap();
+    assert!(shown.starts_with("VALISE-MANIFEST 1\n"), "{shown}");
+    answer.errors = rest.to_owned();
+    answer
 }
 
 /// Refused with exit status 1, one line on standard error, and nothing on standard output.

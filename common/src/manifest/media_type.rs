@@ -106,6 +106,11 @@ impl MediaType {
             .map_or(".bin", |(extension, _)| extension)
     }
 
+    /// Tells whether a part of this media type is text that a person can read as it is.
+    pub fn is_text(&self) -> bool {
+        self.0.starts_with("text/") || ["application/json", "application/xml"].contains(&&*self.0)
+    }
+
     /// The media type as text.
     pub fn as_str(&self) -> &str {
         &self.0

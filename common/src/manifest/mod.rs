@@ -2,10 +2,12 @@
 
 mod codec;
 mod media_type;
+mod shown;
 mod text;
 
 pub use codec::ManifestError;
 pub use media_type::{MediaType, MediaTypeError};
+pub use shown::{printable, printable_json, shown_lines};
 pub use text::{FileName, FreeText, TextError, one_line};
 
 use crate::ids::{ChannelId, MailboxId, MessageId, PersonId};

@@ -187,7 +187,8 @@ fn plain_space(c: char) -> char {
     }
 }
 
-fn is_forbidden(c: char) -> bool {
+/// Tells whether a character may not be in free text: control, invisible, reordering, unassigned, or another space than U+0020.
+pub(super) fn is_forbidden(c: char) -> bool {
     use GeneralCategory as Category;
     if c == ' ' {
         return false;
@@ -203,6 +204,11 @@ fn is_forbidden(c: char) -> bool {
             | Category::LineSeparator
             | Category::ParagraphSeparator
     ) || in_ranges(DEFAULT_IGNORABLE, c)
+}
+
+/// Tells whether a letter is written from right to left.
+pub(super) fn is_right_to_left(c: char) -> bool {
+    in_ranges(RIGHT_TO_LEFT, c)
 }
 
 fn in_ranges(ranges: &[(char, char)], c: char) -> bool {
@@ -280,7 +286,7 @@ fn escape(text: &str) -> String {
     for c in text.chars() {
         if c == '\\' {
             shown.push_str("\\\\");
-        } else if in_ranges(RIGHT_TO_LEFT, c) {
+        } else if is_right_to_left(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

@@ -3,6 +3,9 @@
 
 pub mod audit;
 pub mod first_keys;
+mod rights;
+
+pub use rights::state_failure;
 
 use std::fmt::Display;
 use std::fs::File;
@@ -14,8 +17,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::audit_check::CheckError;
-use super::{alarm, service};
+use super::{alarm, service, tty};
 use crate::limits;
+use crate::manifest::{printable, printable_json};
 
 /// The three ways in which a command fails.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -81,11 +85,16 @@ impl From<CheckError> for CliError {
     }
 }
 
-/// Prints a line; a reader that went away ends the command quietly.
+/// Prints a line, or several; a reader that went away ends the command quietly. Characters that could mislead who reads them
+/// on a terminal are printed as escapes.
 ///
 /// # Errors
 /// [`CliError::System`] if standard output takes nothing.
 pub fn print_line(line: &str) -> Result<(), CliError> {
+    write_out(&printable(line))
+}
+
+fn write_out(line: &str) -> Result<(), CliError> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         printed => printed.map_err(CliError::system),
@@ -97,7 +106,51 @@ pub fn print_line(line: &str) -> Result<(), CliError> {
 /// # Errors
 /// As [`print_line`].
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    print_line(&serde_json::to_string_pretty(value).map_err(CliError::system)?)
+    let document = serde_json::to_string_pretty(value).map_err(CliError::system)?;
+    write_out(&printable_json(&document))
+}
+
+/// Prints one JSON document on one line, for a stream of them.
+///
+/// # Errors
+/// As [`print_line`].
+pub fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
+    let document = serde_json::to_string(value).map_err(CliError::system)?;
+    write_out(&printable_json(&document))
+}
+
+/// Prints why a command of `program` failed, as one line on standard error, and returns its exit status.
+pub fn print_failure(program: &str, error: &CliError) -> ExitCode {
+    // A standard error that is closed changes nothing.
+    let _ = writeln!(io::stderr(), "{program}: {}", printable(&error.to_string()));
+    error.exit_code()
+}
+
+/// Shows a text to the person at the terminal and asks them to go on.
+///
+/// # Errors
+/// [`CliError::Refused`] if they do not say yes, [`CliError::System`] if there is no terminal.
+pub fn confirm(shown: &str, question: &str) -> Result<(), CliError> {
+    let said_yes = tty::confirm(shown, question)
+        .map_err(|error| CliError::System(format!("the terminal cannot be asked: {error}")))?;
+    if said_yes {
+        Ok(())
+    } else {
+        Err(CliError::refused("not confirmed; nothing was changed"))
+    }
+}
+
+/// Asks the person at the terminal, if there is one, before something that cannot be undone. A script that runs such a
+/// command means it, and is not asked.
+///
+/// # Errors
+/// As [`confirm`].
+pub fn confirm_if_attended(question: &str) -> Result<(), CliError> {
+    if tty::is_attended() {
+        confirm("It cannot be undone.", question)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads the text of a configuration, which is the operator's own file and may be a link.

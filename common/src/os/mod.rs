@@ -19,4 +19,5 @@ pub mod service;
 pub mod signals;
 pub mod stand_in;
 pub mod supervise;
+pub mod tty;
 pub mod watch;

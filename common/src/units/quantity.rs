@@ -104,6 +104,23 @@ const SIZE_UNITS: &[(&str, u128)] = &[
     ("TiB", 1 << 40),
 ];
 
+impl ByteSize {
+    /// Returns the size as a person reads it, to one decimal: `"8.6 MiB"`. The text does not parse back to the same size.
+    pub fn rough(self) -> String {
+        let bytes = u128::from(self.0);
+        let fits = |(_, factor): &&(&str, u128)| bytes >= *factor;
+        match SIZE_UNITS.iter().skip(1).rev().find(fits) {
+            None if bytes == 1 => "1 byte".to_owned(),
+            None => format!("{bytes} bytes"),
+            Some((unit, factor)) => {
+                // Rounded down: free space is never shown as more than it is.
+                let tenths = bytes * 10 / factor;
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            }
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = UnitError;
 
@@ -308,6 +325,21 @@ mod tests {
         }
         assert!("0 bit/s".parse::<Rate>().is_err());
         assert!("9999999 %".parse::<Percent>().is_err());
+    }
+
+    #[test]
+    fn a_size_is_shown_in_words_and_never_as_more_than_it_is() {
+        for (bytes, words) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1_023, "1023 bytes"),
+            (1_024, "1.0 KiB"),
+            (9_019_392, "8.6 MiB"),
+            ((1 << 30) - 1, "1023.9 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(ByteSize(bytes).rough(), words);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::Serial;
+use valise_common::os::cli::confirm_if_attended;
 use valise_common::os::layout::{ReceiverState, Role};
 
 use super::arguments::{Discard, List, OneSerial, Shown};
@@ -291,6 +292,10 @@ pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliErro
         serial: options.serial,
         reason: options.reason.clone(),
     };
+    confirm_if_attended(&format!(
+        "Destroy the quarantined cable {}, so that nobody can ever open it?",
+        options.serial
+    ))?;
     ask_and_print(config, &what, &[], options.json)
 }
 

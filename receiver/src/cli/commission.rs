@@ -12,6 +12,7 @@ use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
+use valise_common::os::cli::confirm_if_attended;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
 use valise_common::os::durable::{self, Access, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
@@ -168,6 +169,9 @@ fn print_alarms(alarms: &[String]) {
 /// `bundle create`
 pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<(), CliError> {
     let out = &options.out;
+    if let Some(old) = options.replaces {
+        confirm_if_attended(&format!("Destroy the unused slots of bundle {old}?"))?;
+    }
     fs::create_dir_all(out)
         .map_err(|error| CliError::System(format!("{}: {error}", out.display())))?;
     for name in [BUNDLE_FILE, STATEMENT_FILE] {
@@ -255,6 +259,10 @@ pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), 
         bundle: options.bundle,
         reason: options.reason.clone(),
     };
+    confirm_if_attended(&format!(
+        "Destroy the link key and the unused slots of bundle {}?",
+        options.bundle
+    ))?;
     ask_and_print(config, &what, &[], options.json)
 }
 
@@ -308,6 +316,7 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
 
 /// `link-key retire`
 pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Result<(), CliError> {
+    confirm_if_attended(&format!("Destroy link key {}?", options.link_key))?;
     ask_and_print(
         config,
         &Ask::LinkKeyRetire {
@@ -320,5 +329,8 @@ pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Resu
 
 /// `clock accept`
 pub fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+    confirm_if_attended(
+        "Take the clock of this host as right? What is over by it is quarantined.",
+    )?;
     ask_and_print(config, &Ask::ClockAccept {}, &[], options.json)
 }

@@ -10,13 +10,14 @@ mod request;
 mod status;
 mod trust;
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::ReceiverConfig;
-use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
+use valise_common::os::cli::{
+    CliError, config_text, print_failure, print_json, print_line, run_alarm_commands,
+};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::{service, supervise};
 
@@ -34,11 +35,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line; a standard error that is closed changes nothing.
-            let _ = writeln!(io::stderr(), "valise-receiver: {error}");
-            error.exit_code()
-        }
+        Err(error) => print_failure("valise-receiver", &error),
     }
 }
 

@@ -63,6 +63,11 @@ pub enum Command {
     /// Shows one cable: its manifest, its approvals, what it still needs, why it ended.
     #[command(after_help = "Example:\n  valise-sender show 0123456789abcdef0123456789abcdef")]
     Show(Show),
+    /// Shows the text of a waiting cable, escaped, between its markings.
+    #[command(
+        after_help = "Example:\n  valise-sender read 0123456789abcdef0123456789abcdef\n  valise-sender read 0123456789abcdef0123456789abcdef 2 annex.pdf     # copies part 2 into a new file"
+    )]
+    Read(Read),
     /// Copies manifest and parts of a waiting cable, for reading and signing elsewhere.
     #[command(
         after_help = "Example:\n  valise-sender export 0123456789abcdef0123456789abcdef reading/\n  ssh-keygen -Y sign -n cable-approval@valise -f ~/.ssh/id_ed25519_sk reading/manifest.txt"
@@ -70,7 +75,7 @@ pub enum Command {
     Export(Export),
     /// Approves a cable as an officer.
     #[command(
-        after_help = "Example:\n  valise-sender approve 0123456789abcdef0123456789abcdef --key ~/.ssh/id_ed25519_sk\n  valise-sender approve 0123456789abcdef0123456789abcdef --signature manifest.txt.sig"
+        after_help = "Example:\n  valise-sender approve 0123456789abcdef0123456789abcdef --key ~/.ssh/id_ed25519_sk\n  valise-sender approve 0123456789abcdef0123456789abcdef --key ~/.ssh/id_ed25519_sk --yes </dev/null\n  valise-sender approve 0123456789abcdef0123456789abcdef --signature manifest.txt.sig"
     )]
     Approve(Approve),
     /// Ends a submission as an officer.
@@ -253,6 +258,22 @@ pub struct OneCable {
     pub json: bool,
 }
 
+/// Options of `read`.
+#[derive(Debug, Args)]
+pub struct Read {
+    /// The cable's id.
+    pub id: MessageId,
+    /// The number of one part; by default every part is shown in order.
+    #[arg(value_name = "PART", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub part: Option<u8>,
+    /// A new file that the part is copied into, for a program that opens it.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct Export {
@@ -278,6 +299,9 @@ pub struct Approve {
     /// Take a signature that was made elsewhere.
     #[arg(long, value_name = "FILE.sig")]
     pub signature: Option<PathBuf>,
+    /// Sign without a question; needed where standard input is not a terminal.
+    #[arg(long, requires = "key")]
+    pub yes: bool,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,
@@ -395,6 +419,7 @@ mod tests {
             "valise-sender approve 0123456789abcdef0123456789abcdef",
             "valise-sender approve xyz --key k",
             "valise-sender approve 0123456789abcdef0123456789abcdef --key k --signature s",
+            "valise-sender approve 0123456789abcdef0123456789abcdef --signature s --yes",
         ] {
             assert!(
                 Arguments::try_parse_from(wrong.split_whitespace()).is_err(),

@@ -8,6 +8,7 @@ use serde_json::json;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
+use valise_common::os::cli::confirm_if_attended;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
 use valise_common::os::clock;
 use valise_common::os::durable::read_bounded;
@@ -371,6 +372,7 @@ pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError
 
 /// `clock accept`
 pub fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+    confirm_if_attended("Take the clock of this host as right? What is over by it expires.")?;
     let answer = request_with(config, "clock-accept", &BTreeMap::new())?;
     print_answer(&answer, options.json)
 }

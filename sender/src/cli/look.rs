@@ -8,8 +8,8 @@ use valise_common::os::layout::{Role, SenderState};
 use valise_common::trust::Role as PersonRole;
 
 use super::arguments::{List, Show, Shown};
-use super::cables::{manifest_text, waiting_manifest};
 use super::commission::list_in_force;
+use super::reading::{manifest_text, waiting_manifest};
 use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::host::persons_by_uid;
 use crate::io::view::{self, CableView, View};

@@ -7,6 +7,7 @@ mod commission;
 mod explain;
 mod health;
 mod look;
+mod reading;
 mod request;
 mod sign;
 mod supervise;
@@ -16,7 +17,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use valise_common::config::SenderConfig;
-use valise_common::os::cli::{CliError, config_text, print_json, print_line, run_alarm_commands};
+use valise_common::os::cli::{
+    CliError, config_text, print_failure, print_json, print_line, run_alarm_commands,
+};
 use valise_common::os::layout::SenderState;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
@@ -31,10 +34,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("valise-sender: {error}");
-            error.exit_code()
-        }
+        Err(error) => print_failure("valise-sender", &error),
     }
 }
 
@@ -49,7 +49,8 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Submit(options) => cables::submit(&config()?, &options),
         Command::List(options) => look::list(&config()?, &options),
         Command::Show(options) => look::show(&config()?, &options),
-        Command::Export(options) => cables::export(&config()?, &options),
+        Command::Read(options) => reading::read(&config()?, &options),
+        Command::Export(options) => reading::export(&config()?, &options),
         Command::Approve(options) => cables::approve(&config()?, &options),
         Command::Reject(options) => cables::reject(&config()?, &options),
         Command::Withdraw(options) => cables::withdraw(&config()?, &options),

@@ -1,11 +1,12 @@
 //! Signing through `ssh-keygen`, which speaks to agents, files and security keys.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use valise_common::limits;
 use valise_common::os::durable::{StagedFile, read_bounded, remove_any};
+use valise_common::os::tty;
 use valise_common::sshsig::{Namespace, Signature};
 
 use super::CliError;
@@ -41,8 +42,7 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
     command.arg("-f").arg(key).arg("--").arg(&path);
     // Standard output is for answers. What ssh-keygen asks and says is for a person, if there is one.
     command.stdout(Stdio::null());
-    let attended = io::stdin().is_terminal();
-    if !attended {
+    if !tty::is_attended() {
         command.stderr(Stdio::piped());
     }
     let output = command
@@ -54,13 +54,24 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
             ))
         })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().last().unwrap_or("see above").trim();
+        let said = reason_of(&String::from_utf8_lossy(&output.stderr));
         return Err(CliError::Refused(format!(
             "ssh-keygen did not sign: {said}"
         )));
     }
     read_signature(&scratch.0.join("manifest.txt.sig"))
+}
+
+/// Returns all that `ssh-keygen` wrote, on one line: its reason is seldom in the last one. Frames of `@` go.
+fn reason_of(written: &str) -> String {
+    let lines = written
+        .lines()
+        .map(|line| line.trim_matches(['@', ' ', '\r']));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        return "its reason is above".to_owned();
+    }
+    lines.join("; ")
 }
 
 /// Reads a signature that was made elsewhere.

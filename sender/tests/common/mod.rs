@@ -292,6 +292,36 @@ impl Host {
             .to_owned()
     }
 
+    /// Runs a command at a terminal of its own, where a person answers its question; returns its exit status, what the
+    /// terminal showed, and its standard error.
+    pub fn at_terminal(&self, arguments: &[&str], answer: &str) -> (Option<i32>, String, String) {
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let program = self.command(arguments);
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", "--wait"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.folder.path())
+            .stdin(terminal.slave)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        // The last end of the terminal but the program's own, so that the reading below ends with the program.
+        drop(command);
+        let mut master = fs::File::from(terminal.master);
+        let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+        while let Ok(count @ 1..) = std::io::Read::read(&mut master, &mut buffer) {
+            shown.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            if shown.ends_with("[y/N] ") {
+                std::io::Write::write_all(&mut master, format!("{answer}\n").as_bytes()).unwrap();
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), shown, errors)
+    }
+
     /// Runs a command that must be refused with this status; returns what it said.
     pub fn refused(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -481,7 +511,7 @@ impl Host {
     }
 
     pub fn approve(&self, id: &str, key: &str) -> String {
-        self.ok(&["approve", id, "--key", key])
+        self.ok(&["approve", id, "--key", key, "--yes"])
     }
 
     pub fn cable(&self, id: &str) -> Value {

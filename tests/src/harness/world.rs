@@ -466,7 +466,7 @@ impl World {
     /// When it is refused.
     pub fn approve(&self, id: &str, key: &KeyPair) -> Result<()> {
         let file = key.private_file().display().to_string();
-        let words = ["approve", id, "--key", &file];
+        let words = ["approve", id, "--key", &file, "--yes"];
         self.expect_under(key.environment(), Host::Sender, &words)
             .map(drop)
     }

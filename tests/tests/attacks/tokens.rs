@@ -40,7 +40,7 @@ fn scene_of(asks: [Asks; 3], edits: &[(&str, &str)]) -> (Scene, [KeyPair; 3]) {
 /// The refusal of an approval through `approve --key`.
 fn refusal(scene: &Scene, id: &str, key: &KeyPair) -> String {
     let file = key.private_file().display().to_string();
-    let words = ["approve", id, "--key", &file];
+    let words = ["approve", id, "--key", &file, "--yes"];
     let answer = scene
         .world
         .run_under(key.environment(), Host::Sender, &words)
