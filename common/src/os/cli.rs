@@ -101,6 +101,13 @@ fn write_out(line: &str) -> Result<(), CliError> {
     }
 }
 
+/// Prints a warning beside what a command shows. A standard error that is closed changes nothing.
+pub fn warn(program: &str, warning: Option<String>) {
+    if let Some(warning) = warning {
+        let _ = writeln!(io::stderr(), "{program}: {warning}");
+    }
+}
+
 /// Prints one JSON document.
 ///
 /// # Errors

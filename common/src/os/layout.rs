@@ -35,6 +35,14 @@ impl Role {
             Role::Release => "release",
         }
     }
+
+    /// The word of the host that the role works on.
+    pub const fn host(self) -> &'static str {
+        match self {
+            Role::Gate | Role::Transmit => "sender",
+            Role::Receive | Role::Release => "receiver",
+        }
+    }
 }
 
 impl fmt::Display for Role {

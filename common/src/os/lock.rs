@@ -2,12 +2,18 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+
+use super::clock::Stamp;
+use super::durable::read_bounded;
+
+/// Bytes of a lock file: one stamp.
+const LOCK_FILE_BYTES_MAX: usize = 256;
 
 /// A lock that its holder keeps for the whole life of the process; the kernel frees it when the
 /// process ends.
@@ -39,11 +45,19 @@ impl HostLock {
                 // Readable for all, whatever the umask: commands of other users ask whether the
                 // daemon runs. A file that somebody else made has the rights that he gave it.
                 let _ = file.set_permissions(Permissions::from_mode(0o644));
+                // Only `status` reads it; a full disk must not keep a daemon from starting.
+                let _ = write_stamp(&file);
                 Ok(Some(Self { _file: file }))
             }
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// When the lock was last taken; `None` if the file does not tell.
+    pub fn taken(path: &Path) -> Option<Stamp> {
+        let bytes = read_bounded(path, LOCK_FILE_BYTES_MAX).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// Tells whether some process holds the lock, without taking it.
@@ -64,6 +78,14 @@ impl HostLock {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
+}
+
+/// Writes over the stamp of before, so that it needs no room.
+fn write_stamp(file: &File) -> io::Result<()> {
+    let mut text = serde_json::to_vec(&Stamp::now())?;
+    text.push(b'\n');
+    file.write_all_at(&text, 0)?;
+    file.set_len(u64::try_from(text.len()).map_err(io::Error::other)?)
 }
 
 fn whole_file(lock_type: i32) -> io::Result<libc::flock> {
@@ -89,7 +111,10 @@ mod tests {
         assert!(!HostLock::is_held(&path).unwrap());
         let first = HostLock::try_take(&path).unwrap().unwrap();
         assert!(HostLock::is_held(&path).unwrap());
+        let taken = HostLock::taken(&path).unwrap();
+        assert!(taken.age().is_some());
         assert!(HostLock::try_take(&path).unwrap().is_none());
+        assert_eq!(HostLock::taken(&path), Some(taken));
         drop(first);
         assert!(!HostLock::is_held(&path).unwrap());
         assert!(HostLock::try_take(&path).unwrap().is_some());

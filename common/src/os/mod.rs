@@ -1,5 +1,5 @@
 //! The operating system, behind calls that cannot be used wrongly: durable files, locks, the one
-//! clock, the one source of entropy, signals, directory watches, requests, the sandbox and the
+//! clock, the one source of entropy, signs of life, signals, directory watches, requests, the sandbox and the
 //! service manager.
 
 pub mod alarm;
@@ -12,6 +12,7 @@ pub mod entropy;
 pub mod group;
 pub mod handover;
 pub mod layout;
+pub mod life;
 pub mod lock;
 pub mod request;
 pub mod sandbox;

@@ -8,6 +8,7 @@ use valise_common::os::layout::{ReceiverState, Role};
 
 use super::arguments::{Discard, List, OneSerial, Shown};
 use super::request::ask_and_print;
+use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
 use crate::io::register::{CableRow, Claim, Register};
@@ -30,7 +31,7 @@ impl Known {
     pub fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
         let state = ReceiverState::new(&config.state);
         Host::read(&state.host())?;
-        let receive = ReceiveView::read(&state.view_of(Role::Receive)).map_err(CliError::system)?;
+        let receive: Option<ReceiveView> = read_view(&state, Role::Receive)?;
         let receive = receive.unwrap_or_default();
         if !state.register().exists() {
             return Ok(Known {
@@ -40,7 +41,7 @@ impl Known {
             });
         }
         // The view first: what it calls waiting may be claimed by the time the register is read, never the reverse.
-        let view = ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?;
+        let view: Option<ReleaseView> = read_view(&state, Role::Release)?;
         let register = Register::open_to_read(&state.register()).map_err(CliError::system)?;
         let claimed = register.claimed().map_err(CliError::system)?;
         let bundles = register.bundles().map_err(CliError::system)?;

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
 use super::request::{ask, ask_and_print};
+use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::io::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::io::host::Host;
@@ -276,7 +277,7 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
         Err(_) if !state.register().exists() => Vec::new(),
         Err(error) => return Err(CliError::system(error)),
     };
-    let view = ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?;
+    let view: Option<ReleaseView> = read_view(&state, Role::Release)?;
     let highest = view.map_or(0, |view| view.counts.highest);
     let left = |first: u64, last: u64| last.saturating_sub(highest.max(first.saturating_sub(1)));
     let rows: Vec<_> = bundles

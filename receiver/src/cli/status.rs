@@ -4,23 +4,43 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::os::cli::warn;
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::lock::HostLock;
+use valise_common::os::life::{Life, Observed};
 use valise_common::os::watch::{DirWatch, Notice};
 
 use super::arguments::Status;
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
-use crate::io::view::{AlarmView, ReceiveView, ReleaseView};
+use crate::io::view::{AlarmView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
 
 /// What `status` shows.
 struct Health {
-    receive_runs: bool,
-    release_runs: bool,
-    receive: Option<ReceiveView>,
-    release: Option<ReleaseView>,
+    receive: Observed<ReceiveView>,
+    release: Observed<ReleaseView>,
+}
+
+/// Looks at one role: its view, and its signs of life.
+pub fn look<T: DeserializeOwned>(
+    state: &ReceiverState,
+    role: Role,
+) -> Result<Observed<T>, CliError> {
+    let (lock, path) = (state.lock(role), state.view_of(role));
+    Observed::look(role, &lock, &path, VIEW_BYTES_MAX).map_err(CliError::system)
+}
+
+/// Reads a role's view. Standard error tells if the role does not keep it up to date.
+pub fn read_view<T: DeserializeOwned>(
+    state: &ReceiverState,
+    role: Role,
+) -> Result<Option<T>, CliError> {
+    let shown = look(state, role)?;
+    warn("valise-receiver", shown.warning());
+    shown.into_view().map_err(CliError::System)
 }
 
 /// `status`
@@ -84,51 +104,42 @@ fn follow(state: &ReceiverState, options: &Status) -> Result<(), CliError> {
 
 impl Health {
     fn read(state: &ReceiverState) -> Result<Health, CliError> {
-        let runs = |role| HostLock::is_held(&state.lock(role)).map_err(CliError::system);
         Ok(Health {
-            receive_runs: runs(Role::Receive)?,
-            release_runs: runs(Role::Release)?,
-            receive: ReceiveView::read(&state.view_of(Role::Receive)).map_err(CliError::system)?,
-            release: ReleaseView::read(&state.view_of(Role::Release)).map_err(CliError::system)?,
+            receive: look(state, Role::Receive)?,
+            release: look(state, Role::Release)?,
         })
     }
 
     fn alarms(&self) -> Vec<(String, String)> {
-        let mut alarms = Vec::new();
-        for (runs, role) in [
-            (self.receive_runs, "receive"),
-            (self.release_runs, "release"),
-        ] {
-            if !runs {
-                let text = format!("{role} does not run; start it with valise-receiver run");
-                alarms.push((format!("{role}-stopped"), text));
-            }
-        }
-        let release = self.release.iter().flat_map(|view| &view.alarms);
+        let mut alarms = self.receive.alarms();
+        alarms.extend(self.release.alarms());
+        let release = self.release.view.iter().flat_map(|view| &view.alarms);
         alarms.extend(release.map(|AlarmView { code, text, .. }| (code.clone(), text.clone())));
         alarms
     }
 
     /// Everything, without what changes by itself every second.
     fn shown(&self) -> Value {
-        let mut release = json!(self.release);
-        for key in ["time", "now"] {
+        let mut release = json!(self.release.view);
+        for key in ["time", "now", "written"] {
             if let Some(view) = release.as_object_mut() {
                 view.remove(key);
             }
         }
-        let mut receive = json!(self.receive);
-        if let Some(view) = receive.as_object_mut() {
-            view.remove("time");
+        let mut receive = json!(self.receive.view);
+        for key in ["time", "written"] {
+            if let Some(view) = receive.as_object_mut() {
+                view.remove(key);
+            }
         }
-        json!({ "receive_runs": self.receive_runs, "release_runs": self.release_runs,
-                "receive": receive, "release": release })
+        let words = [self.receive.life.as_str(), self.release.life.as_str()];
+        json!({ "words": words, "receive": receive, "release": release })
     }
 
     fn document(&self) -> Value {
         json!({
-            "receive": { "runs": self.receive_runs, "view": self.receive },
-            "release": { "runs": self.release_runs, "view": self.release },
+            "receive": document_of(&self.receive),
+            "release": document_of(&self.release),
             "alarms": self
                 .alarms()
                 .into_iter()
@@ -136,6 +147,15 @@ impl Health {
                 .collect::<Vec<_>>(),
         })
     }
+}
+
+fn document_of<T: Serialize>(shown: &Observed<T>) -> Value {
+    json!({
+        "runs": shown.life != Life::NotRunning,
+        "state": shown.life.as_str(),
+        "age_s": shown.age.map(|age| age.as_secs()),
+        "view": shown.view,
+    })
 }
 
 fn print(health: &Health, options: &Status) -> Result<(), CliError> {
@@ -146,16 +166,12 @@ fn print(health: &Health, options: &Status) -> Result<(), CliError> {
         }
         return print_json(&health.document());
     }
-    let word = |runs| if runs { "runs" } else { "does not run" };
-    print_line(&format!(
-        "receive {} · release {}",
-        word(health.receive_runs),
-        word(health.release_runs)
-    ))?;
-    if let Some(view) = &health.release {
+    print_line(&format!("receive is {}", health.receive.line()))?;
+    print_line(&format!("release is {}", health.release.line()))?;
+    if let Some(view) = &health.release.view {
         print_release(view)?;
     }
-    if let Some(view) = &health.receive {
+    if let Some(view) = &health.receive.view {
         for one in view.assembling.iter().take(10) {
             print_line(&format!(
                 "serial {}: {} of {} symbols",

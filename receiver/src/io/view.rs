@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
+use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
 use valise_common::units::UtcTime;
 
@@ -12,7 +13,7 @@ use crate::release::serial_set::SerialSet;
 use crate::release::states::Announced;
 
 /// Bytes of the largest view that is read.
-const VIEW_BYTES_MAX: usize = 16 << 20;
+pub const VIEW_BYTES_MAX: usize = 16 << 20;
 
 /// Serials as ranges of first and last.
 pub type Ranges = Vec<(Serial, Serial)>;
@@ -36,6 +37,9 @@ pub fn set_of(ranges: &Ranges) -> SerialSet {
 pub struct ReleaseView {
     /// When it was written.
     pub time: UtcTime,
+    /// The same on a clock that nobody sets.
+    #[serde(default)]
+    pub written: Option<Stamp>,
     /// "Now" as cables are judged by.
     pub now: UtcTime,
     /// The channel.

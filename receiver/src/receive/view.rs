@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use valise_common::ids::{ContainerId, Serial};
+use valise_common::os::clock::Stamp;
 use valise_common::units::UtcTime;
 
 use super::shared::{AssemblyView, ReadView};
@@ -14,6 +15,9 @@ use valise_common::wire::Counters;
 pub struct ReceiveView {
     /// When this was written.
     pub time: UtcTime,
+    /// The same on a clock that nobody sets.
+    #[serde(default)]
+    pub written: Option<Stamp>,
     /// When the process started.
     pub started: UtcTime,
     /// When the last authentic datagram came; absent if none has come since the start.
@@ -100,6 +104,7 @@ impl ReceiveView {
         });
         Self {
             time,
+            written: Stamp::now(),
             started: constants.started,
             last_datagram,
             symbols: tally.symbols,

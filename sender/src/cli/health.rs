@@ -8,19 +8,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde_json::Value;
 use valise_common::config::SenderConfig;
-use valise_common::os::durable::read_bounded;
+use valise_common::os::clock;
 use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::lock::HostLock;
+use valise_common::os::life::Observed;
 use valise_common::os::watch::{DirWatch, Notice};
-use valise_common::{limits, os::clock};
 
 use super::arguments::Status;
-use super::look::read_view;
-use super::{CliError, print_json, print_line};
+use super::look::look_at_gate;
+use super::{CliError, check_commissioned, print_json, print_line};
 use crate::io::view::{self, AlarmView};
 
-/// How long a health report may be old before it counts as none: gate writes one at every change, and every ten seconds
-/// it could.
+/// A daemon that ends or hangs writes nothing that would be noticed.
 const FOLLOW_MS: u16 = 2_000;
 
 /// Everything that `status` tells.
@@ -28,6 +26,12 @@ const FOLLOW_MS: u16 = 2_000;
 struct Health {
     gate: &'static str,
     transmit: &'static str,
+    /// The age of what each shows, in seconds.
+    gate_age_s: Option<u64>,
+    transmit_age_s: Option<u64>,
+    /// The same for a person.
+    #[serde(skip)]
+    lines: [String; 2],
     channel: Option<String>,
     trust_version: Option<u32>,
     software_keys: bool,
@@ -41,62 +45,48 @@ struct Health {
     transmit_view: Option<Value>,
 }
 
-fn running(state: &SenderState, role: Role) -> Result<bool, CliError> {
-    HostLock::is_held(&state.lock(role)).map_err(CliError::system)
-}
-
 fn health(config: &SenderConfig) -> Result<Health, CliError> {
     let state = SenderState::new(&config.state);
-    let view = read_view(config)?;
-    let word = |runs| if runs { "running" } else { "not running" };
-    let (gate, transmit) = (
-        running(&state, Role::Gate)?,
-        running(&state, Role::Transmit)?,
-    );
-    let mut alarms = view
-        .as_ref()
-        .map(|view| view.host.alarms.clone())
-        .unwrap_or_default();
-    for (role, runs) in [(Role::Gate, gate), (Role::Transmit, transmit)] {
-        if !runs {
-            alarms.push(AlarmView {
-                alarm: format!("{role}-not-running"),
-                text: format!("{role} is not running; start it with valise-sender run"),
-                since: clock::utc_now(),
-            });
-        }
-    }
-    let transmit_view: Option<Value> =
-        read_bounded(&state.view_of(Role::Transmit), limits::CONFIG_BYTES_MAX)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(told) = transmit_view.as_ref().and_then(|value| value.get("alarms"))
+    check_commissioned(&state)?;
+    let gate = look_at_gate(config)?;
+    let role = Role::Transmit;
+    let (lock, path) = (state.lock(role), state.view_of(role));
+    let transmit: Observed<Value> =
+        Observed::look(role, &lock, &path, view::VIEW_BYTES_MAX).map_err(CliError::system)?;
+    let view = gate.view.as_ref();
+    let mut alarms = view.map_or_else(Vec::new, |view| view.host.alarms.clone());
+    let since = clock::utc_now();
+    let signs = gate.alarms().into_iter().chain(transmit.alarms());
+    alarms.extend(signs.map(|(alarm, text)| AlarmView { alarm, text, since }));
+    if let Some(told) = transmit.view.as_ref().and_then(|value| value.get("alarms"))
         && let Ok(told) = serde_json::from_value::<Vec<AlarmView>>(told.clone())
     {
         alarms.extend(told);
     }
     let mut cables = std::collections::BTreeMap::new();
-    for cable in view.iter().flat_map(|view| &view.cables) {
+    for cable in view.into_iter().flat_map(|view| &view.cables) {
         *cables.entry(cable.state.clone()).or_default() += 1;
     }
-    let host = view.map(|view| view.host);
-    let of = |number: fn(&view::HostView) -> u64| host.as_ref().map_or(0, number);
+    let host = view.map(|view| &view.host);
+    let of = |number: fn(&view::HostView) -> u64| host.map_or(0, number);
     Ok(Health {
-        gate: word(gate),
-        transmit: word(transmit),
+        gate: gate.life.as_str(),
+        transmit: transmit.life.as_str(),
+        gate_age_s: gate.age.map(|age| age.as_secs()),
+        transmit_age_s: transmit.age.map(|age| age.as_secs()),
+        lines: [gate.line(), transmit.line()],
         channel: host
-            .as_ref()
             .and_then(|host| host.channel)
             .map(|channel| channel.to_string()),
-        trust_version: host.as_ref().and_then(|host| host.trust_version),
-        software_keys: host.as_ref().is_some_and(|host| host.software_keys),
+        trust_version: host.and_then(|host| host.trust_version),
+        software_keys: host.is_some_and(|host| host.software_keys),
         highest_serial: of(|host| host.issued),
         slots_left: of(|host| host.slots_left),
         slots_total: of(|host| host.slots_total),
         disk_free_bytes: of(|host| host.disk_free_bytes),
         cables,
         alarms,
-        transmit_view,
+        transmit_view: transmit.view,
     })
 }
 
@@ -113,7 +103,8 @@ pub fn status(config: &SenderConfig, options: &Status) -> Result<(), CliError> {
             print_line(&format!("{}: {}", alarm.alarm, alarm.text))?;
         }
     } else {
-        print_line(&health_text(&health))?;
+        let [gate, transmit] = &health.lines;
+        print_line(&health_text(&health, gate, transmit))?;
     }
     if options.check && !health.alarms.is_empty() {
         let count = health.alarms.len();
@@ -124,10 +115,10 @@ pub fn status(config: &SenderConfig, options: &Status) -> Result<(), CliError> {
     Ok(())
 }
 
-fn health_text(health: &Health) -> String {
+fn health_text(health: &Health, gate: &str, transmit: &str) -> String {
     let mut lines = vec![
-        format!("gate      {}", health.gate),
-        format!("transmit  {}", health.transmit),
+        format!("gate      {gate}"),
+        format!("transmit  {transmit}"),
         format!(
             "channel   {}",
             health
@@ -185,7 +176,8 @@ fn follow(config: &SenderConfig, json: bool) -> Result<(), CliError> {
         let text = if json {
             serde_json::to_string(&health).map_err(CliError::system)?
         } else {
-            health_text(&health)
+            // Without the ages, which change by themselves.
+            health_text(&health, health.gate, health.transmit)
         };
         if !last.contains(&text) {
             let separator = if json { "" } else { "\n" };

@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use valise_common::config::SenderConfig;
 use valise_common::ids::PersonId;
+use valise_common::os::cli::warn;
 use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::life::Observed;
 use valise_common::trust::Role as PersonRole;
 
 use super::arguments::{List, Show, Shown};
@@ -29,11 +31,19 @@ const STATES: [&str; 11] = [
     "expired",
 ];
 
-pub fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
+/// What gate shows, with its signs of life.
+pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
     let state = SenderState::new(&config.state);
-    check_commissioned(&state)?;
-    let path = state.view_of(Role::Gate);
-    view::read(&path).map_err(|error| CliError::System(format!("{}: {error}", path.display())))
+    let (lock, path) = (state.lock(Role::Gate), state.view_of(Role::Gate));
+    Observed::look(Role::Gate, &lock, &path, view::VIEW_BYTES_MAX).map_err(CliError::system)
+}
+
+/// What gate shows. Standard error tells if gate does not keep it up to date.
+pub fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
+    check_commissioned(&SenderState::new(&config.state))?;
+    let shown = look_at_gate(config)?;
+    warn("valise-sender", shown.warning());
+    shown.into_view().map_err(CliError::System)
 }
 
 /// One row of `list --json`.

@@ -7,6 +7,7 @@ use valise_common::config::SenderConfig;
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
+use valise_common::os::clock;
 use valise_common::os::durable::{SyncBatch, free_bytes};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
@@ -310,8 +311,15 @@ impl Gate {
             let cables = &self.ledger.cables;
             self.view.retain(|id| cables.contains_key(id));
         }
-        self.view.write(&self.state, &self.host_view(now))?;
-        Ok(())
+        self.write_view()
+    }
+
+    /// Writes the view alone: nothing has changed but the time.
+    ///
+    /// # Errors
+    /// [`GateError`].
+    pub fn write_view(&self) -> Result<(), GateError> {
+        Ok(self.view.write(&self.state, &self.host_view(self.now()))?)
     }
 
     fn host_view(&self, now: UtcTime) -> HostView {
@@ -330,6 +338,7 @@ impl Gate {
         let (slots_left, slots_total) = self.ledger.slots_left();
         HostView {
             time: now,
+            written: clock::Stamp::now(),
             channel: self.ledger.channel,
             trust_version: self.ledger.trust.map(|(version, _)| version),
             software_keys: self

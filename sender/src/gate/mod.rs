@@ -33,6 +33,7 @@ use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
 use valise_common::os::layout::Role;
+use valise_common::os::life::VIEW_EVERY_US;
 use valise_common::os::request::{Answer, Found, RequestRefused, Requests};
 use valise_common::os::sandbox::{self, Confinement, Profile};
 use valise_common::os::signals::{Asked, Signals};
@@ -56,7 +57,7 @@ use worker::{Done, Work, Worker};
 const BATCH_REQUESTS_MAX: usize = 256;
 
 /// The longest that gate sleeps: time brings expiry and checkpoints.
-const SLEEP_MS_MAX: u64 = 10_000;
+const SLEEP_MS_MAX: u64 = VIEW_EVERY_US / 1_000;
 
 /// Views that only progress asks for are not written more often.
 const PROGRESS_VIEW_US: u64 = 250_000;
@@ -106,6 +107,8 @@ struct Daemon {
     left: BTreeSet<String>,
     rescan: bool,
     view_due: Option<Mono>,
+    /// When the view was last written.
+    shown: Mono,
     upkeep_done: Mono,
     answers_expired: Mono,
     next_expiry: Option<valise_common::units::UtcTime>,
@@ -159,6 +162,7 @@ impl Daemon {
             left: BTreeSet::new(),
             rescan: true,
             view_due: None,
+            shown: now,
             upkeep_done: now,
             answers_expired: now,
             next_expiry,
@@ -210,6 +214,8 @@ impl Daemon {
             sleep_ms = sleep_ms.min(u64::try_from(interval.as_millis()).unwrap_or(sleep_ms));
         }
         let now = clock::mono_now();
+        let due = self.shown.plus_us(VIEW_EVERY_US);
+        sleep_ms = sleep_ms.min(due.since_us(now).div_ceil(1_000));
         if let Some(due) = self.view_due {
             sleep_ms = sleep_ms.min(due.since_us(now).div_ceil(1_000));
         }
@@ -422,7 +428,12 @@ impl Daemon {
         }
         if write_view {
             self.view_due = None;
+            self.shown = now;
             self.gate.publish_view()?;
+        } else if now.since_us(self.shown) >= VIEW_EVERY_US {
+            // A sign of life.
+            self.shown = now;
+            self.gate.write_view()?;
         }
         Ok(())
     }

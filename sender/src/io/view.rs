@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, PersonId, Serial};
 use valise_common::label::Label;
-use valise_common::os::durable::{Access, Sync, read_bounded, replace};
+use valise_common::os::clock::Stamp;
+use valise_common::os::durable::{Access, Sync, replace};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
@@ -16,7 +16,7 @@ use crate::gate::ledger::{Cable, Phase};
 use crate::io::progress::Progress;
 
 /// Bytes of a view at most: far above what its bounds allow.
-const VIEW_BYTES_MAX: usize = 1 << 30;
+pub const VIEW_BYTES_MAX: usize = 1 << 30;
 
 /// Seconds after its last pass for which a cable is shown as transmitted; then as retained.
 const TRANSMITTED_SHOWN_S: u64 = 3_600;
@@ -95,6 +95,9 @@ pub struct AlarmView {
 pub struct HostView {
     /// When the view was written.
     pub time: UtcTime,
+    /// The same on a clock that nobody sets.
+    #[serde(default)]
+    pub written: Option<Stamp>,
     /// The channel, once known.
     pub channel: Option<ChannelId>,
     /// The trust list's version, once there is one.
@@ -255,20 +258,6 @@ impl ViewWriter {
     }
 }
 
-/// Reads the view; `None` before gate has written one.
-///
-/// # Errors
-/// Any error of the system, and a file that is no view.
-pub fn read(path: &Path) -> io::Result<Option<View>> {
-    match read_bounded(path, VIEW_BYTES_MAX) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(io::Error::other),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
@@ -296,6 +285,7 @@ mod tests {
     fn host() -> HostView {
         HostView {
             time: UtcTime::from_s(5),
+            written: Stamp::now(),
             channel: None,
             trust_version: Some(3),
             software_keys: false,
@@ -327,12 +317,13 @@ mod tests {
                 .unwrap();
         }
         writer.retain(|id| *id != ids[1]);
-        writer.write(&state, &host()).unwrap();
-        let view = read(&state.view_of(Role::Gate)).unwrap().unwrap();
-        assert_eq!(view.host, host());
+        let host = host();
+        writer.write(&state, &host).unwrap();
+        let text = std::fs::read(state.view_of(Role::Gate)).unwrap();
+        let view: View = serde_json::from_slice(&text).unwrap();
+        assert_eq!(view.host, host);
         let shown: Vec<MessageId> = view.cables.iter().map(|cable| cable.id).collect();
         assert_eq!(shown, [ids[0], ids[2]]);
-        assert_eq!(read(&folder.path().join("none")).unwrap(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use valise_common::ids::{BundleId, LinkKeyId, Serial, SessionId};
+use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::units::{Rate, UtcTime};
@@ -16,6 +17,9 @@ use crate::pipeline::Totals;
 pub struct TransmitView {
     /// When it was written.
     pub time: UtcTime,
+    /// The same on a clock that nobody sets.
+    #[serde(default)]
+    pub written: Option<Stamp>,
     /// The session on the link; none before the first bundle was imported.
     pub session: Option<SessionView>,
     /// The configured rate.

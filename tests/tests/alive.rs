@@ -1,0 +1,174 @@
+//! `status` tells a role that works from one that was never started, was killed, is stopped by a signal, or shows rubbish.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use valise_tests::harness::{Host, Programs, Role, Settings, World};
+
+/// Three intervals, and time for a loaded machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn world() -> World {
+    World::commission(Programs::built().unwrap(), Settings::default()).unwrap()
+}
+
+/// The codes of `status --check` on both hosts that speak of a role, and the whole text.
+fn codes(world: &World) -> (Vec<String>, String) {
+    let mut codes = Vec::new();
+    let mut text = String::new();
+    for host in [Host::Sender, Host::Receiver] {
+        let answer = world.run(host, &["status", "--check"]).unwrap();
+        let is_alarm = |line: &&str| {
+            let is_of = |role: Role| line.starts_with(&format!("{}-", role.word()));
+            Role::ALL.into_iter().any(is_of)
+        };
+        let found = answer.output.lines().filter(is_alarm);
+        let found: Vec<String> = found
+            .map(|line| line.split(':').next().unwrap().to_owned())
+            .collect();
+        assert!(
+            found.is_empty() || answer.status == 1,
+            "{}: {}",
+            answer.status,
+            answer.output
+        );
+        codes.extend(found);
+        text.push_str(&answer.output);
+        text.push_str(&world.expect(host, &["status"]).unwrap());
+    }
+    codes.sort();
+    (codes, text)
+}
+
+fn signal(world: &World, role: Role, signal: Signal) {
+    let pid = world.role_pid(role).unwrap().try_into().unwrap();
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+/// Makes the last signs of life of a role 95 seconds old, which spares the test the wait. Only for a role that is stopped.
+fn age(world: &World, role: Role) {
+    let view = view_file(world, role);
+    let lock = format!("{}.lock", role.word());
+    let lock = world.state(role.host()).join(lock);
+    let back = |stamp: &mut Value| {
+        let us = stamp["mono_us"].as_u64().unwrap();
+        stamp["mono_us"] = json!(us.saturating_sub(95_000_000));
+    };
+    let read =
+        |path: &PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let (mut shown, mut taken) = (read(&view), read(&lock));
+    back(&mut shown["written"]);
+    back(&mut taken);
+    fs::write(view, shown.to_string()).unwrap();
+    // In place: the lock is on this very file.
+    fs::write(lock, taken.to_string()).unwrap();
+}
+
+fn view_file(world: &World, role: Role) -> PathBuf {
+    let name = format!("view/{}.json", role.word());
+    world.state(role.host()).join(name)
+}
+
+fn all(ending: &str) -> Vec<String> {
+    let mut codes: Vec<String> = Role::ALL
+        .into_iter()
+        .map(|role| format!("{}-{ending}", role.word()))
+        .collect();
+    codes.sort();
+    codes
+}
+
+/// Waits until every role has written its view anew.
+fn await_views(world: &mut World) {
+    let written = |world: &World, role| world.view(role).unwrap()["written"].clone();
+    for role in Role::ALL {
+        let before = written(world, role);
+        let folders = [view_file(world, role).parent().unwrap().to_owned()];
+        world
+            .await_alive("a new view", LIMIT, &folders, |world| {
+                Ok((written(world, role) != before).then_some(()))
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_role_that_is_stopped_by_a_signal_is_hung_until_it_goes_on() {
+    let mut world = world();
+    assert_eq!(codes(&world).0, all("not-running"), "never started");
+    world.start_roles().unwrap();
+    assert!(codes(&world).0.is_empty());
+    for role in Role::ALL {
+        signal(&world, role, Signal::SIGSTOP);
+        age(&world, role);
+    }
+    let (found, text) = codes(&world);
+    assert_eq!(found, all("hung"));
+    for words in [
+        "gate is hung; shown as of 95 s ago",
+        "systemctl restart valise-receiver-release",
+        "receive is hung; shown as of",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // What other commands show may be as old.
+    for (host, role) in [(Host::Sender, "gate"), (Host::Receiver, "release")] {
+        let answer = world.run(host, &["list"]).unwrap();
+        let warning = format!("{role} is hung; shown as of");
+        assert!(answer.errors.contains(&warning), "{}", answer.errors);
+        assert_eq!(answer.status, 0);
+    }
+    for role in Role::ALL {
+        signal(&world, role, Signal::SIGCONT);
+    }
+    await_views(&mut world);
+    assert!(codes(&world).0.is_empty());
+    for role in Role::ALL {
+        world.kill(role.word());
+    }
+    let (found, text) = codes(&world);
+    assert_eq!(found, all("not-running"));
+    assert!(text.contains("not running; shown as of"), "{text}");
+}
+
+#[test]
+fn an_idle_role_whose_clock_is_set_still_shows_signs_of_life() {
+    let mut world = world();
+    for host in [Host::Sender, Host::Receiver] {
+        world.make_clock(host).unwrap();
+    }
+    world.start_roles().unwrap();
+    for ahead_s in [-86_400, 7_200] {
+        for host in [Host::Sender, Host::Receiver] {
+            world.set_clock_ahead(host, ahead_s).unwrap();
+        }
+        await_views(&mut world);
+        assert!(codes(&world).0.is_empty(), "{ahead_s} s ahead");
+    }
+}
+
+#[test]
+fn a_damaged_view_is_an_alarm_and_hides_nothing_else() {
+    let world = world();
+    for role in Role::ALL {
+        fs::write(view_file(&world, role), b"{\"written\":").unwrap();
+    }
+    let (found, text) = codes(&world);
+    let mut expected = all("not-running");
+    expected.extend(all("view"));
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(text.contains("view/transmit.json cannot be read"), "{text}");
+    let answer = world.run(Host::Receiver, &["list"]).unwrap();
+    assert_eq!(answer.status, 3, "{}", answer.errors);
+    assert!(
+        answer.errors.contains("view/receive.json"),
+        "{}",
+        answer.errors
+    );
+}
