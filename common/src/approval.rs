@@ -11,7 +11,7 @@ use crate::limits;
 use crate::manifest::Manifest;
 use crate::sshsig::{Namespace, Signature, SshsigError};
 use crate::trust::{Classification, Person, Role, TrustList};
-use crate::units::UtcTime;
+use crate::units::{ByteSize, UtcTime};
 
 const DAY_S: u64 = 86_400;
 
@@ -56,7 +56,10 @@ pub enum Refusal {
         classification: String,
     },
     /// The parts together are too large.
-    #[error("the cable has {bytes} bytes; {bytes_max} are the most for its classification")]
+    #[error(
+        "the cable has {bytes} bytes; at most {} are allowed for its classification",
+        ByteSize(*bytes_max)
+    )]
     TooLarge {
         /// Their bytes.
         bytes: u64,

@@ -194,10 +194,7 @@ fn slots_that_run_low_are_an_alarm_at_a_fifth() {
             2.. => assert_eq!(alarm(&host), None),
             1 => loop {
                 if let Some(told) = alarm(&host) {
-                    assert!(
-                        told.starts_with("slots-low: 1 of 5 slots are left"),
-                        "{told}"
-                    );
+                    assert!(told.starts_with("slots-low: slots left: 1 of 5"), "{told}");
                     break;
                 }
                 patience.wait();

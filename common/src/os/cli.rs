@@ -3,9 +3,10 @@
 
 pub mod audit;
 pub mod first_keys;
+pub mod follow;
 mod rights;
 
-pub use rights::state_failure;
+pub use rights::{check_reader, needs_root, state_failure};
 
 use std::fmt::Display;
 use std::fs::File;

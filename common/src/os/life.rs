@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::{User, geteuid};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -63,6 +65,33 @@ pub struct Observed<T> {
     pub age: Option<Duration>,
     /// Why the view does not parse.
     damage: Option<String>,
+    ages: Ages,
+    /// The command that starts the role.
+    start: String,
+}
+
+/// Whether texts on a role include the age of its view, which changes with every look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ages {
+    /// They do.
+    Shown,
+    /// They do not: only changes count.
+    LeftOut,
+}
+
+/// Returns the command that starts a role: its unit where the role has a user of its own, to whom its lock belongs.
+pub fn start_command(role: Role, lock: &Path) -> String {
+    let owner = std::fs::symlink_metadata(lock)
+        .ok()
+        .map(|found| found.uid());
+    let is_ours = owner.is_none_or(|owner| owner == geteuid().as_raw());
+    let user = owner.and_then(|owner| User::from_uid(owner.into()).ok().flatten());
+    let host = role.host();
+    if is_ours && user.is_none_or(|user| user.name != format!("valise-{role}")) {
+        format!("valise-{host} run")
+    } else {
+        format!("sudo systemctl start valise-{host}-{role}")
+    }
 }
 
 /// The part of every view that says when it was written.
@@ -85,6 +114,8 @@ impl<T: DeserializeOwned> Observed<T> {
             life: Life::NotRunning,
             age: None,
             damage: None,
+            ages: Ages::Shown,
+            start: start_command(role, lock),
         };
         match read_bounded(path, bytes_max) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
@@ -134,8 +165,17 @@ impl<T> Observed<T> {
         ))
     }
 
+    /// The same, with texts that include the age of the view or not.
+    #[must_use]
+    pub fn with(self, ages: Ages) -> Self {
+        Self { ages, ..self }
+    }
+
     /// Two words on the role, and the age of its view.
     pub fn line(&self) -> String {
+        if self.ages == Ages::LeftOut {
+            return self.life.to_string();
+        }
         match (&self.view, self.age) {
             (None, _) => self.life.to_string(),
             (Some(_), Some(age)) => format!("{}; shown as of {} ago", self.life, Age(age)),
@@ -162,13 +202,14 @@ impl<T> Observed<T> {
         let role = self.role;
         let unit = format!("valise-{}-{role}", role.host());
         let run = format!("valise-{} run", role.host());
+        let start = &self.start;
         let mut alarms = Vec::new();
         match self.life {
             Life::Running => {}
             Life::NotRunning => alarms.push((
                 format!("{role}-not-running"),
                 format!(
-                    "{role} is {}; start it: systemctl start {unit}, or {run} on a PC",
+                    "{role} is {}; start it with {start}",
                     self.line()
                 ),
             )),

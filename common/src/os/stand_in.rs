@@ -16,7 +16,17 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setegid, seteuid, setgr
 
 /// The user whose work is done.
 #[derive(Debug)]
-pub struct StandIn(Option<User>);
+pub struct StandIn(Whose);
+
+#[derive(Debug)]
+enum Whose {
+    /// This process's own.
+    Ours,
+    /// The role's, by root.
+    Roles(User),
+    /// The role's, by a user who can take on nobody.
+    Foreign,
+}
 
 #[derive(Debug)]
 struct User {
@@ -40,11 +50,14 @@ impl StandIn {
     /// If the folders cannot be looked at. No `tmp` is no error: then nobody else is meant.
     pub fn of(root: &Path, tmp: &Path, groups: &[u32]) -> io::Result<Self> {
         let owner = match fs::symlink_metadata(tmp) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(Whose::Ours)),
             other => other?,
         };
-        if !geteuid().is_root() || owner.uid() == geteuid().as_raw() {
-            return Ok(Self(None));
+        if owner.uid() == geteuid().as_raw() {
+            return Ok(Self(Whose::Ours));
+        }
+        if !geteuid().is_root() {
+            return Ok(Self(Whose::Foreign));
         }
         let mut gids: BTreeSet<u32> = groups.iter().copied().collect();
         gids.insert(fs::symlink_metadata(root)?.gid());
@@ -53,11 +66,16 @@ impl StandIn {
         }
         // A folder that was left to root makes nobody a member of root's group.
         gids.remove(&0);
-        Ok(Self(Some(User {
+        Ok(Self(Whose::Roles(User {
             uid: Uid::from_raw(owner.uid()),
             gid: Gid::from_raw(owner.gid()),
             groups: gids.into_iter().map(Gid::from_raw).collect(),
         })))
+    }
+
+    /// Tells whether the role has a user of its own, whom this process is not and cannot be: it has to ask the daemon.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.0, Whose::Foreign)
     }
 
     /// Does a piece of work as that user.
@@ -65,7 +83,7 @@ impl StandIn {
     /// # Errors
     /// If the user cannot be taken on; the work is not done then.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
-        let Some(user) = &self.0 else {
+        let Whose::Roles(user) = &self.0 else {
             return Ok(work());
         };
         // Groups first: without root's rights they cannot be changed.

@@ -12,14 +12,15 @@ const TERMINAL: &str = "/dev/tty";
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64;
 
-/// Returns the columns of the terminal that standard output is, or nothing if it is none.
-pub fn columns() -> Option<usize> {
+/// Returns the columns and rows of the terminal that standard output is, or nothing if it is none.
+pub fn size() -> Option<(usize, usize)> {
     let out = io::stdout();
     if !out.is_terminal() {
         return None;
     }
-    let columns = tcgetwinsize(&out).ok()?.ws_col;
-    (columns > 0).then(|| usize::from(columns))
+    let size = tcgetwinsize(&out).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0)
+        .then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
 /// Tells whether a person types at standard input.

@@ -5,5 +5,5 @@
 mod quantity;
 mod time;
 
-pub use quantity::{ByteSize, Percent, Rate, Span, UnitError};
+pub use quantity::{ByteSize, Percent, Rate, Span, UnitError, count_of};
 pub use time::{Mono, TimeError, UtcTime};

@@ -104,6 +104,17 @@ const SIZE_UNITS: &[(&str, u128)] = &[
     ("TiB", 1 << 40),
 ];
 
+/// Returns a number and the word for so many things: `"1 cable"`, `"2 cables"`, `"2 passes"`.
+pub fn count_of(count: impl TryInto<u128>, thing: &str) -> String {
+    match count.try_into().unwrap_or(u128::MAX) {
+        1 => format!("1 {thing}"),
+        count if thing.ends_with(['s', 'x']) || thing.ends_with("ch") => {
+            format!("{count} {thing}es")
+        }
+        count => format!("{count} {thing}s"),
+    }
+}
+
 impl ByteSize {
     /// Returns the size as a person reads it, to one decimal: `"8.6 MiB"`. The text does not parse back to the same size.
     pub fn rough(self) -> String {
@@ -325,6 +336,13 @@ mod tests {
         }
         assert!("0 bit/s".parse::<Rate>().is_err());
         assert!("9999999 %".parse::<Percent>().is_err());
+    }
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        let words = [0_u64, 1, 2].map(|count| count_of(count, "slot"));
+        assert_eq!(words, ["0 slots", "1 slot", "2 slots"]);
+        assert_eq!(count_of(2_u8, "pass"), "2 passes");
     }
 
     #[test]

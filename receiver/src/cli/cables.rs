@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::Serial;
-use valise_common::os::cli::confirm_if_attended;
+use valise_common::os::cli::{check_reader, confirm_if_attended};
 use valise_common::os::layout::{ReceiverState, Role};
 
 use super::arguments::{Discard, List, OneSerial, Shown};
@@ -31,6 +31,7 @@ impl Known {
     pub fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
         let state = ReceiverState::new(&config.state);
         Host::read(&state.host())?;
+        check_reader(&state.view(), &state.requests())?;
         let receive: Option<ReceiveView> = read_view(&state, Role::Receive)?;
         let receive = receive.unwrap_or_default();
         if !state.register().exists() {

@@ -12,8 +12,8 @@ use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
-use valise_common::os::cli::confirm_if_attended;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
+use valise_common::os::cli::{check_reader, confirm_if_attended, needs_root};
 use valise_common::os::durable::{self, Access, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
@@ -22,6 +22,7 @@ use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::check_administrators;
+use valise_common::units::count_of;
 use zeroize::Zeroizing;
 
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
@@ -52,8 +53,14 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
     sandbox::protect_memory().map_err(CliError::system)?;
     fs::create_dir_all(state.root())
         .and_then(|()| state.create_all())
-        .map_err(|error| CliError::System(format!("{shown}: {error}")))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => needs_root("valise-receiver init"),
+            _ => CliError::System(format!("{shown}: {error}")),
+        })?;
     let release = stand_in(&state, Role::Release, &[])?;
+    if release.is_foreign() {
+        return Err(needs_root("valise-receiver init"));
+    }
     let _lock = release
         .run(|| HostLock::try_take(&state.lock(Role::Release)))
         .and_then(|taken| taken)
@@ -147,6 +154,9 @@ pub fn work_here<T>(
     let groups = Groups::look_up(&config.mailboxes)?;
     sandbox::protect_memory().map_err(CliError::system)?;
     let role = stand_in(&state, Role::Release, &groups.gids())?;
+    if role.is_foreign() {
+        return Ok(None);
+    }
     let open_and_work = || match Release::open(config.clone(), state, groups) {
         Ok(mut here) => {
             // What opening found, half a line that somebody added to the log for one, would be told nowhere else.
@@ -170,6 +180,12 @@ fn print_alarms(alarms: &[String]) {
 /// `bundle create`
 pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<(), CliError> {
     let out = &options.out;
+    let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
+    if stand_in(&state, Role::Release, &[])?.is_foreign() {
+        // What release makes for the courier is its own and root's to fetch.
+        return Err(needs_root("valise-receiver bundle create"));
+    }
     if let Some(old) = options.replaces {
         confirm_if_attended(&format!("Destroy the unused slots of bundle {old}?"))?;
     }
@@ -219,8 +235,11 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
     }
     let shown = out.display();
     print_line(&format!(
-        "bundle {}: {} slots from serial {}, link key {}, in {shown}",
-        plan.bundle, plan.count, plan.first, plan.link_key
+        "bundle {}: {} from serial {}, link key {}, in {shown}",
+        plan.bundle,
+        count_of(plan.count, "slot"),
+        plan.first,
+        plan.link_key
     ))?;
     print_line(&format!(
         "two administrators sign it: ssh-keygen -Y sign -n bundle@valise -f KEY {shown}/{STATEMENT_FILE}"
@@ -271,6 +290,7 @@ pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), 
 pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     Host::read(&state.host())?;
+    check_reader(&state.view(), &state.requests())?;
     let bundles = match Register::open_to_read(&state.register()) {
         Ok(register) => register.bundles().map_err(CliError::system)?,
         // No bundle was ever made.
@@ -305,7 +325,7 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
         let left = if row.state == BundleState::Void {
             "void".to_owned()
         } else {
-            format!("{} of {} slots left", shown["left"], row.count)
+            format!("{} of {} left", shown["left"], count_of(row.count, "slot"))
         };
         print_line(&format!(
             "bundle {}: serials {} to {}, link key {}, {left}",

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use valise_common::config::ReceiverConfig;
+use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::life::start_command;
 use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
@@ -20,7 +22,9 @@ pub fn ask(
     if let Err(error @ HostError::Absent) = Host::read(&state.host()) {
         return Err(error.into());
     }
-    let mut request = Request::new(&state.requests()).map_err(CliError::system)?;
+    let requests = state.requests();
+    let mut request =
+        Request::new(&requests).map_err(|error| state_failure(&error, &requests, &requests))?;
     for (name, path) in files {
         request
             .add_path(name, path)
@@ -36,9 +40,10 @@ pub fn ask(
         Answer::Accepted(text) => Ok(text),
         Answer::Refused(reason) => Err(refused(reason)),
         Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
-            "release does not run; the request waits as {} and is answered when it does \
-             (start it with valise-receiver run)",
-            state.requests().join(name).display()
+            "release is not running; the request waits in {} until it does ({}), and the answer will appear beside it \
+             as {name}.accepted or {name}.refused",
+            requests.join(&name).display(),
+            start_command(Role::Release, &state.lock(Role::Release))
         ))),
     }
 }

@@ -1,22 +1,23 @@
 //! `status`: health at a glance, for a person, a script, or a monitor.
 
-use std::os::fd::AsFd;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
-use valise_common::os::cli::warn;
+use valise_common::os::cli::audit::Form;
+use valise_common::os::cli::follow::{Shown, follow};
+use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life::{Life, Observed};
-use valise_common::os::watch::{DirWatch, Notice};
+use valise_common::os::life::{Ages, Life, Observed};
+use valise_common::units::count_of;
 
 use super::arguments::Status;
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
 use crate::io::view::{AlarmView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
+
+/// Containers that are being collected, at most, that the text shows.
+const ASSEMBLING_SHOWN_MAX: usize = 10;
 
 /// What `status` shows.
 struct Health {
@@ -29,6 +30,7 @@ pub fn look<T: DeserializeOwned>(
     state: &ReceiverState,
     role: Role,
 ) -> Result<Observed<T>, CliError> {
+    check_reader(&state.view(), &state.requests())?;
     let (lock, path) = (state.lock(role), state.view_of(role));
     Observed::look(role, &lock, &path, VIEW_BYTES_MAX).map_err(CliError::system)
 }
@@ -47,14 +49,20 @@ pub fn read_view<T: DeserializeOwned>(
 pub fn status(config: &ReceiverConfig, options: &Status) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     Host::read(&state.host())?;
+    let form = Form::of_option(options.json);
     if options.follow {
-        return follow(&state, options);
+        let look = || Ok(Health::read(&state, Ages::LeftOut)?.shown());
+        return follow(&state.view(), form, look);
     }
-    let health = Health::read(&state)?;
+    let health = Health::read(&state, Ages::Shown)?;
     if options.check {
         return check(&health, options);
     }
-    print(&health, options)
+    let shown = health.shown();
+    match form {
+        Form::Json => print_json(&shown.document),
+        Form::Text => print_line(&[shown.lines, shown.passing].concat().join("\n")),
+    }
 }
 
 /// One line an alarm; any makes the exit status 1.
@@ -67,46 +75,20 @@ fn check(health: &Health, options: &Status) -> Result<(), CliError> {
             print_line(&format!("{code}: {text}"))?;
         }
     }
-    match alarms.len() {
-        0 => Ok(()),
-        1 => Err(CliError::refused(
-            "1 alarm; each line above says what to do",
-        )),
-        count => Err(CliError::Refused(format!(
-            "{count} alarms; each line above says what to do"
-        ))),
+    if alarms.is_empty() {
+        return Ok(());
     }
-}
-
-/// Shows it anew whenever a daemon rewrites its view, until the reader goes away.
-fn follow(state: &ReceiverState, options: &Status) -> Result<(), CliError> {
-    let mut watch = DirWatch::new().map_err(CliError::system)?;
-    watch
-        .add(&state.view(), Notice::Arrivals)
-        .map_err(CliError::system)?;
-    let mut last = None;
-    loop {
-        let health = Health::read(state)?;
-        let shown = health.shown();
-        if last.as_ref() != Some(&shown) {
-            print(&health, options)?;
-            last = Some(shown);
-        }
-        // A daemon that ends rewrites nothing: look at the locks now and then.
-        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::from(2_000_u16)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(CliError::system(errno)),
-        }
-        watch.drain().map_err(CliError::system)?;
-    }
+    let alarms = count_of(alarms.len(), "alarm");
+    Err(CliError::Refused(format!(
+        "{alarms}; each line above says what to do"
+    )))
 }
 
 impl Health {
-    fn read(state: &ReceiverState) -> Result<Health, CliError> {
+    fn read(state: &ReceiverState, ages: Ages) -> Result<Health, CliError> {
         Ok(Health {
-            receive: look(state, Role::Receive)?,
-            release: look(state, Role::Release)?,
+            receive: look(state, Role::Receive)?.with(ages),
+            release: look(state, Role::Release)?.with(ages),
         })
     }
 
@@ -118,22 +100,42 @@ impl Health {
         alarms
     }
 
-    /// Everything, without what changes by itself every second.
-    fn shown(&self) -> Value {
-        let mut release = json!(self.release.view);
-        for key in ["time", "now", "written"] {
-            if let Some(view) = release.as_object_mut() {
-                view.remove(key);
-            }
+    /// What a person reads; what changes by itself all the time is apart.
+    fn shown(&self) -> Shown {
+        let mut lines = vec![
+            format!("receive   {}", self.receive.line()),
+            format!("release   {}", self.release.line()),
+        ];
+        let mut passing = Vec::new();
+        if let Some(view) = &self.release.view {
+            lines.extend(release_lines(view));
         }
-        let mut receive = json!(self.receive.view);
-        for key in ["time", "written"] {
-            if let Some(view) = receive.as_object_mut() {
-                view.remove(key);
-            }
+        if let Some(view) = &self.receive.view {
+            passing.extend(
+                view.assembling
+                    .iter()
+                    .take(ASSEMBLING_SHOWN_MAX)
+                    .map(|one| {
+                        format!(
+                            "serial    {}: {} of {} symbols",
+                            one.serial, one.have_symbols, one.need_symbols
+                        )
+                    }),
+            );
+            let last = view.last_datagram;
+            passing.extend(last.map(|last| format!("datagram  the last one at {last}")));
         }
-        let words = [self.receive.life.as_str(), self.release.life.as_str()];
-        json!({ "words": words, "receive": receive, "release": release })
+        let alarms = self.alarms();
+        if alarms.is_empty() {
+            lines.push("alarms    none".to_owned());
+        }
+        let alarms = alarms.iter();
+        lines.extend(alarms.map(|(code, text)| format!("ALARM     {code}: {text}")));
+        Shown {
+            lines,
+            passing,
+            document: self.document(),
+        }
     }
 
     fn document(&self) -> Value {
@@ -158,64 +160,38 @@ fn document_of<T: Serialize>(shown: &Observed<T>) -> Value {
     })
 }
 
-fn print(health: &Health, options: &Status) -> Result<(), CliError> {
-    if options.json {
-        if options.follow {
-            // One document a line, so that a reader can tell them apart.
-            return print_line(&health.document().to_string());
-        }
-        return print_json(&health.document());
-    }
-    print_line(&format!("receive is {}", health.receive.line()))?;
-    print_line(&format!("release is {}", health.release.line()))?;
-    if let Some(view) = &health.release.view {
-        print_release(view)?;
-    }
-    if let Some(view) = &health.receive.view {
-        for one in view.assembling.iter().take(10) {
-            print_line(&format!(
-                "serial {}: {} of {} symbols",
-                one.serial, one.have_symbols, one.need_symbols
-            ))?;
-        }
-        if let Some(last) = view.last_datagram {
-            print_line(&format!("last datagram at {last}"))?;
-        }
-    }
-    let alarms = health.alarms();
-    if alarms.is_empty() {
-        return print_line("no alarm");
-    }
-    for (code, text) in alarms {
-        print_line(&format!("ALARM {code}: {text}"))?;
-    }
-    Ok(())
-}
-
-fn print_release(view: &ReleaseView) -> Result<(), CliError> {
+fn release_lines(view: &ReleaseView) -> Vec<String> {
     let counts = &view.counts;
-    print_line(&format!("channel {}", view.channel))?;
-    print_line(&format!(
-        "serials up to {}: {} decided, {} in quarantine, {} missing, {} waiting",
-        counts.highest, counts.claimed, counts.quarantined, counts.missing, counts.complete
-    ))?;
-    match view.trust_version {
-        Some(version) if view.software_keys => print_line(&format!(
-            "trust list {version}, which lets software keys approve: for exercises only"
-        ))?,
-        Some(version) => print_line(&format!("trust list {version}"))?,
-        None => print_line("no trust list")?,
-    }
-    for bundle in &view.bundles {
-        let left = match bundle.void {
-            true => "void".to_owned(),
-            false => format!("{} of {} slots left", bundle.left, bundle.count),
-        };
-        print_line(&format!("bundle {}: {left}", bundle.bundle))?;
-    }
+    let mut lines = vec![
+        format!("channel   {}", view.channel),
+        match view.trust_version {
+            Some(version) if view.software_keys => format!(
+                "trust     version {version}, which lets software keys approve: for exercises only"
+            ),
+            Some(version) => format!("trust     version {version}"),
+            None => "trust     no list; import one".to_owned(),
+        },
+        format!(
+            "serials   up to {}: {} decided, {} in quarantine, {} missing, {} waiting",
+            counts.highest, counts.claimed, counts.quarantined, counts.missing, counts.complete
+        ),
+    ];
+    lines.extend(view.bundles.iter().map(|bundle| match bundle.void {
+        true => format!("bundle    {}, void", bundle.bundle),
+        false => format!(
+            "bundle    {}, {} of {} left",
+            bundle.bundle,
+            bundle.left,
+            count_of(bundle.count, "slot")
+        ),
+    }));
     let counters = &view.counters;
-    print_line(&format!(
-        "since the start: {} released, {} quarantined, {} did not open, {} second containers",
-        counters.released, counters.quarantined, counters.unopened, counters.second_containers
-    ))
+    lines.push(format!(
+        "started   since then {} released, {} quarantined, {} did not open, {}",
+        counters.released,
+        counters.quarantined,
+        counters.unopened,
+        count_of(counters.second_containers, "second container")
+    ));
+    lines
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::{clock, durable, sandbox, service};
-use valise_common::units::{Mono, UtcTime};
+use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
 use crate::io::beacon_file;
@@ -323,8 +323,9 @@ impl Release {
         let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
         self.alarms.set("forged", now, u64::from(forged > 0), || {
             format!(
-                "receive has discarded {forged} sets with forged symbols since its start: somebody else may \
-                 have the link key; make a new bundle, and retire the key when the sender has imported it"
+                "receive has discarded {} with forged symbols since its start: somebody else may \
+                 have the link key; make a new bundle, and retire the key when the sender has imported it",
+                count_of(forged, "set")
             )
         });
         self.report_receive(now, receive.as_ref());
@@ -370,8 +371,8 @@ impl Release {
         let gaps = missing.without(&missing.without(self.ledger.gaps().all()));
         self.alarms.set("missing", now, gaps.serial_count(), || {
             format!(
-                "missing: {}; have the sender run valise-sender resend {}",
-                shortened(&gaps),
+                "{} did not arrive; have the sender run valise-sender resend {}",
+                count_of(gaps.serial_count(), "serial"),
                 shortened(&gaps)
             )
         });
@@ -393,7 +394,10 @@ impl Release {
         };
         let low = left <= self.config.alarm.slots_low.of_ceil(count);
         self.alarms.set("slots-low", now, u64::from(low), || {
-            format!("{left} slots are left; run valise-receiver bundle create and send the courier")
+            format!(
+                "{} left; run valise-receiver bundle create and send the courier",
+                count_of(left, "slot")
+            )
         });
         Ok(())
     }
@@ -438,8 +442,9 @@ impl Release {
         }
         self.alarms.set("not-fetched", now, old, || {
             format!(
-                "{old} released cables were not fetched for {}",
-                self.config.release.pickup_alarm
+                "not fetched for {}: {}",
+                self.config.release.pickup_alarm,
+                count_of(old, "released cable")
             )
         });
         Ok(())

@@ -11,7 +11,7 @@ use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken, answer_text};
-use valise_common::units::{Mono, UtcTime};
+use valise_common::units::{ByteSize, Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
@@ -157,8 +157,9 @@ impl Release {
         }
         if free_bytes < needed_bytes {
             let text = format!(
-                "{SYSTEM_FAILURE}: the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed); \
-                 nothing was done, make room and ask again"
+                "{SYSTEM_FAILURE}: the disk is nearly full ({} free, {} needed); nothing was done, make room and ask again",
+                ByteSize(free_bytes).rough(),
+                ByteSize(needed_bytes).rough()
             );
             return self.refuse(name, "unknown", by, &text);
         }

@@ -8,8 +8,8 @@ use serde_json::json;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
-use valise_common::os::cli::confirm_if_attended;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
+use valise_common::os::cli::{confirm_if_attended, needs_root};
 use valise_common::os::clock;
 use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
@@ -60,8 +60,14 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     }
     std::fs::create_dir_all(state.root())
         .and_then(|()| state.create_all())
-        .map_err(|error| CliError::System(format!("{}: {error}", state.root().display())))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => needs_root("valise-sender init"),
+            _ => CliError::System(format!("{}: {error}", state.root().display())),
+        })?;
     let gate = stand_in(&state, Role::Gate)?;
+    if gate.is_foreign() {
+        return Err(needs_root("valise-sender init"));
+    }
     let _lock = gate
         .run(|| HostLock::try_take(&state.lock(Role::Gate)))
         .and_then(|taken| taken)
@@ -119,12 +125,18 @@ fn stand_in(state: &SenderState, role: Role) -> Result<StandIn, CliError> {
     StandIn::of(state.root(), &state.tmp(role), &[]).map_err(CliError::system)
 }
 
-/// Opens the host in this process, if no daemon has it.
-fn open_here(config: &SenderConfig) -> Result<Option<Gate>, CliError> {
-    match Gate::open(config) {
+/// Opens the host in this process, if no daemon has it and this user may do the daemon's work.
+fn open_here(config: &SenderConfig, role: &StandIn) -> Result<Option<Gate>, CliError> {
+    if role.is_foreign() {
+        check_commissioned(&SenderState::new(&config.state))?;
+        return Ok(None);
+    }
+    match role.run(|| Gate::open(config)).map_err(CliError::system)? {
         Ok(mut gate) => {
             // Large cables that must be sealed again wait for the daemon.
-            gate.recover().map_err(CliError::system)?;
+            role.run(|| gate.recover())
+                .map_err(CliError::system)?
+                .map_err(CliError::system)?;
             Ok(Some(gate))
         }
         Err(GateError::AlreadyRunning) => Ok(None),
@@ -192,15 +204,14 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
     // Without a gate it holds every PSK, and the link key.
     sandbox::protect_memory().map_err(CliError::system)?;
     let folder = &options.folder;
-    let files = files_of(folder, &[BUNDLE_NAME, STATEMENT_NAME]);
     for name in [BUNDLE_NAME, STATEMENT_NAME] {
-        if !files.contains_key(name) {
-            let text = format!("{} holds no {name}", folder.display());
-            return Err(CliError::Usage(text));
-        }
+        let path = folder.join(name);
+        path.metadata()
+            .map_err(|error| CliError::of_given(&path, &error))?;
     }
+    let files = files_of(folder, &[BUNDLE_NAME, STATEMENT_NAME]);
     let role = stand_in(&SenderState::new(&config.state), Role::Gate)?;
-    let answer = match role.run(|| open_here(config)).map_err(CliError::system)?? {
+    let answer = match open_here(config, &role)? {
         Some(mut gate) => {
             // Read as who calls: the courier's folder is nobody's business but his.
             let verified = verify_bundle(&files, &gate.host.administrators);
@@ -225,7 +236,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
 pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
     let files = trust_files(&options.file)?;
     let role = stand_in(&SenderState::new(&config.state), Role::Gate)?;
-    let answer = match role.run(|| open_here(config)).map_err(CliError::system)?? {
+    let answer = match open_here(config, &role)? {
         Some(mut gate) => {
             let signed = signed_list(&files);
             let import = || {

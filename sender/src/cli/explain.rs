@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use valise_common::config::{Cover, Fences, LinkKind, SenderConfig};
+use valise_common::units::count_of;
 
 use super::arguments::Shown;
 use super::{CliError, print_json, print_line, read_config};
@@ -80,8 +81,10 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
             config.datagram_bytes()
         ),
         format!(
-            "fec       {} passes, each with {} repair symbols, spread over bursts of {}",
-            fec.passes, fec.repair, fec.interleave
+            "fec       {}, each with {} repair symbols, spread over bursts of {}",
+            count_of(fec.passes, "pass"),
+            fec.repair,
+            fec.interleave
         ),
         format!(
             "limits    submissions of at most {}, {} waiting at a time",

@@ -1,25 +1,19 @@
 //! Health at a glance: what gate and transmit show of themselves, and whether they run.
 
-use std::collections::BTreeSet;
-use std::os::fd::AsFd as _;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde_json::Value;
 use valise_common::config::SenderConfig;
+use valise_common::os::cli::audit::Form;
+use valise_common::os::cli::follow::{Shown, follow};
 use valise_common::os::clock;
 use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::Observed;
-use valise_common::os::watch::{DirWatch, Notice};
+use valise_common::os::life::{Ages, Observed};
+use valise_common::units::{ByteSize, count_of};
 
 use super::arguments::Status;
 use super::look::look_at_gate;
 use super::{CliError, check_commissioned, print_json, print_line};
 use crate::io::view::{self, AlarmView};
-
-/// A daemon that ends or hangs writes nothing that would be noticed.
-const FOLLOW_MS: u16 = 2_000;
 
 /// Everything that `status` tells.
 #[derive(Serialize)]
@@ -45,14 +39,15 @@ struct Health {
     transmit_view: Option<Value>,
 }
 
-fn health(config: &SenderConfig) -> Result<Health, CliError> {
+fn health(config: &SenderConfig, ages: Ages) -> Result<Health, CliError> {
     let state = SenderState::new(&config.state);
     check_commissioned(&state)?;
-    let gate = look_at_gate(config)?;
+    let gate = look_at_gate(config)?.with(ages);
     let role = Role::Transmit;
     let (lock, path) = (state.lock(role), state.view_of(role));
     let transmit: Observed<Value> =
         Observed::look(role, &lock, &path, view::VIEW_BYTES_MAX).map_err(CliError::system)?;
+    let transmit = transmit.with(ages);
     let view = gate.view.as_ref();
     let mut alarms = view.map_or_else(Vec::new, |view| view.host.alarms.clone());
     let since = clock::utc_now();
@@ -93,9 +88,21 @@ fn health(config: &SenderConfig) -> Result<Health, CliError> {
 /// `status`
 pub fn status(config: &SenderConfig, options: &Status) -> Result<(), CliError> {
     if options.follow {
-        return follow(config, options.json);
+        let view = SenderState::new(&config.state).view();
+        return follow(&view, Form::of_option(options.json), || {
+            let health = health(config, Ages::LeftOut)?;
+            let document = serde_json::to_value(&health).map_err(CliError::system)?;
+            // Free space changes all the time; too little of it is an alarm.
+            let lines = health_lines(&health).into_iter();
+            let (passing, lines) = lines.partition(|line| line.starts_with("disk "));
+            Ok(Shown {
+                lines,
+                passing,
+                document,
+            })
+        });
     }
-    let health = health(config)?;
+    let health = health(config, Ages::Shown)?;
     if options.json {
         print_json(&health)?;
     } else if options.check {
@@ -103,19 +110,19 @@ pub fn status(config: &SenderConfig, options: &Status) -> Result<(), CliError> {
             print_line(&format!("{}: {}", alarm.alarm, alarm.text))?;
         }
     } else {
-        let [gate, transmit] = &health.lines;
-        print_line(&health_text(&health, gate, transmit))?;
+        print_line(&health_lines(&health).join("\n"))?;
     }
     if options.check && !health.alarms.is_empty() {
-        let count = health.alarms.len();
+        let alarms = count_of(health.alarms.len(), "alarm");
         return Err(CliError::Refused(format!(
-            "{count} alarms; see valise-sender status"
+            "{alarms}; each line above says what to do"
         )));
     }
     Ok(())
 }
 
-fn health_text(health: &Health, gate: &str, transmit: &str) -> String {
+fn health_lines(health: &Health) -> Vec<String> {
+    let [gate, transmit] = &health.lines;
     let mut lines = vec![
         format!("gate      {gate}"),
         format!("transmit  {transmit}"),
@@ -138,7 +145,10 @@ fn health_text(health: &Health, gate: &str, transmit: &str) -> String {
             (0, _) => "slots     none left: import a new bundle".to_owned(),
             (left, total) => format!("slots     {left} of {total} left"),
         },
-        format!("disk      {} MiB free", health.disk_free_bytes >> 20),
+        format!(
+            "disk      {} free",
+            ByteSize(health.disk_free_bytes).rough()
+        ),
     ];
     let cables: Vec<String> = health
         .cables
@@ -160,35 +170,5 @@ fn health_text(health: &Health, gate: &str, transmit: &str) -> String {
             .iter()
             .map(|alarm| format!("ALARM     {}: {}", alarm.alarm, alarm.text)),
     );
-    lines.join("\n")
-}
-
-/// Shows the health again whenever something of it changed, until interrupted.
-fn follow(config: &SenderConfig, json: bool) -> Result<(), CliError> {
-    let state = SenderState::new(&config.state);
-    let mut watch = DirWatch::new().map_err(CliError::system)?;
-    watch
-        .add(&state.view(), Notice::Arrivals)
-        .map_err(CliError::system)?;
-    let mut last = BTreeSet::new();
-    loop {
-        let health = health(config)?;
-        let text = if json {
-            serde_json::to_string(&health).map_err(CliError::system)?
-        } else {
-            // Without the ages, which change by themselves.
-            health_text(&health, health.gate, health.transmit)
-        };
-        if !last.contains(&text) {
-            let separator = if json { "" } else { "\n" };
-            print_line(&format!("{text}{separator}"))?;
-            last = BTreeSet::from([text]);
-        }
-        watch.drain().map_err(CliError::system)?;
-        let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ready, PollTimeout::from(FOLLOW_MS)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(CliError::system(errno)),
-        }
-    }
+    lines
 }

@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use valise_common::config::SenderConfig;
 use valise_common::ids::PersonId;
-use valise_common::os::cli::warn;
+use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::Observed;
 use valise_common::trust::Role as PersonRole;
+use valise_common::units::count_of;
 
 use super::arguments::{List, Show, Shown};
 use super::commission::list_in_force;
@@ -34,6 +35,7 @@ const STATES: [&str; 11] = [
 /// What gate shows, with its signs of life.
 pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
     let state = SenderState::new(&config.state);
+    check_reader(&state.view(), &state.requests())?;
     let (lock, path) = (state.lock(Role::Gate), state.view_of(Role::Gate));
     Observed::look(Role::Gate, &lock, &path, view::VIEW_BYTES_MAX).map_err(CliError::system)
 }
@@ -248,13 +250,16 @@ pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliEr
     for bundle in &host.bundles {
         let void = if bundle.void { ", replaced" } else { "" };
         print_line(&format!(
-            "bundle {}: serials {} to {}, {} slots left{void}",
-            bundle.bundle, bundle.first_serial, bundle.last_serial, bundle.left
+            "bundle {}: serials {} to {}, {} left{void}",
+            bundle.bundle,
+            bundle.first_serial,
+            bundle.last_serial,
+            count_of(bundle.left, "slot")
         ))?;
     }
     let left = match (host.slots_left, host.slots_total) {
         (0, _) => "no slot is left: import a new bundle".to_owned(),
-        (left, total) => format!("{left} of {total} slots are left"),
+        (left, total) => format!("{left} of {} left", count_of(total, "slot")),
     };
     let issued = match host.issued {
         0 => "no serial is issued yet".to_owned(),

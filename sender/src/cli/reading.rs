@@ -204,7 +204,7 @@ fn show_part(
     ))?;
     match text {
         Some(text) => {
-            let columns = tty::columns();
+            let columns = tty::size().map(|(columns, _)| columns);
             for line in shown_lines(text) {
                 for row in rows_of(&line, columns) {
                     print_line(&row)?;

@@ -1,7 +1,9 @@
 //! Placing a request and waiting for gate's answer.
 
 use valise_common::config::SenderConfig;
+use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::life::start_command;
 use valise_common::os::request::{Answer, Request};
 
 use super::{CliError, check_commissioned, print_json, print_line};
@@ -12,8 +14,7 @@ pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {
     let state = SenderState::new(&config.state);
     check_commissioned(&state)?;
     let requests = state.requests();
-    Request::new(&requests)
-        .map_err(|error| CliError::System(format!("{}: {error}", requests.display())))
+    Request::new(&requests).map_err(|error| state_failure(&error, &requests, &requests))
 }
 
 /// Makes the request visible, waits, and returns what gate says.
@@ -41,9 +42,10 @@ pub fn ask(
             // From the root, whatever the configuration says: who reads it may stand elsewhere.
             let path = std::path::absolute(requests.join(&name)).map_err(CliError::system)?;
             Err(CliError::System(format!(
-                "gate is not running; the request waits in {} until it does (valise-sender run), and the answer \
-                 will appear beside it as {name}.accepted or {name}.refused",
-                path.display()
+                "gate is not running; the request waits in {} until it does ({}), and the answer will appear beside it \
+                 as {name}.accepted or {name}.refused",
+                path.display(),
+                start_command(Role::Gate, &state.lock(Role::Gate))
             )))
         }
     }

@@ -8,6 +8,7 @@ use valise_common::limits;
 use valise_common::os::entropy;
 use valise_common::sshsig::Signature;
 use valise_common::trust::Role;
+use valise_common::units::count_of;
 
 use super::error::GateError;
 use super::event::Event;
@@ -86,7 +87,10 @@ impl Gate {
             .count();
         let max = self.config.limits.pending_max;
         if open >= usize::try_from(max).unwrap_or(usize::MAX) {
-            let text = format!("{max} cables wait for approval already; try again later");
+            let text = format!(
+                "no more than {} may wait for approval at a time; try again later",
+                count_of(max, "cable")
+            );
             return Err(No::new("pending-full", text));
         }
         let random = entropy::bytes().map_err(|error| No::failure("system", error))?;
@@ -251,8 +255,9 @@ impl Gate {
             if found < wanted {
                 let missing = wanted - found;
                 let text = format!(
-                    "{missing} serials of {first}-{last} are not retained; list --state transmitted and \
-                     list --state retained show what is"
+                    "not retained: {} of {first}-{last}; list --state transmitted and list --state retained show \
+                     what is",
+                    count_of(missing, "serial")
                 );
                 return Err(No::new("not-retained", text));
             }
@@ -275,8 +280,8 @@ impl Gate {
             batch.resent.push(*serial);
         }
         Ok(Answer::Text(format!(
-            "queued again: {} cables",
-            asked.len()
+            "queued again: {}",
+            count_of(asked.len(), "cable")
         )))
     }
 

@@ -6,6 +6,7 @@ use valise_common::os::clock;
 use valise_common::os::durable::remove_any;
 use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
+use valise_common::units::count_of;
 
 use super::courier::VerifiedBundle;
 use super::error::GateError;
@@ -23,7 +24,8 @@ fn trust_answer(version: u32) -> String {
 fn bundle_answer(bundle: &Bundle) -> String {
     let (id, first, count) = (bundle.id, bundle.first, bundle.count());
     format!(
-        "bundle {id} imported: {count} slots from serial {first}; now destroy the courier's copy"
+        "bundle {id} imported: {} from serial {first}; now destroy the courier's copy",
+        count_of(count, "slot")
     )
 }
 

@@ -11,6 +11,7 @@ use valise_common::os::durable::{SyncBatch, remove_any};
 use valise_common::os::entropy;
 use valise_common::os::request::{Found, Requests, TakeLimits, Taken, TakenFile};
 use valise_common::sshsig::{PublicKey, Signature};
+use valise_common::units::ByteSize;
 
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
@@ -143,7 +144,7 @@ impl Preparer {
     ) -> Result<PreparedSubmission, Unfit> {
         let bytes: u64 = taken.files.values().map(|file| file.bytes).sum();
         if bytes > self.submission_bytes_max {
-            let max = self.submission_bytes_max;
+            let max = ByteSize(self.submission_bytes_max);
             let reason = format!("{bytes} bytes are too many; the configuration takes {max}");
             return Err(content("too-large", "the submission", &reason));
         }

@@ -12,6 +12,7 @@ use valise_common::limits;
 use valise_common::os::durable::{FinishedFile, remove_any};
 use valise_common::os::entropy;
 use valise_common::precedence::Precedence;
+use valise_common::units::ByteSize;
 
 use super::error::GateError;
 use super::event::Event;
@@ -130,7 +131,10 @@ impl Gate {
         };
         let approved = self.proof(cable)?;
         if let Err(free) = self.check_room(body_bytes.saturating_add(body_bytes / 8)) {
-            let text = format!("the disk is nearly full ({free} bytes free); sealing waits");
+            let text = format!(
+                "the disk is nearly full ({} free); sealing waits",
+                ByteSize(free).rough()
+            );
             self.alarm("disk", &text);
             self.wants_room = true;
             return Err(text);

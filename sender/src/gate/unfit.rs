@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 use valise_common::os::request::RequestRefused;
+use valise_common::units::ByteSize;
 
 /// A request that is refused before anybody judges it.
 #[derive(Debug)]
@@ -41,7 +42,11 @@ pub enum Unfit {
         reason: String,
     },
     /// The disk cannot take it.
-    #[error("the disk is nearly full ({free_bytes} bytes free, {needed_bytes} needed)")]
+    #[error(
+        "the disk is nearly full ({} free, {} needed)",
+        ByteSize(*free_bytes).rough(),
+        ByteSize(*needed_bytes).rough()
+    )]
     DiskFull {
         /// What is free.
         free_bytes: u64,

@@ -2,7 +2,7 @@
 
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::durable::free_bytes;
-use valise_common::units::UtcTime;
+use valise_common::units::{ByteSize, UtcTime};
 
 use super::error::GateError;
 use super::event::Event;
@@ -155,7 +155,7 @@ impl Gate {
         self.alarms.clear("slots-none");
         if left <= self.config.alarm.slots_low.of_ceil(total) {
             let text =
-                format!("{left} of {total} slots are left; have the receiver make a new bundle");
+                format!("slots left: {left} of {total}; have the receiver make a new bundle");
             self.alarm("slots-low", &text);
         } else {
             self.alarms.clear("slots-low");
@@ -166,7 +166,7 @@ impl Gate {
         match free_bytes(self.state.root()) {
             Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear("disk"),
             Ok(free) => {
-                let text = format!("the disk is nearly full: {free} bytes are free");
+                let text = format!("the disk is nearly full: {} free", ByteSize(free).rough());
                 self.alarm("disk", &text);
             }
             Err(error) => tracing::warn!("free space cannot be read: {error}"),

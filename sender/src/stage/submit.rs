@@ -45,7 +45,9 @@ pub enum SubmitError {
         entry: usize,
     },
     /// `files` leaves something out.
-    #[error("{left} files of the request are not named in files; name all of them, or none")]
+    #[error(
+        "not every file of the request is named in files ({left} left); name all of them, or none"
+    )]
     UnnamedFile {
         /// How many.
         left: usize,

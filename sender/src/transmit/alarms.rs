@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use valise_common::ids::Serial;
-use valise_common::units::UtcTime;
+use valise_common::units::{UtcTime, count_of};
 
 use crate::io::view::AlarmView;
 
@@ -55,8 +55,8 @@ impl Alarms {
             return self.clear("container");
         };
         let text = format!(
-            "{} containers in the outbox cannot be sent, the first of serial {first}; the system's log says why",
-            self.unsendable.len()
+            "the outbox holds {} that cannot be sent, the first of serial {first}; the system's log says why",
+            count_of(self.unsendable.len(), "container")
         );
         self.raise("container", now, text);
     }

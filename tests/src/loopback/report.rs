@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
+use valise_common::units::{ByteSize, count_of};
 
 use crate::wire::WireStatistics;
 
@@ -126,9 +127,9 @@ impl Report {
         }
         writeln!(
             text,
-            "{}: {arrived} of {} cables arrived once and unchanged, {} in {}",
+            "{}: {arrived} of {} arrived once and unchanged, {} in {}",
             if self.ok { "green" } else { "RED" },
-            self.cables.len(),
+            count_of(self.cables.len(), "cable"),
             size(self.body_bytes),
             seconds(self.elapsed_s),
         )
@@ -142,11 +143,11 @@ impl Report {
         };
         writeln!(
             text,
-            "the line: {} datagrams sent, {} lost ({}, {} bursts of {:.1} on average, {} at most),",
-            wire.received,
+            "the line: {} sent, {} lost ({}, {} of {:.1} on average, {} at most),",
+            count_of(wire.received, "datagram"),
             wire.lost,
             share(wire.lost),
-            wire.bursts,
+            count_of(wire.bursts, "burst"),
             ratio(wire.lost, wire.bursts.max(1)),
             wire.longest_burst,
         )?;
@@ -163,18 +164,18 @@ impl Report {
         if wire.overrun > 0 {
             writeln!(
                 text,
-                "          {} batches overran the harness's own wire",
-                wire.overrun
+                "          {} overran the harness's own wire",
+                count_of(wire.overrun, "batch")
             )?;
         }
         let overhead = ratio(wire.received_bytes, self.body_bytes.max(1));
         writeln!(
             text,
-            "the link: {}, repair {} in each of {} passes, interleaved over {}; {} sent, {overhead:.2} \
+            "the link: {}, repair {} in each of {}, interleaved over {}; {} sent, {overhead:.2} \
              bytes for each of the cables'",
             self.rate,
             self.repair,
-            self.passes,
+            count_of(self.passes, "pass"),
             self.interleave,
             size(wire.received_bytes),
         )?;
@@ -261,11 +262,7 @@ fn seconds(value: f64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{:.1} kB", ratio(bytes, 1_000)),
-        _ => format!("{:.1} MB", ratio(bytes, 1_000_000)),
-    }
+    ByteSize(bytes).rough()
 }
 
 #[cfg(test)]
@@ -326,7 +323,7 @@ mod tests {
             "approved by o.one (ssh-ed25519)\n",
             "5 lost (5.00 %, 2 bursts of 2.5 on average",
             "receive:  forged 3\n",
-            "green: 1 of 1 cables",
+            "green: 1 of 1 cable arrived",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }

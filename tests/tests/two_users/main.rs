@@ -5,6 +5,7 @@
 
 mod acl;
 mod install;
+mod rights;
 mod site;
 mod spools;
 

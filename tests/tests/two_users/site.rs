@@ -41,6 +41,7 @@ pub struct Site {
     folder: TempDir,
     roster: Roster,
     roles: BTreeMap<&'static str, User>,
+    names: Names,
     pub root: User,
     pub drafter: User,
     pub officers: Vec<User>,
@@ -139,27 +140,30 @@ impl Site {
             officers,
             operator,
             reader: names.user("reader"),
+            names,
         }
     }
 
-    /// `init`, courier and trust list, by root and before any daemon runs.
-    pub fn commission(&self) {
-        let keys = self
-            .roster
-            .administrators
-            .each_ref()
-            .map(|key| key.public_file());
-        let mut init = vec!["init".to_owned()];
-        for key in keys {
-            init.extend(["--administrator".to_owned(), key.display().to_string()]);
-        }
-        self.run_ok("receiver", &self.root, &init);
-        self.run_ok("sender", &self.root, &init);
-        self.renew(1);
-        let statement = self
-            .folder
-            .path()
-            .join("courier-1/channel.bundle.statement");
+    /// The number of a shipped group.
+    pub fn gid(&self, group: &str) -> u32 {
+        self.names.gid(group)
+    }
+
+    /// A place for a file beside the hosts' states.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The words that commission a host.
+    pub fn init(&self) -> String {
+        let keys = self.roster.administrators.each_ref();
+        let keys = keys.map(|key| format!(" --administrator {}", key.public_file().display()));
+        format!("init{}", keys.concat())
+    }
+
+    /// A trust list that both administrators signed.
+    pub fn signed_list(&self, version: u32) -> PathBuf {
+        let statement = self.path("courier-1/channel.bundle.statement");
         let statement = fs::read_to_string(statement).unwrap();
         let channel = statement
             .lines()
@@ -169,12 +173,25 @@ impl Site {
             .unwrap();
         let now = UtcTime::from_s(now.as_secs());
         let types = ["text/plain".to_owned()];
-        let list = self.roster.trust_list(channel.unwrap(), 1, now, &types);
-        let file = self.folder.path().join("trust.toml");
+        let list = self
+            .roster
+            .trust_list(channel.unwrap(), version, now, &types);
+        let file = self.path(&format!("trust-{version}.toml"));
         fs::write(&file, list).unwrap();
         self.roster
             .administrators_sign("trust-list@valise", &file)
             .unwrap();
+        file
+    }
+
+    /// `init`, courier and trust list, by root and before any daemon runs.
+    pub fn commission(&self) {
+        let init = self.init();
+        let init: Vec<&str> = init.split(' ').collect();
+        self.run_ok("receiver", &self.root, &init);
+        self.run_ok("sender", &self.root, &init);
+        self.renew(1);
+        let file = self.signed_list(1);
         for host in ["sender", "receiver"] {
             self.run_ok(
                 host,
@@ -297,11 +314,11 @@ impl Site {
         }
     }
 
-    fn program(&self, host: &str) -> PathBuf {
+    pub fn program(&self, host: &str) -> PathBuf {
         self.folder.path().join(format!("valise-{host}"))
     }
 
-    fn config(&self, host: &str) -> String {
+    pub fn config(&self, host: &str) -> String {
         self.folder
             .path()
             .join(format!("{host}.toml"))

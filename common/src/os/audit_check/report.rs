@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Basis, KeyState};
 use crate::audit::{AuditError, Summary};
-use crate::units::UtcTime;
+use crate::units::{UtcTime, count_of};
 
 /// What was found, as `audit verify` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -100,7 +100,10 @@ impl Report {
     fn tell_proved(&mut self, basis: &Basis, summary: &Summary) {
         let lines = summary.state.next_seq;
         let mut add = |text: String| self.proved.push(text);
-        add(format!("numbers, order and hashes of {lines} lines fit"));
+        add(format!(
+            "numbers, order and hashes of {} fit",
+            count_of(lines, "line")
+        ));
         match self.macs_from_line {
             Some(1) if basis.has_first_key => add(
                 "every line is as it was written: all MACs verify under the first key".to_owned(),
@@ -114,14 +117,14 @@ impl Report {
         if held.count > 0 {
             add(format!(
                 "{} that you hold: nothing up to line {} was cut or rewritten since",
-                checkpoints(held.count),
+                count_of(held.count, "checkpoint"),
                 held.last_line
             ));
         }
         if beside.count > 0 {
             add(format!(
                 "{} beside the log, the last at line {}",
-                checkpoints(beside.count),
+                count_of(beside.count, "checkpoint"),
                 beside.last_line
             ));
         }
@@ -198,7 +201,7 @@ impl Report {
             }
             None => {
                 let lines = self.lines.unwrap_or(0);
-                let _ = write!(text, "{name}: intact, {lines} lines");
+                let _ = write!(text, "{name}: intact, {}", count_of(lines, "line"));
                 if let (Some(first), Some(last)) = (self.first, self.last) {
                     let _ = write!(text, " from {first} to {last}");
                 }
@@ -221,12 +224,5 @@ impl Report {
             "{}: {}; keep the log, its checkpoints and its key file as they are, and call the auditor",
             self.log, fault.text
         ))
-    }
-}
-
-fn checkpoints(count: u64) -> String {
-    match count {
-        1 => "1 checkpoint".to_owned(),
-        _ => format!("{count} checkpoints"),
     }
 }

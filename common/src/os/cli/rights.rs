@@ -8,19 +8,41 @@ use nix::unistd::{Gid, Group, User, getegid, geteuid, getgrouplist, getgroups};
 
 use super::CliError;
 
+/// Checks that this user may read what the daemons show, before a command reports what it has not found there.
+///
+/// # Errors
+/// [`CliError::System`], with the group that has the right: that of `requests`.
+pub fn check_reader(view: &Path, requests: &Path) -> Result<(), CliError> {
+    match std::fs::read_dir(view) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(state_failure(&error, view, requests))
+        }
+        // A folder that is not there yet shows nothing.
+        _ => Ok(()),
+    }
+}
+
+/// Returns the failure of a command that only root can do where each role has a user of its own.
+pub fn needs_root(command: &str) -> CliError {
+    CliError::System(format!(
+        "{command} is for root on this host, where each role has a user of its own: sudo {command}"
+    ))
+}
+
 /// Returns the failure of a command on a file of the host's state. A missing right is reported with the group of `shared`
 /// that has it, and with what its user can do.
 pub fn state_failure(error: &io::Error, path: &Path, shared: &Path) -> CliError {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return CliError::System(format!("{}: {error}", path.display()));
     }
-    let Ok(gid) = shared.metadata().map(|metadata| metadata.gid()) else {
-        return CliError::System(format!("{}: {error}", path.display()));
+    let advice = match shared.metadata() {
+        Ok(metadata) if metadata.mode() & 0o050 == 0o050 => advice(Gid::from_raw(metadata.gid())),
+        Ok(metadata) => format!("it belongs to user {} alone", user_name(metadata.uid())),
+        Err(_) => return CliError::System(format!("{}: {error}", path.display())),
     };
     CliError::System(format!(
-        "{} is not open to this user: {}",
-        path.display(),
-        advice(Gid::from_raw(gid))
+        "{} is not open to this user: {advice}",
+        path.display()
     ))
 }
 
@@ -34,7 +56,7 @@ fn advice(gid: Gid) -> String {
     if is_in_session {
         // The folder was made without the rights that `systemd-tmpfiles` gives it.
         return format!(
-            "the group {group} should have it; run systemd-tmpfiles --create on this host"
+            "the group {group} should have the right; run systemd-tmpfiles --create on this host"
         );
     }
     let user = User::from_uid(geteuid()).ok().flatten();
@@ -45,8 +67,17 @@ fn advice(gid: Gid) -> String {
             .is_some_and(|groups| groups.contains(&gid))
     });
     if is_member {
-        return format!("it joined the group {group} after this session began; log in again");
+        return format!("they joined the group {group} after this session began; log in again");
     }
-    let name = user.map_or_else(|| geteuid().to_string(), |user| user.name);
-    format!("the group {group} has it; let root run usermod -aG {group} {name}, and log in again")
+    let name = user_name(geteuid().as_raw());
+    format!(
+        "the group {group} has the right; let root run usermod -aG {group} {name}, then log in again"
+    )
+}
+
+fn user_name(uid: u32) -> String {
+    match User::from_uid(uid.into()) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
 }

@@ -19,6 +19,7 @@ use crate::os::durable::{
     StagedFile, Stamp, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir,
     remove_any,
 };
+use crate::units::ByteSize;
 
 /// So much is copied between two looks at the free bytes of the disk.
 const COPY_BYTES: u64 = 32 << 20;
@@ -95,7 +96,7 @@ pub enum RequestRefused {
         files_max: usize,
     },
     /// Too many bytes.
-    #[error("the files of the request exceed {bytes_max} bytes together")]
+    #[error("the files of the request exceed {} together", ByteSize(*bytes_max))]
     Bytes {
         /// The limit.
         bytes_max: u64,

@@ -10,6 +10,7 @@ use valise_common::ids::Serial;
 use valise_common::os::audit_check::{Brought, BroughtFiles, Check, Place, Report};
 use valise_common::os::cli::audit;
 use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::units::count_of;
 
 use super::compare::{Compared, Comparison, NotOfRole};
 use super::row::{Problem, Row, State};
@@ -140,8 +141,8 @@ fn show(compared: &Compared, options: &Reconcile) -> Result<(), CliError> {
         .map(|(state, count)| format!("{count} {}", state.word()))
         .collect();
     print_line(&format!(
-        "{} serials: {}",
-        compared.rows.len(),
+        "{}: {}",
+        count_of(compared.rows.len(), "serial"),
         counts.join(", ")
     ))
 }
