@@ -38,6 +38,8 @@ pub fn follow(
     form: Form,
     mut look: impl FnMut() -> Result<Shown, CliError>,
 ) -> Result<(), CliError> {
+    // First, so that a user without the right gets its reason.
+    look()?;
     let mut watch = DirWatch::new().map_err(CliError::system)?;
     watch
         .add(view, Notice::Arrivals)
