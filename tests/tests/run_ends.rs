@@ -1,4 +1,4 @@
-//! `run` ends by itself when one of its processes cannot work, and leaves nothing running.
+//! `run` ends by itself when one of its processes cannot work, and leaves nothing running; a port in use is waited for.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -6,7 +6,6 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
-use valise_common::os::lock::HostLock;
 use valise_tests::harness::{Answer, Host, Programs, Role, Settings, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -75,14 +74,31 @@ fn a_host_without_init_is_told_of_once() {
 }
 
 #[test]
-fn a_receiver_whose_port_is_taken_ends_and_stops_release() {
-    let world = world();
+fn a_receiver_whose_port_is_taken_says_so_and_listens_when_it_is_free() {
+    let mut world = world();
     let taken = UdpSocket::bind(world.receiver_address()).unwrap();
-    let answer = world.run(Host::Receiver, &["run"]).unwrap();
-    assert_cannot_start(&answer, "Address already in use");
-    for role in ["receive", "release"] {
-        let lock = world.state(Host::Receiver).join(format!("{role}.lock"));
-        assert!(!HostLock::is_held(&lock).unwrap(), "{role} still runs");
-    }
+    world.start().unwrap();
+    let port = world.receiver_address().port().to_string();
+    let alarm = |world: &World| {
+        let answer = world.run(Host::Receiver, &["status", "--check"])?;
+        let line = answer
+            .output
+            .lines()
+            .find(|line| line.starts_with("link-port: "));
+        Ok(line.map(|line| (answer.status, line.to_owned())))
+    };
+    let (status, line) = world
+        .await_alive("the alarm of a port in use", LIMIT, &[], alarm)
+        .unwrap();
+    assert_eq!(status, 1);
+    assert!(line.contains(&port) && line.contains("ss -ulpn"), "{line}");
     drop(taken);
+    let file = world.generate_file("cable.bin", 1_000, 1).unwrap();
+    let submission = valise_tests::harness::Submission::new("later", &[file]);
+    let ended = |world: &World| Ok(alarm(world)?.is_none().then_some(()));
+    world
+        .await_alive("the end of the alarm", LIMIT, &[], ended)
+        .unwrap();
+    let id = world.send(&submission).unwrap();
+    world.await_released(&id, &submission, LIMIT).unwrap();
 }

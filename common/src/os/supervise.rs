@@ -26,7 +26,7 @@ use crate::units::Mono;
 const WRONG_CONFIGURATION: i32 = 2;
 
 /// The exit status of a system that failed. What failed before a child was ever ready (a lock that another process
-/// holds, a port that is taken, rights that are missing) starting again does not mend either.
+/// holds, rights that are missing) starting again does not mend either.
 const SYSTEM_FAILED: i32 = 3;
 
 /// The pause before a child is started again: it doubles each time, up to the last.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, getsockopt, recvmmsg, setsockopt, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, MultiHeaders, SockFlag, SockType,
+    SockaddrStorage, bind, getsockopt, recvmmsg, setsockopt, socket, sockopt,
 };
 use valise_common::units::ByteSize;
 
@@ -56,14 +57,13 @@ pub struct UdpLink {
 }
 
 impl UdpLink {
-    /// Binds the socket and asks for a receive buffer: beyond the system's limit if this process may, else up to it.
+    /// Binds the socket and asks for a receive buffer: beyond the system's limit if this process may, else up to it. The
+    /// address need not be there yet.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If the port is in use or the system refuses.
     pub fn open(listen: SocketAddr, asked: ByteSize) -> io::Result<(Self, Granted)> {
-        let socket = UdpSocket::bind(listen).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"))
-        })?;
+        let socket = bind_freely(listen)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let wanted = usize::try_from(asked.0.min(BUFFER_ASKED_MAX)).map_err(io::Error::other)?;
         if setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err() {
@@ -153,6 +153,32 @@ impl UdpLink {
             trains.push(train);
         }
         Ok(())
+    }
+}
+
+/// Binds an address that this host may not have yet: datagrams arrive from the moment on that it has.
+fn bind_freely(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match listen {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Datagram, flags, None)?;
+    // For both families: the kernel keeps one flag (ip(7), IP_FREEBIND).
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(listen))?;
+    Ok(UdpSocket::from(socket))
+}
+
+/// Returns whether this host has the address. A refusal for another reason counts as yes: it is not about the address.
+pub fn is_address_here(mut listen: SocketAddr) -> bool {
+    listen.set_port(0);
+    match UdpSocket::bind(listen) {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.raw_os_error().map(Errno::from_raw),
+            Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)
+        ),
     }
 }
 

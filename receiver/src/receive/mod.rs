@@ -13,6 +13,7 @@ mod assemble;
 mod digest;
 mod forged;
 mod keys;
+mod listener;
 mod publish;
 mod reader;
 mod shared;
@@ -22,6 +23,7 @@ pub mod view;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -33,7 +35,7 @@ use serde_json::json;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use thiserror::Error;
-use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::config::ReceiverConfig;
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
@@ -50,14 +52,14 @@ use valise_common::wire::DatagramBytes;
 use crate::io::assembly::AssemblyStore;
 use crate::io::completed::CompletedLog;
 use crate::io::host::{Host, HostError};
-use crate::io::link_serial::{SerialLink, SerialLinkError};
-use crate::io::link_udp::{Granted, UdpLink};
+use crate::io::link_serial::SerialLinkError;
 use crate::pipeline::Assembler;
 use alarms::Alarms;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use forged::Report;
 use keys::LinkKeys;
+use listener::Listener;
 use publish::{DELIVERIES_MAX, Folders, Publisher};
 use reader::Reader;
 use shared::{Event, Shared};
@@ -125,10 +127,11 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
         audit.append(utc_now(), "audit-torn", &torn_bytes);
     }
     let sync = SyncBatch::new(state.root())?;
-    let link = open_link(config)?;
     let confinement = sandbox::enter(&Profile::receive(&state), config.sandbox.required)?;
     confinement.log(Role::Receive);
-    let mut receive = Receive::start(config, &state, &host, link, audit, sync)?;
+    // After the fences, as every later try.
+    let listener = Listener::open(config)?;
+    let mut receive = Receive::start(config, &state, &host, listener, audit, sync)?;
     receive
         .alarms
         .set(sandbox::ALARM, utc_now(), confinement.alarm(Role::Receive));
@@ -139,33 +142,10 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     ended.and(stopped)
 }
 
-fn open_link(config: &ReceiverConfig) -> Result<(UdpLink, Granted), ReceiveError> {
-    match config.link.kind {
-        LinkKind::Serial => {
-            let device = config.link.device.clone().unwrap_or_default();
-            match SerialLink::open(&device, config.link.baud)? {}
-        }
-        LinkKind::Udp => {
-            let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
-            let (link, granted) = UdpLink::open(listen, config.link.socket_buffer)?;
-            let address = link.local_addr()?;
-            tracing::info!(%address, "listening");
-            if granted.granted < granted.asked {
-                tracing::warn!(
-                    asked = %granted.asked,
-                    granted = %granted.granted,
-                    "the kernel granted a smaller receive buffer than asked for: bursts above it are lost; \
-                     raise net.core.rmem_max to what is asked for, or give this process CAP_NET_ADMIN"
-                );
-            }
-            Ok((link, granted))
-        }
-    }
-}
-
 struct Receive {
     state: ReceiverState,
     spool_bytes_max: u64,
+    listen: Option<SocketAddr>,
     shared: Arc<Shared>,
     // From the last one of a datagram's way to the first.
     threads: Vec<JoinHandle<()>>,
@@ -186,7 +166,7 @@ impl Receive {
         config: &ReceiverConfig,
         state: &ReceiverState,
         host: &Host,
-        (link, granted): (UdpLink, Granted),
+        listener: Listener,
         audit: AuditLog,
         mut sync: SyncBatch,
     ) -> Result<Self, ReceiveError> {
@@ -238,12 +218,12 @@ impl Receive {
             let _ = free.try_send(Slab::new());
         }
         let shared = Arc::new(Shared::new(tell));
+        shared.set_listening(listener.state());
         let reader = Reader {
-            link,
+            listener,
             size,
             free: free_slabs,
             full: input.clone(),
-            kernel_buffer_bytes: granted.granted.0,
         };
         let driver = Driver {
             assembler,
@@ -274,6 +254,7 @@ impl Receive {
         let mut receive = Self {
             state: state.clone(),
             spool_bytes_max: config.spool.bytes_max.0,
+            listen: config.link.listen,
             shared,
             threads: Vec::new(),
             input,
@@ -286,8 +267,7 @@ impl Receive {
             alarms: Alarms::default(),
             constants: Constants {
                 started: now,
-                socket_buffer_asked: granted.asked.0,
-                socket_buffer_granted: granted.granted.0,
+                socket_buffer_asked: config.link.socket_buffer.0,
             },
         };
         receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
@@ -377,6 +357,11 @@ impl Receive {
 
     fn tick(&mut self) -> Result<(), ReceiveError> {
         let now = utc_now();
+        if let Some(listen) = self.listen {
+            for (code, text) in listener::alarms(listen, self.shared.listening()) {
+                self.alarms.set(code, now, text);
+            }
+        }
         self.write_view(now)?;
         self.tell_room()?;
         self.load_keys_if_due(now)?;
@@ -405,7 +390,7 @@ impl Receive {
             self.constants,
             &self.shared.read(),
             &self.shared.assembly(),
-            self.alarms.views(),
+            (self.shared.listening(), self.alarms.views()),
         );
         let text = serde_json::to_vec(&view).map_err(io::Error::other)?;
         let path = self.state.view_of(Role::Receive);

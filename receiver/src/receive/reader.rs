@@ -13,9 +13,10 @@ use valise_common::units::Mono;
 use valise_common::wire::{DatagramBytes, DropReason};
 
 use super::assemble::Input;
+use super::listener::Listener;
 use super::shared::{Event, Shared};
 use super::slab::{SLABS, Slab};
-use crate::io::link_udp::{Train, UdpLink};
+use crate::io::link_udp::Train;
 use crate::pipeline::Tally;
 use crate::stage::deframe::{Deframer, Frame};
 
@@ -30,16 +31,14 @@ const WINDOW_US: u64 = 250_000;
 
 /// The reader's end of everything.
 pub struct Reader {
-    /// The link.
-    pub link: UdpLink,
+    /// The link's socket.
+    pub listener: Listener,
     /// The size of its datagrams.
     pub size: DatagramBytes,
     /// Slabs that come back.
     pub free: Receiver<Slab>,
     /// Where they go.
     pub full: SyncSender<Input>,
-    /// Bytes of the kernel's receive buffer.
-    pub kernel_buffer_bytes: u64,
 }
 
 /// How fast datagrams come, and so how long the kernel's buffer lasts.
@@ -98,13 +97,16 @@ impl Reader {
                 deframer.handle_keys(keys, issued_last);
             }
             stack.extend(self.free.try_iter());
-            let patience = rate.patience(self.kernel_buffer_bytes);
+            let Some((link, buffer)) = self.listener.poll(shared) else {
+                continue;
+            };
+            let patience = rate.patience(buffer.granted.0);
             let slab = stack
                 .pop()
                 .or_else(|| self.free.recv_timeout(patience).ok());
             let hand_over = slab.is_some();
             let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut spare));
-            self.link.receive(&mut slab.bytes, &mut trains)?;
+            link.receive(&mut slab.bytes, &mut trains)?;
             rate.add(
                 mono_now(),
                 trains.iter().map(|train| train.bytes.len()).sum(),
@@ -125,7 +127,7 @@ impl Reader {
                 // The assembler has ended; whoever ended it tells why.
                 return Ok(());
             }
-            shared.add_read(&tally, self.link.kernel_drops(), authentic.then(utc_now_us));
+            shared.add_read(&tally, link.kernel_drops(), authentic.then(utc_now_us));
         }
         Ok(())
     }

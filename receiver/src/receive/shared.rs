@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use valise_common::ids::BundleId;
 
 use super::forged::Forged;
+use super::listener::Listening;
 use crate::pipeline::{Assembling, SetCounters, Tally};
 use crate::stage::deframe::HeldKey;
 
@@ -61,6 +63,7 @@ pub struct Shared {
     assembly: Mutex<AssemblyView>,
     // No event each: a flood of them must not crowd out the others.
     forged: Mutex<Forged>,
+    listening: Mutex<Listening>,
     events: SyncSender<Event>,
 }
 
@@ -79,6 +82,7 @@ impl Shared {
             read: Mutex::default(),
             assembly: Mutex::default(),
             forged: Mutex::default(),
+            listening: Mutex::new(Listening::Waiting(Errno::UnknownErrno)),
             events,
         }
     }
@@ -102,6 +106,16 @@ impl Shared {
     /// The sets with forged symbols that the log has not heard of.
     pub fn forged(&self) -> MutexGuard<'_, Forged> {
         lock(&self.forged)
+    }
+
+    /// Sets the state of the socket.
+    pub fn set_listening(&self, state: Listening) {
+        *lock(&self.listening) = state;
+    }
+
+    /// Returns the state of the socket.
+    pub fn listening(&self) -> Listening {
+        *lock(&self.listening)
     }
 
     /// Adds what the reader saw.

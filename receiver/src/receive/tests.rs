@@ -58,17 +58,17 @@ impl Site {
     }
 
     fn start(&self) -> (Receive, UdpSocket) {
-        let (link, granted) = open_link(&self.config).unwrap();
+        let listener = Listener::open(&self.config).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.connect(link.local_addr().unwrap()).unwrap();
+        sender.connect(listener.local_addr()).unwrap();
         let (audit, _) = AuditLog::open(&self.state.audit(), "receive").unwrap();
         let sync = SyncBatch::new(self.state.root()).unwrap();
         let host = Host {
             channel: channel(),
             administrators: Vec::new(),
         };
-        let link = (link, granted);
-        let receive = Receive::start(&self.config, &self.state, &host, link, audit, sync).unwrap();
+        let receive =
+            Receive::start(&self.config, &self.state, &host, listener, audit, sync).unwrap();
         (receive, sender)
     }
 

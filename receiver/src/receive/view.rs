@@ -5,6 +5,7 @@ use valise_common::ids::{ContainerId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::units::UtcTime;
 
+use super::listener::Listening;
 use super::shared::{AssemblyView, ReadView};
 use crate::io::view::AlarmView;
 use crate::pipeline::Tally;
@@ -34,7 +35,7 @@ pub struct ReceiveView {
     pub kernel_drops: u64,
     /// Receive buffer that the configuration asks for, in bytes.
     pub socket_buffer_asked: u64,
-    /// Receive buffer that the kernel granted, in bytes.
+    /// Receive buffer that the kernel granted, in bytes; 0 while the socket waits.
     pub socket_buffer_granted: u64,
     /// Containers put into the inbox.
     pub completed: u64,
@@ -74,10 +75,8 @@ pub struct AssemblingView {
 pub struct Constants {
     /// When it started.
     pub started: UtcTime,
-    /// Receive buffer that was asked for.
+    /// Receive buffer that is asked for.
     pub socket_buffer_asked: u64,
-    /// Receive buffer that the kernel granted.
-    pub socket_buffer_granted: u64,
 }
 
 impl ReceiveView {
@@ -87,7 +86,7 @@ impl ReceiveView {
         constants: Constants,
         read: &ReadView,
         assembly: &AssemblyView,
-        alarms: Vec<AlarmView>,
+        (listening, alarms): (Listening, Vec<AlarmView>),
     ) -> Self {
         let mut tally: Tally = read.tally;
         tally.add(&assembly.tally);
@@ -113,7 +112,10 @@ impl ReceiveView {
             counters: tally.dropped,
             kernel_drops: read.kernel_drops,
             socket_buffer_asked: constants.socket_buffer_asked,
-            socket_buffer_granted: constants.socket_buffer_granted,
+            socket_buffer_granted: match listening {
+                Listening::Bound(granted) => granted.granted.0,
+                Listening::Waiting(_) => 0,
+            },
             completed: assembly.sets.completed,
             poisoned: assembly.sets.poisoned,
             yielded: assembly.sets.yielded,

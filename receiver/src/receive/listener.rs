@@ -1,0 +1,193 @@
+//! The socket of the link, bound or waiting to be: an address that comes late or a port that is in use ends nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::units::ByteSize;
+
+use super::ReceiveError;
+use super::shared::Shared;
+use crate::io::link_serial::SerialLink;
+use crate::io::link_udp::{self, Granted, UdpLink};
+
+/// The alarm: this host does not have the address.
+pub const ADDRESS_ALARM: &str = "link-address";
+
+/// The alarm: another program has the port.
+pub const PORT_ALARM: &str = "link-port";
+
+/// How often a socket that could not be bound is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The state of the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// Datagrams are taken.
+    Bound(Granted),
+    /// The system refused to bind, and is asked again.
+    Waiting(Errno),
+}
+
+/// The socket, or what it takes to bind one.
+#[derive(Debug)]
+pub struct Listener {
+    listen: SocketAddr,
+    buffer: ByteSize,
+    link: Result<(UdpLink, Granted), Errno>,
+}
+
+impl Listener {
+    /// Binds the socket that the configuration describes. A refusal of the system is a state, see [`Listener::state`].
+    ///
+    /// # Errors
+    /// If the configuration describes no UDP link.
+    pub fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
+        if config.link.kind == LinkKind::Serial {
+            let device = config.link.device.clone().unwrap_or_default();
+            match SerialLink::open(&device, config.link.baud)? {}
+        }
+        let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
+        let mut listener = Self {
+            listen,
+            buffer: config.link.socket_buffer,
+            link: Err(Errno::UnknownErrno),
+        };
+        listener.bind();
+        Ok(listener)
+    }
+
+    /// Returns the state of the socket.
+    pub fn state(&self) -> Listening {
+        match &self.link {
+            Ok((_, granted)) => Listening::Bound(*granted),
+            Err(errno) => Listening::Waiting(*errno),
+        }
+    }
+
+    /// Returns the link, if it is bound; else waits a moment and tries again.
+    pub fn poll(&mut self, shared: &Shared) -> Option<(&mut UdpLink, Granted)> {
+        if self.link.is_err() {
+            thread::sleep(RETRY);
+            self.bind();
+            shared.set_listening(self.state());
+        }
+        let (link, granted) = self.link.as_mut().ok()?;
+        Some((link, *granted))
+    }
+
+    /// Returns the address that the socket is bound to.
+    #[cfg(test)]
+    pub fn local_addr(&self) -> SocketAddr {
+        let (link, _) = self.link.as_ref().expect("bound");
+        link.local_addr().expect("a bound socket has an address")
+    }
+
+    fn bind(&mut self) {
+        let opened = UdpLink::open(self.listen, self.buffer);
+        self.link = opened.map_err(|error| errno_of(&error));
+        if let Ok((link, granted)) = &self.link {
+            report(link, granted);
+        }
+    }
+}
+
+/// Returns the texts of both alarms, each if it stands: this asks the system whether the address is there.
+pub fn alarms(listen: SocketAddr, state: Listening) -> [(&'static str, Option<String>); 2] {
+    let (ip, port) = (listen.ip(), listen.port());
+    let address = match state {
+        Listening::Waiting(Errno::EADDRINUSE) => None,
+        Listening::Waiting(Errno::EACCES) => Some(format!(
+            "receive may not bind port {port}: choose one from 1024 up for link.listen, on both hosts"
+        )),
+        Listening::Waiting(errno) => Some(format!(
+            "receive cannot listen on {listen} ({}), and tries again; look at ip address and at link.listen",
+            errno.desc()
+        )),
+        Listening::Bound(_) if link_udp::is_address_here(listen) => None,
+        Listening::Bound(_) => Some(format!(
+            "{ip} is not an address of this host, so nothing arrives; give it one (ip address add {ip}/PREFIX dev \
+             INTERFACE) or correct link.listen; receive listens already"
+        )),
+    };
+    let port = (state == Listening::Waiting(Errno::EADDRINUSE)).then(|| {
+        format!(
+            "another program holds UDP port {port} of this host, so nothing arrives; find it with ss -ulpn and end it; \
+             receive tries again and needs no restart"
+        )
+    });
+    [(ADDRESS_ALARM, address), (PORT_ALARM, port)]
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error
+        .raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+fn report(link: &UdpLink, granted: &Granted) {
+    if let Ok(address) = link.local_addr() {
+        tracing::info!(%address, "listening");
+    }
+    if granted.granted < granted.asked {
+        tracing::warn!(
+            asked = %granted.asked,
+            granted = %granted.granted,
+            "the kernel granted a smaller receive buffer than asked for: bursts above it are lost; \
+             raise net.core.rmem_max to what is asked for, or give this process CAP_NET_ADMIN"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn texts(listen: &str, state: Listening) -> Vec<(&'static str, String)> {
+        let alarms = alarms(listen.parse().unwrap(), state).into_iter();
+        alarms
+            .filter_map(|(code, text)| Some((code, text?)))
+            .collect()
+    }
+
+    fn config(listen: SocketAddr) -> ReceiverConfig {
+        let text = format!("state = 's'\n[link]\nkind = 'udp'\nlisten = '{listen}'\n");
+        ReceiverConfig::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn an_address_that_is_not_here_is_bound_all_the_same_and_an_alarm() {
+        for listen in ["192.0.2.77:7000", "[2001:db8::77]:7000"] {
+            let listener = Listener::open(&config(listen.parse().unwrap())).unwrap();
+            assert!(matches!(listener.state(), Listening::Bound(_)), "{listen}");
+            let told = texts(listen, listener.state());
+            assert_eq!(told.len(), 1);
+            assert_eq!(told[0].0, ADDRESS_ALARM);
+            assert!(told[0].1.contains("ip address add"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_alarm_until_it_is_free() {
+        let (events, _told) = std::sync::mpsc::sync_channel(1);
+        let shared = Shared::new(events);
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut listener = Listener::open(&config(address)).unwrap();
+        assert!(listener.poll(&shared).is_none());
+        assert_eq!(shared.listening(), Listening::Waiting(Errno::EADDRINUSE));
+        let told = texts(&address.to_string(), shared.listening());
+        assert_eq!(told[0].0, PORT_ALARM);
+        assert!(told[0].1.contains("ss -ulpn"), "{told:?}");
+        assert!(told[0].1.contains(&address.port().to_string()), "{told:?}");
+        drop(taken);
+        assert!(listener.poll(&shared).is_some());
+        assert!(texts(&address.to_string(), shared.listening()).is_empty());
+    }
+}
