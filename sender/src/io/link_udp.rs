@@ -58,26 +58,21 @@ pub struct UdpLink {
 }
 
 impl UdpLink {
-    /// Binds a socket. A way to the receiver is looked for when the first datagram leaves.
-    ///
-    /// # Errors
-    /// If the source address cannot be bound.
+    /// A link whose socket is made when the first datagram leaves: neither the source address nor a way to the receiver need
+    /// be there yet.
     pub fn open(
         to: SocketAddr,
         bind: Option<SocketAddr>,
         datagram: DatagramBytes,
         send_buffer: ByteSize,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let any = match to {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
         let bind = bind.unwrap_or(any);
-        drop(UdpSocket::bind(bind).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot send from {bind}: {error}"))
-        })?);
         let datagram_bytes = datagram.to_usize();
-        Ok(Self {
+        Self {
             to,
             bind,
             send_buffer,
@@ -85,7 +80,7 @@ impl UdpLink {
             segmentation: Segmentation::Kernel,
             socket: None,
             headers: MultiHeaders::preallocate(MESSAGES_MAX * SEGMENTS_MAX, None),
-        })
+        }
     }
 
     /// Bytes of an IP packet with its headers: what the rate counts.
@@ -233,10 +228,7 @@ mod tests {
             .unwrap();
         let datagram = DatagramBytes::new(datagram_bytes).unwrap();
         let to = sink.local_addr().unwrap();
-        (
-            UdpLink::open(to, None, datagram, ByteSize(4 << 20)).unwrap(),
-            sink,
-        )
+        (UdpLink::open(to, None, datagram, ByteSize(4 << 20)), sink)
     }
 
     fn receive(sink: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
@@ -296,11 +288,26 @@ mod tests {
         let datagram = DatagramBytes::new(1_472).unwrap();
         // Packets to a multicast group leave by an interface that its index names; there is none of this one.
         let to = "[ff12::1%99999]:7000".parse().unwrap();
-        let mut link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
+        let mut link = UdpLink::open(to, None, datagram, ByteSize(1 << 20));
         for _ in 0..3 {
             let (sent, result) = link.send(&bytes(1_472));
             assert_eq!(sent, 0);
             assert!(matches!(result, Err(LinkError::Down(_))), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_address_that_is_not_here_is_tried_again() {
+        let datagram = DatagramBytes::new(1_472).unwrap();
+        let to = "127.0.0.1:9".parse().unwrap();
+        let bind = Some("192.0.2.77:0".parse().unwrap());
+        let mut link = UdpLink::open(to, bind, datagram, ByteSize(1 << 20));
+        for _ in 0..3 {
+            let (sent, result) = link.send(&bytes(1_472));
+            assert_eq!(
+                (sent, result),
+                (0, Err(LinkError::Down(Errno::EADDRNOTAVAIL)))
+            );
         }
     }
 
@@ -310,7 +317,7 @@ mod tests {
         assert_eq!(link.wire_bytes(), 1_500);
         let datagram = DatagramBytes::new(1_452).unwrap();
         let to = "[::1]:7000".parse().unwrap();
-        let link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
+        let link = UdpLink::open(to, None, datagram, ByteSize(1 << 20));
         assert_eq!(link.wire_bytes(), 1_500);
     }
 }

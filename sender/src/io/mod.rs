@@ -8,7 +8,9 @@ pub mod trust_store;
 pub mod view;
 
 pub mod link_key;
+pub mod link_route;
 pub mod link_serial;
 pub mod link_udp;
+pub mod netlink;
 pub mod outbox;
 pub mod progress;

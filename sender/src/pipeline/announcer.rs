@@ -115,6 +115,12 @@ impl Announcer {
         self.pass_flag = Flag::Raised;
     }
 
+    /// What was sent last has not left: serials that were settled by it are open again.
+    pub fn handle_link_lost(&mut self) {
+        self.settled = 0;
+        self.pass_flag = Flag::Raised;
+    }
+
     /// Counts datagrams that leave.
     pub fn handle_sent(&mut self, count: u32) {
         self.sent_since = self.sent_since.saturating_add(u64::from(count));

@@ -162,6 +162,43 @@ impl Pipeline {
         self.announcer.handle_spool(spool);
     }
 
+    /// Begins again what a link that was down has swallowed: every pass on the link, and those of `ended` that are not yet
+    /// known to have left.
+    pub fn handle_link_lost(&mut self, now: Now, ended: impl IntoIterator<Item = PassEnded>) {
+        let ended: Vec<PassEnded> = ended.into_iter().chain(self.ended.drain(..)).collect();
+        let mut lost: BTreeMap<Serial, u8> = self
+            .transmissions
+            .iter()
+            .filter(|(_, known)| matches!(known.phase, Phase::OnLink(_)))
+            .map(|(serial, known)| (*serial, known.passes_done()))
+            .collect();
+        for ended in ended {
+            let passes_done = ended.progress.passes_done.saturating_sub(1);
+            let least = lost.entry(ended.progress.serial).or_insert(passes_done);
+            *least = passes_done.min(*least);
+        }
+        for (serial, passes_done) in lost {
+            let Some(known) = self.transmissions.get_mut(&serial) else {
+                continue;
+            };
+            let precedence = known.sealed.precedence;
+            if let Phase::Waiting(eligible_at) = known.phase {
+                self.queue.remove(Place {
+                    precedence,
+                    eligible_at,
+                    serial,
+                });
+            }
+            known.repeat_pass(passes_done, now.mono);
+            self.drop_lanes(precedence, serial);
+            self.enqueue(serial);
+            self.announce(serial);
+            self.moved.insert(serial);
+        }
+        self.announcer.handle_link_lost();
+        self.line = Line::new(self.pace.lead_count());
+    }
+
     /// Composes the next batch, if one may leave now. What it names counts as sent.
     pub fn poll_batch(&mut self, now: Now, batch: &mut Batch) -> bool {
         batch.clear();

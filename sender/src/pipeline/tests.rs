@@ -667,3 +667,55 @@ fn an_unlimited_link_always_has_a_batch_while_there_are_symbols() {
     assert_eq!(world.now.mono, Mono(0));
     assert!(world.pipeline.next_wakeup(world.now).0 > 0);
 }
+
+#[test]
+fn a_lost_link_repeats_the_pass_on_it_and_those_that_had_just_ended() {
+    let mut world = World::new(mbit(100));
+    let whole = sealed(1, Precedence::Priority, 4_096, 2);
+    let large = sealed(2, Precedence::Routine, 50_000_000, 1);
+    world.add(whole);
+    world.add(large);
+    world.run_until(1_000_000);
+    let all = world.symbols(1, 0).len();
+    assert_eq!(world.symbols(1, 1).len(), all, "both passes have left");
+    // The first pass is known to have left the host; the second is not, nor is it polled yet.
+    let first = world.pipeline.poll_ended().unwrap();
+    assert_eq!(first.progress.passes_done, 1);
+    let on_link: Vec<Progress> = world.pipeline.on_link().collect();
+    assert_eq!(on_link.len(), 1);
+    assert!(on_link[0].position > 1_000);
+
+    world.pipeline.handle_link_lost(world.now, []);
+    assert!(world.pipeline.on_link().next().is_none());
+    assert!(world.pipeline.poll_ended().is_none(), "it does not count");
+    let moved: Vec<Progress> = std::iter::from_fn(|| world.pipeline.poll_progress()).collect();
+    let done = |number| {
+        let of_serial = |one: &&Progress| one.serial == serial(number);
+        let found = moved.iter().find(of_serial).unwrap();
+        (found.passes_done, found.position)
+    };
+    assert_eq!((done(1), done(2)), ((1, 0), (0, 0)));
+
+    let before = world.symbols(2, 0).len();
+    world.run_until(20_000_000);
+    assert_eq!(world.symbols(1, 0).len(), all, "the first pass stands");
+    assert_eq!(world.symbols(1, 1).len(), 2 * all, "the second left again");
+    let ended: Vec<PassEnded> = std::iter::from_fn(|| world.pipeline.poll_ended()).collect();
+    let outlooks: Vec<Outlook> = ended.iter().map(|one| one.outlook).collect();
+    assert_eq!(outlooks, [Outlook::Transmitted, Outlook::Transmitted]);
+    let large_count: u64 = large
+        .geometry
+        .blocks()
+        .map(|shape| {
+            u64::from(plan::pass_symbols(&shape, settings(Rate::Unlimited).repair, 0).count())
+        })
+        .sum();
+    let after = world.symbols(2, 0).len() - before;
+    assert_eq!(after as u64, large_count, "from its beginning, and whole");
+
+    // Passes that were polled and are not known to have left come back in the same way.
+    world.pipeline.handle_link_lost(world.now, ended);
+    world.run_until(40_000_000);
+    assert_eq!(world.symbols(1, 1).len(), 3 * all);
+    assert_eq!(world.pipeline.poll_ended().unwrap().progress.passes_done, 2);
+}

@@ -161,6 +161,13 @@ impl Transmission {
         };
     }
 
+    /// Goes back to the beginning of the pass that follows so many, to begin not before this time.
+    pub fn repeat_pass(&mut self, passes_done: u8, next_at: Mono) {
+        self.passes_done = passes_done.min(self.passes_done);
+        self.resume = None;
+        self.phase = Phase::Waiting(next_at);
+    }
+
     /// What to write down of it.
     pub fn progress(&self) -> Progress {
         let mut progress = Progress {

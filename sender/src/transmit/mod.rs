@@ -8,6 +8,7 @@ mod link;
 mod load;
 mod record;
 mod session;
+mod settling;
 pub mod view;
 mod watch;
 
@@ -41,10 +42,11 @@ use crate::io::trust_store::{Host, TrustStoreError};
 use crate::pipeline::{Batch, Now, Pipeline, Settings};
 
 use alarms::Alarms;
-use link::Link;
+use link::{Link, Seen};
 use load::Loader;
 use record::{RecordError, Recorder};
 use session::Session;
+use settling::Settling;
 use view::{LinkState, OnLinkView, TransmitView};
 use watch::{News, StateWatch};
 
@@ -182,6 +184,7 @@ struct Transmit {
     pipeline: Pipeline,
     loader: Loader,
     session: Option<Session>,
+    settling: Settling,
     alarms: Alarms,
     link: Link,
     recorder: Recorder,
@@ -231,6 +234,7 @@ impl Transmit {
             pipeline: Pipeline::new(settings, now),
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
             session: None,
+            settling: Settling::default(),
             alarms: Alarms::default(),
             watch: StateWatch::new(&state)?,
             state,
@@ -267,7 +271,17 @@ impl Transmit {
 
     /// Ends the process in order: what has left is written down.
     fn stop(mut self) -> Result<(), TransmitError> {
-        self.second_passed(now());
+        let now = now();
+        match self.link.look_now(now.mono) {
+            Seen::Nothing | Seen::Down | Seen::Lost => self.handle_link_lost(now),
+            Seen::Up => {
+                let ended = self.settling.take_all();
+                ended
+                    .into_iter()
+                    .for_each(|ended| self.recorder.ended(ended));
+            }
+        }
+        self.second_passed(now);
         self.recorder
             .event("stop", vec![("role", json!("transmit"))]);
         Ok(self.recorder.stop()?)
@@ -275,12 +289,27 @@ impl Transmit {
 
     /// Sends what may leave now; tells when to go on.
     fn send(&mut self, now: Now) -> Result<Mono, TransmitError> {
+        if self.session.is_none() {
+            return Ok(now.mono.plus_us(SECOND_US));
+        }
+        match self.link.look(now.mono) {
+            Seen::Nothing | Seen::Down => {}
+            Seen::Up => {
+                while let Some(ended) = self.settling.poll_settled(now.mono) {
+                    self.recorder.ended(ended);
+                }
+            }
+            Seen::Lost => self.handle_link_lost(now),
+        }
+        if self.link.is_blocked() {
+            return self.probe(now);
+        }
         let Some(session) = &mut self.session else {
             return Ok(now.mono.plus_us(SECOND_US));
         };
         if self.link.is_clear() {
             if !self.pipeline.poll_batch(now, &mut self.batch) {
-                return Ok(self.pipeline.next_wakeup(now));
+                return Ok(self.next_wakeup(now));
             }
             if !session.framer.has_room(self.batch.count()) {
                 session.renew()?;
@@ -307,9 +336,39 @@ impl Transmit {
         self.second.datagrams += u64::from(self.batch.count());
         while let Some(ended) = self.pipeline.poll_ended() {
             self.loader.close(ended.progress.serial);
-            self.recorder.ended(ended);
+            self.settling.handle_ended(now.mono, ended);
         }
-        Ok(self.pipeline.next_wakeup(now))
+        Ok(self.next_wakeup(now))
+    }
+
+    fn next_wakeup(&self, now: Now) -> Mono {
+        let next = self.pipeline.next_wakeup(now);
+        let due_at = self.settling.due_at();
+        due_at.map_or(next, |due_at| {
+            next.min(due_at.max(self.link.next_look_at()))
+        })
+    }
+
+    /// What was sent lately may not have left the host: it is sent again when the link is up.
+    fn handle_link_lost(&mut self, now: Now) {
+        self.link.forget_unsent();
+        self.pipeline
+            .handle_link_lost(now, self.settling.take_all());
+    }
+
+    /// Sends a datagram of noise now and then where that may bring the link up; no cable leaves.
+    fn probe(&mut self, now: Now) -> Result<Mono, TransmitError> {
+        if let Some(session) = &mut self.session
+            && self.link.is_probe_due(now.mono)
+        {
+            if !session.framer.has_room(1) {
+                session.renew()?;
+                self.recorder.event_durable("session", session.fields())?;
+            }
+            session.framer.cover(self.link.room(1));
+            self.link.send_probe();
+        }
+        Ok(now.mono.plus_us(link::BLOCKED_LOOK_US))
     }
 
     /// Waits so long, or until something happens, and takes it in.
@@ -415,14 +474,16 @@ impl Transmit {
     }
 
     /// Looks at the link, and writes new alarms down.
-    fn note_alarms(&mut self) {
-        if self.link.state == LinkState::Down {
-            let text =
-                "datagrams cannot leave and wait; look at the interface and the way to link.to";
-            self.alarms
-                .raise("link-down", clock::utc_now(), text.to_owned());
-        } else {
-            self.alarms.clear("link-down");
+    fn note_alarms(&mut self, now: Now) {
+        let link = [
+            ("link-down", self.link.alarm(now.mono)),
+            ("link-unwatched", self.link.unwatched_alarm()),
+        ];
+        for (word, text) in link {
+            match text {
+                Some(text) => self.alarms.raise(word, clock::utc_now(), text),
+                None => self.alarms.clear(word),
+            }
         }
         while let Some(word) = self.alarms.poll_fresh() {
             self.recorder.event("alarm", vec![("alarm", json!(word))]);
@@ -430,7 +491,7 @@ impl Transmit {
     }
 
     fn second_passed(&mut self, now: Now) {
-        self.note_alarms();
+        self.note_alarms(now);
         let span_us = now.mono.since_us(self.second.began).max(1);
         let bits = self.second.datagrams * u64::from(self.link.udp.wire_bytes()) * 8;
         let on_link = self.pipeline.on_link().filter_map(|progress| {

@@ -1,0 +1,44 @@
+//! Passes that have been handed to the kernel to their end, until the link is seen to be up afterwards. What still waits in a
+//! queue when a carrier goes is gone, and nobody is told.
+
+use std::collections::VecDeque;
+
+use valise_common::units::Mono;
+
+use crate::pipeline::PassEnded;
+
+/// Long enough for a device's queue to empty: the pace keeps it short.
+const SETTLE_US: u64 = 100_000;
+
+/// The passes, in order.
+#[derive(Debug, Default)]
+pub struct Settling {
+    ended: VecDeque<(Mono, PassEnded)>,
+}
+
+impl Settling {
+    /// Takes a pass whose last datagram has been handed to the kernel.
+    pub fn handle_ended(&mut self, now: Mono, ended: PassEnded) {
+        self.ended.push_back((now, ended));
+    }
+
+    /// Returns the next pass that counts as sent, the link being up at this time.
+    pub fn poll_settled(&mut self, up_at: Mono) -> Option<PassEnded> {
+        let (ended_at, _) = self.ended.front()?;
+        if up_at.since_us(*ended_at) < SETTLE_US {
+            return None;
+        }
+        self.ended.pop_front().map(|(_, ended)| ended)
+    }
+
+    /// Returns every pass: the process ends, or the link was lost.
+    pub fn take_all(&mut self) -> Vec<PassEnded> {
+        self.ended.drain(..).map(|(_, ended)| ended).collect()
+    }
+
+    /// Returns when the link is to be looked at for the next pass.
+    pub fn due_at(&self) -> Option<Mono> {
+        let (ended_at, _) = self.ended.front()?;
+        Some(ended_at.plus_us(SETTLE_US))
+    }
+}
