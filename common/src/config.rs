@@ -3,6 +3,7 @@
 //! Unknown keys are refused. Every key but `state` and the ends of the link has a default; the commented files in
 //! `config/` name each with its meaning, unit, default and range, and a test parses them.
 
+mod address;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,16 @@ pub enum ConfigError {
         key: &'static str,
         /// What would be right.
         rule: String,
+    },
+    /// An address that cannot carry a cable.
+    #[error("{key} = \"{address}\" cannot be used: {rule}")]
+    Address {
+        /// The key, with its table.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong with it, and what would be right.
+        rule: &'static str,
     },
     /// A key is missing that this kind of link needs.
     #[error("{key} is missing: {rule}")]
@@ -152,19 +163,19 @@ fn check_datagram_bytes(kind: LinkKind, bytes: Option<u16>) -> Result<u16, Confi
 
 fn check_ends(
     kind: LinkKind,
-    address: (&'static str, Option<SocketAddr>),
+    (key, given): (&'static str, Option<SocketAddr>),
     device: &Option<PathBuf>,
 ) -> Result<(), ConfigError> {
     match kind {
-        LinkKind::Udp if address.1.is_none() => Err(ConfigError::Missing {
-            key: address.0,
+        LinkKind::Udp if given.is_none() => Err(ConfigError::Missing {
+            key,
             rule: "a UDP link needs an address and port, such as \"192.0.2.2:7000\"",
         }),
         LinkKind::Serial if device.is_none() => Err(ConfigError::Missing {
             key: "link.device",
             rule: "a serial link needs a device, such as \"/dev/ttyS0\"",
         }),
-        _ => Ok(()),
+        _ => given.map_or(Ok(()), |given| address::check(key, given)),
     }
 }
 
@@ -210,6 +221,11 @@ impl SenderConfig {
             ("link.to", config.link.to),
             &config.link.device,
         )?;
+        if let Some(bind) = config.link.bind {
+            address::check("link.bind", bind)?;
+            let to = config.link.to.unwrap_or(bind);
+            address::check_family(to, bind)?;
+        }
         check_rate(config.link.rate)?;
         within("link.baud", config.link.baud, 300, 4_000_000)?;
         check_fec(&config.fec)?;

@@ -47,7 +47,7 @@ fn a_host_without_init_is_told_of_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("receiver.toml");
     let state = folder.path().join("state");
-    let link = "kind = 'udp'\nlisten = '127.0.0.1:0'";
+    let link = "kind = 'udp'\nlisten = '127.0.0.1:7000'";
     fs::write(&config, format!("state = {state:?}\n[link]\n{link}\n")).unwrap();
     for arguments in [
         &["run"][..],

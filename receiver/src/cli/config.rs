@@ -124,6 +124,17 @@ fn not_used(config: &ReceiverConfig) -> Option<String> {
 
 fn warnings(config: &ReceiverConfig) -> Vec<&'static str> {
     match config.link.kind {
+        LinkKind::Udp
+            if config
+                .link
+                .listen
+                .is_some_and(|listen| listen.ip().is_unspecified()) =>
+        {
+            vec![
+                "link.listen is the address of no interface: datagrams are taken from every one, and none is watched for \
+             frames that it sends",
+            ]
+        }
         LinkKind::Udp => Vec::new(),
         LinkKind::Serial => vec![
             "this version has no serial link yet, so receive does not start; use kind = \"udp\" until then",
@@ -159,6 +170,7 @@ mod tests {
             warnings(&ReceiverConfig::parse(&text).unwrap())
         };
         assert!(of("kind = 'udp'\nlisten = '127.0.0.1:7000'").is_empty());
+        assert!(of("kind = 'udp'\nlisten = '0.0.0.0:7000'")[0].contains("every one"));
         assert!(of("kind = 'serial'\ndevice = '/dev/ttyS0'")[0].contains("no serial link"));
     }
 }

@@ -47,11 +47,14 @@ impl Site {
         let path = state.link_keys().join("1.key");
         durable_key(&path, &key);
         let text = format!(
-            "state = \"{}\"\n[link]\nkind = \"udp\"\nlisten = \"127.0.0.1:0\"\nsocket_buffer = \"4 MiB\"\n",
+            "state = \"{}\"\n[link]\nkind = \"udp\"\nlisten = \"127.0.0.1:7000\"\nsocket_buffer = \"4 MiB\"\n",
             root.display()
         );
+        let mut config = ReceiverConfig::parse(&text).unwrap();
+        // Any free port; the file must name one.
+        config.link.listen = Some("127.0.0.1:0".parse().unwrap());
         Self {
-            config: ReceiverConfig::parse(&text).unwrap(),
+            config,
             folder,
             state,
         }
