@@ -11,6 +11,7 @@
 mod alarms;
 mod assemble;
 mod digest;
+mod egress;
 mod forged;
 mod keys;
 mod listener;
@@ -57,6 +58,7 @@ use crate::pipeline::Assembler;
 use alarms::Alarms;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
+use egress::Egress;
 use forged::Report;
 use keys::LinkKeys;
 use listener::Listener;
@@ -158,6 +160,7 @@ struct Receive {
     audit: AuditLog,
     kernel_drops_told: u64,
     alarms: Alarms,
+    egress: Egress,
     constants: Constants,
 }
 
@@ -265,6 +268,7 @@ impl Receive {
             audit,
             kernel_drops_told: 0,
             alarms: Alarms::default(),
+            egress: Egress::default(),
             constants: Constants {
                 started: now,
                 socket_buffer_asked: config.link.socket_buffer.0,
@@ -361,6 +365,9 @@ impl Receive {
             for (code, text) in listener::alarms(listen, self.shared.listening()) {
                 self.alarms.set(code, now, text);
             }
+            let mono = mono_now();
+            self.egress.handle_count(mono, egress::count(listen.ip()));
+            self.alarms.set(egress::ALARM, now, self.egress.alarm(mono));
         }
         self.write_view(now)?;
         self.tell_room()?;
