@@ -164,13 +164,17 @@ impl Machine for Container {
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {
         let leader = self.leader()?.to_string();
         let mut command = Command::new("setsid");
-        if terminal {
+        // `-c` makes a session without a terminal: nobody could be asked for a PIN.
+        let option = if terminal {
             command.arg("--ctty");
-        }
+            "--session-command"
+        } else {
+            "-c"
+        };
         command.args([
             "--wait", "nsenter", "--target", &leader, "--all", "--wdns=/",
         ]);
-        command.args(["/usr/sbin/runuser", "-l", user, "-c", line]);
+        command.args(["/usr/sbin/runuser", "-l", user, option, line]);
         Ok(command)
     }
 }
