@@ -3,6 +3,7 @@
 
 mod cable_link;
 mod container;
+mod days;
 mod host;
 mod options;
 mod root;

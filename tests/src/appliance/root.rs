@@ -115,6 +115,6 @@ pub fn unpack(packed: &Path, root: &Path, side: Side) -> Result<()> {
             "useradd -m -s /bin/bash {person}; install -d -o {person} -g {person} -m 0700 /home/{person}/.ssh; "
         ));
     }
-    line.push_str("install -d -m 1777 /media/courier; install -d -m 0700 /media/auditor; install -d /usr/src/valise");
+    line.push_str("install -d -m 0777 /media/courier; install -d -m 0700 /media/auditor; install -d /usr/src/valise");
     tool(&["chroot", &shown, "/bin/sh", "-c", &line]).map(drop)
 }

@@ -168,7 +168,10 @@ impl Site {
     }
 
     /// Carries what is in a folder from one host to the other.
-    fn carry(&self, folder: &str, from: Side, to: Side) -> Result<()> {
+    ///
+    /// # Errors
+    /// If a tool fails.
+    pub fn carry(&self, folder: &str, from: Side, to: Side) -> Result<()> {
         let path = |side: Side| format!("{}{folder}", self.host(side).root().display());
         tool(&[
             "cp",
@@ -177,7 +180,7 @@ impl Site {
             &path(from),
             &path(to),
         ])?;
-        let line = format!("find {folder} -mindepth 1 -delete; chmod 1777 {folder}");
+        let line = format!("find {folder} -mindepth 1 -delete");
         self.host(from).run_ok("root", &line)?;
         // A stick has no owners.
         let line = format!(

@@ -1,0 +1,327 @@
+//! The days after the first cable: what happens to an appliance, and must not stop it.
+
+use std::time::Duration;
+
+use super::Result;
+use super::host::MachineExt as _;
+use super::scenario::{ARRIVAL, Story, expect};
+use super::script::Side::{self, Receiver, Sender};
+use crate::harness::HarnessError;
+
+/// The document whose blocks these days run.
+const OPERATIONS: &str = "docs/operations.md";
+
+/// How long a state or an alarm may take to show.
+const SHOWS: Duration = Duration::from_secs(60);
+
+/// Everything but the reboots and the end.
+pub fn all(story: &mut Story) -> Result<()> {
+    hundred_parts(story)?;
+    gap(story)?;
+    port_in_use(story)?;
+    full_disks(story)?;
+    quarantine(story)?;
+    renewal(story)?;
+    restart_after_editing(story)?;
+    revocation(story)
+}
+
+/// Each host is rebooted while a cable is under way, and its network comes late.
+pub fn reboots(story: &mut Story) -> Result<()> {
+    for side in [Receiver, Sender] {
+        let (id, hash) = story.send_bytes(6_000_000, "priority")?;
+        let serial = story.serial;
+        story
+            .site
+            .await_state(Sender, serial, &["transmitting", "transmitted"], SHOWS)?;
+        story.site.reboot(side)?;
+        let alarm = match side {
+            Receiver => "link-address",
+            Sender => "link-down",
+        };
+        await_alarm(story, side, alarm)?;
+        story.say(&format!(
+            "the {} was rebooted; without its network it raises {alarm}",
+            side.word()
+        ));
+        story.site.attach(side)?;
+        let arrived = story.site.await_released(&id, Duration::from_secs(20));
+        if side == Receiver && arrived.is_err() {
+            // What passed while the receiver was down is missing, and is sent again.
+            resend(story, serial)?;
+        }
+        story.take(&id, &hash)?;
+        story.say(&format!(
+            "the cable that was under way arrived after the {} was up again",
+            side.word()
+        ));
+    }
+    Ok(())
+}
+
+fn hundred_parts(story: &mut Story) -> Result<()> {
+    let make = "rm -rf ~/parts; mkdir ~/parts; for n in $(seq 100); do echo part $n >~/parts/$n.txt; done; sha256sum <~/parts/1.txt";
+    let hash = story.site.sender.run_ok("anna", make)?;
+    let id = story.send("$(ls -v ~/parts/*.txt)", "routine")?;
+    story.take(&id, &hash)?;
+    let count = story
+        .site
+        .receiver
+        .run_ok("rosa", &format!("ls ~/{id} | grep -c ^part-"))?;
+    expect("the parts of the cable", count.trim(), "100")?;
+    story.say("a cable of 100 parts was released and taken");
+    Ok(())
+}
+
+/// Everything of a cable is lost; the receiver says so, and the documents bring it.
+fn gap(story: &mut Story) -> Result<()> {
+    story.site.link.set_open(false)?;
+    let (id, hash) = story.send_bytes(200_000, "routine")?;
+    let serial = story.serial;
+    story
+        .site
+        .await_state(Sender, serial, &["transmitted"], ARRIVAL)?;
+    story.site.link.set_open(true)?;
+    resend(story, serial)?;
+    story.take(&id, &hash)?;
+    story.say("a cable that was lost wholly was missed, sent again, released and taken");
+    Ok(())
+}
+
+/// Waits until a serial is missing, then has it sent again, as the documents say.
+fn resend(story: &mut Story, serial: u64) -> Result<()> {
+    story
+        .site
+        .await_state(Receiver, serial, &["missing"], SHOWS)?;
+    story.site.variables.insert("SERIALS", serial.to_string());
+    story.site.run_marked(OPERATIONS, "gaps")?;
+    story.site.run_marked(OPERATIONS, "resend")
+}
+
+/// Another program holds receive's port when it starts.
+fn port_in_use(story: &mut Story) -> Result<()> {
+    let receiver = &story.site.receiver;
+    receiver.run_ok("root", "systemctl stop valise-receiver-receive")?;
+    let hold = "python3 -c 'import socket,time; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind((\"192.0.2.2\",7000)); time.sleep(600)'";
+    receiver.run_ok("root", &format!("systemd-run --quiet --unit=holder {hold}"))?;
+    story.site.await_line(
+        Receiver,
+        "ss -Huln 'sport = :7000' | grep -q 192.0.2.2",
+        SHOWS,
+    )?;
+    story
+        .site
+        .receiver
+        .run_ok("root", "systemctl --no-block start valise-receiver-receive")?;
+    await_alarm(story, Receiver, "link-address")?;
+    story
+        .site
+        .receiver
+        .run_ok("root", "systemctl stop holder")?;
+    await_healthy(story, Receiver)?;
+    story.send_and_take(50_000, "routine")?;
+    story.say("receive waited for its port, and took it when it was free");
+    Ok(())
+}
+
+/// Each disk is filled to the last byte.
+fn full_disks(story: &mut Story) -> Result<()> {
+    for side in [Receiver, Sender] {
+        let fill = format!("/var/lib/valise-{}/fill", side.word());
+        let line = format!(
+            "dd if=/dev/zero of={fill} bs=64k status=none 2>/dev/null; dd if=/dev/zero of={fill} bs=1 oflag=append conv=notrunc status=none 2>/dev/null; df --output=avail {fill} | tail -n 1"
+        );
+        let free = story.site.host(side).run_ok("root", &line)?;
+        story.say(&format!(
+            "the {}'s disk was filled: {} KiB free",
+            side.word(),
+            free.trim()
+        ));
+        await_alarm(story, side, "disk")?;
+        let waiting = match side {
+            Receiver => Some(story.send_bytes(300_000, "routine")?),
+            Sender => {
+                let refused = story.site.sender.run("anna", "valise-sender submit --label 'EU-RESTRICTED LIMITE' --to paris-desk --precedence routine --subject Full ~/sent.txt")?;
+                expect(
+                    "the exit status of a submission to a full disk",
+                    &format!("{:?}", refused.status),
+                    "Some(3)",
+                )?;
+                None
+            }
+        };
+        story
+            .site
+            .host(side)
+            .run_ok("root", &format!("rm {fill}"))?;
+        await_healthy(story, side)?;
+        match waiting {
+            None => story.send_and_take(300_000, "routine")?,
+            Some((id, hash)) => {
+                if story
+                    .site
+                    .await_released(&id, Duration::from_secs(30))
+                    .is_err()
+                {
+                    resend(story, story.serial)?;
+                }
+                story.take(&id, &hash)?;
+            }
+        }
+        story.say(&format!(
+            "the {} went on when its disk had room again",
+            side.word()
+        ));
+    }
+    Ok(())
+}
+
+/// 200 MB, which the sender's new list allows and the receiver's old one does not.
+fn quarantine(story: &mut Story) -> Result<()> {
+    story.site.carry("/media/courier", Sender, Receiver)?;
+    story.site.run_marked(OPERATIONS, "list-edit")?;
+    story.site.run_marked(OPERATIONS, "list-sign")?;
+    story.site.carry("/media/courier", Receiver, Sender)?;
+    story.site.run_marked(OPERATIONS, "list-sender")?;
+    let (id, hash) = story.send_bytes(200_000_000, "routine")?;
+    let serial = story.serial;
+    story.site.variables.insert("SERIAL", serial.to_string());
+    story
+        .site
+        .await_state(Receiver, serial, &["quarantined"], ARRIVAL)?;
+    story.site.run_marked(OPERATIONS, "quarantine-show")?;
+    story.site.carry("/media/courier", Sender, Receiver)?;
+    story.site.run_marked(OPERATIONS, "list-receiver")?;
+    story.site.run_marked(OPERATIONS, "quarantine-recheck")?;
+    story.take(&id, &hash)?;
+    story.say("200 MB were quarantined, checked again against a newer list, released and taken");
+    Ok(())
+}
+
+fn renewal(story: &mut Story) -> Result<()> {
+    for mark in ["bundle-create", "bundle-sign", "bundle-signed"] {
+        story.site.run_marked(OPERATIONS, mark)?;
+    }
+    story.site.carry("/media/courier", Receiver, Sender)?;
+    story.site.run_marked(OPERATIONS, "bundle-import")?;
+    // The slots of the first bundle go on until they are used up; its link key does not.
+    story.send_and_take(70_000, "immediate")?;
+    story.site.carry("/media/courier", Sender, Receiver)?;
+    story.say("the bundle was renewed");
+    Ok(())
+}
+
+fn restart_after_editing(story: &mut Story) -> Result<()> {
+    story.site.sender.run_ok(
+        "root",
+        "echo 'rate = \"200 Mbit/s\"' >>/etc/valise/sender.toml",
+    )?;
+    story.site.run_marked(OPERATIONS, "restart")?;
+    story.send_and_take(10_000, "routine")?;
+    story.say("a changed configuration was checked and taken");
+    Ok(())
+}
+
+/// An officer is revoked: no approval of that person counts any more, on either host.
+fn revocation(story: &mut Story) -> Result<()> {
+    story.site.run_marked(OPERATIONS, "revoke")?;
+    story.site.run_marked(OPERATIONS, "list-sign")?;
+    story.site.run_marked(OPERATIONS, "list-receiver")?;
+    // The sender does not know yet: what it lets go is held on the isolated side.
+    story.send_bytes(5_000, "routine")?;
+    let serial = story.serial;
+    story
+        .site
+        .await_state(Receiver, serial, &["quarantined"], ARRIVAL)?;
+    story.site.carry("/media/courier", Receiver, Sender)?;
+    story.site.run_marked(OPERATIONS, "list-sender")?;
+    let id = story.submit("~/sent.txt", "routine")?;
+    let approve = format!("valise-sender approve {id} --key ~/.ssh/id_ed25519_sk");
+    let by_ben = story.site.type_as(Sender, "ben", &approve)?;
+    expect(
+        "the approval of an officer",
+        &format!("{:?}", by_ben.status),
+        "Some(0)",
+    )?;
+    let by_carla = story.site.type_as(Sender, "carla", &approve)?;
+    expect(
+        "the approval of a revoked officer",
+        &format!("{:?}", by_carla.status),
+        "Some(1)",
+    )?;
+    story.say("a revoked officer approves nothing, on either host");
+    Ok(())
+}
+
+/// The isolated host has sent nothing, also while `receive` was down; and the counter can count.
+pub fn silence(story: &mut Story) -> Result<()> {
+    story
+        .site
+        .receiver
+        .run_ok("root", "systemctl stop valise-receiver-receive")?;
+    // The sender's beacons, one a second, would be answered.
+    let before = frames_in(story)?;
+    story.site.await_line(
+        Receiver,
+        &format!(
+            "test $(cat /sys/class/net/diode0/statistics/rx_packets) -gt {}",
+            before + 3
+        ),
+        SHOWS,
+    )?;
+    let returned = story.site.link.returned_frames()?;
+    expect(
+        "the frames that the receiver sent",
+        &returned.to_string(),
+        "0",
+    )?;
+    story.say("the receiver has sent 0 frames, also while receive was down");
+    // Without the rule the kernel would have answered: the counter sees it.
+    story
+        .site
+        .receiver
+        .run_ok("root", "nft delete table netdev valise-diode0")?;
+    let before = frames_in(story)?;
+    story.site.await_line(
+        Receiver,
+        &format!(
+            "test $(cat /sys/class/net/diode0/statistics/rx_packets) -gt {}",
+            before + 3
+        ),
+        SHOWS,
+    )?;
+    match story.site.link.returned_frames()? {
+        0 => Err(HarnessError::Wrong(
+            "no frame was counted although nothing held the receiver's answers back: the counter proves nothing".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn frames_in(story: &Story) -> Result<u64> {
+    let text = story
+        .site
+        .receiver
+        .run_ok("root", "cat /sys/class/net/diode0/statistics/rx_packets")?;
+    text.trim()
+        .parse()
+        .map_err(|error| HarnessError::Wrong(format!("rx_packets: {error}: {text}")))
+}
+
+/// Waits until `status --check` of a host names an alarm.
+fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
+    let line = format!(
+        "valise-{} status --check 2>&1 | grep -q '{alarm}'",
+        side.word()
+    );
+    story.site.await_line(side, &line, SHOWS)
+}
+
+/// Waits until a host's disk and link are no alarm any more.
+fn await_healthy(story: &Story, side: Side) -> Result<()> {
+    let line = format!(
+        "! valise-{} status --check 2>&1 | grep -qE 'link-|disk|stopped'",
+        side.word()
+    );
+    story.site.await_line(side, &line, SHOWS)
+}
