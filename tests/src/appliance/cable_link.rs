@@ -15,7 +15,31 @@ const RECEIVER_MAC: &str = "02:00:00:00:00:02";
 /// The name of the interface on both hosts, as README.md says.
 const INTERFACE: &str = "diode0";
 
-/// The link.
+/// What joins both hosts, one way.
+pub trait Link: std::fmt::Debug {
+    /// Gives a host its interface; `process` is one of the host's network.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn attach(&mut self, side: Side, process: Option<u32>) -> Result<()>;
+
+    /// Forgets a host's interface, which ended with the host.
+    fn detach(&mut self, side: Side);
+
+    /// Lets frames through, or none at all.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn set_open(&mut self, is_open: bool) -> Result<()>;
+
+    /// Frames that the receiver has sent since the link was made.
+    ///
+    /// # Errors
+    /// If they cannot be counted.
+    fn returned_frames(&self) -> Result<u64>;
+}
+
+/// The link between two containers.
 #[derive(Debug)]
 pub struct CableLink {
     is_open: bool,
@@ -61,11 +85,29 @@ impl CableLink {
         })
     }
 
-    /// Gives a host its interface; `pid` is a process of the host's network.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn attach(&mut self, side: Side, pid: u32) -> Result<()> {
+    fn connect(&self) -> Result<()> {
+        if !self.attached[0] {
+            return Ok(());
+        }
+        let from = far_end(Side::Sender);
+        let _ = inside(&["tc", "qdisc", "del", "dev", from, "ingress"]);
+        inside(&["tc", "qdisc", "add", "dev", from, "ingress"])?;
+        if self.is_open && self.attached[1] {
+            let filter = "filter add dev far-sender parent ffff: protocol all u32 match u32 0 0 \
+                          action mirred egress redirect dev far-receiver";
+            let words: Vec<&str> = ["tc"]
+                .into_iter()
+                .chain(filter.split_whitespace())
+                .collect();
+            inside(&words)?;
+        }
+        Ok(())
+    }
+}
+
+impl Link for CableLink {
+    fn attach(&mut self, side: Side, process: Option<u32>) -> Result<()> {
+        let pid = process.ok_or_else(|| HarnessError::Wrong("the host does not run".into()))?;
         let far = far_end(side);
         let _ = inside(&["ip", "link", "delete", far]);
         let mut words = vec![
@@ -91,45 +133,17 @@ impl CableLink {
         self.connect()
     }
 
-    /// Forgets a host's interface, which ended with the host.
-    pub fn detach(&mut self, side: Side) {
+    fn detach(&mut self, side: Side) {
         self.attached[index(side)] = false;
         let _ = inside(&["ip", "link", "delete", far_end(side)]);
     }
 
-    /// Lets frames through, or none at all.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn set_open(&mut self, is_open: bool) -> Result<()> {
+    fn set_open(&mut self, is_open: bool) -> Result<()> {
         self.is_open = is_open;
         self.connect()
     }
 
-    fn connect(&self) -> Result<()> {
-        if !self.attached[0] {
-            return Ok(());
-        }
-        let from = far_end(Side::Sender);
-        let _ = inside(&["tc", "qdisc", "del", "dev", from, "ingress"]);
-        inside(&["tc", "qdisc", "add", "dev", from, "ingress"])?;
-        if self.is_open && self.attached[1] {
-            let filter = "filter add dev far-sender parent ffff: protocol all u32 match u32 0 0 \
-                          action mirred egress redirect dev far-receiver";
-            let words: Vec<&str> = ["tc"]
-                .into_iter()
-                .chain(filter.split_whitespace())
-                .collect();
-            inside(&words)?;
-        }
-        Ok(())
-    }
-
-    /// Frames that the receiver has sent since the link was made.
-    ///
-    /// # Errors
-    /// If the counter cannot be read.
-    pub fn returned_frames(&self) -> Result<u64> {
+    fn returned_frames(&self) -> Result<u64> {
         let text = inside(&["nft", "list", "counter", "netdev", "watch", "returned"])?;
         let mut words = text
             .split_whitespace()

@@ -57,18 +57,9 @@ impl Container {
         })
     }
 
-    /// Process 1 of the container, as this machine numbers it.
-    ///
-    /// # Errors
-    /// If it is not running.
-    pub fn leader(&self) -> Result<u32> {
+    fn leader(&self) -> Result<u32> {
         self.leader
             .ok_or_else(|| HarnessError::Wrong(format!("the {} is not running", self.side.word())))
-    }
-
-    /// The container's files, as this machine sees them.
-    pub fn root(&self) -> &PathBuf {
-        &self.root
     }
 
     fn await_end(&mut self) -> Result<()> {
@@ -118,7 +109,7 @@ impl Machine for Container {
         ));
         command.arg(format!("--system-call-filter={CALLS}"));
         command.args([
-            "--capability=CAP_NET_ADMIN,CAP_SYS_NICE",
+            "--capability=CAP_NET_ADMIN,CAP_SYS_NICE,CAP_SYS_RESOURCE,CAP_IPC_LOCK",
             "--rlimit=RLIMIT_MEMLOCK=infinity",
         ]);
         command.stdin(Stdio::null()).stdout(
@@ -159,6 +150,10 @@ impl Machine for Container {
         let leader = self.leader()?.to_string();
         tool(&["kill", "-KILL", &leader])?;
         self.await_end()
+    }
+
+    fn network_process(&self) -> Option<u32> {
+        self.leader
     }
 
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {

@@ -1,6 +1,7 @@
 //! A host of the test: somewhere to boot, and to run commands as its users.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::Result;
@@ -12,7 +13,7 @@ use crate::harness::HarnessError;
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
 /// A system that boots, with users.
-pub trait Machine {
+pub trait Machine: std::fmt::Debug {
     /// Which of the two.
     fn side(&self) -> Side;
 
@@ -33,6 +34,9 @@ pub trait Machine {
     /// # Errors
     /// If it cannot be ended.
     fn cut_power(&mut self) -> Result<()>;
+
+    /// A process of its network, where its interfaces can be put; none for a machine that brings its own.
+    fn network_process(&self) -> Option<u32>;
 
     /// The command that runs a line of shell as a user of this host, in a session of its own.
     ///
@@ -58,12 +62,9 @@ pub trait MachineExt: Machine {
     fn run(&self, user: &str, line: &str) -> Result<Done> {
         let output = self
             .shell(user, line, false)?
-            .stdin(std::process::Stdio::null())
+            .stdin(Stdio::null())
             .output()
-            .map_err(|source| HarnessError::Io {
-                what: format!("{}: {line}", self.side().word()),
-                source,
-            })?;
+            .map_err(|source| failed(self.side(), line, source))?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             text.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -72,6 +73,45 @@ pub trait MachineExt: Machine {
             status: output.status.code(),
             output: text,
         })
+    }
+
+    /// Packs a folder.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn pack(&self, folder: &str) -> Result<Vec<u8>> {
+        let line = format!("tar -C {folder} -cf - .");
+        let output = self.shell("root", &line, false)?.output();
+        let output = output.map_err(|source| failed(self.side(), &line, source))?;
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(HarnessError::Wrong(format!(
+                "{}: {line}: {}",
+                self.side().word(),
+                String::from_utf8_lossy(&output.stderr)
+            ))),
+        }
+    }
+
+    /// Unpacks into a folder what [`MachineExt::pack`] packed; everything there is everybody's, as on a stick without owners.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn unpack(&self, folder: &str, packed: &[u8]) -> Result<()> {
+        let line = format!("tar -C {folder} --no-same-owner -xf - && chmod -R a+rwX {folder}");
+        let fail = |source| failed(self.side(), &line, source);
+        let mut command = self.shell("root", &line, false)?;
+        let mut child = command.stdin(Stdio::piped()).spawn().map_err(fail)?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(packed).map_err(fail)?;
+        }
+        match child.wait().map_err(fail)?.success() {
+            true => Ok(()),
+            false => Err(HarnessError::Wrong(format!(
+                "{}: {line}: failed",
+                self.side().word()
+            ))),
+        }
     }
 
     /// Runs a line that must succeed; returns its standard output.
@@ -88,6 +128,13 @@ pub trait MachineExt: Machine {
                 output: done.output,
             }),
         }
+    }
+}
+
+fn failed(side: Side, line: &str, source: std::io::Error) -> HarnessError {
+    HarnessError::Io {
+        what: format!("{}: {line}", side.word()),
+        source,
     }
 }
 

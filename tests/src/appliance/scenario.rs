@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::cable_link::CableLink;
+use super::container::Container;
 use super::days;
 use super::host::MachineExt as _;
 use super::script::Side::{Receiver, Sender};
@@ -17,14 +19,20 @@ pub const ARRIVAL: Duration = Duration::from_secs(120);
 /// # Errors
 /// The first thing that is not as it must be.
 pub fn run(options: &Options) -> Result<()> {
+    let site = Site::boot(
+        Box::new(Container::make(&options.debian, Receiver)?),
+        Box::new(Container::make(&options.debian, Sender)?),
+        Box::new(CableLink::new()?),
+        options.verbose,
+    )?;
     let mut story = Story {
-        site: Site::boot(&options.debian, options.verbose)?,
+        site,
         serial: 0,
         begun: Instant::now(),
     };
     let told = story.tell(options);
     if options.keep {
-        let leader = |side| story.site.host(side).leader().unwrap_or_default();
+        let leader = |side| story.site.host(side).network_process().unwrap_or_default();
         println!(
             "appliance: both hosts run on (nsenter --all --target {} or {}); end this with Ctrl-C",
             leader(Sender),

@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Result;
-use super::cable_link::CableLink;
-use super::container::Container;
-use super::host::{COMMAND_LIMIT, Machine as _, MachineExt as _};
-use super::root::{tool, workspace};
+use super::cable_link::Link;
+use super::host::{COMMAND_LIMIT, Machine, MachineExt as _};
+use super::root::workspace;
 use super::script::{Block, Side, Step, read};
 use super::terminal::Done;
 use crate::harness::{HarnessError, await_condition};
@@ -18,11 +17,11 @@ use crate::harness::{HarnessError, await_condition};
 #[derive(Debug)]
 pub struct Site {
     /// The isolated host.
-    pub receiver: Container,
+    pub receiver: Box<dyn Machine>,
     /// The host that sends.
-    pub sender: Container,
+    pub sender: Box<dyn Machine>,
     /// The way between them.
-    pub link: CableLink,
+    pub link: Box<dyn Link>,
     /// What `$ID` is in a block.
     pub variables: BTreeMap<&'static str, String>,
     /// Whether everything is printed.
@@ -31,15 +30,20 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes two hosts and boots them.
+    /// Boots two hosts.
     ///
     /// # Errors
-    /// If a tool fails.
-    pub fn boot(debian: &str, is_verbose: bool) -> Result<Self> {
+    /// If one does not boot.
+    pub fn boot(
+        receiver: Box<dyn Machine>,
+        sender: Box<dyn Machine>,
+        link: Box<dyn Link>,
+        is_verbose: bool,
+    ) -> Result<Self> {
         let mut site = Self {
-            receiver: Container::make(debian, Side::Receiver)?,
-            sender: Container::make(debian, Side::Sender)?,
-            link: CableLink::new()?,
+            receiver,
+            sender,
+            link,
             variables: BTreeMap::new(),
             is_verbose,
             commands: 0,
@@ -52,18 +56,18 @@ impl Site {
     }
 
     /// A host.
-    pub fn host(&self, side: Side) -> &Container {
+    pub fn host(&self, side: Side) -> &dyn Machine {
         match side {
-            Side::Sender => &self.sender,
-            Side::Receiver => &self.receiver,
+            Side::Sender => self.sender.as_ref(),
+            Side::Receiver => self.receiver.as_ref(),
         }
     }
 
     /// A host, to boot or to end.
-    pub fn host_mut(&mut self, side: Side) -> &mut Container {
+    pub fn host_mut(&mut self, side: Side) -> &mut dyn Machine {
         match side {
-            Side::Sender => &mut self.sender,
-            Side::Receiver => &mut self.receiver,
+            Side::Sender => self.sender.as_mut(),
+            Side::Receiver => self.receiver.as_mut(),
         }
     }
 
@@ -72,8 +76,8 @@ impl Site {
     /// # Errors
     /// If the kernel refuses.
     pub fn attach(&mut self, side: Side) -> Result<()> {
-        let leader = self.host(side).leader()?;
-        self.link.attach(side, leader)
+        let process = self.host(side).network_process();
+        self.link.attach(side, process)
     }
 
     /// Shuts a host down and boots it again, without its interface: [`Self::attach`] brings it.
@@ -172,21 +176,10 @@ impl Site {
     /// # Errors
     /// If a tool fails.
     pub fn carry(&self, folder: &str, from: Side, to: Side) -> Result<()> {
-        let path = |side: Side| format!("{}{folder}", self.host(side).root().display());
-        tool(&[
-            "cp",
-            "-rT",
-            "--no-preserve=ownership",
-            &path(from),
-            &path(to),
-        ])?;
+        let packed = self.host(from).pack(folder)?;
         let line = format!("find {folder} -mindepth 1 -delete");
         self.host(from).run_ok("root", &line)?;
-        // A stick has no owners.
-        let line = format!(
-            "chmod -R a+rX {folder}; chmod 1777 {folder}; chmod 0600 {folder}/channel.bundle 2>/dev/null || true"
-        );
-        self.host(to).run_ok("root", &line).map(drop)
+        self.host(to).unpack(folder, &packed)
     }
 
     /// What a command that prints JSON prints.
