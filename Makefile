@@ -120,7 +120,7 @@ appliance-test: appliance-setup
 
 appliance-vm: appliance-setup
 	@missing=(); \
-	command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86 ipxe-qemu); \
+	command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86); \
 	command -v ssh >/dev/null || missing+=(openssh-client); \
 	tests/install-packages "$${missing[@]}"
 	$(RELEASE)/valise-appliance --vm $(APPLIANCE)

@@ -13,7 +13,7 @@ use crate::harness::HarnessError;
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
 /// A system that boots, with users.
-pub trait Machine: std::fmt::Debug {
+pub trait Machine: std::fmt::Debug + Send {
     /// Which of the two.
     fn side(&self) -> Side;
 

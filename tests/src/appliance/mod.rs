@@ -6,11 +6,13 @@ mod container;
 mod days;
 mod host;
 mod options;
+mod power;
 mod root;
 mod scenario;
 mod script;
 mod site;
 mod terminal;
+mod virtual_machine;
 
 pub use options::Options;
 pub use scenario::run;

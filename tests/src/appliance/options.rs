@@ -23,6 +23,9 @@ pub struct Options {
     /// In two virtual machines with Debian's own kernel, which lose their power again and again.
     #[arg(long)]
     pub vm: bool,
+    /// What runs the virtual machines: tcg everywhere, kvm where it boots Debian's kernel.
+    #[arg(long, default_value = "tcg")]
+    pub accelerator: String,
     /// How often each virtual machine loses its power.
     #[arg(long, default_value_t = 50)]
     pub cuts: u32,

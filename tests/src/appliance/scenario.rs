@@ -6,8 +6,10 @@ use super::cable_link::CableLink;
 use super::container::Container;
 use super::days;
 use super::host::MachineExt as _;
+use super::power;
 use super::script::Side::{Receiver, Sender};
 use super::site::Site;
+use super::virtual_machine::{SocketLink, VirtualMachine};
 use super::{Options, Result};
 use crate::harness::HarnessError;
 
@@ -19,12 +21,25 @@ pub const ARRIVAL: Duration = Duration::from_secs(120);
 /// # Errors
 /// The first thing that is not as it must be.
 pub fn run(options: &Options) -> Result<()> {
-    let site = Site::boot(
-        Box::new(Container::make(&options.debian, Receiver)?),
-        Box::new(Container::make(&options.debian, Sender)?),
-        Box::new(CableLink::new()?),
-        options.verbose,
-    )?;
+    let debian = &options.debian;
+    let site = match options.vm {
+        true => Site::boot(
+            Box::new(VirtualMachine::make(
+                debian,
+                Receiver,
+                &options.accelerator,
+            )?),
+            Box::new(VirtualMachine::make(debian, Sender, &options.accelerator)?),
+            Box::new(SocketLink::new()?),
+            options.verbose,
+        ),
+        false => Site::boot(
+            Box::new(Container::make(debian, Receiver)?),
+            Box::new(Container::make(debian, Sender)?),
+            Box::new(CableLink::new()?),
+            options.verbose,
+        ),
+    }?;
     let mut story = Story {
         site,
         serial: 0,
@@ -59,7 +74,17 @@ pub(super) struct Story {
 impl Story {
     fn tell(&mut self, options: &Options) -> Result<()> {
         self.first_cable()?;
-        let sizes: &[u64] = match options.short {
+        match options.vm {
+            true => power::cuts(self, options.cuts, options.seed)?,
+            false => self.days(options.short)?,
+        }
+        self.end()?;
+        self.say(&format!("Debian {}: all is as it must be", options.debian));
+        Ok(())
+    }
+
+    fn days(&mut self, short: bool) -> Result<()> {
+        let sizes: &[u64] = match short {
             true => &[0, 1, 1_400_000],
             false => &[0, 1, 100_000, 1_000_000, 1_400_000, 20_000_000],
         };
@@ -71,12 +96,10 @@ impl Story {
             ));
         }
         days::reboots(self)?;
-        if !options.short {
-            days::all(self)?;
+        match short {
+            true => Ok(()),
+            false => days::all(self),
         }
-        self.end()?;
-        self.say(&format!("Debian {}: all is as it must be", options.debian));
-        Ok(())
     }
 
     /// Prints how far the story has come.

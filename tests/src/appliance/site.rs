@@ -48,10 +48,7 @@ impl Site {
             is_verbose,
             commands: 0,
         };
-        for side in Side::BOTH {
-            site.host_mut(side).boot()?;
-            site.attach(side)?;
-        }
+        site.boot_both()?;
         Ok(site)
     }
 
@@ -78,6 +75,24 @@ impl Site {
     pub fn attach(&mut self, side: Side) -> Result<()> {
         let process = self.host(side).network_process();
         self.link.attach(side, process)
+    }
+
+    /// Boots both hosts, which are off, at the same time.
+    ///
+    /// # Errors
+    /// If one does not boot.
+    pub fn boot_both(&mut self) -> Result<()> {
+        let (receiver, sender) = (&mut self.receiver, &mut self.sender);
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| receiver.boot());
+            let other = sender.boot();
+            (one.join(), other)
+        });
+        one.unwrap_or_else(|_| Err(HarnessError::Wrong("a boot panicked".to_owned())))?;
+        other?;
+        Side::BOTH
+            .into_iter()
+            .try_for_each(|side| self.attach(side))
     }
 
     /// Shuts a host down and boots it again, without its interface: [`Self::attach`] brings it.
