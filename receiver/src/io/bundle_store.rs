@@ -129,8 +129,10 @@ pub fn make(
         replaces: plan.replaces,
         sha256: *sha256.as_bytes(),
     };
-    write_file(out, BUNDLE_FILE, &bytes)?;
-    write_file(out, STATEMENT_FILE, statement.encode().as_bytes())?;
+    write_file(out, BUNDLE_FILE, &bytes, Access::Owner)?;
+    let text = statement.encode();
+    // No secret: administrators read it to sign it.
+    write_file(out, STATEMENT_FILE, text.as_bytes(), Access::Everyone)?;
     durable::sync_dir(out)?;
     Ok(sha256)
 }
@@ -159,9 +161,14 @@ impl Drop for LinkKeyFile {
     }
 }
 
-fn write_file(folder: &Path, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
+fn write_file(
+    folder: &Path,
+    name: impl AsRef<OsStr>,
+    bytes: &[u8],
+    access: Access,
+) -> io::Result<()> {
     let mut file = StagedFile::create_named(folder, name.as_ref())?;
-    file.set_access(Access::Owner)?;
+    file.set_access(access)?;
     file.write_all(bytes)?;
     file.finish().map(drop)
 }

@@ -21,6 +21,10 @@ pub const ARRIVAL: Duration = Duration::from_secs(120);
 /// # Errors
 /// The first thing that is not as it must be.
 pub fn run(options: &Options) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        let text = "only root can boot two hosts: sudo make appliance-test".to_owned();
+        return Err(HarnessError::Usage(text));
+    }
     let debian = &options.debian;
     let site = match options.vm {
         true => Site::boot(
