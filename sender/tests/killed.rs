@@ -171,13 +171,13 @@ fn a_copy_of_a_bundle_that_a_killed_gate_left_is_overwritten_before_it_is_delete
     fs::create_dir(&left).unwrap();
     let bundle = host.path("courier-1/channel.bundle");
     fs::copy(&bundle, left.join("file-000")).unwrap();
-    // A second name shows what becomes of the bytes when the first is gone.
-    let shown = host.path("shown");
-    fs::hard_link(left.join("file-000"), &shown).unwrap();
+    // An open file shows what becomes of the bytes when the name is gone.
+    let mut shown = fs::File::open(left.join("file-000")).unwrap();
     host.start_gate();
     host.stop_gate();
     assert!(!left.exists());
-    let bytes = fs::read(&shown).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut shown, &mut bytes).unwrap();
     assert_eq!(bytes.len(), fs::read(&bundle).unwrap().len());
     assert!(bytes.iter().all(|byte| *byte == 0));
 }
@@ -412,6 +412,119 @@ fn what_has_its_line_and_not_yet_its_name_gets_it_at_the_next_start() {
     await_there(&pending.join(approval));
     host.approve(&id, "officer2");
     assert_eq!(host.cable(&id)["serial"], 1);
-    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
     host.stop_gate();
+    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+}
+
+/// A submission of five parts.
+fn place_five_parts(host: &Host, name: &str) -> PathBuf {
+    let text = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
+                precedence = 'routine'\nsubject = 'S'\n";
+    let parts: Vec<(String, Vec<u8>)> = (1..=5)
+        .map(|number| (format!("{number}.txt"), vec![b'0' + number; 20_000]))
+        .collect();
+    place(host, name, text, &parts)
+}
+
+/// Starts gate, and stops it when it has judged whatever stands in `requests/`.
+fn start_and_judge(host: &mut Host, probe: &str) {
+    let probe = host.place(probe, "request = 'clock-accept'\n", &[]);
+    host.start_gate();
+    assert!(Host::await_answer(&probe).0);
+    host.stop_gate();
+}
+
+#[test]
+fn a_request_that_a_kill_leaves_while_it_is_deleted_is_never_judged_again() {
+    let mut host = Host::commissioned(4);
+    let mut requests = Vec::new();
+    for round in 0..40_u32 {
+        let request = place_five_parts(&host, &format!("five-{round}"));
+        host.start_gate();
+        let (accepted, id) = Host::await_answer(&request);
+        assert!(accepted, "{id}");
+        // The stretch grows, so that each step of the deletion is hit.
+        for _ in 0..round * 40 {
+            std::thread::yield_now();
+        }
+        host.kill_gate();
+        requests.push((request, id));
+    }
+    host.start_gate();
+    host.stop_gate();
+    for (request, id) in &requests {
+        assert_eq!(answer(request).as_ref(), Some(id), "answered once");
+        assert!(!request.exists());
+        let manifest =
+            fs::read_to_string(host.state(&format!("pending/{id}/manifest.txt"))).unwrap();
+        assert_eq!(manifest.matches("part: ").count(), 5);
+    }
+    assert_eq!(host.audited("submitted").len(), requests.len());
+    assert_eq!(host.audited("refused").len(), 0);
+    assert_eq!(
+        fs::read_dir(host.state("pending")).unwrap().count(),
+        requests.len()
+    );
+    assert_eq!(fs::read_dir(host.state("tmp/gate")).unwrap().count(), 0);
+    let left = fs::read_dir(host.state("requests")).unwrap().count();
+    assert_eq!(left, requests.len(), "answers alone");
+}
+
+#[test]
+fn an_accepted_request_that_stands_there_changed_has_no_second_answer_and_no_new_line() {
+    let mut host = Host::running(2);
+    let request = place_five_parts(&host, "five");
+    let (_, id) = Host::await_answer(&request);
+    host.kill_gate();
+    for (number, text) in [(1, "request = 'submit'\n"), (2, "nonsense"), (3, "")] {
+        // As an earlier version left it, and as its author may make it: fewer parts, or another text.
+        let _ = fs::remove_dir_all(&request);
+        place_five_parts(&host, "five");
+        fs::remove_file(request.join(format!("{number}.txt"))).unwrap();
+        if !text.is_empty() {
+            fs::write(request.join("request.toml"), text).unwrap();
+        }
+        for start in 0..2 {
+            start_and_judge(&mut host, &format!("probe-{number}-{start}"));
+        }
+        assert_eq!(answer(&request).as_ref(), Some(&id));
+        assert!(request.exists(), "somebody's only copy");
+    }
+    let is_told = |word: &str| host.audited(word).len();
+    assert_eq!((is_told("submitted"), is_told("refused")), (1, 0));
+    // Whole, it is the one that was answered.
+    fs::remove_dir_all(&request).unwrap();
+    place_five_parts(&host, "five");
+    start_and_judge(&mut host, "probe");
+    assert!(!request.exists());
+    assert_eq!(answer(&request), Some(id));
+    assert_eq!(host.audited("submitted").len(), 1);
+}
+
+#[test]
+fn what_was_being_erased_when_gate_was_killed_is_overwritten_and_nothing_else_becomes_of_it() {
+    let mut host = Host::running(2);
+    host.kill_gate();
+    let mut held = Vec::new();
+    for place in [
+        "tmp/gate/.erase-0123456789abcdef",
+        "requests/.erase-0123456789abcdef",
+    ] {
+        let left = host.state(place);
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("request.toml"), "request = 'withdraw'\n").unwrap();
+        fs::write(left.join("a.txt"), "plaintext").unwrap();
+        held.push((fs::File::open(left.join("a.txt")).unwrap(), left));
+    }
+    host.start_gate();
+    host.stop_gate();
+    for (mut file, left) in held {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        assert_eq!((bytes, left.exists()), (vec![0; 9], false));
+    }
+    assert_eq!(host.audited("refused").len(), 0);
+    let alarms = host.run(&["status", "--check"]).stdout;
+    let alarms = String::from_utf8(alarms).unwrap();
+    assert!(!alarms.contains("not-erased"), "{alarms}");
 }

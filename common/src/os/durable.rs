@@ -7,6 +7,8 @@
 
 mod batch;
 mod behind;
+mod erase;
+mod eraser;
 mod names;
 mod read;
 mod staged;
@@ -22,17 +24,15 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use batch::SyncBatch;
 pub use behind::WriteBehind;
+pub use erase::{NOT_ERASED, erase, finish_erasing, is_erasing, put_away, remove_any};
+pub use eraser::Eraser;
 pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use staged::{FinishedFile, StagedFile};
 pub(in crate::os) use stamp::{Stamp, changed_error};
-
-/// Bytes of a file with one key: a few names and numbers.
-const KEY_FILE_BYTES_MAX: usize = 4_096;
 
 /// Whether a replacement must survive a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub enum Access {
     Owner,
     /// The directory's group too (0640): spools between the two roles of a host, and views.
     Group,
+    /// The directory's group may write it too (0660): a link key that the other role takes and then overwrites.
+    GroupWrite,
     /// Everybody who reaches the directory (0644): answers to requests, statements for signing.
     Everyone,
 }
@@ -66,7 +68,7 @@ pub fn write_new(tmp: &Path, dest: &Path, bytes: &[u8], access: Access) -> io::R
     let staged_path = finished.path().to_path_buf();
     finished.publish(dest).inspect_err(|_| {
         // The name was taken, or the process ends: either way nobody will look for the staged copy.
-        let _ = fs::remove_file(&staged_path);
+        let _ = erase(&staged_path);
     })
 }
 
@@ -159,62 +161,7 @@ pub fn erase_range(
     batch.add_file(file.try_clone()?)
 }
 
-/// Deletes a file that held a key, and overwrites it first where this user may. What is gone
-/// already is no error.
-///
-/// # Errors
-/// If it stays, or its deletion cannot be made durable.
-pub fn remove_key(path: &Path) -> io::Result<()> {
-    let opened = OpenOptions::new()
-        .write(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
-        .open(path);
-    match opened {
-        Ok(mut file) => {
-            let metadata = file.metadata()?;
-            if metadata.is_file() {
-                let bytes = usize::try_from(metadata.len()).map_err(io::Error::other)?;
-                file.write_all(&vec![0; bytes.min(KEY_FILE_BYTES_MAX)])?;
-                file.sync_data()?;
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // The other role's: only its name can be taken away.
-        Err(_) => {}
-    }
-    remove_any(path)?;
-    sync_parent(path)
-}
-
-/// Deletes a file or a whole folder; symbolic links are deleted, not followed. What is gone already
-/// is no error.
-///
-/// # Errors
-/// If something stays. Nothing is synced.
-pub fn remove_any(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => remove_folder(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(told("delete", path, error)),
-        _ => Ok(()),
-    }
-}
-
-/// Deletes a folder. Its own files go first, by names that nothing remembers; the standard library takes what is left.
-fn remove_folder(path: &Path) -> io::Result<()> {
-    let folder = open_dir(path)?;
-    for_each_name(&folder, |name| {
-        // What cannot be deleted so is told of below.
-        let _ = unlinkat(&folder, name, UnlinkatFlags::NoRemoveDir);
-        io::Result::Ok(())
-    })?;
-    fs::remove_dir_all(path)
-}
-
-/// Deletes what a crash left in `tmp`, except names that `keep` holds on to.
+/// Erases what a crash left in `tmp`, except names that `keep` holds on to and what was put away already.
 ///
 /// # Errors
 /// If something cannot be deleted, or `tmp` itself is a link: what lies behind it is not ours to delete.
@@ -222,8 +169,9 @@ pub fn clear_tmp(tmp: &Path, mut keep: impl FnMut(&OsStr) -> bool) -> io::Result
     open_dir(tmp).map_err(|error| told("open", tmp, error))?;
     for entry in fs::read_dir(tmp).map_err(|error| told("read", tmp, error))? {
         let entry = entry?;
-        if !keep(&entry.file_name()) {
-            remove_any(&entry.path())?;
+        let name = entry.file_name();
+        if !is_erasing(&name) && !keep(&name) {
+            erase(&entry.path())?;
         }
     }
     Ok(())

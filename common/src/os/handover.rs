@@ -20,8 +20,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::durable::{
-    Access, StagedFile, Sync, read_bounded, read_handed_key, remove_any, remove_key, rename_new,
-    replace, sync_dir,
+    Access, StagedFile, Sync, erase, finish_erasing, read_bounded, read_handed_key,
+    read_secret_file, remove_any, rename_new, replace, sync_dir,
 };
 use crate::ids::BundleId;
 
@@ -50,10 +50,11 @@ impl Handover {
     /// If it cannot be written.
     pub fn place(&self, bundle: BundleId, key: &[u8]) -> io::Result<()> {
         let path = self.placed(bundle);
-        remove_any(&path)?;
+        erase(&path)?;
         let name = path.file_name().unwrap_or_default();
         let mut staged = StagedFile::create_named(&self.folder, name)?;
-        staged.set_access(Access::Group)?;
+        // Whoever takes it overwrites it.
+        staged.set_access(Access::GroupWrite)?;
         staged.write_all(key)?;
         let _in_place = staged.finish()?;
         sync_dir(&self.folder)
@@ -71,7 +72,7 @@ impl Handover {
                 if error.kind() == io::ErrorKind::AlreadyExists
                     && fs::symlink_metadata(&placed).is_ok() =>
             {
-                remove_any(&given)?;
+                erase(&given)?;
                 rename_new(&placed, &given)
             }
             renamed => renamed,
@@ -88,9 +89,9 @@ impl Handover {
     /// # Errors
     /// If something stays.
     pub fn clear_placed(&self) -> io::Result<()> {
-        self.placed_paths()?
-            .iter()
-            .try_for_each(|path| remove_key(path))
+        finish_erasing(&self.folder)?;
+        let mut paths = self.placed_paths()?.into_iter();
+        paths.try_for_each(|path| erase(&path).map(drop))
     }
 
     /// The keys that were placed and not given.
@@ -115,8 +116,8 @@ impl Handover {
     /// # Errors
     /// If it stays.
     pub fn take_back(&self, bundle: BundleId) -> io::Result<()> {
-        remove_key(&self.placed(bundle))?;
-        remove_key(&self.given(bundle))
+        erase(&self.placed(bundle))?;
+        erase(&self.given(bundle)).map(drop)
     }
 
     /// The bundles whose keys are handed over and not taken.
@@ -151,6 +152,8 @@ impl Handover {
     /// # Errors
     /// If a key cannot be read or written, or the handed-over one cannot be removed.
     pub fn take(&self, tmp: &Path) -> io::Result<()> {
+        finish_erasing(&self.folder)?;
+        finish_erasing(&self.link_keys)?;
         for bundle in self.given_bundles()? {
             let given = self.given(bundle);
             let key = match read_handed_key(&given, KEY_BYTES_MAX) {
@@ -158,11 +161,17 @@ impl Handover {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
-            replace(tmp, &self.taken(bundle), &key, Access::Owner, Sync::Yes)?;
-            remove_key(&given)?;
+            let taken = self.taken(bundle);
+            let stands = read_secret_file(&taken, KEY_BYTES_MAX);
+            if !stands.is_ok_and(|stands| stands == key) {
+                // Erased first: a file that is replaced leaves its bytes on the disk. The handed-over one is still here.
+                erase(&taken)?;
+                replace(tmp, &taken, &key, Access::Owner, Sync::Yes)?;
+            }
+            erase(&given)?;
         }
         for bundle in self.ended()? {
-            remove_key(&self.taken(bundle))?;
+            erase(&self.taken(bundle))?;
         }
         Ok(())
     }
@@ -174,7 +183,7 @@ impl Handover {
     pub fn drop_older(&self, newest: BundleId) -> io::Result<()> {
         let bundles = bundles_in(&self.link_keys)?;
         let mut older = bundles.range(..newest);
-        older.try_for_each(|bundle| remove_key(&self.taken(*bundle)))
+        older.try_for_each(|bundle| erase(&self.taken(*bundle)).map(drop))
     }
 
     fn ended(&self) -> io::Result<BTreeSet<BundleId>> {
@@ -271,7 +280,7 @@ mod tests {
         assert!(site.names("taken").is_empty(), "it was not given");
         site.handover.give(BundleId(1)).unwrap();
         let given = site.root.path().join("given/1.key");
-        assert_eq!(fs::metadata(given).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::metadata(given).unwrap().mode() & 0o777, 0o660);
         site.take();
         assert_eq!(site.names("taken"), ["1.key"]);
         assert!(site.names("given").is_empty() && site.names("tmp").is_empty());
@@ -291,16 +300,16 @@ mod tests {
         site.handover.give(BundleId(1)).unwrap();
         let given = site.root.path().join("given/1.key");
         let tmp = site.root.path().join("tmp");
-        for mode in [0o644, 0o660, 0o666] {
+        for mode in [0o644, 0o664, 0o666] {
             fs::set_permissions(&given, fs::Permissions::from_mode(mode)).unwrap();
             let error = site.handover.take(&tmp).unwrap_err();
             assert!(
-                error.to_string().contains("set its mode to 0640"),
+                error.to_string().contains("set its mode to 0660"),
                 "{error}"
             );
             assert!(site.names("taken").is_empty());
         }
-        fs::set_permissions(&given, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&given, fs::Permissions::from_mode(0o660)).unwrap();
         site.take();
         assert_eq!(site.names("taken"), ["1.key"]);
     }

@@ -270,7 +270,7 @@ fn fetch(from: &Path, out: &Path) -> io::Result<()> {
         }
     }
     durable::sync_dir(out)?;
-    durable::remove_any(from)
+    durable::erase(from).map(drop)
 }
 
 /// `bundle void`

@@ -97,7 +97,7 @@ pub fn make(
         count: plan.count,
     };
     let staged_slots = new_path(&state.slots(), plan.bundle);
-    durable::remove_any(&staged_slots)?;
+    durable::erase(&staged_slots)?;
     let mut slots = StagedFile::create_named(&state.slots(), name_of(&staged_slots)?)?;
     slots.write_all(&header.encode())?;
     let mut bundle = Bundle {
@@ -212,7 +212,7 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
             .to_str()
             .is_some_and(|name| name.starts_with('.') && name.ends_with(".new"))
         {
-            durable::remove_any(&entry.path())?;
+            durable::erase(&entry.path())?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use valise_common::ids::MailboxId;
 use valise_common::os::durable::{self, SyncBatch};
 use valise_common::os::entropy;
-use valise_common::os::layout::ReceiverState;
+use valise_common::os::layout::{ReceiverState, Role};
 
 use crate::stage::publish::{StageName, papers};
 use crate::stage::verify::Verified;
@@ -129,7 +129,7 @@ pub fn stage(
     let path = |name: &StageName| state.stage().join(name.to_string());
     for name in &names {
         // What an earlier attempt left before it was committed.
-        durable::remove_any(&path(name))?;
+        durable::put_away(&path(name), &state.tmp(Role::Release))?;
     }
     let (first, others) = names
         .split_first()

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use valise_common::ids::ContainerHash;
-use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, remove_any};
+use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, finish_erasing, remove_any};
 use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
@@ -46,6 +46,7 @@ pub fn recover(
     list_inbox(folders, log, sync, assembler)?;
     sync.commit()?;
     clear_tmp(&folders.tmp, |_| false)?;
+    finish_erasing(&folders.tmp)?;
     // One that cannot be read is nothing lost: the next one comes in a second.
     if let Ok(Some(written)) = beacon_file::read(&folders.beacon) {
         assembler.restore_beacon(now, &written);

@@ -84,7 +84,7 @@ impl Release {
         let courier = self.state.root().join(COURIER);
         durable::make_dir(&courier, 0o700)?;
         let out = courier.join(format!(".{bundle}"));
-        durable::remove_any(&out)?;
+        durable::erase(&out)?;
         durable::make_dir(&out, 0o700)?;
         durable::sync_dir(&courier)?;
         Ok(out)
@@ -102,7 +102,7 @@ impl Release {
         let sha256 = match made {
             Ok(sha256) => sha256,
             Err(error) => {
-                durable::remove_any(&out)?;
+                durable::erase(&out)?;
                 let text = match &error {
                     BundleStoreError::Bundle(_) => error.to_string(),
                     _ => failed(&error),
@@ -122,7 +122,7 @@ impl Release {
     pub(super) fn show_to_courier(&self, bundle: BundleId) -> Result<(), ReleaseError> {
         let courier = self.state.root().join(COURIER);
         let shown = courier.join(bundle.to_string());
-        durable::remove_any(&shown)?;
+        durable::erase(&shown)?;
         durable::rename_new(&courier.join(format!(".{bundle}")), &shown)?;
         Ok(durable::sync_dir(&courier)?)
     }
@@ -142,7 +142,7 @@ impl Release {
             // What was written of it is no use to anybody; if the log has it, start-up shows it.
             let known = self.ledger.bundle(plan.bundle).is_some();
             if !known {
-                let _ = durable::remove_any(&staged);
+                let _ = durable::erase(&staged);
             }
         }
         let sha256 = made?;

@@ -378,7 +378,8 @@ impl Release {
                 message_id,
                 mailbox: mailbox.clone(),
             };
-            durable::remove_any(&self.state.stage().join(name.to_string()))?;
+            self.eraser
+                .put(&self.state.stage().join(name.to_string()))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
-use valise_common::os::durable::SyncBatch;
+use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch};
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::{Requests, Unanswered};
@@ -115,6 +115,8 @@ pub struct Release {
     pub(super) groups: Groups,
     pub(super) slots: BTreeMap<BundleId, SlotFile>,
     pub(super) sync: SyncBatch,
+    /// Erases what is put away in `tmp/release`: bodies that are not released, requests that are done.
+    pub(super) eraser: Eraser,
     pub(super) requests: Requests,
     /// Requests that are under way.
     pub(super) pending_requests: BTreeSet<String>,
@@ -210,6 +212,7 @@ impl Release {
         let (ledger, recovered) = Ledger::open(&state)?;
         let mut release = Release {
             sync: SyncBatch::new(state.root())?,
+            eraser: Eraser::new(state.tmp(Role::Release)),
             requests: Requests::new(state.requests(), state.tmp(Role::Release)),
             pending_requests: BTreeSet::new(),
             unanswered: Unanswered::default(),
@@ -251,6 +254,7 @@ impl Release {
             release.raise("audit-log", text);
         }
         release.start_up()?;
+        release.eraser.start()?;
         Ok(release)
     }
 
@@ -293,6 +297,7 @@ impl Release {
             }
             more = self.release_some()?;
             self.recheck_some()?;
+            self.erase_what_is_away()?;
             let mono = self.mono();
             if mono.since_us(ticked) >= TICK_US {
                 ticked = mono;
@@ -379,6 +384,15 @@ impl Release {
         let mut fds = [PollFd::new(self.worker.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).expect("poll");
         self.take_done().expect("the second thread's work");
+    }
+
+    /// Has what was put away erased, and reports what could not be.
+    fn erase_what_is_away(&mut self) -> Result<(), ReleaseError> {
+        self.eraser.wake();
+        if self.eraser.take_left()? > 0 {
+            self.raise("not-erased", NOT_ERASED.to_owned());
+        }
+        Ok(())
     }
 
     pub(super) fn recheck_some(&mut self) -> Result<(), ReleaseError> {

@@ -167,7 +167,7 @@ impl Release {
             .state
             .tmp(Role::Release)
             .join(format!("request-{name}"));
-        durable::remove_any(&into)?;
+        self.eraser.put(&into)?;
         let most = TakeLimits {
             files_max: limits::ADMINISTRATOR_SIGNATURES_MAX.saturating_add(2),
             bytes_max: REQUEST_BYTES_MAX,
@@ -185,7 +185,7 @@ impl Release {
             Err(refused) => self.refuse(name, "unknown", by, &refused.to_string()),
             Ok(taken) => self.judge_request(name, &taken),
         };
-        durable::remove_any(&into)?;
+        self.eraser.put(&into)?;
         result
     }
 
@@ -475,6 +475,16 @@ impl Release {
         }
         self.sync.commit()?;
         self.forget_request(name);
+        Ok(())
+    }
+
+    /// Takes away what was accepted before a kill that came before this.
+    pub(super) fn forget_accepted(&self) -> Result<(), ReleaseError> {
+        for found in self.requests.scan()? {
+            if found.answered && self.requests.is_accepted(&found.name) {
+                self.forget_request(&found.name);
+            }
+        }
         Ok(())
     }
 

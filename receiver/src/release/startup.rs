@@ -38,6 +38,10 @@ impl Release {
     pub(super) fn start_up(&mut self) -> Result<(), ReleaseError> {
         self.state.create_all()?;
         durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
+        durable::finish_erasing(self.state.root())?;
+        durable::finish_erasing(&self.state.slots())?;
+        self.requests.finish_erasing()?;
+        self.forget_accepted()?;
         let imported = self.ledger.register().trust()?;
         let imported = imported
             .as_ref()
@@ -96,9 +100,10 @@ impl Release {
             if self.ledger.bundle(bundle).is_some() {
                 self.show_to_courier(bundle)?;
             } else {
-                durable::remove_any(&entry.path())?;
+                durable::erase(&entry.path())?;
             }
         }
+        durable::finish_erasing(&courier)?;
         Ok(())
     }
 
@@ -164,7 +169,7 @@ impl Release {
         for entry in fs::read_dir(self.state.stage())? {
             let entry = entry?;
             if !hindered.contains(&entry.file_name()) {
-                durable::remove_any(&entry.path())?;
+                self.eraser.put(&entry.path())?;
             }
         }
         Ok(())

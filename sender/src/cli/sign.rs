@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use valise_common::limits;
-use valise_common::os::durable::{StagedFile, read_bounded, remove_any};
+use valise_common::os::durable::{StagedFile, erase, read_bounded};
 use valise_common::os::tty;
 use valise_common::sshsig::{Namespace, Signature};
 
 use super::CliError;
 
-/// A folder of this user alone, gone with the value.
+/// A folder of this user alone, erased with the value.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = remove_any(&self.0);
+        let _ = erase(&self.0);
     }
 }
 

@@ -3,7 +3,7 @@
 use valise_common::bundle::Bundle;
 use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::clock;
-use valise_common::os::durable::remove_any;
+use valise_common::os::durable::erase;
 use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
 use valise_common::units::count_of;
@@ -185,7 +185,7 @@ impl Gate {
         let bundle = &verified.bundle;
         let tmp = self.state.tmp(Role::Gate);
         let slots = self.state.slots_of(bundle.id);
-        remove_any(&slots)?;
+        erase(&slots)?;
         slots::stage(&tmp, bundle)?.finish()?.publish(&slots)?;
         let stored = StoredLinkKey {
             bundle: bundle.id,

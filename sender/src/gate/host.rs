@@ -8,7 +8,7 @@ use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
-use valise_common::os::durable::{SyncBatch, free_bytes};
+use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, free_bytes};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::{Requests, Unanswered};
@@ -70,6 +70,8 @@ pub struct Gate {
     pub unanswered: Unanswered,
     /// Many files, one sync. As old as the process.
     pub sync: SyncBatch,
+    /// Erases what is put away in gate's `tmp/`: requests that are done, sealed cables' folders, copies.
+    pub eraser: Eraser,
     /// How far transmit has come.
     pub progress: BTreeMap<Serial, Progress>,
     /// Serials whose container is not in the outbox yet.
@@ -143,6 +145,7 @@ impl Gate {
             left_over: BTreeSet::new(),
             unanswered: Unanswered::default(),
             sync,
+            eraser: Eraser::new(state.tmp(Role::Gate)),
             progress: BTreeMap::new(),
             in_sealing: BTreeSet::new(),
             hindered: BTreeMap::new(),
@@ -195,6 +198,18 @@ impl Gate {
                 alarm: word.to_owned(),
             });
         }
+    }
+
+    /// Has what was put away erased, and reports what could not be.
+    ///
+    /// # Errors
+    /// A failure of the disk; the process must end.
+    pub fn erase_what_is_away(&mut self) -> Result<(), GateError> {
+        self.eraser.wake();
+        if self.eraser.take_left()? > 0 {
+            self.alarm("not-erased", NOT_ERASED);
+        }
+        Ok(())
     }
 
     /// The person that a local user is.

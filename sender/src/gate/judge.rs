@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use valise_common::ids::{MessageId, Serial};
-use valise_common::os::durable::{FinishedFile, remove_any};
+use valise_common::os::durable::FinishedFile;
 use valise_common::os::{clock, request};
 use valise_common::precedence::Precedence;
 
@@ -32,6 +32,8 @@ pub(super) struct Batch {
     pub(super) approvals: Vec<(FinishedFile, PathBuf)>,
     pub(super) ended: Vec<MessageId>,
     pub(super) resent: Vec<Serial>,
+    /// Requests that have their answer already.
+    pub(super) repeated: Vec<String>,
 }
 
 impl Gate {
@@ -48,6 +50,14 @@ impl Gate {
         let (imports, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(commits_itself);
         let imported = !imports.is_empty();
         for request in imports.into_iter().chain(others) {
+            let name = match &request {
+                Ok(prepared) => &prepared.name,
+                Err(refused) => &refused.name,
+            };
+            if self.preparer.requests.is_accepted(name) {
+                self.settle_accepted(request, &mut batch)?;
+                continue;
+            }
             match request {
                 Ok(prepared) => self.handle_one(prepared, &mut batch)?,
                 Err(refused) => {
@@ -73,6 +83,36 @@ impl Gate {
         }
         self.answer(batch)?;
         Ok(large)
+    }
+
+    /// A folder beside an answer `accepted` is the one that was answered, or is placed again: it gets no other answer and has
+    /// no other effect. A submission that gate does not know under this name is somebody's only copy, and stays.
+    fn settle_accepted(
+        &mut self,
+        request: Result<Prepared, Refused>,
+        batch: &mut Batch,
+    ) -> Result<(), GateError> {
+        let name = match request {
+            Ok(Prepared {
+                name,
+                wish: Wish::Submit(submission),
+                ..
+            }) => {
+                self.eraser.put(&submission.folder)?;
+                if self.register.of_request(&submission.digest)?.is_none() {
+                    tracing::info!(
+                        "a folder in requests/ has the name of an accepted request; place it under a new name"
+                    );
+                    return Ok(());
+                }
+                name
+            }
+            Ok(prepared) => prepared.name,
+            // Its author changed it after the answer.
+            Err(_) => return Ok(()),
+        };
+        batch.repeated.push(name);
+        Ok(())
     }
 
     /// Lets officers see submissions and approvals: their files are durable first, then their lines, then their names. What a
@@ -113,7 +153,7 @@ impl Gate {
 
     fn answer(&mut self, batch: Batch) -> Result<(), GateError> {
         self.publish_view()?;
-        let mut names = Vec::with_capacity(batch.accepted.len());
+        let mut names = batch.repeated;
         for (name, answer) in batch.accepted {
             let text = match answer {
                 Answer::Text(text) => text,
@@ -231,7 +271,7 @@ impl Gate {
             Wish::Submit(submission) => {
                 let folder = submission.folder.clone();
                 let result = self.submit(uid, *submission, batch)?;
-                remove_any(&folder)?;
+                self.eraser.put(&folder)?;
                 result
             }
             Wish::Approve { id, signature } => self.approve(id, &signature, batch)?,

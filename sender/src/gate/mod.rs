@@ -18,7 +18,6 @@ pub mod sealing;
 pub mod time;
 pub mod unfit;
 pub mod upkeep;
-mod wipe;
 pub mod wish;
 pub mod worker;
 
@@ -34,7 +33,7 @@ use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
 use valise_common::os::layout::Role;
 use valise_common::os::life::VIEW_EVERY_US;
-use valise_common::os::request::{Answer, Found, RequestRefused, Requests};
+use valise_common::os::request::{Found, RequestRefused, Requests};
 use valise_common::os::sandbox::{self, Confinement, Profile};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -50,7 +49,6 @@ use prepare::Preparer;
 use refusal::is_operator;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
 use unfit::{Refused, Unfit};
-use wish::Wish;
 use worker::{Done, Work, Worker};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
@@ -144,6 +142,7 @@ impl Daemon {
             administrators: gate.preparer.administrators.clone(),
             submission_bytes_max: gate.preparer.submission_bytes_max,
         };
+        gate.eraser.start()?;
         let mut worker = Worker::start(preparer)?;
         for (precedence, work) in large {
             worker.add(precedence, work);
@@ -189,6 +188,7 @@ impl Daemon {
                 self.take_requests()?;
             }
             self.keep_up()?;
+            self.gate.erase_what_is_away()?;
             service::watchdog();
             self.sleep(signals)?;
         }
@@ -319,9 +319,14 @@ impl Daemon {
                 self.rescan = true;
                 break;
             }
-            if one.answered && !self.is_repeated(&one) {
+            // An accepted one was placed again, or was not taken away before a kill.
+            if one.answered && !self.gate.preparer.requests.is_accepted(&one.name) {
                 self.left.insert(one.name);
                 continue;
+            }
+            if one.answered {
+                // Looked at once: what is not forgotten now stays where its author put it.
+                self.left.insert(one.name.clone());
             }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
             if let Err(reason) = self.check_fit(&one, bytes) {
@@ -329,15 +334,7 @@ impl Daemon {
             } else if bytes > LARGE_BODY_BYTES {
                 large.push(one);
             } else {
-                let answered = one.answered;
-                let prepared = self.gate.preparer.prepare(&one);
-                // Only a submission may be asked again under its name: the others have had their effect.
-                match &prepared {
-                    Ok(again) if answered && !matches!(again.wish, Wish::Submit(_)) => {
-                        self.forget(&one);
-                    }
-                    _ => batch.push(prepared),
-                }
+                batch.push(self.gate.preparer.prepare(&one));
             }
         }
         self.take_large(large);
@@ -386,19 +383,6 @@ impl Daemon {
             self.turns.took(&found);
             self.in_work = Some(found.name.clone());
             self.worker.add(precedence, Work::Prepare(found));
-        }
-    }
-
-    /// Whether an answered request may be one that was placed again, or was never deleted: an accepted one.
-    fn is_repeated(&self, found: &Found) -> bool {
-        let answer = self.gate.preparer.requests.answer_of(&found.name);
-        matches!(answer, Some(Answer::Accepted(_)))
-    }
-
-    fn forget(&mut self, found: &Found) {
-        if let Err(error) = self.gate.preparer.requests.forget(&found.name) {
-            tracing::warn!("an answered request could not be deleted: {error}");
-            self.left.insert(found.name.clone());
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
-use valise_common::os::durable::{SyncBatch, remove_any};
+use valise_common::os::durable::{SyncBatch, put_away};
 use valise_common::os::entropy;
 use valise_common::os::request::{Found, Requests, TakeLimits, Taken, TakenFile};
 use valise_common::sshsig::{PublicKey, Signature};
@@ -16,7 +16,6 @@ use valise_common::units::ByteSize;
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
 use super::unfit::{Refused, Unfit, content};
-use super::wipe::{COPY_PREFIX, overwrite};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
 use crate::stage::submit::{Draft, Measured};
 
@@ -46,7 +45,7 @@ impl Preparer {
     /// Copies a request and makes a wish of it. `Some(batch)` syncs the parts of a submission with it.
     ///
     /// # Errors
-    /// [`Refused`]; gate's copy is gone then.
+    /// [`Refused`]; gate's copy is put away then.
     pub fn prepare(&self, found: &Found) -> Result<Prepared, Refused> {
         let mut request = "request";
         self.wish(found, &mut request)
@@ -67,7 +66,7 @@ impl Preparer {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let folder = self
             .tmp
-            .join(format!("{COPY_PREFIX}{:016x}", u64::from_be_bytes(random)));
+            .join(format!("request-{:016x}", u64::from_be_bytes(random)));
         let take_limits = TakeLimits {
             files_max: limits::REQUEST_FILES_MAX,
             bytes_max: self.bytes_max(),
@@ -80,17 +79,7 @@ impl Preparer {
             .intake(found, &folder, take_limits, &mut unsynced)?;
         let wish = self.wish_of(found, &taken, &folder, request);
         if !matches!(wish, Ok(Wish::Submit(_))) {
-            let wiped = if *request == "bundle-import" {
-                // This copy holds every PSK. What the author's copy held is the author's to destroy.
-                taken
-                    .files
-                    .values()
-                    .try_for_each(|file| overwrite(&file.path))
-            } else {
-                Ok(())
-            };
-            remove_any(&folder)?;
-            wiped?;
+            put_away(&folder, &self.tmp)?;
         }
         wish
     }
@@ -290,15 +279,6 @@ mod tests {
             let told = parse_ranges(code).unwrap_err();
             assert!(told.contains("takes serials only"), "{told}");
         }
-    }
-
-    #[test]
-    fn a_file_is_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("part");
-        std::fs::write(&path, b"abc").unwrap();
-        overwrite(&path).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), [0; 3]);
     }
 
     #[test]

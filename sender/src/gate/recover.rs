@@ -17,7 +17,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
-use valise_common::os::durable::{FinishedFile, clear_tmp, make_dir, remove_any};
+use valise_common::os::durable::{FinishedFile, clear_tmp, erase, make_dir, remove_any};
 use valise_common::os::layout::{OutboxName, Role};
 use valise_common::precedence::Precedence;
 
@@ -25,7 +25,6 @@ use super::error::GateError;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
 use super::sealing::{Hindrance, Issuing};
-use super::wipe;
 use super::worker::Work;
 use crate::io::outbox::FecFile;
 use crate::io::outbox_write::{name_of, staged_name};
@@ -70,7 +69,6 @@ impl Gate {
         for cable in self.ledger.cables.values().filter(|cable| is_kept(cable)) {
             kept.extend(Pending::staged_names(&cable.id, &cable.approvals));
         }
-        wipe::overwrite_left_copies(&self.state.tmp(Role::Gate))?;
         Ok(clear_tmp(&self.state.tmp(Role::Gate), |name| {
             name.to_str().is_some_and(|name| kept.contains(name))
         })?)
@@ -85,7 +83,7 @@ impl Gate {
                 .keys()
                 .any(|id| self.state.slots_of(*id) == path);
             if !known {
-                remove_any(&path)?;
+                erase(&path)?;
             }
         }
         for (bundle, held) in &self.ledger.bundles {

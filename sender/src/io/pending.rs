@@ -14,7 +14,8 @@ use thiserror::Error;
 use valise_common::ids::{MessageId, PersonId};
 use valise_common::limits;
 use valise_common::os::durable::{
-    Access, FinishedFile, StagedFile, SyncBatch, make_dir, read_bounded, remove_any, rename_new,
+    Access, FinishedFile, StagedFile, SyncBatch, make_dir, put_away, read_bounded, remove_any,
+    rename_new,
 };
 use valise_common::os::group::give_to_group_of;
 use valise_common::os::layout::{Role, SenderState, approval_file, part_file};
@@ -167,7 +168,7 @@ impl Pending {
             if staged.exists() && !name.exists() {
                 FinishedFile::found(staged).publish_in(&name, batch)?;
             } else {
-                remove_any(&staged)?;
+                put_away(&staged, &self.state.tmp(Role::Gate))?;
             }
         }
         Ok(())
@@ -259,12 +260,12 @@ impl Pending {
         Ok(())
     }
 
-    /// Deletes a cable's folder; one that is gone already is no error.
+    /// Takes a cable's folder away, in one step, into gate's `tmp/`, where it is erased; one that is gone already is no error.
     ///
     /// # Errors
-    /// If something of it stays.
+    /// If it stays.
     pub fn remove(&self, id: &MessageId) -> io::Result<()> {
-        remove_any(&self.state.pending_of(id))
+        put_away(&self.state.pending_of(id), &self.state.tmp(Role::Gate)).map(drop)
     }
 
     /// Tells whether the folder is there.

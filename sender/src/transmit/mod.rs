@@ -208,7 +208,9 @@ impl Transmit {
         let state = SenderState::new(&config.state);
         // Blocked before the recorder's thread starts, which inherits the mask.
         let signals = Signals::new().during("signals")?;
-        durable::clear_tmp(&state.tmp(Role::Transmit), |_| false).during("clear tmp/transmit")?;
+        durable::clear_tmp(&state.tmp(Role::Transmit), |_| false)
+            .and_then(|()| durable::finish_erasing(&state.tmp(Role::Transmit)))
+            .during("clear tmp/transmit")?;
         let (audit, recovered) = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
         let recorder = Recorder::start(state.clone(), audit).during("start a thread")?;
         let torn_bytes = json!(recovered.torn_bytes);

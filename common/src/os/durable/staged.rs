@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
+use super::erase::overwrite_data;
 use super::{Access, Sync, SyncBatch, free_bytes, parent_of, rename_new, sync_dir, told};
 use crate::os::entropy;
 use crate::os::group::give_as_created_at;
 
-/// A file being written under `tmp/`, invisible until it is published, and deleted if it is dropped
+/// A file being written under `tmp/`, invisible until it is published, and erased if it is dropped
 /// before it is finished.
 #[derive(Debug)]
 pub struct StagedFile {
@@ -84,6 +85,7 @@ impl StagedFile {
         let mode = match access {
             Access::Owner => 0o600,
             Access::Group => 0o640,
+            Access::GroupWrite => 0o660,
             Access::Everyone => 0o644,
         };
         self.file.set_permissions(Permissions::from_mode(mode))
@@ -166,7 +168,8 @@ impl Write for StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            // Start-up empties tmp/ too, so a failure here loses nothing.
+            // It may hold plaintext or a key. Start-up erases what is in tmp/ too, so a failure here loses nothing.
+            let _ = overwrite_data(&self.file).and_then(|()| self.file.sync_data());
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 
 use super::{Answer, REQUEST_FILE, read_answer};
-use crate::os::durable::{Stamp, changed_error, remove_any, rename_new, sync_dir};
+use crate::os::durable::{Stamp, changed_error, erase, rename_new, sync_dir};
 use crate::os::entropy;
 use crate::os::lock::HostLock;
 use crate::os::watch::{DirWatch, Notice};
@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a daemon that was seen running may be away: its supervisor starts it again after a pause.
 const RESTART_GRACE: Duration = Duration::from_secs(5);
 
-/// A request being written, invisible to the daemon, and deleted if it is dropped.
+/// A request being written, invisible to the daemon, and erased if it is dropped.
 #[derive(Debug)]
 pub struct Request {
     requests: PathBuf,
@@ -131,7 +131,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.hidden.as_os_str().is_empty() {
-            let _ = fs::remove_dir_all(&self.hidden);
+            let _ = erase(&self.hidden);
         }
     }
 }
@@ -145,7 +145,7 @@ impl Placed {
     /// Waits for the answer: without end if no timeout is given, as long as the daemon runs whose
     /// lock this is.
     ///
-    /// The folder of a refused request is deleted: it holds only copies.
+    /// The folder of a refused request is erased: it holds only copies.
     ///
     /// # Errors
     /// If the answer cannot be read.
@@ -159,7 +159,7 @@ impl Placed {
             let runs = HostLock::is_held(daemon_lock)?;
             if let Some(answer) = read_answer(&self.requests, &self.name, daemon_uid)? {
                 if matches!(answer, Answer::Refused(_)) {
-                    remove_any(&self.requests.join(&self.name))?;
+                    erase(&self.requests.join(&self.name))?;
                 }
                 return Ok(answer);
             }

@@ -17,7 +17,7 @@ use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
 use crate::os::durable::{
     StagedFile, Stamp, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir,
-    remove_any,
+    put_away,
 };
 use crate::units::ByteSize;
 
@@ -128,7 +128,7 @@ impl Requests {
     /// Copies a request into the new folder `into`, and leaves the sync of the copies to `batch`.
     ///
     /// # Errors
-    /// [`RequestRefused`] for a folder that breaks a rule; then `into` is gone again.
+    /// [`RequestRefused`] for a folder that breaks a rule; then `into` is gone again, and what was copied is to be erased.
     pub fn intake(
         &self,
         found: &Found,
@@ -145,7 +145,7 @@ impl Requests {
         make_dir(into, 0o700)?;
         let taken = copy_all(&folder, found, into, limits, batch);
         if taken.is_err() {
-            remove_any(into)?;
+            put_away(into, &self.tmp)?;
         }
         taken
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::AtFlags;
@@ -13,9 +13,9 @@ use nix::unistd::geteuid;
 
 use super::{Answer, Kind, answer_text, is_request_name, read_answer};
 use crate::os::durable::{
-    Access, FinishedFile, StagedFile, SyncBatch, for_each_name, open_dir, remove_any,
+    Access, FinishedFile, StagedFile, SyncBatch, erase, finish_erasing, for_each_name, open_dir,
+    put_away, remove_any,
 };
-use crate::os::entropy;
 
 /// Requests without an answer that one scan returns; the others are found when these are done.
 pub(super) const FOUND_MAX: usize = 10_000;
@@ -30,7 +30,7 @@ const NAMES_MAX: usize = 1_000_000;
 #[derive(Debug)]
 pub struct Requests {
     pub(super) requests: PathBuf,
-    tmp: PathBuf,
+    pub(super) tmp: PathBuf,
 }
 
 /// A request folder that stands in `requests/`.
@@ -104,6 +104,7 @@ impl Requests {
     /// # Errors
     /// As [`Requests::scan`].
     pub fn left_over(&self) -> io::Result<BTreeSet<String>> {
+        self.finish_erasing()?;
         Ok(self.scan()?.into_iter().map(|found| found.name).collect())
     }
 
@@ -160,13 +161,29 @@ impl Requests {
         })
     }
 
-    /// Deletes an accepted request's folder.
+    /// Tells whether the answer `accepted` stands beside a name.
+    pub fn is_accepted(&self, name: &str) -> bool {
+        matches!(self.answer_of(name), Some(Answer::Accepted(_)))
+    }
+
+    /// Takes an accepted request's folder away, in one step, into the daemon's `tmp/`. Its [`Eraser`] erases it there.
     ///
     /// # Errors
-    /// If something of it stays: its author may have changed its rights meanwhile. That is to be
-    /// logged, not to end the process; the answer beside it keeps it from being judged again.
+    /// If it stays: its author may have changed its rights meanwhile. That is to be logged, not to
+    /// end the process; the answer beside it keeps it from being judged again.
+    ///
+    /// [`Eraser`]: crate::os::durable::Eraser
     pub fn forget(&self, name: &str) -> io::Result<()> {
-        remove_any(&self.requests.join(name))
+        put_away(&self.requests.join(name), &self.tmp).map(drop)
+    }
+
+    /// Erases what a command or an earlier daemon began to erase in `requests/` itself and was killed. What its owner closed
+    /// to this user stays.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn finish_erasing(&self) -> io::Result<()> {
+        finish_erasing(&self.requests).map(drop)
     }
 
     /// Deletes this daemon's answers whose folder is gone and which are older than `age`. Returns
@@ -223,26 +240,16 @@ impl Requests {
         );
         let placed = finished.replace_in(&to, batch).or_else(|_| {
             // Anybody who may ask can make a folder of this name, over which no file can be renamed.
-            self.clear(&to)?;
+            if let Err(error) = erase(&to) {
+                // What a stranger keeps in a folder of their own cannot be deleted, but it has lost its name.
+                tracing::warn!("what stood in an answer's place cannot be deleted: {error}");
+            }
             FinishedFile::found(from.clone()).replace_in(&to, batch)
         });
         placed.inspect_err(|_| {
             // Start-up empties tmp/ too, so a failure here loses nothing.
             let _ = fs::remove_file(&from);
         })
-    }
-
-    /// Takes away what stands in an answer's place. What a stranger keeps in a folder of his own cannot be deleted, but the
-    /// folder can be renamed: `requests/` is this daemon's.
-    fn clear(&self, place: &Path) -> io::Result<()> {
-        let random = entropy::bytes::<8>().map_err(io::Error::other)?;
-        let aside = format!(".aside-{:016x}", u64::from_be_bytes(random));
-        let aside = self.requests.join(aside);
-        fs::rename(place, &aside)?;
-        if let Err(error) = remove_any(&aside) {
-            tracing::warn!("what stood in an answer's place cannot be deleted: {error}");
-        }
-        Ok(())
     }
 }
 

@@ -14,9 +14,10 @@ use crate::stage::open::Piece;
 /// Longer parts are written by a thread of their own, while the next segments are opened.
 const LARGE_PART_BYTES: u64 = 4 << 20;
 
-/// A cable's parts in a folder that nobody else sees. Dropped, it is gone.
+/// A cable's parts in a folder that nobody else sees. Dropped, it is put away to be erased.
 #[derive(Debug)]
 pub struct BodyFolder {
+    tmp: PathBuf,
     pub(super) path: PathBuf,
     pub(super) names: Vec<String>,
     lengths: Vec<u64>,
@@ -44,6 +45,7 @@ impl BodyFolder {
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let files = Vec::with_capacity(names.len());
         let mut folder = BodyFolder {
+            tmp: tmp.to_owned(),
             path,
             names,
             lengths,
@@ -115,8 +117,9 @@ impl Drop for BodyFolder {
         self.behind = None;
         self.files.clear();
         if self.kept == Kept::No {
-            // Start-up empties tmp/ too, so that a failure here loses nothing.
-            let _ = durable::remove_any(&self.path);
+            // Start-up erases what is in tmp/ too, so that a failure here loses nothing. A large body is not overwritten
+            // here: the loop may be dropping it.
+            let _ = durable::put_away(&self.path, &self.tmp);
         }
     }
 }
