@@ -42,18 +42,22 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     if let Some(not_after) = options.not_after {
         set(&mut text, "not-after", not_after.to_string());
     }
-    let entries: Vec<String> = parts
-        .iter()
-        .map(|part| match &part.media_type {
-            Some(media_type) => format!("{}:{media_type}", part.name),
-            None => part.name.clone(),
+    // A name in a folder stays on the disk when the folder is gone; the request's text is overwritten.
+    let neutral = |number: usize| part_file(number, "");
+    let entries: Vec<String> = (1..)
+        .zip(&parts)
+        .map(|(number, part)| match &part.media_type {
+            Some(media_type) => format!("{}:{media_type}", neutral(number)),
+            None => neutral(number),
         })
         .collect();
     set(&mut text, "files", entries);
+    let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
+    set(&mut text, "names", names);
     let mut request = begin(config)?;
-    for part in &parts {
+    for (number, part) in (1..).zip(&parts) {
         request
-            .add_path(&part.name, &part.path)
+            .add_path(&neutral(number), &part.path)
             .map_err(|error| CliError::of_given(&part.path, &error))?;
     }
     let id = ask(config, request, &text)?;

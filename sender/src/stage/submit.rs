@@ -52,6 +52,9 @@ pub enum SubmitError {
         /// How many.
         left: usize,
     },
+    /// `names` does not fit `files`.
+    #[error("names must hold one name for each entry of files")]
+    Names,
     /// The manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -67,7 +70,9 @@ impl SubmitError {
             SubmitError::Text { .. } => "text",
             SubmitError::NoPart => "no-part",
             SubmitError::TooManyParts { .. } => "too-many-parts",
-            SubmitError::UnknownFile { .. } | SubmitError::UnnamedFile { .. } => "files",
+            SubmitError::UnknownFile { .. }
+            | SubmitError::UnnamedFile { .. }
+            | SubmitError::Names => "files",
             SubmitError::Manifest(_) => "manifest",
             SubmitError::Policy(refusal) => refusal.code(),
         }
@@ -97,6 +102,10 @@ pub struct Draft {
     /// Order and media types of the parts, as `NAME` or `NAME:MEDIA-TYPE`; by default all, sorted by name.
     #[serde(default)]
     pub files: Option<Vec<String>>,
+    /// The names that the manifest shows, one for each entry of `files`; by default those of the files. A name in a folder
+    /// stays on the disk when the folder is gone, and the text of a request is overwritten.
+    #[serde(default)]
+    pub names: Option<Vec<String>>,
 }
 
 fn relaxed_label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Label, D::Error> {
@@ -147,12 +156,20 @@ impl Draft {
         &self,
         files: &BTreeMap<String, T>,
     ) -> Result<Vec<ChosenPart>, SubmitError> {
-        let choose = |file: &str, media_type: Option<MediaType>| -> Result<_, SubmitError> {
-            let name = FileName::normalize(file).map_err(|error| SubmitError::Text {
+        let entries_count = self.files.as_ref().map_or(0, Vec::len);
+        if self
+            .names
+            .as_ref()
+            .is_some_and(|names| names.len() != entries_count)
+        {
+            return Err(SubmitError::Names);
+        }
+        let choose = |file: &str, media_type: Option<MediaType>, name: &str| {
+            let media_type = media_type.unwrap_or_else(|| MediaType::for_file_name(name));
+            let name = FileName::normalize(name).map_err(|error| SubmitError::Text {
                 field: "a file name",
                 error,
             })?;
-            let media_type = media_type.unwrap_or_else(|| MediaType::for_file_name(file));
             Ok(ChosenPart {
                 file: file.to_owned(),
                 media_type,
@@ -163,7 +180,7 @@ impl Draft {
         match &self.files {
             None => {
                 for file in files.keys() {
-                    chosen.push(choose(file, None)?);
+                    chosen.push(choose(file, None, file)?);
                 }
             }
             Some(entries) => {
@@ -174,7 +191,9 @@ impl Draft {
                     if repeated || !files.contains_key(file) {
                         return Err(SubmitError::UnknownFile { entry: index + 1 });
                     }
-                    chosen.push(choose(file, media_type)?);
+                    let names = self.names.as_ref();
+                    let name = names.and_then(|names| names.get(index));
+                    chosen.push(choose(file, media_type, name.map_or(file, String::as_str))?);
                 }
                 if chosen.len() < files.len() {
                     return Err(SubmitError::UnnamedFile {
@@ -347,6 +366,40 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn names_are_shown_instead_of_those_of_the_files_and_give_the_media_types() {
+        let with = |keys: &str| {
+            draft(&format!("{LEAST}{keys}")).choose_parts(&files(&["part-001", "part-002"]))
+        };
+        let chosen =
+            with("files = ['part-002', 'part-001:application/pdf']\nnames = ['annex.txt', 'a']");
+        let shown: Vec<_> = chosen
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|part| {
+                let (name, media_type) = (part.name.as_str(), part.media_type.as_str());
+                (part.file.as_str(), name, media_type)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("part-002", "annex.txt", "text/plain"),
+                ("part-001", "a", "application/pdf")
+            ]
+        );
+        for wrong in [
+            "names = ['a', 'b']",
+            "files = ['part-001', 'part-002']\nnames = ['a']",
+            "files = ['part-001', 'part-002']\nnames = ['a', 'b', 'c']",
+        ] {
+            assert_eq!(with(wrong), Err(SubmitError::Names), "{wrong}");
+        }
+        let told = with("files = ['part-001', 'part-002']\nnames = ['a', 'b/c']");
+        assert!(matches!(told, Err(SubmitError::Text { .. })), "{told:?}");
     }
 
     #[test]
