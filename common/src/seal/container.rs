@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use super::slot::{SlotPublic, SlotSecret, decapsulation_key, encapsulation_key};
 use crate::ids::{BundleId, ChannelId, Serial};
 use crate::limits::{CONTAINER_PREFIX_BYTES, PACKAGE_BYTES_MAX, SEGMENT_BYTES, TAG_BYTES};
-use crate::secret::{Secret, Secret32, wipe_stack};
+use crate::secret::{Secret, Secret32, wipe_stack, wipe_stack_bytes};
 
 /// The first eight bytes of a container.
 const MAGIC: [u8; 8] = *b"VALISE\x00\x01";
@@ -223,13 +223,16 @@ pub const fn padded_of_container(bytes: u64) -> Option<u64> {
     Some(padded_bytes)
 }
 
+/// Stack that the cipher may use for a segment, with a margin: it holds the state of up to eight blocks.
+const CIPHER_STACK_BYTES: usize = 16 << 10;
+
 /// The randomness of one sealing: content key 32, encapsulation 64. Consumed by it, so that it
 /// serves once.
 pub type SealRandomness = Secret<96>;
 
 /// Seals one package, segment by segment.
 pub struct Sealer {
-    segments: Segments,
+    segments: Box<Segments>,
 }
 
 impl Sealer {
@@ -296,15 +299,12 @@ impl Sealer {
                 needed_bytes,
             });
         }
-        let nonce = self.segments.advance();
-        let tag = self
-            .segments
-            .cipher
-            .encrypt_inout_detached(&nonce, b"", segment.as_mut_slice().into())
-            .map_err(|_| SealError::Segment {
-                bytes: segment.len(),
-                needed_bytes,
-            })?;
+        let tag = self.segments.seal_next(segment);
+        wipe_stack_bytes::<CIPHER_STACK_BYTES>();
+        let tag = tag.map_err(|_| SealError::Segment {
+            bytes: segment.len(),
+            needed_bytes,
+        })?;
         segment.extend_from_slice(&tag);
         Ok(())
     }
@@ -318,7 +318,7 @@ impl Sealer {
 /// Opens one container, segment by segment.
 pub struct Opener {
     header: Header,
-    segments: Segments,
+    segments: Box<Segments>,
     broken: bool,
 }
 
@@ -403,12 +403,9 @@ impl Opener {
         }
         let (sealed, tag) = segment.split_at_mut(bytes - TAG_BYTES);
         let tag = Tag::try_from(&*tag).map_err(|_| OpenError::Segment { index })?;
-        let nonce = self.segments.advance();
-        // The crate verifies the tag before it touches the bytes.
-        self.segments
-            .cipher
-            .decrypt_inout_detached(&nonce, b"", sealed.into(), &tag)
-            .map_err(|_| OpenError::Segment { index })?;
+        let opened = self.segments.open_next(sealed, &tag);
+        wipe_stack_bytes::<CIPHER_STACK_BYTES>();
+        opened.map_err(|_| OpenError::Segment { index })?;
         segment.truncate(bytes - TAG_BYTES);
         Ok(())
     }
@@ -419,7 +416,8 @@ impl Opener {
     }
 }
 
-/// The content cipher and where in the package it stands; the same for both directions.
+/// The content cipher and where in the package it stands; the same for both directions. It is on the heap, so that a move
+/// leaves no copy of the key on the stack.
 struct Segments {
     cipher: ChaCha20Poly1305,
     nonce_head: [u8; 7],
@@ -434,7 +432,7 @@ impl Segments {
         psk: &Secret32,
         prefix: &[u8; PREFIX_BYTES],
         padded_bytes: u64,
-    ) -> (Self, [u8; 32]) {
+    ) -> (Box<Self>, [u8; 32]) {
         let transcript = Sha256::digest(&prefix[..COMMITMENT_AT]);
         let mut keys = Zeroizing::new([0; 71]);
         let expanded = Hkdf::<Sha256>::new(Some(psk.expose()), content_key)
@@ -444,13 +442,31 @@ impl Segments {
             "71 bytes are within the bound of HKDF-SHA256"
         );
         let key = Zeroizing::new(field::<32>(&*keys, 0));
-        let segments = Self {
+        let segments = Box::new(Self {
             cipher: ChaCha20Poly1305::new((&*key).into()),
             nonce_head: field(&*keys, 32),
             index: 0,
             remaining_bytes: padded_bytes,
-        };
+        });
         (segments, field(&*keys, 39))
+    }
+
+    /// Seals the next segment in place. Not inlined, so that what the cipher leaves on the stack, the key among it, is where
+    /// the caller can wipe it.
+    #[inline(never)]
+    fn seal_next(&mut self, segment: &mut [u8]) -> Result<Tag, chacha20poly1305::Error> {
+        let nonce = self.advance();
+        self.cipher
+            .encrypt_inout_detached(&nonce, b"", segment.into())
+    }
+
+    /// Opens the next segment in place, if its tag verifies. Not inlined, as [`Segments::seal_next`].
+    #[inline(never)]
+    fn open_next(&mut self, sealed: &mut [u8], tag: &Tag) -> Result<(), chacha20poly1305::Error> {
+        let nonce = self.advance();
+        // The crate verifies the tag before it touches the bytes.
+        self.cipher
+            .decrypt_inout_detached(&nonce, b"", sealed.into(), tag)
     }
 
     fn next_bytes(&self) -> usize {
