@@ -262,6 +262,11 @@ impl Release {
             );
         }
         let now = self.now();
+        let copying = durable::copies_on_write(self.state.root())?;
+        self.alarms
+            .set("copies-on-write", now, u64::from(copying.is_some()), || {
+                durable::copies_on_write_text(self.state.root(), copying.unwrap_or_default())
+            });
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.ledger.append(
             now,

@@ -31,6 +31,7 @@ use valise_common::config::SenderConfig;
 use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
+use valise_common::os::durable::{copies_on_write, copies_on_write_text};
 use valise_common::os::layout::Role;
 use valise_common::os::life::VIEW_EVERY_US;
 use valise_common::os::request::{Found, RequestRefused, Requests};
@@ -131,6 +132,12 @@ impl Daemon {
         }
         if let Some(text) = confinement.alarm(Role::Gate) {
             gate.alarm(sandbox::ALARM, &text);
+        }
+        if let Some(name) = copies_on_write(gate.state.root())? {
+            gate.alarm(
+                "copies-on-write",
+                &copies_on_write_text(gate.state.root(), name),
+            );
         }
         let next_expiry = gate.upkeep()?;
         large.extend(gate.seal_ready(true)?);
