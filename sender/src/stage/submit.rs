@@ -164,18 +164,19 @@ impl Draft {
         {
             return Err(SubmitError::Names);
         }
-        let choose = |file: &str, media_type: Option<MediaType>, name: &str| {
-            let media_type = media_type.unwrap_or_else(|| MediaType::for_file_name(name));
-            let name = FileName::normalize(name).map_err(|error| SubmitError::Text {
-                field: "a file name",
-                error,
-            })?;
-            Ok(ChosenPart {
-                file: file.to_owned(),
-                media_type,
-                name,
-            })
-        };
+        let choose =
+            |file: &str, media_type: Option<MediaType>, name: &str| -> Result<_, SubmitError> {
+                let media_type = media_type.unwrap_or_else(|| MediaType::for_file_name(name));
+                let name = FileName::normalize(name).map_err(|error| SubmitError::Text {
+                    field: "a file name",
+                    error,
+                })?;
+                Ok(ChosenPart {
+                    file: file.to_owned(),
+                    media_type,
+                    name,
+                })
+            };
         let mut chosen: Vec<ChosenPart> = Vec::new();
         match &self.files {
             None => {
