@@ -28,7 +28,7 @@ pub use self::key_file::read_key_state;
 pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
-use crate::os::durable::sync_dir;
+use crate::os::durable::{erase, sync_dir};
 use crate::os::entropy;
 use crate::secret::{Secret32, wipe_stack};
 use crate::units::{Mono, UtcTime};
@@ -99,9 +99,32 @@ impl AuditLog {
             sync_dir(folder)?;
             Ok((key_file, log))
         };
-        let (key_file, log) = write().map_err(AuditLogError::io("create"))?;
+        let (key_file, log) = match write() {
+            Ok(written) => written,
+            Err(error) => {
+                // There was no log before: whatever is there is of this creation. The error says more than another would.
+                let _ = Self::discard(folder, role);
+                return Err(AuditLogError::io("create")(error));
+            }
+        };
         let audit_log = Self::new(paths, log, 0, key_file, signer, chain);
         Ok((audit_log, first_key))
+    }
+
+    /// Erases a log and its keys: of a commissioning that failed. What is gone already is no error.
+    ///
+    /// # Errors
+    /// If something stays.
+    pub fn discard(folder: &Path, role: &str) -> io::Result<()> {
+        let paths = Paths {
+            folder: folder.to_owned(),
+            role: role.to_owned(),
+        };
+        // The log first: without it a creation overwrites the others.
+        for suffix in ["log", "key", "signer", "verifier", "checkpoints"] {
+            erase(&paths.of(suffix))?;
+        }
+        Ok(())
     }
 
     /// Opens a log, verifies what lies beyond its key file and puts a torn tail aside.

@@ -67,6 +67,18 @@ impl CliError {
         }
     }
 
+    /// The failure of a command that took back what it had written, or could not.
+    #[must_use]
+    pub fn after_undo(self, undone: Result<(), Self>, place: &Path) -> Self {
+        let place = place.display();
+        match undone {
+            Ok(()) => Self::System(format!("{self}; nothing was changed in {place}")),
+            Err(left) => Self::System(format!(
+                "{self}; what was written by then could not be erased ({left}): destroy {place} before you try again"
+            )),
+        }
+    }
+
     /// The exit status of the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

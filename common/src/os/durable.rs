@@ -12,6 +12,7 @@ mod eraser;
 mod medium;
 mod names;
 mod read;
+mod rename;
 mod staged;
 mod stamp;
 
@@ -23,7 +24,7 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
+use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
 pub use batch::SyncBatch;
@@ -33,6 +34,7 @@ pub use eraser::Eraser;
 pub use medium::{copies_on_write, copies_on_write_text};
 pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_handed_key, read_secret_file};
+pub use rename::{exchange, rename_new};
 pub use staged::{FinishedFile, StagedFile};
 pub(in crate::os) use stamp::{Stamp, changed_error};
 
@@ -66,12 +68,7 @@ pub fn write_new(tmp: &Path, dest: &Path, bytes: &[u8], access: Access) -> io::R
     let mut staged = StagedFile::create(tmp)?;
     staged.set_access(access)?;
     staged.write_all(bytes)?;
-    let finished = staged.finish()?;
-    let staged_path = finished.path().to_path_buf();
-    finished.publish(dest).inspect_err(|_| {
-        // The name was taken, or the process ends: either way nobody will look for the staged copy.
-        let _ = erase(&staged_path);
-    })
+    staged.finish()?.publish_or_erase(dest)
 }
 
 /// Writes a file in place of an older one of its name.
@@ -111,15 +108,6 @@ pub fn sync_dir(directory: &Path) -> io::Result<()> {
 /// A failed sync; the process must end.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_dir(parent_of(path)?)
-}
-
-/// Renames within one file system, never over something that has the new name.
-///
-/// # Errors
-/// If the name is taken or the rename fails. Nothing is synced.
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)
-        .map_err(|errno| told("rename to", to, errno.into()))
 }
 
 /// Makes a directory of exactly the given mode, or accepts one that stands there; a symbolic link

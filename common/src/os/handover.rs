@@ -140,8 +140,12 @@ impl Handover {
         let text: String = ended.iter().map(|bundle| format!("{bundle}\n")).collect();
         let path = self.ended_path();
         // A file takes the place of anything but a folder.
-        if fs::symlink_metadata(&path).is_ok_and(|stands| stands.is_dir()) {
-            remove_any(&path)?;
+        if fs::symlink_metadata(&path).is_ok_and(|stands| stands.is_dir())
+            && let Err(error) = remove_any(&path)
+            // It has lost its name even if something in it cannot be deleted.
+            && fs::symlink_metadata(&path).is_ok()
+        {
+            return Err(error);
         }
         replace(tmp, &path, text.as_bytes(), Access::Group, Sync::Yes)
     }

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::lchown;
 use std::path::Path;
 
-use nix::unistd::{getegid, geteuid};
 use serde_json::json;
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
@@ -70,21 +68,33 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
     let first_keys = FirstKeys::open(options.out.as_deref())?;
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
-    for role in [Role::Receive, Role::Release] {
-        let begin = || begin_log(&state, role, channel, administrators.len());
-        let begun = stand_in(&state, role, &[])?.run(begin);
-        let (verifier, key) = begun.map_err(CliError::system)??;
-        checkpoint_keys.insert(role.as_str(), verifier);
-        keys.insert(role.as_str(), key.to_hex().to_string());
-    }
-    // The host's file comes last: with it the host is commissioned.
-    let host = Host {
-        channel,
-        administrators,
+    let commission = || -> Result<(), CliError> {
+        for role in [Role::Receive, Role::Release] {
+            let begin = || begin_log(&state, role, channel, administrators.len());
+            let begun = stand_in(&state, role, &[])?.run(begin);
+            let (verifier, key) = begun.map_err(CliError::system)??;
+            checkpoint_keys.insert(role.as_str(), verifier);
+            keys.insert(role.as_str(), key.to_hex().to_string());
+        }
+        // The host's file comes last: with it the host is commissioned.
+        let host = Host {
+            channel,
+            administrators,
+        };
+        let write = || host.write_new(&state.tmp(Role::Release), &state.host());
+        Ok(release.run(write).map_err(CliError::system)??)
     };
-    release
-        .run(|| host.write_new(&state.tmp(Role::Release), &state.host()))
-        .map_err(CliError::system)??;
+    if let Err(error) = commission() {
+        let begun = [Role::Receive, Role::Release].into_iter();
+        let mut begun = begun.filter(|role| keys.contains_key(role.as_str()));
+        let undone = begun.try_for_each(|role| {
+            stand_in(&state, role, &[])?
+                .run(|| AuditLog::discard(&state.audit(), role.as_str()))
+                .and_then(|done| done)
+                .map_err(CliError::system)
+        });
+        return Err(error.after_undo(undone, state.root()));
+    }
     if options.json {
         let text = serde_json::to_string_pretty(&json!({
             "channel": channel, "state": shown.to_string(), "audit_keys": keys,
@@ -221,9 +231,11 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
     let from = ReceiverState::new(&config.state).root().join(&plan.folder);
     fetch(&from, out).map_err(|error| {
         CliError::System(format!(
-            "bundle {} is made, but its files stay in {}: {error}",
+            "bundle {} is made, but its files stay in {}, and nothing of them in {}: {error}; copy both from there, and \
+             erase them there when they are on a medium that works",
             plan.bundle,
-            from.display()
+            from.display(),
+            out.display()
         ))
     })?;
     let sha256 = plan.sha256;
@@ -250,26 +262,34 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
     ))
 }
 
-/// Moves the courier's files from where the daemon left them, across file systems if need be.
+/// Moves the courier's files from where the daemon left them, to another file system if need be: they are copied, and the
+/// daemon's erased. If a copy fails, what was written of the copies is erased, and the daemon's stay.
 fn fetch(from: &Path, out: &Path) -> io::Result<()> {
-    for (name, access) in [
+    let files = [
         (BUNDLE_FILE, Access::Owner),
         (STATEMENT_FILE, Access::Everyone),
-    ] {
-        let (source, dest) = (from.join(name), out.join(name));
-        match durable::rename_new(&source, &dest) {
-            // From here on they are the courier's, not the daemon's.
-            Ok(()) => lchown(&dest, Some(geteuid().as_raw()), Some(getegid().as_raw()))?,
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                let mut copy = durable::StagedFile::create(out)?;
-                copy.set_access(access)?;
-                io::copy(&mut fs::File::open(&source)?, &mut copy)?;
-                copy.finish()?.publish(&dest)?;
+    ];
+    let copy = |(name, access): (&str, Access)| {
+        let mut copy = durable::StagedFile::create(out)?;
+        copy.set_access(access)?;
+        io::copy(&mut fs::File::open(from.join(name))?, &mut copy)?;
+        copy.finish()?.publish_or_erase(&out.join(name))
+    };
+    let copied = files
+        .into_iter()
+        .try_for_each(copy)
+        .and_then(|()| durable::sync_dir(out));
+    if let Err(error) = copied {
+        // None of these names was taken before.
+        for (name, _) in files {
+            if let Err(left) = durable::erase(&out.join(name)) {
+                return Err(io::Error::other(format!(
+                    "{error}; the secret that was written there could not be erased ({left}): destroy the medium"
+                )));
             }
-            Err(error) => return Err(error),
         }
+        return Err(error);
     }
-    durable::sync_dir(out)?;
     durable::erase(from).map(drop)
 }
 

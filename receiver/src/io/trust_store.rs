@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use valise_common::ids::{ChannelId, Sha256Digest};
@@ -213,13 +212,7 @@ fn next(state: &ReceiverState) -> PathBuf {
 /// The system's.
 pub fn swap(state: &ReceiverState) -> io::Result<()> {
     let (next, trust) = (next(state), state.trust());
-    renameat2(
-        AT_FDCWD,
-        &next,
-        AT_FDCWD,
-        &trust,
-        RenameFlags::RENAME_EXCHANGE,
-    )?;
+    durable::exchange(&next, &trust)?;
     durable::sync_dir(state.root())?;
     durable::remove_any(&next)
 }

@@ -1983,13 +1983,13 @@ fn plant_again(plant: &dyn Fn(&Path), path: &Path) {
 fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
     let world = World::new();
     let _rights = WithoutRights::in_world(&world);
-    let ended = world.state.root().join("keys/handover/ended");
-    fs::create_dir_all(ended.join("below/deep")).unwrap();
-    let lock = |mode| {
-        fs::set_permissions(ended.join("below"), fs::Permissions::from_mode(mode)).unwrap();
+    let handover = world.state.root().join("keys/handover");
+    let ended = handover.join("ended");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
-    lock(0o500);
     let mut release = world.release();
+    mode(&handover, 0o500);
     let voided = release.void_bundle(BundleId(1), "stolen", Asker::user(0));
     assert!(matches!(voided.unwrap(), Verdict::Accepted(_)));
     release.observe().unwrap();
@@ -1998,10 +1998,17 @@ fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
     drop(release);
     let mut release = world.release();
     assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
-    lock(0o700);
+    mode(&handover, 0o700);
     release.observe().unwrap();
     assert!(!release.handover_is_behind);
     assert!(!alarm_codes(&release).contains(&"foreign-file".to_owned()));
+    assert_eq!(fs::read(&ended).unwrap(), b"1\n");
+    // A folder that cannot be deleted loses its name, and is in nobody's way.
+    fs::remove_file(&ended).unwrap();
+    fs::create_dir_all(ended.join("below/deep")).unwrap();
+    mode(&ended.join("below"), 0o500);
+    release.hand_over().unwrap();
+    assert!(!release.handover_is_behind);
     assert_eq!(fs::read(&ended).unwrap(), b"1\n");
 }
 

@@ -76,19 +76,33 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     let first_keys = FirstKeys::open(options.out.as_deref())?;
     let mut keys = BTreeMap::new();
     let mut checkpoint_keys = BTreeMap::new();
-    for role in [Role::Gate, Role::Transmit] {
-        let begun = stand_in(&state, role)?.run(|| begin_log(&state, role, administrators.len()));
-        let (verifier, key) = begun.map_err(CliError::system)??;
-        checkpoint_keys.insert(role.as_str(), verifier);
-        keys.insert(role.as_str(), key);
-    }
-    let host = Host {
-        administrators,
-        channel: None,
+    let commission = || -> Result<(), CliError> {
+        for role in [Role::Gate, Role::Transmit] {
+            let begun =
+                stand_in(&state, role)?.run(|| begin_log(&state, role, administrators.len()));
+            let (verifier, key) = begun.map_err(CliError::system)??;
+            checkpoint_keys.insert(role.as_str(), verifier);
+            keys.insert(role.as_str(), key);
+        }
+        let host = Host {
+            administrators,
+            channel: None,
+        };
+        gate.run(|| host.store(&state))
+            .map_err(CliError::system)?
+            .map_err(CliError::system)
     };
-    gate.run(|| host.store(&state))
-        .map_err(CliError::system)?
-        .map_err(CliError::system)?;
+    if let Err(error) = commission() {
+        let begun = [Role::Gate, Role::Transmit].into_iter();
+        let mut begun = begun.filter(|role| keys.contains_key(role.as_str()));
+        let undone = begun.try_for_each(|role| {
+            stand_in(&state, role)?
+                .run(|| AuditLog::discard(&state.audit(), role.as_str()))
+                .and_then(|done| done)
+                .map_err(CliError::system)
+        });
+        return Err(error.after_undo(undone, state.root()));
+    }
     let shown = state.root().display();
     let keys: BTreeMap<&str, String> = keys
         .iter()

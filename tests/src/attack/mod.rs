@@ -5,6 +5,7 @@ mod datagram;
 mod memory;
 mod recorder;
 mod search;
+mod stream_key;
 mod token;
 
 use std::fs;
@@ -28,7 +29,8 @@ use crate::harness::{HarnessError, Host, KeyPair, Result, World};
 pub use datagram::{Forger, symbol_fields};
 pub use memory::remembered;
 pub use recorder::Recorder;
-pub use search::files_that_hold;
+pub use search::{contains, files_that_hold};
+pub use stream_key::stream_key;
 pub use token::{SMALL_ORDER, Token};
 
 /// Whoever stole the bundle.

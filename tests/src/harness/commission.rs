@@ -128,7 +128,7 @@ impl Roster {
     }
 
     /// `--administrator` for both, as `init` takes them.
-    pub(super) fn administrator_arguments(&self) -> Vec<String> {
+    pub fn administrator_arguments(&self) -> Vec<String> {
         self.administrators
             .iter()
             .flat_map(|key| {

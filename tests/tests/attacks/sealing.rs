@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use valise_common::bundle::{Bundle, Statement};
 use valise_common::ids::{BundleId, ChannelId, ContainerId, Serial};
+use valise_common::seal::SlotSecret;
+use valise_common::secret::Secret32;
 use valise_common::wire::DatagramBytes;
-use valise_tests::attack::{container_id, deliver, files_that_hold, remembered, transmit};
+use valise_tests::attack::{
+    container_id, deliver, files_that_hold, remembered, stream_key, transmit,
+};
 use valise_tests::harness::{Host, KeyPair, Role, Settings, Submission};
 
 use crate::scene::{LIMIT, Scene};
@@ -264,6 +268,12 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
     let slots = scene.slots();
     // The second halves: the system's allocator writes its lists over the beginning of what is freed.
     let seed = slots[SLOTS_HEADER_BYTES + 16..SLOTS_HEADER_BYTES + 32].to_vec();
+    let secrets = [0, 1].map(|index| {
+        let record = &slots[SLOTS_HEADER_BYTES + RECORD_BYTES * index..][..RECORD_BYTES];
+        let [seed, psk] = [0, 32].map(|at| Secret32::from_slice(&record[at..at + 32]).unwrap());
+        SlotSecret::new(seed, psk)
+    });
+    let mut keys = Vec::new();
     // One that gate and release take in their loops, and one for which each has a second thread.
     let bodies = [
         ("the-body-of-a-cable-", 5_000),
@@ -277,6 +287,14 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
         let id = scene.world.send(&submission).unwrap();
         scene.world.await_released(&id, &submission, LIMIT).unwrap();
         scene.await_state(serial, "released");
+        // The key of the container's stream: the cipher keeps its halves apart.
+        let container = only_file(&scene.state(Host::Sender, "outbox"), &format!("-{serial}-"));
+        let slot = &secrets[usize::try_from(serial).unwrap() - 1];
+        let key = stream_key(&fs::read(container).unwrap(), slot).unwrap();
+        keys.extend(
+            key.chunks(16)
+                .map(|half| ("a container's key", half.to_vec())),
+        );
     }
     let [used, unused] = [0, 2].map(|slot| {
         let slots = &scene.thief.bundle().slots;
@@ -303,6 +321,7 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
     let needles: Vec<(&str, Vec<u8>)> = texts
         .chain(names)
         .chain([("the slot's psk", used), ("the slot's seed", seed)])
+        .chain(keys)
         .collect();
     let receiver = scene.world.state(Host::Receiver);
     let released = scene.world.released_folder();
@@ -318,6 +337,20 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
     assert_forgotten(gate, &needles, &channel);
     // On the isolated host the cable lies in a mailbox, and nowhere else.
     assert_forgotten(release, &needles, &channel);
+}
+
+/// The container in a folder whose name holds this.
+fn only_file(folder: &Path, part: &str) -> PathBuf {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| {
+        path.extension().is_some_and(|end| end == "container")
+            && path.file_name().unwrap().to_str().unwrap().contains(part)
+    };
+    let found: Vec<PathBuf> = entries.filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
 }
 
 /// A bundle in a folder of its own, signed as the statement says by these keys.

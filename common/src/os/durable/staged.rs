@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
-use super::erase::overwrite_data;
+use super::erase::{erase, overwrite_data};
 use super::{Access, Sync, SyncBatch, free_bytes, parent_of, rename_new, sync_dir, told};
 use crate::os::entropy;
 use crate::os::group::give_as_created_at;
@@ -195,6 +195,18 @@ impl FinishedFile {
         give_as_created_at(dest, &self.path)?;
         rename_new(&self.path, dest)?;
         sync_dir(parent_of(dest)?)
+    }
+
+    /// Like [`FinishedFile::publish`]; if that fails the file is erased.
+    ///
+    /// # Errors
+    /// As [`FinishedFile::publish`].
+    pub fn publish_or_erase(self, dest: &Path) -> io::Result<()> {
+        let path = self.path.clone();
+        self.publish(dest).inspect_err(|_| {
+            // Start-up erases what is in tmp/; elsewhere nobody would look for it.
+            let _ = erase(&path);
+        })
     }
 
     /// Like [`FinishedFile::publish`], with the directory left to a batch.

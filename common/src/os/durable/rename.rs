@@ -1,0 +1,110 @@
+//! Renames that never take the place of something, also where the file system cannot promise that by itself.
+//!
+//! FUSE (bindfs, ntfs-3g), exFAT and NFS know no `RENAME_NOREPLACE`: a courier's stick may be any of them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::{parent_of, put_away, told};
+
+/// Renames within one file system, never over something that has the new name. Where the file system cannot promise that, an
+/// empty folder is replaced by a folder.
+///
+/// # Errors
+/// If the name is taken or the rename fails. Nothing is synced.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(errno) if is_unknown(errno) => without_noreplace(from, to),
+        Err(errno) => Err(errno.into()),
+    }
+    .map_err(|error| told("rename to", to, error))
+}
+
+/// Exchanges two folders; where the file system cannot do that in one step, `new` takes the place of `old`, and what `old` was is
+/// put away. A kill in between leaves no `old`.
+///
+/// # Errors
+/// If a rename fails. Nothing is synced.
+pub fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(errno) if is_unknown(errno) => {
+            put_away(old, parent_of(old)?)?;
+            rename_new(new, old)
+        }
+        Err(errno) => Err(told("exchange", old, errno.into())),
+    }
+}
+
+/// Tells whether a file system or a kernel does not know the flag. A rename into itself has the same answer, and fails again.
+fn is_unknown(errno: Errno) -> bool {
+    matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP)
+}
+
+fn without_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(from)?.is_dir() {
+        // A folder takes the place of nothing but an empty folder.
+        return fs::rename(from, to).map_err(|error| match error.kind() {
+            ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory => {
+                ErrorKind::AlreadyExists.into()
+            }
+            _ => error,
+        });
+    }
+    match fs::hard_link(from, to) {
+        // A kill in between leaves both names; the old one is in a folder that start-up clears.
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // No links either: the name is taken by an empty file, which the rename replaces.
+        Err(_) => {
+            OpenOptions::new().write(true).create_new(true).open(to)?;
+            fs::rename(from, to).inspect_err(|_| {
+                let _ = fs::remove_file(to);
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn without_the_flag_nothing_is_replaced_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, text) in [("a", "a"), ("taken", "taken")] {
+            fs::write(path(name), text).unwrap();
+        }
+        fs::create_dir_all(path("folder/inner")).unwrap();
+        fs::create_dir_all(path("full/inner")).unwrap();
+        symlink(path("nowhere"), path("link")).unwrap();
+        for (from, to) in [
+            ("a", "taken"),
+            ("a", "link"),
+            ("a", "full"),
+            ("folder", "taken"),
+            ("folder", "full"),
+        ] {
+            let refused = without_noreplace(&path(from), &path(to)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{from} {to}");
+        }
+        assert_eq!(fs::read(path("taken")).unwrap(), b"taken");
+        assert!(!path("nowhere").exists());
+        without_noreplace(&path("a"), &path("b")).unwrap();
+        without_noreplace(&path("folder"), &path("moved")).unwrap();
+        assert_eq!(fs::read(path("b")).unwrap(), b"a");
+        assert!(path("moved/inner").exists());
+        assert!(!path("a").exists() && !path("folder").exists());
+        let gone = without_noreplace(&path("a"), &path("c")).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
+}
