@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, IntoInnerError, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use nix::fcntl::OFlag;
 use valise_common::fec::{BlockBuffer, Codec, Geometry};
 use valise_common::ids::{Serial, parse_decimal};
 use valise_common::limits::BLOCK_BYTES_MAX;
-use valise_common::os::durable::{StagedFile, make_dir, read_bounded, remove_any};
+use valise_common::os::durable::{StagedFile, Sync, make_dir, read_bounded, remove_any};
 use valise_common::wire::SetId;
 
 use crate::stage::fec::SourceBlock;
@@ -139,7 +139,6 @@ impl AssemblyStore {
     pub fn spill(&mut self, set: &SetId, buffer: &BlockBuffer) -> io::Result<()> {
         let folder = self.folder(set)?;
         let staged = StagedFile::create(&self.tmp)?;
-        let path = staged.path().to_path_buf();
         let mut writer = HashingWriter {
             inner: BufWriter::new(staged),
             hasher: blake3::Hasher::new(),
@@ -153,8 +152,12 @@ impl AssemblyStore {
         }
         let hash = writer.hasher.finalize();
         writer.inner.write_all(hash.as_bytes())?;
-        writer.inner.flush()?;
-        fs::rename(path, folder.join(part_name(buffer.shape().number)))
+        let staged = writer
+            .inner
+            .into_inner()
+            .map_err(IntoInnerError::into_error)?;
+        // It need not survive a crash: what is lost of it comes again.
+        staged.take_place(&folder.join(part_name(buffer.shape().number)), Sync::No)
     }
 
     /// Hands back every symbol of an incomplete block. A part file that is torn or absent has none.

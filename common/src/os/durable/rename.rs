@@ -1,8 +1,8 @@
-//! Renames that never take the place of something, also where the file system cannot promise that by itself.
+//! Renames that take the place of nothing, also where the file system cannot promise that.
 //!
 //! FUSE (bindfs, ntfs-3g), exFAT and NFS know no `RENAME_NOREPLACE`: a courier's stick may be any of them.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::{parent_of, put_away, told};
 
-/// Renames within one file system, never over something that has the new name. Where the file system cannot promise that, an
-/// empty folder is replaced by a folder.
+/// Renames within one file system, never over something that has the new name. Where the file system cannot promise that, the
+/// name is looked at just before: whoever takes it in between loses it.
 ///
 /// # Errors
 /// If the name is taken or the rename fails. Nothing is synced.
@@ -46,27 +46,12 @@ fn is_unknown(errno: Errno) -> bool {
     matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP)
 }
 
+/// Looks first, and renames then. A link in place of the rename could not be raced, but wakes nobody who watches for arrivals.
 fn without_noreplace(from: &Path, to: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(from)?.is_dir() {
-        // A folder takes the place of nothing but an empty folder.
-        return fs::rename(from, to).map_err(|error| match error.kind() {
-            ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory => {
-                ErrorKind::AlreadyExists.into()
-            }
-            _ => error,
-        });
-    }
-    match fs::hard_link(from, to) {
-        // A kill in between leaves both names; the old one is in a folder that start-up clears.
-        Ok(()) => fs::remove_file(from),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // No links either: the name is taken by an empty file, which the rename replaces.
-        Err(_) => {
-            OpenOptions::new().write(true).create_new(true).open(to)?;
-            fs::rename(from, to).inspect_err(|_| {
-                let _ = fs::remove_file(to);
-            })
-        }
+    match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(from, to),
+        Err(error) => Err(error),
+        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
     }
 }
 

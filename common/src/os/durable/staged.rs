@@ -137,8 +137,16 @@ impl StagedFile {
         })
     }
 
-    /// Gives the file the name of an older one, which it replaces.
-    pub(super) fn take_place(mut self, dest: &Path, sync: Sync) -> io::Result<()> {
+    /// Leaves the file where it is, unsynced, to whoever erases its folder.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
+    }
+
+    /// Gives the file the name of an older one, which it replaces; the directory is not synced.
+    ///
+    /// # Errors
+    /// A failed sync or rename; the file is erased then.
+    pub fn take_place(mut self, dest: &Path, sync: Sync) -> io::Result<()> {
         if sync == Sync::Yes {
             let synced = self.file.sync_all();
             synced.map_err(|error| told("sync", &self.path, error))?;

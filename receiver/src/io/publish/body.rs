@@ -114,12 +114,13 @@ impl BodyFolder {
 
 impl Drop for BodyFolder {
     fn drop(&mut self) {
-        self.behind = None;
-        self.files.clear();
+        let behind = self.behind.take();
         if self.kept == Kept::No {
             // Start-up erases what is in tmp/ too, so that a failure here loses nothing. A large body is not overwritten
             // here: the loop may be dropping it.
             let _ = durable::put_away(&self.path, &self.tmp);
+            let last = behind.and_then(|behind| behind.finish().ok());
+            self.files.drain(..).chain(last).for_each(StagedFile::leave);
         }
     }
 }
