@@ -9,6 +9,7 @@ use valise_common::config::SenderConfig;
 use valise_common::limits;
 use valise_common::manifest::MediaType;
 use valise_common::os::cli::{confirm, confirm_if_attended};
+use valise_common::os::layout::part_file;
 use valise_common::os::request::REQUEST_FILE;
 use valise_common::os::tty;
 
