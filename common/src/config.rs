@@ -8,7 +8,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -179,6 +179,31 @@ fn check_ends(
     }
 }
 
+/// Checks a path that the programs use as it stands.
+fn check_path(key: &'static str, path: &Path) -> Result<(), ConfigError> {
+    let rule = match path.as_os_str().as_encoded_bytes() {
+        [] => "a path, not nothing",
+        [b'~', ..] => "the whole path: no program but a shell replaces ~ by a home folder",
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Range {
+        key,
+        rule: rule.to_owned(),
+    })
+}
+
+fn check_alarm(alarm: &Alarm) -> Result<(), ConfigError> {
+    if let Some(program) = alarm.command.first() {
+        check_path("alarm.command", Path::new(program))?;
+    }
+    within(
+        "alarm.slots_low (parts per million)",
+        alarm.slots_low.ppm(),
+        0,
+        1_000_000,
+    )
+}
+
 fn check_rate(rate: Rate) -> Result<(), ConfigError> {
     match rate {
         Rate::BitsPerSecond(bits) => within("link.rate (bit/s)", bits, 300, 400_000_000_000),
@@ -215,6 +240,9 @@ impl SenderConfig {
     /// [`ConfigError`] names the line and key, and what would be right.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = parse(text)?;
+        check_path("state", &config.state)?;
+        let device = config.link.device.as_deref();
+        device.map_or(Ok(()), |device| check_path("link.device", device))?;
         check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
         check_ends(
             config.link.kind,
@@ -242,12 +270,7 @@ impl SenderConfig {
             1,
             limits::PACKAGE_BYTES_MAX / 2,
         )?;
-        within(
-            "alarm.slots_low (parts per million)",
-            config.alarm.slots_low.ppm(),
-            0,
-            1_000_000,
-        )?;
+        check_alarm(&config.alarm)?;
         check_log(&config.log)?;
         Ok(config)
     }
@@ -267,6 +290,9 @@ impl ReceiverConfig {
     /// [`ConfigError`] names the line and key, and what would be right.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = parse(text)?;
+        check_path("state", &config.state)?;
+        let device = config.link.device.as_deref();
+        device.map_or(Ok(()), |device| check_path("link.device", device))?;
         check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
         check_ends(
             config.link.kind,
@@ -276,6 +302,7 @@ impl ReceiverConfig {
         within("link.baud", config.link.baud, 300, 4_000_000)?;
         config.link.rate.map_or(Ok(()), check_rate)?;
         config.fec.as_ref().map_or(Ok(()), check_fec)?;
+        check_alarm(&config.alarm)?;
         // Two of the largest blocks: one being finished while the next begins.
         let least = 2 * limits::BLOCK_BYTES_MAX;
         within(
@@ -376,6 +403,15 @@ interleave = "20 ms"
             ("to = \"192.0.2.2:7000\"", "", "link.to"),
             ("25 %", "400 %", "repair"),
             ("kind = \"udp\"", "kind = \"serial\"", "link.device"),
+            ("/var/lib/valise-sender", "", "state"),
+            ("/var/lib/valise-sender", "~/valise", "state"),
+            ("cover = false", "device = \"~/tty\"", "link.device"),
+            (
+                "[fec]",
+                "[alarm]\nslots_low = \"101 %\"\n[fec]",
+                "alarm.slots_low",
+            ),
+            ("[fec]", "[alarm]\ncommand = [\"\"]\n[fec]", "alarm.command"),
         ] {
             let error = SenderConfig::parse(&SENDER.replace(from, to)).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");

@@ -263,9 +263,9 @@ fn usage_configuration_and_an_absent_daemon_have_their_statuses() {
     host.refused(2, &["list"]);
     host.refused(2, &["gate"]);
     host.refused(2, &["init", "--administrator", "none.pub"]);
-    host.refused(1, &["init", "--administrator", "admin1.pub"]);
+    host.refused(2, &["init", "--administrator", "admin1.pub"]);
     host.refused(
-        1,
+        2,
         &[
             "init",
             "--administrator",
@@ -392,7 +392,7 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
         }
         let request = host.place("again", "request = 'resend'\nserials = '1'\n", &[]);
         let answer = Host::await_answer(&request);
-        assert_eq!(answer, (true, "queued again: 1 cables".to_owned()));
+        assert_eq!(answer, (true, "queued again: 1 cable".to_owned()));
         while request.exists() {
             std::thread::yield_now();
         }
@@ -523,6 +523,107 @@ fn a_person_at_a_terminal_is_asked_before_what_cannot_be_undone() {
     let other = host.submit("other", "routine");
     assert_eq!(host.at_terminal(&["withdraw", &other], "yes").0, Some(0));
     assert_eq!(host.cable(&other)["state"], "withdrawn");
+}
+
+#[test]
+fn a_subject_is_read_from_a_file_or_from_standard_input_and_stays_out_of_the_list_of_processes() {
+    let host = Host::running(2);
+    fs::write(host.path("cable.txt"), "text").unwrap();
+    let submit = |file: &str, input: &[u8]| {
+        let options = format!(
+            "submit --label EU-RESTRICTED --to paris-desk --precedence routine --subject-file {file} cable.txt"
+        );
+        let words: Vec<&str> = options.split(' ').collect();
+        fs::write(host.path("input"), input).unwrap();
+        let input = fs::File::open(host.path("input")).unwrap();
+        let output = host.command(&words).stdin(input).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let id = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), id.trim().to_owned(), errors)
+    };
+    fs::write(host.path("subject"), "From a file\n").unwrap();
+    for (file, input, subject) in [
+        ("subject", &b""[..], "subject: From a file\n"),
+        ("-", b"From the input", "subject: From the input\n"),
+    ] {
+        let (status, id, errors) = submit(file, input);
+        assert_eq!(status, Some(0), "{errors}");
+        let manifest = host.cable(&id)["manifest"].as_str().unwrap().to_owned();
+        assert!(manifest.contains(subject), "{manifest}");
+    }
+    let long = "x".repeat(121);
+    for input in [&b"two\nlines"[..], b"", b"\xff", long.as_bytes()] {
+        let (status, _, errors) = submit("-", input);
+        assert_eq!(status, Some(2), "{errors}");
+        assert!(
+            !errors.contains("xxx") && !errors.contains("lines\n"),
+            "{errors}"
+        );
+    }
+    assert_eq!(submit("absent", b"").0, Some(2));
+}
+
+#[test]
+fn as_json_an_answer_has_fields_and_no_sentence() {
+    let mut host = Host::running(2);
+    let id = host.submit("text", "routine");
+    let approve = ["approve", &id, "--key", "officer1", "--yes", "--json"];
+    let approved = host.json(&approve);
+    assert_eq!(approved["id"], id.as_str());
+    assert_eq!(approved["state"], "approved");
+    assert_eq!(
+        (&approved["approvals"], &approved["needed"]),
+        (&1.into(), &2.into())
+    );
+    host.approve(&id, "officer2");
+    let resent = host.json(&["resend", "1", "--json"]);
+    assert_eq!(resent, serde_json::json!({ "serials": [1] }));
+    let other = host.submit("other", "routine");
+    assert_eq!(
+        host.json(&["withdraw", &other, "--json"])["state"],
+        "withdrawn"
+    );
+    let list = host.signed_list(&List {
+        version: 2,
+        drafter_is_officer: true,
+        ..List::default()
+    });
+    let imported = host.json(&["trust", "import", list.to_str().unwrap(), "--json"]);
+    assert_eq!(imported["version"], 2);
+    let other = host.submit("other", "routine");
+    let rejected = host.json(&["reject", &other, "--reason", "why", "--json"]);
+    assert_eq!(
+        (&rejected["state"], &rejected["reason"]),
+        (&"rejected".into(), &"why".into())
+    );
+    host.make_bundle(2, 3, 4, None);
+    let bundle = host.json(&["bundle", "import", "courier-2", "--json"]);
+    assert_eq!(
+        (&bundle["bundle"], &bundle["first_serial"]),
+        (&2.into(), &3.into())
+    );
+    host.refused(2, &["reject", &other, "--reason", &"x".repeat(501)]);
+}
+
+#[test]
+fn a_configuration_with_unknown_users_or_a_path_that_means_nothing_does_not_pass() {
+    let host = Host::bare();
+    host.ok(&["check-config"]);
+    let text = fs::read_to_string(host.path("sender.toml")).unwrap();
+    let state = format!("{:?}", host.path("state").display().to_string());
+    for (from, to, told) in [
+        (
+            "[persons]\n",
+            "[persons]\nnobody-known = 'b.officer'\n",
+            "nobody-known",
+        ),
+        (&state, "''", "state"),
+        (&state, "'~/valise'", "the whole path"),
+    ] {
+        fs::write(host.path("sender.toml"), text.replace(from, to)).unwrap();
+        let refused = host.refused(2, &["check-config"]);
+        assert!(refused.contains(told), "{refused}");
+    }
 }
 
 #[test]

@@ -6,4 +6,5 @@ pub mod attack;
 pub mod bench;
 pub mod harness;
 pub mod loopback;
+pub mod options;
 pub mod wire;

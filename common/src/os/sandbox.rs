@@ -129,7 +129,7 @@ impl Confinement {
 
     /// Writes the fences of a role to the log.
     pub fn log(&self, role: Role) {
-        tracing::info!(confinement = %self, "{role} is confined");
+        tracing::info!(fences = %self, "{role} is fenced in");
         if self.memory == Memory::Limited {
             tracing::warn!(
                 "memory is not locked: keys may reach the swap device; lift the limit (LimitMEMLOCK=infinity, ulimit -l)"

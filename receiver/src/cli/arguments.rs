@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
+use valise_common::limits;
 use valise_common::os::alarm;
 
 use super::audit::AuditCommand;
@@ -219,7 +220,7 @@ pub struct Init {
 #[derive(Debug, Args)]
 pub struct BundleCreate {
     /// How many cables the bundle is for.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SLOTS_MAX)))]
     pub slots: u32,
     /// The folder for the courier's files; it is made if it is absent.
     #[arg(long, value_name = "DIR")]
@@ -366,6 +367,8 @@ mod tests {
             "init",
             "bundle create --out x",
             "bundle create --slots -1 --out x",
+            "bundle create --slots 0 --out x",
+            "bundle create --slots 1000001 --out x",
             "list --state lost",
             "show 0",
             "quarantine discard 4",

@@ -7,7 +7,7 @@ use valise_common::os::cli::{check_reader, confirm_if_attended};
 use valise_common::os::layout::{ReceiverState, Role};
 
 use super::arguments::{Discard, List, OneSerial, Shown};
-use super::request::ask_and_print;
+use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::io::host::Host;
@@ -99,23 +99,30 @@ fn reason_of(cable: Option<&CableRow>) -> Option<String> {
     }
 }
 
+/// One row of `list --json`.
+fn row_json(row: &StateRow<'_>) -> Value {
+    json!({
+        "serial": row.serial,
+        "state": row.state.as_str(),
+        "reason": reason_of(row.cable),
+        "message_id": row.cable.and_then(|cable| cable.message_id),
+    })
+}
+
+/// Returns a serial as `list --json` has it.
+fn serial_json(config: &ReceiverConfig, serial: Serial) -> Result<Value, CliError> {
+    let known = Known::read(config)?;
+    let row = known.row(serial);
+    Ok(row.map_or_else(|| json!({ "serial": serial }), |row| row_json(&row)))
+}
+
 /// `list`
 pub fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
     let known = Known::read(config)?;
     let wanted = |row: &StateRow<'_>| options.state.is_none_or(|state| row.state == state);
     let rows = known.knowledge.rows(&known.cables).filter(wanted);
     if options.json {
-        let rows: Vec<Value> = rows
-            .map(|row| {
-                json!({
-                    "serial": row.serial,
-                    "state": row.state.as_str(),
-                    "reason": reason_of(row.cable),
-                    "message_id": row.cable.and_then(|cable| cable.message_id),
-                })
-            })
-            .collect();
-        return print_json(&rows);
+        return print_json(&rows.map(|row| row_json(&row)).collect::<Vec<_>>());
     }
     let mut row_count: u64 = 0;
     for row in rows {
@@ -285,7 +292,9 @@ pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliEr
     let what = Ask::QuarantineRecheck {
         serial: options.serial,
     };
-    ask_and_print(config, &what, &[], options.json)
+    ask_and_print(config, &what, &[], options.json, |_| {
+        serial_json(config, options.serial)
+    })
 }
 
 /// `quarantine discard`
@@ -294,11 +303,14 @@ pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliErro
         serial: options.serial,
         reason: options.reason.clone(),
     };
+    check_reason(&options.reason)?;
     confirm_if_attended(&format!(
         "Destroy the quarantined cable {}, so that nobody can ever open it?",
         options.serial
     ))?;
-    ask_and_print(config, &what, &[], options.json)
+    ask_and_print(config, &what, &[], options.json, |_| {
+        serial_json(config, options.serial)
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
 use valise_common::limits;
@@ -20,17 +20,17 @@ use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
 use valise_common::trust::check_administrators;
-use valise_common::units::count_of;
+use valise_common::units::{UtcTime, count_of};
 use zeroize::Zeroizing;
 
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
-use super::request::{ask, ask_and_print};
+use super::request::{ask, ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::io::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::io::host::Host;
 use crate::io::publish::Groups;
-use crate::io::register::{BundleState, Register};
+use crate::io::register::{BundleRow, BundleState, Register};
 use crate::io::view::ReleaseView;
 use crate::release::event::Asker;
 use crate::release::reply::BundleMade;
@@ -143,7 +143,7 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
         let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
             .map_err(|error| CliError::of_given(path, &error))?;
         let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
-            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
         if key.kind() == KeyKind::Ed25519 {
             eprintln!(
                 "valise-receiver: warning: {shown} is a software key; whoever copies its file is an administrator"
@@ -151,7 +151,7 @@ fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
         }
         administrators.push(key);
     }
-    check_administrators(&administrators).map_err(CliError::refused)?;
+    check_administrators(&administrators).map_err(CliError::usage)?;
     Ok(administrators)
 }
 
@@ -299,11 +299,29 @@ pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), 
         bundle: options.bundle,
         reason: options.reason.clone(),
     };
+    check_reason(&options.reason)?;
     confirm_if_attended(&format!(
         "Destroy the link key and the unused slots of bundle {}?",
         options.bundle
     ))?;
-    ask_and_print(config, &what, &[], options.json)
+    ask_and_print(config, &what, &[], options.json, |_| {
+        bundle_json(config, |row| row.bundle == options.bundle)
+    })
+}
+
+/// Returns the newest bundle of which something is true, as the register has it.
+fn bundle_json(
+    config: &ReceiverConfig,
+    is_meant: impl Fn(&BundleRow) -> bool,
+) -> Result<Value, CliError> {
+    let state = ReceiverState::new(&config.state);
+    let register = Register::open_to_read(&state.register()).map_err(CliError::system)?;
+    let bundles = register.bundles().map_err(CliError::system)?;
+    let bundle = bundles.into_iter().rev().find(is_meant);
+    Ok(json!(bundle.map(|row| json!({
+        "bundle": row.bundle, "first": row.first, "last": row.last, "count": row.count,
+        "link_key": row.link_key, "void": row.state == BundleState::Void,
+    }))))
 }
 
 /// `bundle status`
@@ -365,6 +383,7 @@ pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Resu
         },
         &[],
         options.json,
+        |_| bundle_json(config, |row| row.link_key == options.link_key),
     )
 }
 
@@ -373,5 +392,13 @@ pub fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
     confirm_if_attended(
         "Take the clock of this host as right? What is over by it is quarantined.",
     )?;
-    ask_and_print(config, &Ask::ClockAccept {}, &[], options.json)
+    ask_and_print(config, &Ask::ClockAccept {}, &[], options.json, |answer| {
+        // The view is written after the answer, which ends in the new time or has it before a comma.
+        let now = answer.rsplit("now is ").next().unwrap_or_default();
+        let now = now
+            .split(',')
+            .next()
+            .and_then(|now| now.parse::<UtcTime>().ok());
+        Ok(json!({ "now": now }))
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use valise_common::config::ReceiverConfig;
+use valise_common::manifest::FreeText;
 use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::life::start_command;
@@ -10,7 +12,7 @@ use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
 use crate::io::host::{Host, HostError};
-use crate::release::requests::{Ask, SYSTEM_FAILURE};
+use crate::release::requests::{Ask, REASON_CHARS_MAX, SYSTEM_FAILURE};
 
 /// Asks `release`, and waits for its answer.
 pub fn ask(
@@ -57,21 +59,34 @@ pub fn refused(reason: String) -> CliError {
     }
 }
 
-/// Asks, and prints the answer.
+/// Checks a reason as release will, so that wrong usage is reported as such.
+pub fn check_reason(reason: &str) -> Result<(), CliError> {
+    let checked = FreeText::normalize(reason, REASON_CHARS_MAX);
+    checked
+        .map(drop)
+        .map_err(|error| CliError::Usage(format!("--reason: {error}")))
+}
+
+/// Asks, and prints the answer: its sentence, or as JSON what was done.
 pub fn ask_and_print(
     config: &ReceiverConfig,
     what: &Ask,
     files: &[(String, PathBuf)],
     json: bool,
+    fields: impl FnOnce(&str) -> Result<Value, CliError>,
 ) -> Result<(), CliError> {
     let answer = ask(config, what, files)?;
-    print_answer(&answer, json)
+    print_answer(&answer, json, fields)
 }
 
-/// Prints an answer.
-pub fn print_answer(answer: &str, json: bool) -> Result<(), CliError> {
+/// Prints an answer: its sentence, or as JSON what was done.
+pub fn print_answer(
+    answer: &str,
+    json: bool,
+    fields: impl FnOnce(&str) -> Result<Value, CliError>,
+) -> Result<(), CliError> {
     if json {
-        super::print_json(&serde_json::json!({ "answer": answer }))
+        super::print_json(&fields(answer)?)
     } else {
         super::print_line(answer)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::os::clock;
 use valise_common::os::layout::ReceiverState;
@@ -99,16 +99,26 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
         Err(error) => Ok(here.refuse_here(&Ask::TrustImport {}, &error.to_string(), by)?),
     };
     match work_here(config, import)? {
-        Some(Verdict::Accepted(text)) => print_answer(&text, options.json),
+        Some(Verdict::Accepted(text)) => print_answer(&text, options.json, |_| in_force(config)),
         Some(Verdict::Refused(text)) => Err(refused(text)),
         Some(Verdict::UnderWay | Verdict::Later) => {
             Err(CliError::system("the list was not imported"))
         }
         None => {
             let files = trust_store::files_of(&options.file).map_err(CliError::system)?;
-            ask_and_print(config, &Ask::TrustImport {}, &files, options.json)
+            ask_and_print(config, &Ask::TrustImport {}, &files, options.json, |_| {
+                in_force(config)
+            })
         }
     }
+}
+
+/// Returns which list is in force.
+fn in_force(config: &ReceiverConfig) -> Result<Value, CliError> {
+    let held = trust_store::show(&ReceiverState::new(&config.state)).map_err(told)?;
+    Ok(json!(held.map(|held| json!({
+        "version": held.list.version(), "channel": held.list.channel(), "sha256": held.sha256,
+    }))))
 }
 
 /// `trust show`

@@ -23,7 +23,7 @@ use crate::release::reply::Reply;
 use crate::release::worker::{Busy, Task};
 
 /// Characters of an operator's reason.
-const REASON_CHARS_MAX: usize = 200;
+pub const REASON_CHARS_MAX: usize = 200;
 
 /// Requests that are served before cables are looked at again.
 const SERVED_MAX: usize = 32;

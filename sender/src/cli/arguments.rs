@@ -52,7 +52,7 @@ pub enum Command {
     Init(Init),
     /// Submits a cable and prints its id when it is durable.
     #[command(
-        after_help = "Example:\n  valise-sender submit --label \"EU-RESTRICTED LIMITE\" --to paris-desk \\\n    --precedence routine --subject \"Draft conclusions\" cable.txt annex.pdf:application/pdf"
+        after_help = "Example:\n  valise-sender submit --label \"EU-RESTRICTED LIMITE\" --to paris-desk \\\n    --precedence routine --subject \"Draft conclusions\" cable.txt annex.pdf:application/pdf\n  valise-sender submit --label EU-RESTRICTED --to paris-desk --precedence routine --subject-file subject.txt cable.txt"
     )]
     Submit(Submit),
     /// Lists what waits and what was sent.
@@ -207,9 +207,12 @@ pub struct Submit {
     /// flash, immediate, priority or routine.
     #[arg(long, value_parser = parse_precedence)]
     pub precedence: Precedence,
-    /// What the cable is about, at most 120 characters.
-    #[arg(long, value_name = "TEXT")]
-    pub subject: String,
+    /// What the cable is about, at most 120 characters. Every user of this host can read it in the list of processes.
+    #[arg(long, value_name = "TEXT", required_unless_present = "subject_file")]
+    pub subject: Option<String>,
+    /// A file whose one line is the subject, - for standard input; nobody else sees it.
+    #[arg(long, value_name = "FILE", conflicts_with = "subject")]
+    pub subject_file: Option<PathBuf>,
     /// The reference, at most 64 characters.
     #[arg(long, value_name = "TEXT")]
     pub reference: Option<String>,

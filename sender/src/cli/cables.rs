@@ -1,23 +1,25 @@
 //! What drafters and officers do with cables.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
-use valise_common::manifest::MediaType;
+use valise_common::manifest::{FreeText, MediaType};
 use valise_common::os::cli::{confirm, confirm_if_attended};
 use valise_common::os::layout::part_file;
 use valise_common::os::request::REQUEST_FILE;
 use valise_common::os::tty;
 
 use super::arguments::{Approve, OneCable, Reject, Resend, Submit};
+use super::look::cable_json;
 use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_json, print_line, sign};
-use crate::gate::prepare::parse_ranges;
+use crate::gate::prepare::{REASON_CHARS_MAX, parse_ranges};
 use crate::stage::submit::split_media_type;
 
 /// A part as the caller named it.
@@ -36,8 +38,11 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     let to: Vec<String> = options.to.iter().map(ToString::to_string).collect();
     set(&mut text, "to", to);
     set(&mut text, "precedence", options.precedence.as_str());
-    set(&mut text, "subject", options.subject.clone());
+    let subject = subject(options)?;
+    check_text("subject", &subject, limits::SUBJECT_CHARS_MAX)?;
+    set(&mut text, "subject", subject);
     if let Some(reference) = &options.reference {
+        check_text("--reference", reference, limits::REFERENCE_CHARS_MAX)?;
         set(&mut text, "reference", reference.clone());
     }
     if let Some(not_after) = options.not_after {
@@ -67,6 +72,39 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     } else {
         print_line(&id)
     }
+}
+
+/// Returns the subject that was typed, or the one line of the file that was named.
+fn subject(options: &Submit) -> Result<String, CliError> {
+    let Some(path) = &options.subject_file else {
+        return Ok(options.subject.clone().unwrap_or_default());
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limits::REQUEST_TEXT_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut read = |source: &mut dyn io::Read| source.take(most).read_to_end(&mut bytes);
+    match path.as_os_str() == "-" {
+        true => read(&mut io::stdin().lock()),
+        false => File::open(path).and_then(|mut file| read(&mut file)),
+    }
+    .map_err(|error| CliError::of_given(path, &error))?;
+    let shown = path.display();
+    let text = String::from_utf8(bytes)
+        .map_err(|_| CliError::Usage(format!("{shown}: the subject is not UTF-8")))?;
+    let line = text.trim_end_matches(['\n', '\r']);
+    if line.contains('\n') {
+        return Err(CliError::Usage(format!(
+            "{shown}: a subject is one line, and this file has several"
+        )));
+    }
+    Ok(line.to_owned())
+}
+
+/// Checks a text as gate will, so that wrong usage is reported as such.
+fn check_text(option: &str, text: &str, chars_max: usize) -> Result<(), CliError> {
+    let checked = FreeText::normalize(text, chars_max);
+    checked
+        .map(drop)
+        .map_err(|error| CliError::Usage(format!("{option}: {error}")))
 }
 
 fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
@@ -132,7 +170,7 @@ pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError>
         .add_file("approval.sig", &mut signature.to_armor().as_bytes())
         .map_err(CliError::system)?;
     let answer = ask(config, request, &text)?;
-    print_answer(&answer, options.json)
+    print_answer(&answer, options.json, || cable_json(config, &options.id))
 }
 
 /// Shows the manifest that is about to be signed. A person at the terminal says yes to it, here or by `--yes`; nobody else
@@ -156,10 +194,12 @@ pub fn reject(config: &SenderConfig, options: &Reject) -> Result<(), CliError> {
     let mut text = toml::Table::new();
     set(&mut text, "request", "reject");
     set(&mut text, "id", options.id.to_string());
+    check_text("--reason", &options.reason, REASON_CHARS_MAX)?;
     set(&mut text, "reason", options.reason.clone());
     let question = format!("Reject cable {}? Its text is erased here.", options.id);
     confirm_if_attended(&question)?;
-    print_answer(&ask(config, begin(config)?, &text)?, options.json)
+    let answer = ask(config, begin(config)?, &text)?;
+    print_answer(&answer, options.json, || cable_json(config, &options.id))
 }
 
 /// `withdraw`
@@ -169,16 +209,25 @@ pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliErro
     set(&mut text, "id", options.id.to_string());
     let question = format!("Withdraw cable {}? Its text is erased here.", options.id);
     confirm_if_attended(&question)?;
-    print_answer(&ask(config, begin(config)?, &text)?, options.json)
+    let answer = ask(config, begin(config)?, &text)?;
+    print_answer(&answer, options.json, || cable_json(config, &options.id))
 }
 
 /// `resend`
 pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
-    parse_ranges(&options.serials).map_err(CliError::Usage)?;
+    let ranges = parse_ranges(&options.serials).map_err(CliError::Usage)?;
     let mut text = toml::Table::new();
     set(&mut text, "request", "resend");
     set(&mut text, "serials", options.serials.clone());
-    print_answer(&ask(config, begin(config)?, &text)?, options.json)
+    let answer = ask(config, begin(config)?, &text)?;
+    print_answer(&answer, options.json, || {
+        // Each of them is retained, or the answer would be a refusal.
+        let ranges = ranges.iter();
+        let serials: BTreeSet<u64> = ranges
+            .flat_map(|(first, last)| first.get()..=last.get())
+            .collect();
+        Ok(json!({ "serials": serials }))
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use valise_common::trust::{TrustList, check_administrators, difference};
 use zeroize::Zeroizing;
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
+use super::look::read_view;
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::GateError;
@@ -42,7 +43,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
             .map_err(|error| CliError::of_given(path, &error))?;
         let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
-            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
         if key.kind() == KeyKind::Ed25519 {
             eprintln!(
                 "valise-sender: warning: {shown} is a software key; whoever copies its file is an administrator"
@@ -50,7 +51,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         }
         administrators.push(key);
     }
-    check_administrators(&administrators).map_err(CliError::refused)?;
+    check_administrators(&administrators).map_err(CliError::usage)?;
     let state = SenderState::new(&config.state);
     if state.host().exists() {
         let shown = state.host().display().to_string();
@@ -243,7 +244,11 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
         }
         None => request_with(config, "bundle-import", &files)?,
     };
-    print_answer(&answer, options.json)
+    print_answer(&answer, options.json, || {
+        let view = read_view(config)?;
+        let bundles = view.map(|view| view.host.bundles).unwrap_or_default();
+        Ok(json!(bundles.last()))
+    })
 }
 
 /// `trust import`
@@ -267,7 +272,11 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
         }
         None => request_with(config, "trust-import", &files)?,
     };
-    print_answer(&answer, options.json)
+    print_answer(&answer, options.json, || {
+        let list = list_in_force(config)?;
+        let version = list.as_ref().map(TrustList::version);
+        Ok(json!({ "version": version, "channel": list.map(|list| list.channel()) }))
+    })
 }
 
 /// The list and its signatures, whatever the list's file is called, under the names of a request.
@@ -399,5 +408,7 @@ pub fn trust_show(config: &SenderConfig, options: &Shown) -> Result<(), CliError
 pub fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
     confirm_if_attended("Take the clock of this host as right? What is over by it expires.")?;
     let answer = request_with(config, "clock-accept", &BTreeMap::new())?;
-    print_answer(&answer, options.json)
+    print_answer(&answer, options.json, || {
+        Ok(json!({ "now": read_view(config)?.map(|view| view.host.time) }))
+    })
 }

@@ -12,6 +12,19 @@ use super::{CliError, print_json, print_line, read_config};
 /// `check-config`
 pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
     let config = read_config(path)?;
+    let unknown: Vec<&str> = config
+        .persons
+        .keys()
+        .map(String::as_str)
+        .filter(|user| !is_known(user))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(CliError::Usage(format!(
+            "[persons] names users that this system does not know: {}; correct them in {}",
+            unknown.join(", "),
+            path.display()
+        )));
+    }
     let (meaning, warnings) = (meaning(&config), warnings(&config));
     if options.json {
         let state = config.state.display().to_string();
@@ -44,6 +57,11 @@ pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
         print_line(&format!("warning: {warning}"))?;
     }
     Ok(())
+}
+
+/// Tells whether a name of `[persons]` is a user of this system. A number needs no account.
+fn is_known(user: &str) -> bool {
+    user.parse::<u32>().is_ok() || nix::unistd::User::from_name(user).ok().flatten().is_some()
 }
 
 fn meaning(config: &SenderConfig) -> Vec<String> {
@@ -117,14 +135,6 @@ fn warnings(config: &SenderConfig) -> Vec<String> {
     }
     if config.persons.is_empty() {
         warnings.push("[persons] names nobody, so nobody can submit or end a cable".to_owned());
-    }
-    for user in config.persons.keys() {
-        let known = nix::unistd::User::from_name(user).ok().flatten().is_some();
-        if !known && user.parse::<u32>().is_err() {
-            warnings.push(format!(
-                "[persons] names {user}, whom this system does not know"
-            ));
-        }
     }
     if !config.state.is_dir() {
         let shown = config.state.display();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use valise_common::config::SenderConfig;
-use valise_common::ids::PersonId;
+use valise_common::ids::{MessageId, PersonId};
 use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::Observed;
@@ -72,6 +72,19 @@ impl<'a> Row<'a> {
             needed: cable.needed,
         }
     }
+}
+
+/// Returns a cable as `list --json` has it, with the reason why it ended or is not sealed.
+pub fn cable_json(config: &SenderConfig, id: &MessageId) -> Result<Value, CliError> {
+    let view = read_view(config)?;
+    let cable = view.and_then(|view| view.cables.into_iter().find(|cable| cable.id == *id));
+    let Some(cable) = cable else {
+        // Older than what is shown; the answer counts all the same.
+        return Ok(json!({ "id": id }));
+    };
+    let mut row = serde_json::to_value(Row::new(&cable)).map_err(CliError::system)?;
+    row["reason"] = json!(cable.reason);
+    Ok(row)
 }
 
 /// `list`
@@ -271,7 +284,6 @@ pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliEr
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
-    use valise_common::ids::MessageId;
     use valise_common::precedence::Precedence;
     use valise_common::units::UtcTime;
 

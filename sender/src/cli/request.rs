@@ -1,5 +1,6 @@
 //! Placing a request and waiting for gate's answer.
 
+use serde_json::Value;
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{Role, SenderState};
@@ -51,10 +52,14 @@ pub fn ask(
     }
 }
 
-/// Prints gate's answer.
-pub fn print_answer(answer: &str, json: bool) -> Result<(), CliError> {
+/// Prints gate's answer: its sentence, or as JSON what it did.
+pub fn print_answer(
+    answer: &str,
+    json: bool,
+    fields: impl FnOnce() -> Result<Value, CliError>,
+) -> Result<(), CliError> {
     if json {
-        print_json(&serde_json::json!({ "answer": answer }))
+        print_json(&fields()?)
     } else {
         print_line(answer)
     }

@@ -66,7 +66,7 @@ pub enum GateError {
         /// The bundle.
         bundle: BundleId,
     },
-    /// The process could not be confined.
+    /// The process could not be fenced in.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The log could not be set up.

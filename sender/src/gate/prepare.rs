@@ -19,6 +19,9 @@ use super::unfit::{Refused, Unfit, content};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
 use crate::stage::submit::{Draft, Measured};
 
+/// Characters of an officer's reason for a rejection.
+pub const REASON_CHARS_MAX: usize = 500;
+
 /// What does not happen: parts are chosen among the files that were taken.
 const MISSING: &str = "a chosen file is missing";
 
@@ -103,8 +106,9 @@ impl Preparer {
                 signature: Box::new(only_signature(&taken.files)?),
             },
             Asked::Reject { id, reason } => {
-                let reason = valise_common::manifest::FreeText::normalize(&reason, 500)
-                    .map_err(|error| content("reason", "reason", &error))?;
+                let reason =
+                    valise_common::manifest::FreeText::normalize(&reason, REASON_CHARS_MAX)
+                        .map_err(|error| content("reason", "reason", &error))?;
                 Wish::Reject {
                     id,
                     reason: reason.as_str().to_owned(),

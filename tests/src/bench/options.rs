@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::options::{datagram_bytes, rate};
+
 /// A group of rows of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rows {
@@ -44,10 +46,10 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
     /// Runs of each row; 5, or 2 with --quick, if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: Option<u32>,
     /// Bytes of the large cable; 10^9, or 2·10^8 with --quick, if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub size: Option<u64>,
     /// Only these rows.
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -56,18 +58,22 @@ pub struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     pub places: Vec<Place>,
     /// Only link rows of these datagram sizes; all if not given.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = datagram_bytes)]
     pub datagram: Vec<u16>,
     /// Only link rows with this loss in per cent; all if not given.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=100))]
     pub loss: Vec<u32>,
     /// The sender's rate in rows with loss. The wire is a third process on the machine's cores, and
     /// what is sent faster than it can carry is lost beyond the share that is measured.
-    #[arg(long, default_value = "unlimited")]
+    #[arg(long, default_value = "unlimited", value_parser = parse_rate)]
     pub lossy_rate: String,
     /// Write the figures as JSON to this file.
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+fn parse_rate(text: &str) -> Result<String, String> {
+    rate(text).map(|_| text.to_owned())
 }
 
 impl Options {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use valise_common::units::{Percent, Span};
+use valise_tests::options::share;
 use valise_tests::wire::relay::Relay;
 use valise_tests::wire::{LineConditions, Wire};
 
@@ -23,22 +24,22 @@ struct Options {
     #[arg(long)]
     to: SocketAddr,
     /// The share that is lost.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     loss: Percent,
     /// The mean length of a burst of loss; without it losses are independent.
     #[arg(long, default_value = "0ms")]
     burst: Span,
     /// The share that is overtaken by later datagrams.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     reorder: Percent,
     /// The longest that a datagram is held back.
     #[arg(long, default_value = "2ms")]
     reorder_hold: Span,
     /// The share that arrives twice.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     duplicate: Percent,
     /// The share that arrives with flipped bits.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     corrupt: Percent,
     /// What all chance follows from.
     #[arg(long, default_value_t = 1)]

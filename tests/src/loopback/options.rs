@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use valise_common::precedence::Precedence;
 use valise_common::units::{ByteSize, Percent, Rate, Span};
 
 use crate::harness::{Line, Settings};
+use crate::options::{datagram_bytes, interleave, rate, repair, share};
 use crate::wire::LineConditions;
 
 /// Interleaving covers this many mean bursts: bursts are of random length, and their long tail
@@ -48,28 +50,28 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "udp")]
     pub link: LinkKind,
     /// The share of datagrams that the line loses.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     pub loss: Percent,
     /// The mean length of a burst of loss; without it, losses are independent.
     #[arg(long, default_value = "0ms")]
     pub burst: Span,
     /// The share that is overtaken by later datagrams.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     pub reorder: Percent,
     /// The share that arrives twice.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     pub duplicate: Percent,
     /// The share that arrives with flipped bits.
-    #[arg(long, default_value = "0%")]
+    #[arg(long, default_value = "0%", value_parser = share)]
     pub corrupt: Percent,
     /// What all chance of the line and all generated content follow from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// The sender's rate on the link, such as "100 Mbit/s" or "unlimited".
-    #[arg(long, default_value = "100 Mbit/s")]
+    #[arg(long, default_value = "100 Mbit/s", value_parser = rate)]
     pub rate: Rate,
     /// flash, immediate, priority or routine.
-    #[arg(long, default_value = "routine")]
+    #[arg(long, default_value = "routine", value_parser = parse_precedence)]
     pub precedence: String,
     /// Keep keys, configurations, state and logs in this new folder.
     #[arg(long)]
@@ -78,16 +80,16 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// Bytes of a datagram.
-    #[arg(long, default_value_t = 1472)]
+    #[arg(long, default_value_t = 1472, value_parser = datagram_bytes)]
     pub datagram_bytes: u16,
     /// Repair symbols of each pass, for each source symbol.
-    #[arg(long, default_value = "25%")]
+    #[arg(long, default_value = "25%", value_parser = repair)]
     pub repair: Percent,
     /// How often the source symbols are sent.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub passes: u8,
     /// The burst that interleaving must survive; four times --burst, and 20ms at least, if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = interleave)]
     pub interleave: Option<Span>,
     /// Constant rate: noise when there is nothing to send.
     #[arg(long)]
@@ -95,6 +97,13 @@ pub struct Options {
     /// Give up after this time; chosen by the amount and the rate if not given.
     #[arg(long)]
     pub timeout: Option<Span>,
+}
+
+fn parse_precedence(text: &str) -> Result<String, String> {
+    let precedence = Precedence::parse_relaxed(text);
+    precedence
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
@@ -190,11 +199,25 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_numbers_or_quantities() {
+    fn values_are_numbers_or_quantities_that_mean_something() {
         assert_eq!(parse("--size 4096").size, 4096);
         assert_eq!(parse("--size 1KiB").size, 1024);
-        let wrong = Options::try_parse_from(["valise-loopback", "--size", "big"]);
-        assert!(wrong.is_err());
+        for (option, value) in [
+            ("--size", "big"),
+            ("--loss", "150%"),
+            ("--corrupt", "101 %"),
+            ("--repair", "301%"),
+            ("--passes", "0"),
+            ("--passes", "17"),
+            ("--count", "0"),
+            ("--datagram-bytes", "1471"),
+            ("--interleave", "11s"),
+            ("--rate", "1 bit/s"),
+            ("--precedence", "soon"),
+        ] {
+            let wrong = Options::try_parse_from(["valise-loopback", option, value]);
+            assert!(wrong.is_err(), "{option} {value}");
+        }
     }
 
     #[test]
