@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::unistd::geteuid;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition};
 
 /// The error that the launcher has certain calls answered with, and which calls.
@@ -17,17 +19,26 @@ const REFUSAL: &str = "VALISE_TEST_REFUSAL";
 const LANDLOCK: &str = "landlock";
 const SECCOMP: &str = "seccomp";
 const MLOCKALL: &str = "mlockall";
+const NETLINK: &str = "netlink";
 
-/// The calls below a name; the launcher's filter answers them with an error.
-fn calls_of(name: &str) -> Vec<i64> {
+/// The calls below a name; the launcher's filter answers them with an error. Of `socket`, those of one family alone.
+fn calls_of(name: &str) -> BTreeMap<i64, Vec<SeccompRule>> {
+    let whole = |calls: &[i64]| calls.iter().map(|call| (*call, Vec::new())).collect();
     match name {
-        LANDLOCK => vec![
+        LANDLOCK => whole(&[
             libc::SYS_landlock_create_ruleset,
             libc::SYS_landlock_add_rule,
             libc::SYS_landlock_restrict_self,
-        ],
-        SECCOMP => vec![libc::SYS_seccomp],
-        MLOCKALL => vec![libc::SYS_mlockall],
+        ]),
+        SECCOMP => whole(&[libc::SYS_seccomp]),
+        MLOCKALL => whole(&[libc::SYS_mlockall]),
+        NETLINK => {
+            let (family, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+            let netlink = u64::try_from(libc::AF_NETLINK).unwrap();
+            let condition = SeccompCondition::new(0, family, equal, netlink).unwrap();
+            let rule = SeccompRule::new(vec![condition]).unwrap();
+            BTreeMap::from([(libc::SYS_socket, vec![rule])])
+        }
         other => panic!("{other}"),
     }
 }
@@ -40,12 +51,8 @@ fn launcher() {
         return;
     };
     let (name, errno) = refusal.split_once(' ').unwrap();
-    let rules: BTreeMap<i64, Vec<_>> = calls_of(name)
-        .into_iter()
-        .map(|call| (call, Vec::new()))
-        .collect();
     let filter: BpfProgram = SeccompFilter::new(
-        rules,
+        calls_of(name),
         SeccompAction::Allow,
         SeccompAction::Errno(errno.parse().unwrap()),
         TargetArch::try_from(std::env::consts::ARCH).unwrap(),
@@ -108,6 +115,18 @@ fn assert_refused(output: &Output, fence: &str, advice: &str) {
     }
 }
 
+fn may_lift_limit() -> bool {
+    let mut command = Command::new("prlimit");
+    let status = command
+        .args(["--memlock=unlimited:unlimited", "true"])
+        .status();
+    let is_allowed = status.is_ok_and(|status| status.success());
+    if !is_allowed {
+        println!("skipped: the limit on locked memory cannot be lifted here");
+    }
+    is_allowed
+}
+
 #[test]
 fn a_refused_fence_ends_every_role_with_3_and_names_itself_and_what_to_do() {
     let world = world("");
@@ -148,8 +167,8 @@ fn a_refused_fence_ends_every_role_with_3_and_names_itself_and_what_to_do() {
             assert_refused(&output, fence, advice);
         }
     }
-    // Only root may lift the limit, and only without a limit is the lock a fence.
-    if geteuid().is_root() {
+    // Only without a limit is the lock a fence, and lifting it takes a right.
+    if may_lift_limit() {
         let output = run_under(&world, Host::Receiver, "release", MLOCKALL, libc::EPERM);
         assert_refused(&output, "memory is not locked", "LimitMEMLOCK=");
     }
@@ -208,4 +227,21 @@ fn without_a_required_fence_each_role_works_under_a_standing_alarm() {
         })
         .unwrap();
     }
+}
+
+#[test]
+fn transmit_that_cannot_see_the_link_sends_under_an_alarm() {
+    let mut world = world("");
+    world.start_by(Host::Sender, launcher_words(NETLINK, libc::EAFNOSUPPORT));
+    world.start_roles().unwrap();
+    let file = world.generate_file("cable.bin", 1_000, 1).unwrap();
+    let submission = valise_tests::harness::Submission::new("unseen", &[file]);
+    let limit = Duration::from_secs(60);
+    let id = world.send(&submission).unwrap();
+    world.await_released(&id, &submission, limit).unwrap();
+    let answer = world.run(Host::Sender, &["status", "--check"]).unwrap();
+    let mut lines = answer.output.lines();
+    let alarm = lines.find(|line| line.starts_with("link-unwatched: "));
+    assert!(alarm.unwrap().contains("AF_NETLINK"), "{answer:?}");
+    assert_eq!(answer.status, 1);
 }
