@@ -48,7 +48,7 @@ const CONFINED: [(&str, &[&str]); 23] = [
     ),
     (
         "rustix",
-        &["common/src/os/durable/names.rs", "common/src/os/tty.rs"],
+        &["common/src/os/durable/", "common/src/os/tty.rs"],
     ),
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
