@@ -286,12 +286,20 @@ fn unlink_folder(path: &Path) -> io::Result<()> {
 /// is ever judged. Symbolic links are deleted, not followed. What is gone already is no error.
 ///
 /// # Errors
-/// If something stays. Nothing is synced.
+/// If something stays under this name. Nothing is synced.
 pub fn remove_any(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() && !path.file_name().is_some_and(is_erasing) => {
             match put_away(path, parent_of(path)?)? {
-                Some(away) => unlink_all(&away),
+                // It has lost its name. An eraser of the folder may be at it too, and the next start deletes what stays.
+                Some(away) => {
+                    if let Err(error) = unlink_all(&away) {
+                        tracing::debug!(
+                            "{error}; it has lost its name, and is tried again at the next start"
+                        );
+                    }
+                    Ok(())
+                }
                 None => Ok(()),
             }
         }
