@@ -28,7 +28,7 @@ pub use self::key_file::read_key_state;
 pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
-use crate::os::durable::{erase, sync_dir};
+use crate::os::durable::{erase, is_full, sync_dir, with_reserve};
 use crate::os::entropy;
 use crate::secret::{Secret32, wipe_stack};
 use crate::units::{Mono, UtcTime};
@@ -240,15 +240,9 @@ impl AuditLog {
     }
 
     fn write_lines(&mut self) -> Result<(), AuditLogError> {
-        if let Err(source) = self.log.write_all(&self.pending) {
-            // A full disk, most likely. Nothing of this commit has happened; without its first bytes the next start finds
-            // nothing to put aside, for which there would be no room either.
-            let _ = self.log.set_len(self.log_bytes);
-            return Err(AuditLogError::Io {
-                doing: "write",
-                source,
-            });
-        }
+        let (log, log_bytes) = (&self.log, self.log_bytes);
+        with_reserve(is_full, || append_whole(log, log_bytes, &self.pending))
+            .map_err(AuditLogError::io("write"))?;
         self.log.sync_data().map_err(AuditLogError::io("sync"))?;
         self.log_bytes += u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
         self.pending.clear();
@@ -259,10 +253,13 @@ impl AuditLog {
     }
 
     fn write_notes(&mut self) -> io::Result<()> {
-        let mut file = log_options()
+        let file = log_options()
             .create(true)
             .open(self.paths.of("checkpoints"))?;
-        file.write_all(self.notes.as_bytes())?;
+        let bytes = file.metadata()?.len();
+        with_reserve(is_full, || {
+            append_whole(&file, bytes, self.notes.as_bytes())
+        })?;
         file.sync_all()?;
         self.key_file.sync()?;
         self.notes.clear();
@@ -328,6 +325,14 @@ impl AuditLog {
         let file = File::open(self.paths.of("log")).map_err(AuditLogError::io("read"))?;
         lines::Lines::new(file, self.log_bytes, seq).map_err(AuditLogError::io("read"))
     }
+}
+
+/// Appends to a file of so many bytes. On a full disk nothing of it stays: a torn end would have to be put aside, for which
+/// there would be no room either.
+fn append_whole(mut file: &File, file_bytes: u64, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes).inspect_err(|_| {
+        let _ = file.set_len(file_bytes);
+    })
 }
 
 #[cfg(test)]

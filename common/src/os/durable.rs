@@ -13,6 +13,7 @@ mod medium;
 mod names;
 mod read;
 mod rename;
+mod reserve;
 mod staged;
 mod stamp;
 
@@ -35,6 +36,7 @@ pub use medium::{copies_on_write, copies_on_write_text};
 pub(in crate::os) use names::for_each_name;
 pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use rename::{exchange, rename_new};
+pub use reserve::{RESERVE_BYTES, hold_reserve, is_full, refill_reserve, with_reserve};
 pub use staged::{FinishedFile, StagedFile};
 pub(in crate::os) use stamp::{Stamp, changed_error};
 
@@ -116,7 +118,10 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// If it cannot be made, or something else has its name.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(mode & 0o700).create(path) {
+    let made = with_reserve(is_full, || {
+        DirBuilder::new().mode(mode & 0o700).create(path)
+    });
+    match made {
         // The umask may have taken rights away, and mkdir ignores the set-group-id bit.
         Ok(()) => open_dir(path)
             .and_then(|opened| opened.set_permissions(Permissions::from_mode(mode)))

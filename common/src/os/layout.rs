@@ -182,6 +182,11 @@ macro_rules! common_paths {
             self.root.join("tmp").join(role.as_str())
         }
 
+        /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
+        pub fn reserve(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.reserve"))
+        }
+
         /// Held by a role's daemon as long as it lives.
         pub fn lock(&self, role: Role) -> PathBuf {
             self.root.join(format!("{role}.lock"))

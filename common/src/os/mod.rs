@@ -15,6 +15,7 @@ pub mod layout;
 pub mod life;
 pub mod lock;
 pub mod request;
+pub mod room;
 pub mod sandbox;
 pub mod service;
 pub mod signals;

@@ -9,6 +9,7 @@ use valise_common::os::cli::follow::{Shown, follow};
 use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::life::{Ages, Life, Observed};
+use valise_common::os::room::disk_alarm;
 use valise_common::units::count_of;
 
 use super::arguments::Status;
@@ -23,6 +24,8 @@ const ASSEMBLING_SHOWN_MAX: usize = 10;
 struct Health {
     receive: Observed<ReceiveView>,
     release: Observed<ReleaseView>,
+    /// The alarm `disk`, as it is now.
+    disk: Option<(String, String)>,
 }
 
 /// Looks at one role: its view, and its signs of life.
@@ -89,6 +92,7 @@ impl Health {
         Ok(Health {
             receive: look(state, Role::Receive)?.with(ages),
             release: look(state, Role::Release)?.with(ages),
+            disk: disk_alarm(state.root()),
         })
     }
 
@@ -97,6 +101,10 @@ impl Health {
         alarms.extend(self.release.alarms());
         let release = self.release.view.iter().flat_map(|view| &view.alarms);
         alarms.extend(release.map(|AlarmView { code, text, .. }| (code.clone(), text.clone())));
+        // A role that does not get as far as to say so itself.
+        if !alarms.iter().any(|(code, _)| code == "disk") {
+            alarms.extend(self.disk.clone());
+        }
         alarms
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use valise_common::ids::{ContainerHash, Serial};
 use valise_common::limits::SETS_PER_SERIAL_MAX;
-use valise_common::os::durable::{Access, Sync, SyncBatch, replace};
+use valise_common::os::durable::{Access, Sync, SyncBatch, is_full, replace, with_reserve};
 
 /// A completed container.
 pub type Record = (Serial, ContainerHash);
@@ -58,7 +58,12 @@ impl CompletedLog {
             self.rewrite()?;
         }
         let text: String = records.iter().map(line).collect();
-        self.file.write_all(text.as_bytes())?;
+        let bytes = self.file.metadata()?.len();
+        with_reserve(is_full, || {
+            // A torn end would be taken for a part of the next line.
+            let written = self.file.write_all(text.as_bytes());
+            written.inspect_err(|_| drop(self.file.set_len(bytes)))
+        })?;
         self.lines += records.len();
         batch.add_file(self.file.try_clone()?)
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ContainerHash, LinkKeyId, MessageId, Serial};
+use valise_common::os::durable::{self, with_reserve};
 use valise_common::os::group::give_to_group_of;
 use valise_common::units::UtcTime;
 
@@ -42,9 +43,7 @@ CREATE TABLE trust (version INTEGER NOT NULL, sha256 TEXT NOT NULL);
 #[derive(Debug, Error)]
 pub enum RegisterError {
     /// SQLite reports an error.
-    #[error(
-        "the register fails: {0}; stop the daemon and remove register.db*, it is built anew from the audit log"
-    )]
+    #[error("the register fails: {source}; {advice}", source = .0, advice = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The file cannot be reached.
     #[error("the register cannot be opened: {0}")]
@@ -54,6 +53,23 @@ pub enum RegisterError {
         "the register holds a bad {0}; stop the daemon and remove register.db*, it is built anew from the audit log"
     )]
     Field(&'static str),
+}
+
+/// On a full disk a register that is built anew would only need more room.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
+        _ => "stop the daemon and remove register.db*, it is built anew from the audit log",
+    }
+}
+
+/// Whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
+fn is_full(error: &RegisterError) -> bool {
+    let RegisterError::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
+        return matches!(error, RegisterError::Io(source) if durable::is_full(source));
+    };
+    failure.code == rusqlite::ErrorCode::DiskFull
+        || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
 }
 
 /// Where a container stands that claimed its serial.
@@ -189,8 +205,9 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when the disk refuses.
     pub fn open(path: &Path) -> Result<Register, RegisterError> {
-        match Register::open_as_is(path) {
+        match with_reserve(is_full, || Register::open_as_is(path)) {
             Ok(register) => Ok(register),
+            Err(error) if is_full(&error) => Err(error),
             Err(_) => {
                 Register::remove(path)?;
                 Register::open_as_is(path)
@@ -307,6 +324,13 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
     pub fn apply<'a>(
+        &mut self,
+        lines: impl IntoIterator<Item = &'a Line> + Clone,
+    ) -> Result<(), RegisterError> {
+        with_reserve(is_full, || self.apply_all(lines.clone()))
+    }
+
+    fn apply_all<'a>(
         &mut self,
         lines: impl IntoIterator<Item = &'a Line>,
     ) -> Result<(), RegisterError> {

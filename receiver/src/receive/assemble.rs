@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use valise_common::ids::BundleId;
 use valise_common::os::clock::mono_now;
+use valise_common::os::durable::is_full;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
@@ -331,12 +332,4 @@ fn has_room(result: io::Result<()>) -> io::Result<bool> {
         Err(error) if is_full(&error) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Tells whether an error says that the disk, or this user's share of it, is full.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

@@ -40,9 +40,12 @@ use valise_common::config::ReceiverConfig;
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
-use valise_common::os::durable::{Access, Sync, SyncBatch, free_bytes, replace};
+use valise_common::os::durable::{
+    Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, refill_reserve, replace,
+};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
+use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
@@ -114,6 +117,11 @@ pub enum ReceiveError {
 /// # Errors
 /// Why it could not start, or had to end. What is durable by then is taken up at the next start.
 pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
+    let tmp = ReceiverState::new(&config.state).tmp(Role::Receive);
+    outlast(&tmp, run_once(config))
+}
+
+fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     // Before any thread: only threads that inherit the mask leave signals to the descriptor.
     let signals = Signals::new()?;
     let state = ReceiverState::new(&config.state);
@@ -121,6 +129,7 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     // Before anything is written: none of them may lead to somewhere else.
     state.check_all()?;
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
+    hold_reserve(&state.reserve(Role::Receive))?;
     let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
     if recovered.torn_bytes > 0 {
         tracing::warn!("the audit log ended in a torn line, which was put aside");
@@ -139,7 +148,9 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReceiveError> {
         .set(sandbox::ALARM, utc_now(), confinement.alarm(Role::Receive));
     service::ready();
     let ended = receive.main_loop(&signals);
-    service::stopping();
+    if ended.is_ok() {
+        service::stopping();
+    }
     let stopped = receive.stop();
     ended.and(stopped)
 }
@@ -369,6 +380,7 @@ impl Receive {
             self.egress.handle_count(mono, egress::count(listen.ip()));
             self.alarms.set(egress::ALARM, now, self.egress.alarm(mono));
         }
+        refill_reserve();
         self.write_view(now)?;
         self.tell_room()?;
         self.load_keys_if_due(now)?;
@@ -409,7 +421,7 @@ impl Receive {
             Sync::No,
         ) {
             // A view is worth no stop: what is shown is old, and its time says so.
-            Err(error) if assemble::is_full(&error) => Ok(()),
+            Err(error) if is_full(&error) => Ok(()),
             result => Ok(result?),
         }
     }

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use valise_common::ids::ContainerHash;
-use valise_common::os::durable::{Access, FinishedFile, StagedFile, SyncBatch, remove_any};
+use valise_common::os::durable::{
+    Access, FinishedFile, StagedFile, SyncBatch, is_full, remove_any,
+};
 use valise_common::os::layout::InboxName;
 use valise_common::wire::SetId;
 
-use super::assemble::{Input, is_full};
+use super::assemble::Input;
 use crate::io::assembly::data_path;
 use crate::io::beacon_file;
 use crate::io::completed::{CompletedLog, Record};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use valise_common::ids::{BundleId, MessageId, Serial};
-use valise_common::os::durable;
+use valise_common::os::durable::{self, is_full};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::units::UtcTime;
 
@@ -768,11 +768,4 @@ fn note(noted: &mut SerialSet, serial: Serial) -> bool {
     }
     noted.insert(serial);
     true
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

@@ -10,10 +10,11 @@ use thiserror::Error;
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
-use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch};
+use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::{Requests, Unanswered};
+use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -178,6 +179,11 @@ struct Watched {
 /// # Errors
 /// [`ReleaseError`] when the process cannot begin or go on.
 pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
+    let tmp = ReceiverState::new(config.state.clone()).tmp(Role::Release);
+    outlast(&tmp, run_once(config))
+}
+
+fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let signals = Signals::new()?;
     let state = ReceiverState::new(config.state.clone());
     // Before any key, the lock and the fences: the alarm command is to have none of them.
@@ -190,9 +196,7 @@ pub fn run(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     release.alarms.run_by(runner);
     release.start_log()?;
     service::ready();
-    let result = release.work(&signals);
-    service::stopping();
-    result
+    release.work(&signals)
 }
 
 impl Release {
@@ -209,6 +213,7 @@ impl Release {
         let host = Host::read(&state.host())?;
         let lock = HostLock::try_take(&state.lock(Role::Release))?
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
+        hold_reserve(&state.reserve(Role::Release))?;
         let (ledger, recovered) = Ledger::open(&state)?;
         let mut release = Release {
             sync: SyncBatch::new(state.root())?,
@@ -311,6 +316,7 @@ impl Release {
                 self.show();
             }
         }
+        service::stopping();
         self.stop()
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::{clock, durable, sandbox, service};
-use valise_common::units::{Mono, UtcTime, count_of};
+use valise_common::units::{ByteSize, Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
 use crate::io::beacon_file;
@@ -293,6 +293,7 @@ impl Release {
     }
 
     fn watch_host(&mut self, now: UtcTime) -> Result<(), ReleaseError> {
+        durable::refill_reserve();
         let free_bytes = durable::free_bytes(self.state.root())?;
         let low = u64::from(free_bytes < DISK_LOW_BYTES);
         let full = self
@@ -302,8 +303,9 @@ impl Release {
         let level = if full { 2 } else { low };
         self.alarms.set("disk", now, level, || {
             format!(
-                "{} MiB are free on the disk of the state folder; make room",
-                free_bytes >> 20
+                "{} free on the disk of {}; make room, and all goes on by itself",
+                ByteSize(free_bytes).rough(),
+                self.state.root().display()
             )
         });
         let clock = clock::utc_now();

@@ -8,14 +8,14 @@ use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
 use valise_common::os::clock;
-use valise_common::os::durable;
+use valise_common::os::durable::{self, is_full};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken, answer_text};
 use valise_common::units::{ByteSize, Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
-use crate::release::cables::{Incoming, Origin, is_full};
+use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::ledger::now_of;

@@ -8,6 +8,7 @@ use valise_common::os::cli::follow::{Shown, follow};
 use valise_common::os::clock;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::{Ages, Observed};
+use valise_common::os::room::disk_alarm;
 use valise_common::units::{ByteSize, count_of};
 
 use super::arguments::Status;
@@ -57,6 +58,11 @@ fn health(config: &SenderConfig, ages: Ages) -> Result<Health, CliError> {
         && let Ok(told) = serde_json::from_value::<Vec<AlarmView>>(told.clone())
     {
         alarms.extend(told);
+    }
+    // A role that does not get as far as to say so itself.
+    if !alarms.iter().any(|told| told.alarm == "disk") {
+        let full = disk_alarm(state.root());
+        alarms.extend(full.map(|(alarm, text)| AlarmView { alarm, text, since }));
     }
     let mut cables = std::collections::BTreeMap::new();
     for cable in view.into_iter().flat_map(|view| &view.cables) {

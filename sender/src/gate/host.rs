@@ -8,7 +8,9 @@ use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
-use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, free_bytes};
+use valise_common::os::durable::{
+    Eraser, NOT_ERASED, SyncBatch, free_bytes, hold_reserve, is_full,
+};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::{Requests, Unanswered};
@@ -110,6 +112,7 @@ impl Gate {
         let host = Host::load(&state)?;
         state.create_all()?;
         let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
+        hold_reserve(&state.reserve(Role::Gate))?;
         let (audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
         let mut register = Register::open(&state.register())?;
         let (mut ledger, known) = register.load(ENDED_SHOWN_MAX)?;
@@ -334,7 +337,14 @@ impl Gate {
     /// # Errors
     /// [`GateError`].
     pub fn write_view(&self) -> Result<(), GateError> {
-        Ok(self.view.write(&self.state, &self.host_view(self.now()))?)
+        match self.view.write(&self.state, &self.host_view(self.now())) {
+            // Not worth the end: what is shown is old, and `status` says so.
+            Err(error) if is_full(&error) => {
+                tracing::warn!("the view cannot be written: {error}");
+                Ok(())
+            }
+            written => Ok(written?),
+        }
     }
 
     fn host_view(&self, now: UtcTime) -> HostView {

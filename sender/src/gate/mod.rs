@@ -32,9 +32,10 @@ use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
 use valise_common::os::durable::{copies_on_write, copies_on_write_text};
-use valise_common::os::layout::Role;
+use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::VIEW_EVERY_US;
 use valise_common::os::request::{Found, RequestRefused, Requests};
+use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Confinement, Profile};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -72,6 +73,11 @@ const ANSWERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// # Errors
 /// [`GateError`] when anything that durability rests on fails.
 pub fn run(config: &SenderConfig) -> Result<(), GateError> {
+    let tmp = SenderState::new(&config.state).tmp(Role::Gate);
+    outlast(&tmp, run_once(config))
+}
+
+fn run_once(config: &SenderConfig) -> Result<(), GateError> {
     match service::init_logging("gate", &config.log.level) {
         Ok(()) | Err(service::LogError::Twice) => {}
         Err(error) => return Err(error.into()),
@@ -88,9 +94,7 @@ pub fn run(config: &SenderConfig) -> Result<(), GateError> {
     let mut daemon = Daemon::start(gate, &confinement)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
     service::ready();
-    let result = daemon.serve(&signals);
-    service::stopping();
-    result
+    daemon.serve(&signals)
 }
 
 struct Daemon {
@@ -183,6 +187,7 @@ impl Daemon {
         loop {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
+                    service::stopping();
                     self.gate.record(&Event::Stop);
                     self.gate.audit.checkpoint(clock::mono_now())?;
                     self.gate.publish_view()?;

@@ -9,7 +9,7 @@ use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
-use valise_common::os::durable::{FinishedFile, remove_any};
+use valise_common::os::durable::{FinishedFile, is_full, remove_any};
 use valise_common::os::entropy;
 use valise_common::precedence::Precedence;
 use valise_common::units::ByteSize;
@@ -440,11 +440,4 @@ impl Gate {
         }
         Ok(())
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
 }

@@ -1,7 +1,7 @@
 //! What time brings: passes that transmit finished, cables that expire, containers that need not be kept, alarms.
 
 use valise_common::ids::{MessageId, Serial};
-use valise_common::os::durable::free_bytes;
+use valise_common::os::durable::{free_bytes, refill_reserve};
 use valise_common::units::{ByteSize, UtcTime};
 
 use super::error::GateError;
@@ -166,10 +166,16 @@ impl Gate {
         match free_bytes(self.state.root()) {
             Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear("disk"),
             Ok(free) => {
-                let text = format!("the disk is nearly full: {} free", ByteSize(free).rough());
+                let text = format!(
+                    "{} free on the disk of {}: no request is accepted and nothing is sealed; make room, \
+                     and all goes on by itself",
+                    ByteSize(free).rough(),
+                    self.state.root().display()
+                );
                 self.alarm("disk", &text);
             }
             Err(error) => tracing::warn!("free space cannot be read: {error}"),
         }
+        refill_reserve();
     }
 }

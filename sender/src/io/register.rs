@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ContainerHash, MessageId, PersonId, Serial};
 use valise_common::label::Label;
+use valise_common::os::durable::with_reserve;
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
 
@@ -18,13 +19,30 @@ use crate::gate::ledger::{Cable, HeldBundle, Issued, Ledger, Phase};
 #[derive(Debug, Error)]
 pub enum RegisterError {
     /// SQLite failed.
-    #[error("the register failed: {0}; delete register.db to have it rebuilt from the audit log")]
+    #[error("the register failed: {source}; {advice}", source = .0, advice = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// A row does not hold what this program writes.
     #[error(
         "the register holds a value that was not written here; delete register.db to have it rebuilt"
     )]
     Value,
+}
+
+/// On a full disk a register that is rebuilt would only need more room.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
+        _ => "delete register.db to have it rebuilt from the audit log",
+    }
+}
+
+/// Whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
+fn is_full(error: &RegisterError) -> bool {
+    let RegisterError::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
+        return false;
+    };
+    failure.code == rusqlite::ErrorCode::DiskFull
+        || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
 }
 
 /// The layout of the tables; another number has them built anew from the log.
@@ -77,6 +95,10 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] if the file is no register.
     pub fn open(path: &Path) -> Result<Self, RegisterError> {
+        with_reserve(is_full, || Self::open_as_is(path))
+    }
+
+    fn open_as_is(path: &Path) -> Result<Self, RegisterError> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A lost transaction is rolled forward from the log, so it need not be synced; a torn one never shows.
@@ -149,6 +171,17 @@ impl Register {
     /// # Errors
     /// [`RegisterError`] if SQLite fails.
     pub fn store<'a>(
+        &mut self,
+        ledger: &Ledger,
+        changed: impl IntoIterator<Item = &'a Cable> + Clone,
+        next_seq: u64,
+    ) -> Result<(), RegisterError> {
+        with_reserve(is_full, || {
+            self.store_all(ledger, changed.clone(), next_seq)
+        })
+    }
+
+    fn store_all<'a>(
         &mut self,
         ledger: &Ledger,
         changed: impl IntoIterator<Item = &'a Cable>,

@@ -29,6 +29,7 @@ use valise_common::os::durable;
 use valise_common::os::entropy::EntropyError;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
+use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
@@ -133,6 +134,11 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 /// # Errors
 /// [`TransmitError`]: a wrong configuration at the start; later only what durability rests on. The link being down is none.
 pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
+    let tmp = SenderState::new(&config.state).tmp(Role::Transmit);
+    outlast(&tmp, run_once(config))
+}
+
+fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     match service::init_logging(Role::Transmit.as_str(), &config.log.level) {
         Ok(()) | Err(LogError::Twice) => {}
         Err(error) => return Err(error.into()),
@@ -167,7 +173,9 @@ fn claim(config: &SenderConfig) -> Result<(HostLock, Link), TransmitError> {
     // Before anything is written: none of them may lead to somewhere else.
     state.check_all().during("look at the state's folders")?;
     let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
-    Ok((lock.ok_or(TransmitError::Running)?, Link::open(config)?))
+    let lock = lock.ok_or(TransmitError::Running)?;
+    durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
+    Ok((lock, Link::open(config)?))
 }
 
 /// Whether to go on.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
-use valise_common::os::durable::SyncBatch;
+use valise_common::os::durable::{self, SyncBatch};
 use valise_common::os::layout::SenderState;
 
 use super::view::TransmitView;
@@ -268,17 +268,30 @@ fn write(
         let all: Vec<Progress> = last.into_values().cloned().collect();
         progress::write_all(state, &all, batch)?;
     }
+    // Neither is worth the end: a part of a pass is sent again after a crash, and what is shown is old.
     for moved in taken.moved.values() {
-        progress::write_unsynced(state, moved)?;
+        if_room(progress::write_unsynced(state, moved))?;
     }
     if let Some(view) = &taken.view {
-        view.write(state)?;
+        durable::refill_reserve();
+        if_room(view.write(state))?;
     }
     let mono = clock::mono_now();
     if audit.is_checkpoint_due(mono) {
         audit.checkpoint(mono)?;
     }
     Ok(())
+}
+
+/// Passes over a full disk.
+fn if_room(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if durable::is_full(&error) => {
+            tracing::debug!("{error}");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use super::files::new_options;
 use super::{AuditLog, AuditLogError};
 use crate::audit::AuditRecord;
-use crate::os::durable::sync_dir;
+use crate::os::durable::{is_full, sync_dir, with_reserve};
 
 /// What opening a log found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +60,16 @@ impl AuditLog {
     }
 
     fn put_aside(&self, torn_bytes: u64) -> io::Result<()> {
-        let mut tail = self.log.try_clone()?;
-        tail.seek(SeekFrom::Start(self.log_bytes))?;
         let aside = self
             .paths
             .of(&format!("torn-{}", self.chain.state().next_seq));
-        let mut copy = new_options().truncate(true).mode(0o640).open(&aside)?;
-        io::copy(&mut tail.take(torn_bytes), &mut copy)?;
+        let copy = with_reserve(is_full, || {
+            let mut tail = self.log.try_clone()?;
+            tail.seek(SeekFrom::Start(self.log_bytes))?;
+            let mut copy = new_options().truncate(true).mode(0o640).open(&aside)?;
+            io::copy(&mut tail.take(torn_bytes), &mut copy)?;
+            Ok(copy)
+        })?;
         copy.sync_all()?;
         sync_dir(&self.paths.folder)?;
         self.log.set_len(self.log_bytes)

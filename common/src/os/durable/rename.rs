@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::{parent_of, put_away, told};
+use super::{is_full, parent_of, put_away, told, with_reserve};
 
 /// Renames within one file system, never over something that has the new name. Where the file system cannot promise that, the
 /// name is looked at just before: whoever takes it in between loses it.
@@ -17,11 +17,14 @@ use super::{parent_of, put_away, told};
 /// # Errors
 /// If the name is taken or the rename fails. Nothing is synced.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => Ok(()),
-        Err(errno) if is_unknown(errno) => without_noreplace(from, to),
-        Err(errno) => Err(errno.into()),
-    }
+    // A name may need another block of its directory.
+    with_reserve(is_full, || {
+        match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(errno) if is_unknown(errno) => without_noreplace(from, to),
+            Err(errno) => Err(errno.into()),
+        }
+    })
     .map_err(|error| told("rename to", to, error))
 }
 

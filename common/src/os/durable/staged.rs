@@ -10,7 +10,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
 use super::erase::{erase, overwrite_data};
-use super::{Access, Sync, SyncBatch, free_bytes, parent_of, rename_new, sync_dir, told};
+use super::reserve::DRAWING_BYTES_MAX;
+use super::{
+    Access, Sync, SyncBatch, free_bytes, is_full, parent_of, rename_new, sync_dir, told,
+    with_reserve,
+};
 use crate::os::entropy;
 use crate::os::group::give_as_created_at;
 
@@ -54,7 +58,8 @@ impl StagedFile {
     /// Any error of creating it; a file or link of that name is one.
     pub fn create_named(tmp: &Path, name: &OsStr) -> io::Result<Self> {
         let path = tmp.join(name);
-        let file = create_new(&path).map_err(|error| told("create", &path, error))?;
+        let file = with_reserve(is_full, || create_new(&path))
+            .map_err(|error| told("create", &path, error))?;
         Ok(Self {
             file,
             path,
@@ -152,7 +157,8 @@ impl StagedFile {
             synced.map_err(|error| told("sync", &self.path, error))?;
         }
         give_as_created_at(dest, &self.path)?;
-        fs::rename(&self.path, dest).map_err(|error| told("rename to", dest, error))?;
+        with_reserve(is_full, || fs::rename(&self.path, dest))
+            .map_err(|error| told("rename to", dest, error))?;
         self.path = PathBuf::new();
         Ok(())
     }
@@ -160,10 +166,14 @@ impl StagedFile {
 
 impl Write for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self
-            .file
-            .write(bytes)
-            .map_err(|error| told("write", &self.path, error))?;
+        let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        // What is small must be written even now; content waits for room.
+        let is_small = self.written_bytes.saturating_add(length) <= DRAWING_BYTES_MAX;
+        let count = with_reserve(
+            |error| is_small && is_full(error),
+            || self.file.write(bytes),
+        )
+        .map_err(|error| told("write", &self.path, error))?;
         self.written_bytes += u64::try_from(count).map_err(io::Error::other)?;
         Ok(count)
     }
@@ -235,7 +245,8 @@ impl FinishedFile {
     /// If the rename fails.
     pub fn replace_in(self, dest: &Path, batch: &mut SyncBatch) -> io::Result<()> {
         give_as_created_at(dest, &self.path)?;
-        fs::rename(&self.path, dest).map_err(|error| told("rename", dest, error))?;
+        with_reserve(is_full, || fs::rename(&self.path, dest))
+            .map_err(|error| told("rename", dest, error))?;
         batch.add_dir(parent_of(dest)?);
         Ok(())
     }
