@@ -337,6 +337,8 @@ impl ReceiverState {
         inbox => "inbox";
         /// The newest verified beacon.
         inbox_beacon => "inbox/beacon";
+        /// Containers that were damaged after they arrived: release hands them back, so that receive takes them again.
+        damaged => "damaged";
         /// Containers that receive is collecting.
         assembly => "assembly";
         /// What receive has completed, so that it is not collected again.
@@ -352,6 +354,11 @@ impl ReceiverState {
     /// A received container.
     pub fn container(&self, name: &InboxName) -> PathBuf {
         self.inbox().join(format!("{name}.container"))
+    }
+
+    /// A container that release hands back.
+    pub fn handed_back(&self, name: &InboxName) -> PathBuf {
+        self.damaged().join(format!("{name}.container"))
     }
 
     /// A container in quarantine.
@@ -378,6 +385,7 @@ impl ReceiverState {
         ("requests", REQUESTS_MODE),
         ("view", 0o2770),
         ("inbox", 0o2770),
+        ("damaged", 0o2770),
         ("assembly", 0o700),
         ("released", 0o751),
         ("released/.stage", 0o700),

@@ -61,6 +61,7 @@ impl Profile {
             state.link_keys(),
             state.handover_folder(),
             state.inbox(),
+            state.damaged(),
             state.assembly(),
             state.view(),
             state.audit(),

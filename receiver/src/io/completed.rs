@@ -1,7 +1,8 @@
-//! The durable list of completed containers: a line each, appended and now and then rewritten without what it need not say.
+//! The durable list of completed containers: a line each, appended and now and then rewritten without superfluous lines.
 //!
 //! ```text
-//! <serial> <BLAKE3 of the container, 64 hex digits>
+//! <serial> <BLAKE3 of the container, 64 hex digits>      completed
+//! <serial> -<container id, 24 hex digits>                no longer: release has handed it back
 //! ```
 
 use std::collections::BTreeMap;
@@ -11,9 +12,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use valise_common::ids::{ContainerHash, Serial};
+use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::limits::SETS_PER_SERIAL_MAX;
 use valise_common::os::durable::{Access, Sync, SyncBatch, is_full, replace, with_reserve};
+use valise_common::os::layout::InboxName;
 
 /// A completed container.
 pub type Record = (Serial, ContainerHash);
@@ -58,13 +60,27 @@ impl CompletedLog {
             self.rewrite()?;
         }
         let text: String = records.iter().map(line).collect();
+        self.write(&text, records.len(), batch)
+    }
+
+    /// Removes containers and leaves the sync to a batch.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn remove(&mut self, names: &[InboxName], batch: &mut SyncBatch) -> io::Result<()> {
+        let line = |name: &InboxName| format!("{} -{}\n", name.serial, name.container);
+        let text: String = names.iter().map(line).collect();
+        self.write(&text, names.len(), batch)
+    }
+
+    fn write(&mut self, text: &str, lines: usize, batch: &mut SyncBatch) -> io::Result<()> {
         let bytes = self.file.metadata()?.len();
         with_reserve(is_full, || {
             // A torn end would be taken for a part of the next line.
             let written = self.file.write_all(text.as_bytes());
             written.inspect_err(|_| drop(self.file.set_len(bytes)))
         })?;
-        self.lines += records.len();
+        self.lines += lines;
         batch.add_file(self.file.try_clone()?)
     }
 
@@ -77,8 +93,15 @@ impl CompletedLog {
             lines += 1;
             let record = text.strip_suffix(b"\n").and_then(parse);
             text.clear();
-            let Some((serial, hash)) = record else {
-                continue;
+            let (serial, hash) = match record {
+                None => continue,
+                Some(Line::Completed(record)) => record,
+                Some(Line::HandedBack(serial, container)) => {
+                    if let Some(hashes) = by_serial.get_mut(&serial) {
+                        hashes.retain(|known| known.id() != container);
+                    }
+                    continue;
+                }
             };
             let hashes = by_serial.entry(serial).or_default();
             hashes.retain(|known| *known != hash);
@@ -120,9 +143,18 @@ fn line((serial, hash): &Record) -> String {
     format!("{serial} {hash}\n")
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
-    let (serial, hash) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    Some((serial.parse().ok()?, hash.parse().ok()?))
+enum Line {
+    Completed(Record),
+    HandedBack(Serial, ContainerId),
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let (serial, rest) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let serial = serial.parse().ok()?;
+    Some(match rest.strip_prefix('-') {
+        Some(container) => Line::HandedBack(serial, container.parse().ok()?),
+        None => Line::Completed((serial, rest.parse().ok()?)),
+    })
 }
 
 #[cfg(test)]
@@ -159,6 +191,26 @@ mod tests {
         log.append(&[record(3, 3)], &mut batch).unwrap();
         batch.commit().unwrap();
         assert_eq!(open().1, [record(1, 2), record(2, 1), record(3, 3)]);
+    }
+
+    #[test]
+    fn a_container_that_was_handed_back_is_forgotten_over_a_restart_until_it_comes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("completed");
+        let open = || CompletedLog::open(path.clone(), folder.path().to_path_buf()).unwrap();
+        let mut batch = SyncBatch::new(folder.path()).unwrap();
+        let (mut log, _) = open();
+        log.append(&[record(1, 1), record(1, 2), record(2, 1)], &mut batch)
+            .unwrap();
+        let (serial, hash) = record(1, 1);
+        let container = hash.id();
+        log.remove(&[InboxName { serial, container }], &mut batch)
+            .unwrap();
+        batch.commit().unwrap();
+        let (mut log, records) = open();
+        assert_eq!(records, [record(1, 2), record(2, 1)]);
+        log.append(&[record(1, 1)], &mut batch).unwrap();
+        assert_eq!(open().1, [record(1, 2), record(1, 1), record(2, 1)]);
     }
 
     #[test]

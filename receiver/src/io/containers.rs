@@ -1,10 +1,11 @@
 //! Containers as files: read from the inbox or from quarantine, opened, and never kept in memory as a whole.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId};
 use valise_common::os::layout::InboxName;
 use valise_common::seal::SlotSecret;
@@ -60,15 +61,56 @@ pub enum OpenedFile {
     Opened(Opened, Judged, BodyFolder),
 }
 
-/// Opens a container from end to end.
+/// Opens a container from end to end. One that does not open is compared with its name, so that a damaged file is told
+/// from a forged container.
 ///
 /// # Errors
 /// The system's; a full disk among them. What the container holds is never an error.
 pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
-    let (mut file, container_bytes) = match open_regular(&task.path) {
+    let (file, container_bytes) = match open_regular(&task.path) {
         Err(error) if is_in_the_way(&error) => return Ok(OpenedFile::Unreadable(error)),
         other => other?,
     };
+    let mut file = DamagedDisk {
+        file,
+        failed: false,
+    };
+    match open_file(task, &mut file, container_bytes) {
+        Err(_) if file.failed => Ok(OpenedFile::NotOpened(NotOpened::Disk)),
+        Ok(OpenedFile::NotOpened(reason)) if !reason.is_damage() => {
+            file.file.rewind()?;
+            let reason = match hash_file(&mut file) {
+                Err(_) if file.failed => NotOpened::Disk,
+                Err(error) => return Err(error),
+                Ok(hash) if hash.id() != task.name.container => NotOpened::Hash,
+                Ok(_) => reason,
+            };
+            Ok(OpenedFile::NotOpened(reason))
+        }
+        other => other,
+    }
+}
+
+/// A file that notes when the disk could not read it: a bad sector, or a checksum of the file system that does not fit.
+struct DamagedDisk {
+    file: File,
+    failed: bool,
+}
+
+impl Read for DamagedDisk {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer).inspect_err(|error| {
+            let errno = error.raw_os_error().map(Errno::from_raw);
+            self.failed |= matches!(errno, Some(Errno::EIO | Errno::EBADMSG | Errno::EUCLEAN));
+        })
+    }
+}
+
+fn open_file(
+    task: &OpenTask,
+    file: &mut DamagedDisk,
+    container_bytes: u64,
+) -> io::Result<OpenedFile> {
     let expected = Expected {
         channel: task.channel,
         serial: task.name.serial,
@@ -77,7 +119,7 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
         container_bytes,
     };
     let mut prefix = [0; PREFIX_BYTES];
-    if read_full(&mut file, &mut prefix)? < PREFIX_BYTES {
+    if read_full(file, &mut prefix)? < PREFIX_BYTES {
         return Ok(OpenedFile::NotOpened(NotOpened::Length));
     }
     let mut opening = match Opening::start(expected, &prefix, &task.slot) {
@@ -97,7 +139,7 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
             break;
         }
         segment.resize(bytes, 0);
-        if read_full(&mut file, &mut segment)? < bytes {
+        if read_full(file, &mut segment)? < bytes {
             return Ok(OpenedFile::NotOpened(NotOpened::Length));
         }
         let pieces = match opening.handle_segment(&mut segment) {
@@ -152,7 +194,10 @@ pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
 /// # Errors
 /// The system's.
 pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
-    let (mut file, _) = open_regular(path)?;
+    hash_file(&mut open_regular(path)?.0)
+}
+
+fn hash_file(file: &mut impl Read) -> io::Result<ContainerHash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -165,7 +210,7 @@ pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
 }
 
 /// Reads until the buffer is full or the file ends; returns how many bytes it got.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {

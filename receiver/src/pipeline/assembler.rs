@@ -229,6 +229,11 @@ impl Assembler {
         self.completed.insert(serial, container);
     }
 
+    /// Forgets that a container was completed: it was damaged on the disk, and is collected again.
+    pub fn handle_handed_back(&mut self, serial: Serial, container: &ContainerId) {
+        self.completed.remove(serial, container);
+    }
+
     /// Tells whether a container has been completed.
     pub fn is_completed(&self, serial: Serial, container: &ContainerId) -> bool {
         self.completed.contains(serial, container)

@@ -43,6 +43,18 @@ impl Completed {
         }
     }
 
+    /// Removes a container: it is collected again when it comes.
+    pub fn remove(&mut self, serial: Serial, container: &ContainerId) {
+        let (start, end) = self.range(serial);
+        let prefix = prefix(container);
+        let place = self.records[start..end]
+            .iter()
+            .position(|(_, known)| *known == prefix);
+        if let Some(place) = place {
+            self.records.remove(start + place);
+        }
+    }
+
     /// How many records there are.
     pub fn count(&self) -> usize {
         self.records.len()
@@ -92,5 +104,10 @@ mod tests {
         assert!((11..15).all(|first| completed.contains(serial(6), &id(first))));
         assert!(!completed.contains(serial(7), &id(2)) && !completed.contains(serial(8), &id(1)));
         assert_eq!(completed.count(), 6);
+        completed.remove(serial(6), &id(12));
+        completed.remove(serial(6), &id(12));
+        completed.remove(serial(9), &id(12));
+        assert!(!completed.contains(serial(6), &id(12)) && completed.contains(serial(6), &id(13)));
+        assert_eq!(completed.count(), 5);
     }
 }

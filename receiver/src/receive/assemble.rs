@@ -8,10 +8,12 @@ use std::time::Duration;
 use valise_common::ids::BundleId;
 use valise_common::os::clock::mono_now;
 use valise_common::os::durable::is_full;
+use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
 use super::digest::{Collecting, Growth, LENT_MAX};
+use super::handback::Looking;
 use super::publish::Delivery;
 use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
 use super::slab::{Arrived, Slab};
@@ -47,6 +49,10 @@ pub enum Input {
     },
     /// Bytes that sets may have on disk.
     Room(u64),
+    /// `release` has handed containers back.
+    HandedBack,
+    /// These containers may be collected again.
+    TakenBack(Vec<InboxName>),
     /// Put everything on disk and end.
     Stop,
 }
@@ -71,6 +77,8 @@ pub struct Driver {
     pub lent: Lent,
     /// The sets that have a file.
     pub growing: Growing,
+    /// Whether the publisher looks at what was handed back. It owes one answer at most, so that the answer finds room.
+    pub looking: Looking,
 }
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
@@ -188,6 +196,18 @@ impl Driver {
                 self.lent.bytes -= block.allocated_bytes();
                 self.assembler.recycle(*block);
             }
+            Input::HandedBack => self.look_at_handed_back(Looking::Again)?,
+            Input::TakenBack(names) => {
+                for InboxName { serial, container } in &names {
+                    self.assembler.handle_handed_back(*serial, container);
+                    tracing::warn!(%serial, %container, "a container was damaged on the disk, and is collected again");
+                }
+                let before = std::mem::take(&mut self.looking);
+                // A full folder is looked at until it is empty.
+                if before == Looking::Again || !names.is_empty() {
+                    self.look_at_handed_back(Looking::Now)?;
+                }
+            }
             Input::Finished(set, finished) => self.assembler.handle_finished(&set, finished),
             Input::Keys {
                 in_force,
@@ -275,6 +295,16 @@ impl Driver {
             }
             Effect::Beacon(writing) => hand_over(&self.publish, Delivery::Beacon(writing))?,
         }
+        Ok(())
+    }
+
+    /// Has the publisher look at what was handed back, now or, if it does already, once more.
+    fn look_at_handed_back(&mut self, otherwise: Looking) -> io::Result<()> {
+        if self.looking == Looking::No {
+            self.looking = Looking::Now;
+            return hand_over(&self.publish, Delivery::HandedBack);
+        }
+        self.looking = otherwise;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod assemble;
 mod digest;
 mod egress;
 mod forged;
+mod handback;
 mod keys;
 mod listener;
 mod publish;
@@ -41,7 +42,7 @@ use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{
-    Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, refill_reserve, replace,
+    Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve, replace,
 };
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
@@ -49,7 +50,7 @@ use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
-use valise_common::os::watch::{DirWatch, Notice};
+use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::DatagramBytes;
 
@@ -166,6 +167,9 @@ struct Receive {
     events: Receiver<Event>,
     keys: LinkKeys,
     watch: DirWatch,
+    damaged: DirIndex,
+    // Something was handed back, and the assembler does not know it.
+    handed_back: bool,
     // Bundles whose keys are in force and the highest serial with a slot, while the assembler does not know it.
     keys_untold: Option<(Vec<BundleId>, u64)>,
     audit: AuditLog,
@@ -192,7 +196,9 @@ impl Receive {
             tmp: tmp.clone(),
             inbox: state.inbox(),
             beacon: state.inbox_beacon(),
+            damaged: state.damaged(),
         };
+        make_dir(&folders.damaged, 0o2770)?;
         let memory_bytes = usize::try_from(config.memory.assembly.0).unwrap_or(usize::MAX);
         let mut assembler = Assembler::new(memory_bytes);
         let mut store = AssemblyStore::new(state.assembly(), tmp.clone());
@@ -215,6 +221,7 @@ impl Receive {
         let mut watch = DirWatch::new()?;
         watch.add(&state.link_keys(), Notice::ArrivalsAndRemovals)?;
         watch.add(&state.handover_folder(), Notice::Arrivals)?;
+        let damaged = watch.add(&state.damaged(), Notice::Arrivals)?;
         let verified = state.assembly().join("link-keys");
         let keys = LinkKeys::open(
             (state.link_keys(), state.handover()),
@@ -249,6 +256,7 @@ impl Receive {
             publish: publish.clone(),
             lent: assemble::Lent::new(memory_bytes),
             growing: assemble::Growing::default(),
+            looking: handback::Looking::default(),
         };
         let assembly = folders.assembly.clone();
         let digest = Digest {
@@ -275,6 +283,9 @@ impl Receive {
             events,
             keys,
             watch,
+            damaged,
+            // What came between start-up's look and the watch.
+            handed_back: true,
             keys_untold: None,
             audit,
             kernel_drops_told: 0,
@@ -331,10 +342,17 @@ impl Receive {
                     Asked::Child => {}
                 }
             }
-            if self.watch.drain()?.any() {
+            let changes = self.watch.drain()?;
+            let is_damaged = |(folder, _): &(DirIndex, _)| *folder == self.damaged;
+            self.handed_back |= changes.overflowed || changes.names.iter().any(is_damaged);
+            if changes.overflowed || !changes.names.iter().all(is_damaged) {
                 self.load_keys(utc_now())?;
             }
             self.tell_keys();
+            // If the assembler has no room for a word, a tenth of a second later will do.
+            if self.handed_back && self.input.try_send(Input::HandedBack).is_ok() {
+                self.handed_back = false;
+            }
             while let Ok(event) = self.events.try_recv() {
                 self.handle_event(event)?;
             }

@@ -17,6 +17,7 @@ use valise_common::os::layout::InboxName;
 use valise_common::wire::SetId;
 
 use super::assemble::Input;
+use super::handback::take_back;
 use crate::io::assembly::data_path;
 use crate::io::beacon_file;
 use crate::io::completed::{CompletedLog, Record};
@@ -49,6 +50,8 @@ pub enum Delivery {
     },
     /// The beacon for `release`, or that there is none.
     Beacon(Writing),
+    /// `release` has handed something back.
+    HandedBack,
 }
 
 /// Where everything stands.
@@ -62,6 +65,8 @@ pub struct Folders {
     pub inbox: PathBuf,
     /// Where the beacon goes.
     pub beacon: PathBuf,
+    /// Where `release` hands containers back.
+    pub damaged: PathBuf,
 }
 
 /// The thread's end of everything.
@@ -103,9 +108,11 @@ impl Publisher {
     fn deliver(&mut self, batch: Vec<Delivery>) -> io::Result<()> {
         let mut leaving: Vec<Leaving> = Vec::new();
         let mut beacon = None;
+        let mut handed_back = false;
         for delivery in batch {
             match delivery {
                 Delivery::Beacon(writing) => beacon = Some(writing),
+                Delivery::HandedBack => handed_back = true,
                 Delivery::File { set, hash } => {
                     let name = InboxName {
                         serial: set.serial,
@@ -176,6 +183,10 @@ impl Publisher {
                 set,
                 Finished::Judged(Verdict::Intact(hash)),
             ));
+        }
+        if handed_back {
+            let names = take_back(&self.folders.damaged, &mut self.completed, &mut self.sync)?;
+            self.report(Input::TakenBack(names));
         }
         Ok(())
     }

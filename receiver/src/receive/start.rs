@@ -1,5 +1,6 @@
 //! What start-up makes of what the last process left: nothing that was collected is lost, nothing is listed twice.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,6 +11,7 @@ use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, finish_eras
 use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
+use super::handback::take_back;
 use super::publish::{Folders, file_name};
 use crate::io::assembly::{AssemblyStore, DataFile, FoundSet, data_path};
 use crate::io::beacon_file;
@@ -39,6 +41,25 @@ pub fn recover(
 ) -> io::Result<Found> {
     let (log, records) = completed;
     let mut found = Found::default();
+    let mut taken_back = Vec::new();
+    loop {
+        let names = take_back(&folders.damaged, log, sync)?;
+        if names.is_empty() {
+            break;
+        }
+        taken_back.extend(names);
+    }
+    let mut records = Cow::Borrowed(records);
+    if !taken_back.is_empty() {
+        let name = |(serial, hash): &Record| InboxName {
+            serial: *serial,
+            container: hash.id(),
+        };
+        records
+            .to_mut()
+            .retain(|record| !taken_back.contains(&name(record)));
+    }
+    let records = &*records;
     for (serial, hash) in records {
         assembler.restore_completed(*serial, &hash.id());
     }

@@ -371,6 +371,53 @@ fn a_retired_link_key_takes_the_written_beacon_with_it_over_a_restart_too() {
 }
 
 #[test]
+fn what_release_hands_back_is_collected_again_at_once_and_over_a_restart() {
+    let site = Site::new();
+    let (large, small) = (
+        cut(1, 300_000, Codec::Rs16, 50, 1),
+        cut(2, 1_024, Codec::Rs8, 40, 1),
+    );
+    let mut watch = site.watch();
+    let (receive, sender) = site.start();
+    for cut in [&large, &small] {
+        send(&sender, &cut.datagrams);
+        site.await_inbox(&mut watch, cut);
+    }
+    let hand_back = |cut: &Cut| {
+        let from = site.inbox(cut);
+        fs::rename(&from, site.state.damaged().join(from.file_name().unwrap())).unwrap();
+    };
+    // One by one, as datagrams of another session: those of this one were counted.
+    hand_back(&large);
+    receive.input.send(Input::HandedBack).unwrap();
+    let mut session = 2;
+    while !site.inbox(&large).exists() {
+        assert!(session < 200, "it is not collected again");
+        send(
+            &sender,
+            &cut(1, 300_000, Codec::Rs16, 50, session).datagrams,
+        );
+        session += 1;
+        let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::from(200_u8)).unwrap();
+        watch.drain().unwrap();
+    }
+    assert_eq!(fs::read(site.inbox(&large)).unwrap(), large.bytes);
+    assert_eq!(fs::read_dir(site.state.damaged()).unwrap().count(), 0);
+    receive.stop().unwrap();
+    hand_back(&small);
+    // What a kill left before the file was deleted is the same.
+    let id = small.set.container;
+    let list = site.completed() + &format!("2 -{id}\n");
+    fs::write(site.state.completed(), list).unwrap();
+    let (receive, sender) = site.start();
+    assert_eq!(fs::read_dir(site.state.damaged()).unwrap().count(), 0);
+    send(&sender, &cut(2, 1_024, Codec::Rs8, 40, 201).datagrams);
+    site.await_inbox(&mut watch, &small);
+    receive.stop().unwrap();
+}
+
+#[test]
 fn start_up_completes_what_a_killed_publisher_left() {
     let site = Site::new();
     let (staged, listed, unlisted) = (

@@ -16,7 +16,7 @@ use valise_common::units::UtcTime;
 
 use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
-use crate::io::register::Claim;
+use crate::io::register::{CableRow, Claim};
 use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::{Asker, Event};
@@ -244,15 +244,26 @@ impl Release {
             Err(error) if is_in_the_way(&error) => return self.wait_to_read(incoming, &error),
             other => other?,
         };
-        match claimed.filter(|cable| cable.container == hash) {
+        // A damaged copy is told by its name, which it had when it was whole.
+        let is_damaged = hash.id() != incoming.name.container;
+        let is_same = |cable: &CableRow| match is_damaged {
+            true => cable.container.id() == incoming.name.container,
+            false => cable.container == hash,
+        };
+        match claimed.filter(is_same) {
             None => batch.second.push(incoming),
-            // The one that is held may come again, from a later pass: one copy of it is enough.
+            // The one that is held may come again, from a later pass: one whole copy of it is enough.
             Some(cable) if cable.claim == Claim::Quarantined => {
-                if fs::symlink_metadata(self.state.quarantined(&incoming.name)).is_ok() {
-                    self.delete(&incoming)?;
-                } else {
-                    self.move_to_quarantine(&incoming)?;
-                    self.sync.commit()?;
+                let held = self.state.quarantined(&incoming.name);
+                match hash_container(&held) {
+                    Ok(found) if found == hash => self.delete(&incoming)?,
+                    _ if is_damaged => self.hand_back(&incoming)?,
+                    _ => {
+                        durable::remove_any(&held)?;
+                        self.move_to_quarantine(&incoming)?;
+                        self.damaged.remove(serial);
+                        self.sync.commit()?;
+                    }
                 }
             }
             // Start-up erased the slots of those that came further; only the file was left.
@@ -552,8 +563,17 @@ impl Release {
             self.reserved.remove(&ready.cable.manifest().message_id);
         }
         // Of a hindered cable too: its folders are staged for good.
+        for (incoming, reason) in &batch.unopened {
+            if reason.is_damage() {
+                self.hand_back(incoming)?;
+            }
+        }
+        let forged = batch
+            .unopened
+            .iter()
+            .filter(|(_, reason)| !reason.is_damage());
         let gone = batch.ready.iter().map(|ready| &ready.incoming);
-        let gone = gone.chain(batch.unopened.iter().map(|(incoming, _)| incoming));
+        let gone = gone.chain(forged.map(|(incoming, _)| incoming));
         for incoming in gone.chain(&batch.second) {
             // A recheck that did not open any more destroys nothing.
             if incoming.origin == Origin::Inbox || self.was_released(incoming, &batch.ready) {
@@ -672,6 +692,7 @@ impl Release {
                 },
                 Origin::Inbox => {
                     self.counters.quarantined += 1;
+                    self.damaged.remove(serial);
                     Event::Quarantined {
                         serial,
                         container,
@@ -689,7 +710,16 @@ impl Release {
             }
             self.counters.unopened += 1;
             let InboxName { serial, container } = incoming.name;
-            if note(&mut self.noted_unopened, serial) {
+            if reason.is_damage() {
+                // Only a disk brings this about, each time once for what a sender sent again.
+                let code = reason.code().to_owned();
+                let unopened = Event::Unopened {
+                    serial,
+                    container,
+                    code,
+                };
+                self.ledger.append(now, unopened);
+            } else if note(&mut self.noted_unopened, serial) {
                 let code = reason.code().to_owned();
                 self.ledger.append(
                     now,
@@ -738,7 +768,13 @@ impl Release {
         for (incoming, reason) in &batch.unopened {
             if let Origin::Quarantine { request, by } = &incoming.origin {
                 let serial = incoming.name.serial;
-                let text = format!("the container of serial {serial} does not open: {reason}");
+                let text = match reason.is_damage() {
+                    true => format!(
+                        "the container of serial {serial} was damaged on the disk of this host ({reason}): have the \
+                         sender run valise-sender resend {serial}, and ask again when it has come"
+                    ),
+                    false => format!("the container of serial {serial} does not open: {reason}"),
+                };
                 self.refuse(request, "quarantine-recheck", by.clone(), &text)?;
             }
         }
@@ -752,6 +788,36 @@ impl Release {
         self.sync.add_dir(self.state.inbox());
         self.waiting.remove(&incoming.name);
         Ok(())
+    }
+
+    /// Hands a damaged container back to `receive`, which drops every resend of a container that it completed. One rename is
+    /// the whole of it; what a kill leaves is found damaged again, or taken back by `receive`. A damaged copy in quarantine
+    /// stays there until a whole one has come.
+    fn hand_back(&mut self, incoming: &Incoming) -> Result<(), ReleaseError> {
+        let to = self.state.handed_back(&incoming.name);
+        self.damaged.insert(incoming.name.serial);
+        let handed = match incoming.origin {
+            Origin::Inbox => {
+                self.waiting.remove(&incoming.name);
+                self.sync.add_dir(self.state.inbox());
+                durable::rename_new(&incoming.path, &to)
+            }
+            Origin::Quarantine { .. } => {
+                let tmp = self.state.tmp(Role::Release);
+                durable::write_new(&tmp, &to, &[], durable::Access::Group)
+            }
+        };
+        match handed {
+            // `receive` has not run since an earlier one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if incoming.origin == Origin::Inbox {
+                    durable::remove_any(&incoming.path)?;
+                }
+            }
+            other => other?,
+        }
+        self.sync.add_dir(self.state.damaged());
+        Ok(self.sync.commit()?)
     }
 
     fn delete(&mut self, incoming: &Incoming) -> Result<(), ReleaseError> {

@@ -152,6 +152,8 @@ pub struct Release {
     pub(super) counters: Counters,
     pub(super) noted_unopened: SerialSet,
     pub(super) noted_second: SerialSet,
+    /// Serials whose container was damaged on the disk and has not come again.
+    pub(super) damaged: SerialSet,
     /// What is shown has changed.
     pub(super) dirty: bool,
     #[cfg(test)]
@@ -246,6 +248,7 @@ impl Release {
             counters: Counters::default(),
             noted_unopened: SerialSet::new(),
             noted_second: SerialSet::new(),
+            damaged: SerialSet::new(),
             dirty: true,
             #[cfg(test)]
             stop_after: None,

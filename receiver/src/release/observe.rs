@@ -378,6 +378,21 @@ impl Release {
                 shortened(&gaps)
             )
         });
+        for serial in self.damaged.clone().iter() {
+            let row = self.ledger.register().cable(serial)?;
+            if row.is_some_and(|row| row.claim != Claim::Quarantined) {
+                self.damaged.remove(serial);
+            }
+        }
+        let damaged = &self.damaged;
+        self.alarms.set("damaged", now, damaged.serial_count(), || {
+            format!(
+                "containers that had arrived were damaged on the disk: {}. Look at the health of the disk, and have the \
+                 sender run valise-sender resend {}",
+                shortened(damaged),
+                shortened(damaged)
+            )
+        });
         let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
         let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
         self.alarms.set("quarantine", now, held_count, || {

@@ -572,8 +572,9 @@ fn a_flipped_bit_anywhere_does_not_open_and_burns_nothing() {
     settle(&mut release);
     assert_eq!(row(&release, 1), None);
     assert_eq!(release.counters.unopened, 18);
-    // One line and one alarm for the serial, however many were thrown at it.
+    // One line and one alarm for the serial, however many were thrown at it. Their hashes are their names: no disk did it.
     assert_eq!(world.log_count("unopened"), 1);
+    assert!(handed_back(&world).is_empty());
     world.assert_nothing_visible();
     assert!(!world.slot_is_erased(1));
     drop(release);
@@ -638,8 +639,91 @@ fn a_container_of_another_length_or_name_does_not_open() {
     let mut release = world.release();
     settle(&mut release);
     assert_eq!((release.counters.unopened, row(&release, 1)), (5, None));
+    assert_eq!(handed_back(&world).len(), 1, "the one whose name is wrong");
     world.assert_nothing_visible();
 }
+
+/// What `release` handed back to `receive`, by name.
+fn handed_back(world: &World) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(world.state.damaged()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+/// Flips one bit in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_container_that_the_disk_damaged_is_handed_back_and_released_when_it_comes_again() {
+    let world = World::new();
+    // A small one, and one of the second thread.
+    for (serial, part) in [(1, vec![7; 10]), (2, vec![8; 5 << 20])] {
+        let good = world.honest(serial, &[&part]);
+        let name = world.deliver(serial, &good);
+        damage(&world.state.container(&name));
+        let mut release = world.release();
+        settle(&mut release);
+        assert!(!world.state.container(&name).exists());
+        let back = world.state.handed_back(&name);
+        assert!(back.exists() && handed_back(&world).len() == 1);
+        assert_eq!(row(&release, serial), None);
+        assert!(!world.slot_is_erased(serial));
+        assert!(world.log_text().contains("\"code\":\"hash\""));
+        release.observe().unwrap();
+        let alarms = release.alarms.view();
+        let alarm = alarms.iter().find(|alarm| alarm.code == "damaged");
+        let advice = format!("valise-sender resend {serial}");
+        assert!(alarm.unwrap().text.contains(&advice), "{alarms:?}");
+        // `receive` takes it back, and it comes again.
+        fs::remove_file(back).unwrap();
+        world.deliver(serial, &good);
+        settle(&mut release);
+        assert_eq!(row(&release, serial).unwrap().claim, Claim::Released);
+        release.observe().unwrap();
+        assert!(!alarm_codes(&release).contains(&"damaged".to_owned()));
+    }
+}
+
+#[test]
+fn a_held_container_that_the_disk_damaged_is_replaced_by_the_one_that_is_sent_again() {
+    let world = World::new();
+    let parts: [&[u8]; 1] = [b"for the new desk"];
+    let mut manifest = world.manifest(&parts);
+    manifest.to = vec!["new-desk".parse().unwrap()];
+    let good = world.approved(1, &manifest, &["b", "c"], parts[0]);
+    let name = world.deliver(1, &good);
+    let mut release = world.release();
+    settle(&mut release);
+    damage(&world.state.quarantined(&name));
+    recheck(&mut release, &world, 1);
+    let (end, text) = answer(&world, "recheck");
+    assert_eq!(end, "refused");
+    assert!(text.contains("resend 1"), "{text}");
+    assert_eq!(handed_back(&world).len(), 1);
+    release.observe().unwrap();
+    assert!(alarm_codes(&release).contains(&"damaged".to_owned()));
+    world.deliver(1, &good);
+    settle(&mut release);
+    assert_eq!(fs::read(world.state.quarantined(&name)).unwrap(), good);
+    release.observe().unwrap();
+    assert!(!alarm_codes(&release).contains(&"damaged".to_owned()));
+    assert_eq!(release.counters.second_containers, 0);
+    drop(release);
+    let list = trust_text(world.channel, 2) + NEW_DESK;
+    world.import_trust(&list);
+    let mut release = world.release();
+    settle(&mut release);
+    fs::remove_file(world.state.requests().join("recheck.refused")).unwrap();
+    fs::remove_dir_all(world.state.requests().join("recheck")).unwrap();
+    recheck(&mut release, &world, 1);
+    assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
+}
+
+const NEW_DESK: &str = "\n[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\ncategories = [\"LIMITE\"]\n";
 
 #[test]
 fn a_serial_without_a_slot_opens_nothing() {

@@ -52,6 +52,9 @@ pub enum NotOpened {
     /// Its hash does not begin with its name.
     #[error("its hash is not its name")]
     Hash,
+    /// The disk does not give back what was written.
+    #[error("the disk cannot read it")]
+    Disk,
 }
 
 impl NotOpened {
@@ -65,7 +68,14 @@ impl NotOpened {
             NotOpened::Bundle => "other-bundle",
             NotOpened::Length => "length",
             NotOpened::Hash => "hash",
+            NotOpened::Disk => "disk",
         }
+    }
+
+    /// Whether the file was damaged after it arrived: `receive` compares each container with its name before it hands it
+    /// over. A container whose hash is its name was sealed or forged as it is.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, NotOpened::Hash | NotOpened::Disk)
     }
 }
 

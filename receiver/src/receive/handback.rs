@@ -1,0 +1,58 @@
+//! `damaged/`: containers that `release` found damaged after they had arrived. They count as completed, so that every
+//! resend would be dropped; `receive` takes them back.
+//!
+//! The order is: release renames a container into the folder · its line leaves the list, durably · the file is deleted.
+//! A kill anywhere leaves the file, and taking it back again changes nothing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use valise_common::os::durable::{SyncBatch, remove_any};
+use valise_common::os::layout::InboxName;
+
+use crate::io::completed::CompletedLog;
+
+/// Containers that are taken back at a time; the others are found by the next look.
+const NAMES_MAX: usize = 1_024;
+
+/// Whether somebody looks at what was handed back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Looking {
+    /// Nobody does.
+    #[default]
+    No,
+    /// The publisher does.
+    Now,
+    /// The publisher does, and something came since it began.
+    Again,
+}
+
+/// Takes back what stands in the folder, durably. Returns what may be collected again.
+///
+/// # Errors
+/// Those of the disk.
+pub fn take_back(
+    damaged: &Path,
+    completed: &mut CompletedLog,
+    sync: &mut SyncBatch,
+) -> io::Result<Vec<InboxName>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(damaged)? {
+        names.extend(InboxName::of_container(&entry?.file_name()));
+        if names.len() >= NAMES_MAX {
+            break;
+        }
+    }
+    if names.is_empty() {
+        return Ok(names);
+    }
+    completed.remove(&names, sync)?;
+    sync.commit()?;
+    for name in &names {
+        remove_any(&damaged.join(super::publish::file_name(name)))?;
+    }
+    sync.add_dir(damaged);
+    sync.commit()?;
+    Ok(names)
+}
