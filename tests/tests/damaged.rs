@@ -21,19 +21,6 @@ fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-fn await_container(world: &mut World, folder: &Path) -> PathBuf {
-    let folders = [folder.to_owned()];
-    world
-        .await_alive("a container", LIMIT, &folders, |_| {
-            let entries = fs::read_dir(folder)
-                .unwrap()
-                .map(|entry| entry.unwrap().path());
-            let is = |path: &PathBuf| path.extension().is_some_and(|end| end == "container");
-            Ok(entries.filter(is).max())
-        })
-        .unwrap()
-}
-
 /// Waits for an alarm of a host, and returns its text.
 fn await_alarm(world: &mut World, host: Host, code: &str) -> String {
     let view = world.state(host).join("view");

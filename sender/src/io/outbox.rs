@@ -34,6 +34,12 @@ pub enum OutboxError {
         /// What the parser says; it names no content.
         error: serde_json::Error,
     },
+    /// The container, or what stands beside it, is not what gate wrote.
+    #[error("outbox: container of serial {serial} does not match its hash: the disk changed it")]
+    Hash {
+        /// Whose.
+        serial: Serial,
+    },
     /// The geometry and the file beside it contradict each other.
     #[error(
         "outbox: container of serial {serial} has {file_bytes} bytes, its geometry says {container_bytes}"

@@ -147,7 +147,8 @@ impl Announcer {
             .newest_first(None)
             .next()
             .map_or(0, |entry| entry.serial.get());
-        let highest = self.spool.issued.max(newest);
+        // A beacon never takes a serial back: what gate knows may be lost with its file, and a container with its bytes.
+        let highest = self.spool.issued.max(newest).max(self.settled);
         self.settled = self.settled.max(self.settled_below(highest));
         Beacon {
             highest,

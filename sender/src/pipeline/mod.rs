@@ -139,8 +139,45 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Forgets a container that gate has deleted.
+    /// Takes a container that is still being compared with its hash: it is announced, and nothing of it leaves before
+    /// [`Pipeline::handle_checked`].
+    ///
+    /// # Errors
+    /// [`RefusedContainer`] if this link cannot carry it.
+    pub fn handle_unchecked(
+        &mut self,
+        now: Now,
+        sealed: Sealed,
+        progress: Option<Progress>,
+    ) -> Result<(), RefusedContainer> {
+        self.handle_container(now, sealed, progress)?;
+        if let Some(known) = self.transmissions.get_mut(&sealed.serial)
+            && let Phase::Waiting(eligible_at) = known.phase
+        {
+            known.phase = Phase::Held;
+            self.queue.remove(Place {
+                precedence: sealed.precedence,
+                eligible_at,
+                serial: sealed.serial,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets a container leave that is what gate sealed.
+    pub fn handle_checked(&mut self, now: Now, serial: Serial) {
+        if let Some(known) = self.transmissions.get_mut(&serial)
+            && matches!(known.phase, Phase::Held)
+        {
+            known.phase = Phase::Waiting(now.mono);
+            self.enqueue(serial);
+        }
+    }
+
+    /// Forgets a container that gate has deleted, or that cannot be sent.
     pub fn handle_gone(&mut self, serial: Serial) {
+        // A batch counts as sent when it is composed. A pass whose container could not be read was not sent.
+        self.ended.retain(|ended| ended.progress.serial != serial);
         let Some(known) = self.transmissions.remove(&serial) else {
             return;
         };
@@ -441,8 +478,8 @@ impl Pipeline {
         let state = match known.phase {
             Phase::OnLink(_) => EntryState::OnLink,
             Phase::Done => EntryState::PassesDone,
-            Phase::Waiting(_) if known.passes_done() > 0 => EntryState::OnLink,
-            Phase::Waiting(_) => EntryState::Queued,
+            Phase::Waiting(_) | Phase::Held if known.passes_done() > 0 => EntryState::OnLink,
+            Phase::Waiting(_) | Phase::Held => EntryState::Queued,
         };
         let settling = if known.is_settled() {
             Settling::Settled

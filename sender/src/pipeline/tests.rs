@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use valise_common::fec::{Codec, Geometry, plan};
-use valise_common::ids::ContainerId;
+use valise_common::ids::{ContainerHash, ContainerId};
 use valise_common::units::{Percent, Span};
 use valise_common::wire::{Beacon, DatagramBytes};
 
@@ -48,6 +48,7 @@ fn sealed(number: u64, precedence: Precedence, padded: u64, passes: u8) -> Seale
         precedence,
         not_after: UtcTime::from_s(UTC_S + 86_400),
         container: ContainerId::from_bytes([number as u8; 12]),
+        hash: ContainerHash::from_bytes([number as u8; 32]),
         geometry,
         passes,
     }

@@ -15,6 +15,8 @@ pub enum Phase {
     Waiting(Mono),
     /// A pass is on the link.
     OnLink(Pass),
+    /// A pass is wanted, and the container is still being compared with its hash.
+    Held,
     /// All passes have been sent.
     Done,
 }
@@ -191,7 +193,8 @@ impl Transmission {
             progress.position = pass.position;
             progress.block = block;
             progress.lanes = (block..next_block).map(sent).collect();
-        } else if let (Phase::Waiting(_), Some(resume)) = (&self.phase, &self.resume) {
+        } else if let (Phase::Waiting(_) | Phase::Held, Some(resume)) = (&self.phase, &self.resume)
+        {
             return resume.clone();
         }
         progress

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::config::Cover;
 use valise_common::fec::Geometry;
-use valise_common::ids::{ContainerId, Serial};
+use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::precedence::Precedence;
 use valise_common::units::{Mono, Percent, Rate, Span, UtcTime};
 use valise_common::wire::DatagramBytes;
@@ -66,6 +66,8 @@ pub struct Sealed {
     pub not_after: UtcTime,
     /// Its name on the link.
     pub container: ContainerId,
+    /// Its whole hash.
+    pub hash: ContainerHash,
     /// How it is cut.
     pub geometry: Geometry,
     /// Passes wanted in all.

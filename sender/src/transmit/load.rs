@@ -12,6 +12,7 @@ use valise_common::ids::Serial;
 use valise_common::units::Percent;
 use valise_common::wire::{DatagramBytes, PAYLOAD_OFFSET, SetId};
 
+use super::check::compare_now;
 use super::watch::name_of;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::{Batch, Pipeline, Sealed, Slot};
@@ -22,6 +23,10 @@ use crate::stage::interleave::{Lane, Run};
 
 /// Containers that are open at a time.
 const OPEN_MAX: usize = 512;
+
+/// Containers up to this size are compared with their hashes where they are opened: that takes as long as a hundred
+/// datagrams at most.
+pub const COMPARED_HERE_BYTES: u64 = 256 << 10;
 
 /// Reads, encodes and seals what a batch names.
 pub struct Loader {
@@ -271,6 +276,10 @@ impl Loader {
                 .outbox
                 .open(&name_of(sealed), &sealed.geometry)?
                 .ok_or(ReadError::Gone)?;
+            // Large ones were compared before they came here.
+            if sealed.geometry.container_bytes() <= COMPARED_HERE_BYTES {
+                compare_now(&file, sealed)?;
+            }
             self.open.insert(serial, OpenContainer { file, set });
         }
         self.open.get(&serial).ok_or(ReadError::Gone)

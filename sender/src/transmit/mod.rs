@@ -4,6 +4,7 @@
 //! disk is written to by a thread of its own.
 
 mod alarms;
+mod check;
 mod link;
 mod load;
 mod record;
@@ -23,6 +24,7 @@ use nix::sys::time::TimeSpec;
 use serde_json::json;
 use thiserror::Error;
 use valise_common::config::SenderConfig;
+use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
 use valise_common::os::durable;
@@ -40,16 +42,17 @@ use crate::io::link_key::LinkKeyError;
 use crate::io::link_serial::SerialLinkError;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::io::trust_store::{Host, TrustStoreError};
-use crate::pipeline::{Batch, Now, Pipeline, Settings};
+use crate::pipeline::{Batch, Now, Pipeline, RefusedContainer, Settings};
 
-use alarms::Alarms;
+use alarms::{Alarms, Why};
+use check::{Checker, Compared};
 use link::{Link, Seen};
-use load::Loader;
+use load::{COMPARED_HERE_BYTES, Loader};
 use record::{RecordError, Recorder};
 use session::Session;
 use settling::Settling;
 use view::{LinkState, OnLinkView, TransmitView};
-use watch::{News, StateWatch};
+use watch::{Arrived, News, StateWatch};
 
 /// Views, progress and the watchdog come about so often.
 const SECOND_US: u64 = 1_000_000;
@@ -191,6 +194,7 @@ struct Transmit {
     rate: Rate,
     pipeline: Pipeline,
     loader: Loader,
+    checker: Checker,
     session: Option<Session>,
     settling: Settling,
     alarms: Alarms,
@@ -243,6 +247,7 @@ impl Transmit {
             rate: config.link.rate,
             pipeline: Pipeline::new(settings, now),
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
+            checker: Checker::start(Outbox::new(state.clone())).during("start a thread")?,
             session: None,
             settling: Settling::default(),
             alarms: Alarms::default(),
@@ -331,13 +336,11 @@ impl Transmit {
                 .loader
                 .fill(&self.batch, &self.pipeline, framer, buffer);
             for one in unreadable {
-                if let Some(error) = one.error {
-                    tracing::error!(serial = one.serial.get(), %error, "a container cannot be sent");
-                    // Without an error it is gone, and gate knows.
-                    self.alarms.handle_unsendable(one.serial, clock::utc_now());
+                match one.error {
+                    Some(error) => self.cannot_send(one.serial, &error),
+                    // It is gone, and gate knows.
+                    None => self.give_up(one.serial),
                 }
-                self.pipeline.handle_gone(one.serial);
-                self.loader.close(one.serial);
             }
         }
         if let Some(retry_at) = self.link.send(now.mono) {
@@ -387,6 +390,7 @@ impl Transmit {
         let mut ready = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.checker.as_fd(), PollFlags::POLLIN),
         ];
         ready.extend(writable.map(|socket| PollFd::new(socket, PollFlags::POLLOUT)));
         let span = span.min(Duration::from_micros(SECOND_US));
@@ -396,8 +400,8 @@ impl Transmit {
             Err(errno) => return Err(errno).during("wait"),
         }
         let is_ready = |place: usize| ready[place].any().unwrap_or(false);
-        let (signalled, changed) = (is_ready(0), is_ready(1));
-        if ready.len() > 2 && is_ready(2) {
+        let (signalled, changed, compared) = (is_ready(0), is_ready(1), is_ready(2));
+        if ready.len() > 3 && is_ready(3) {
             self.link.retry_at = Mono(0);
         }
         if signalled {
@@ -407,6 +411,9 @@ impl Transmit {
                     Asked::Reload | Asked::Child => self.take_news(News::everything())?,
                 }
             }
+        }
+        if compared {
+            self.take_compared()?;
         }
         if changed {
             let news = self.watch.take()?;
@@ -427,28 +434,87 @@ impl Transmit {
         let known = |serial| self.pipeline.sealed(serial).map(watch::name_of);
         let all = self.pipeline.serials().chain(self.alarms.unsendable());
         let found = self.watch.containers(news, known, all)?;
-        for serial in found.damaged {
-            self.alarms.handle_unsendable(serial, time);
+        for (serial, why) in found.damaged {
+            self.alarms.handle_unsendable(serial, why, time);
         }
         for serial in found.gone {
-            self.pipeline.handle_gone(serial);
-            self.loader.close(serial);
+            if let Some(sealed) = self.pipeline.sealed(serial) {
+                self.checker.forget(sealed.precedence, serial);
+            }
+            self.give_up(serial);
             self.alarms.handle_mended(serial, time);
         }
         for arrived in found.arrived {
-            let sealed = arrived.sealed;
-            match self
-                .pipeline
-                .handle_container(now, sealed, arrived.progress)
-            {
-                Ok(()) => self.alarms.handle_mended(sealed.serial, time),
-                Err(refused) => {
-                    tracing::error!(%refused, "a container cannot be sent");
-                    self.alarms.handle_unsendable(sealed.serial, time);
+            self.take_arrived(now, arrived);
+        }
+        Ok(())
+    }
+
+    /// Takes a container that is new, or whose wanted passes a resend has raised. A large one that owes a pass is compared
+    /// with its hash first; a small one is where it is opened.
+    fn take_arrived(&mut self, now: Now, arrived: Arrived) {
+        let Arrived { sealed, progress } = arrived;
+        let known = self.pipeline.sealed(sealed.serial);
+        let known = known.filter(|known| known.hash == sealed.hash);
+        let passes_before = match known {
+            Some(known) => known.passes,
+            None => progress.as_ref().map_or(0, |progress| progress.passes_done),
+        };
+        let is_large = sealed.geometry.container_bytes() > COMPARED_HERE_BYTES;
+        let must_compare = is_large && passes_before < sealed.passes;
+        let taken = match (must_compare, known) {
+            (false, _) => self.pipeline.handle_container(now, sealed, progress),
+            (true, None) => self.pipeline.handle_unchecked(now, sealed, progress),
+            // The passes that it owed before go on meanwhile.
+            (true, Some(_)) => Ok(()),
+        };
+        match taken {
+            Ok(()) if must_compare => self.checker.add(sealed),
+            Ok(()) => self.alarms.handle_mended(sealed.serial, clock::utc_now()),
+            Err(refused) => {
+                tracing::error!(%refused, "a container cannot be sent");
+                let RefusedContainer::SymbolBytes { symbol_bytes, .. } = refused;
+                let why = Why::Cut { symbol_bytes };
+                self.alarms
+                    .handle_unsendable(sealed.serial, why, clock::utc_now());
+            }
+        }
+    }
+
+    /// Takes what has been compared.
+    fn take_compared(&mut self) -> Result<(), TransmitError> {
+        for (sealed, compared) in self.checker.take().during("check containers")? {
+            let serial = sealed.serial;
+            let known = self.pipeline.sealed(serial);
+            if known.is_none_or(|known| known.hash != sealed.hash) {
+                // Deleted meanwhile, or another one.
+                continue;
+            }
+            match compared {
+                Compared::Intact => {
+                    // It was not refused when it came.
+                    let _ = self.pipeline.handle_container(now(), sealed, None);
+                    self.pipeline.handle_checked(now(), serial);
+                    self.alarms.handle_mended(serial, clock::utc_now());
                 }
+                Compared::Gone => self.give_up(serial),
+                Compared::Unfit(error) => self.cannot_send(serial, &error),
             }
         }
         Ok(())
+    }
+
+    fn cannot_send(&mut self, serial: Serial, error: &OutboxError) {
+        tracing::error!(serial = serial.get(), %error, "a container cannot be sent");
+        self.alarms
+            .handle_unsendable(serial, Why::from(error), clock::utc_now());
+        self.give_up(serial);
+    }
+
+    /// Forgets a container: the receiver learns that the serial is settled, and counts it as missing.
+    fn give_up(&mut self, serial: Serial) {
+        self.pipeline.handle_gone(serial);
+        self.loader.close(serial);
     }
 
     fn take_key(&mut self) -> Result<(), TransmitError> {

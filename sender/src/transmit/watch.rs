@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use valise_common::ids::Serial;
 use valise_common::os::layout::{OutboxName, SenderState};
 use valise_common::os::watch::{Changes, DirIndex, DirWatch, Notice};
 
+use super::alarms::Why;
 use super::{During as _, TransmitError};
 use crate::io::outbox::{Outbox, OutboxError, OutboxFile, SpoolBeacon};
 use crate::io::progress::{self, Progress};
@@ -33,8 +36,8 @@ pub struct Found {
     pub arrived: Vec<Arrived>,
     /// Deleted by gate.
     pub gone: Vec<Serial>,
-    /// There, with a file that is not what gate writes.
-    pub damaged: Vec<Serial>,
+    /// There, with a file that is not what gate writes, or that may not be read.
+    pub damaged: Vec<(Serial, Why)>,
 }
 
 /// A container in the outbox.
@@ -171,9 +174,13 @@ impl StateWatch {
                 }
                 continue;
             }
-            match self.told(self.arrived(&name))? {
-                Some(arrived) => found.arrived.extend(arrived),
-                None => found.damaged.push(name.serial),
+            match self.arrived(&name) {
+                Ok(arrived) => found.arrived.extend(arrived),
+                Err(error) => {
+                    let why = Why::from(&error);
+                    self.told::<()>(Err(error))?;
+                    found.damaged.push((name.serial, why));
+                }
             }
         }
         Ok(found)
@@ -183,29 +190,54 @@ impl StateWatch {
         let Some(fec) = self.outbox.fec(name)? else {
             return Ok(None);
         };
+        if fec.container != fec.hash.id() {
+            return Err(OutboxError::Hash {
+                serial: name.serial,
+            });
+        }
         let progress = progress::read(&self.state.progress(), name.serial)?;
         let sealed = Sealed {
             serial: name.serial,
             precedence: name.precedence,
             not_after: name.not_after,
             container: fec.container,
+            hash: fec.hash,
             geometry: fec.geometry,
             passes: fec.passes,
         };
         Ok(Some(Arrived { sealed, progress }))
     }
 
-    /// One damaged file stops nothing but its own container.
+    /// One damaged file, or one that may not be read, stops nothing but its own container.
     fn told<T>(&self, result: Result<T, OutboxError>) -> Result<Option<T>, TransmitError> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(OutboxError::Io(error)) => Err(error).during("read outbox/"),
+            Err(OutboxError::Io(error)) if !is_of_a_file(&error) => {
+                Err(error).during("read outbox/")
+            }
             Err(error) => {
                 tracing::error!(%error, "a file of the outbox is left out");
                 Ok(None)
             }
         }
     }
+}
+
+/// Whether an error is about one file: its rights, its type, or the sectors that it is on.
+fn is_of_a_file(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(
+            Errno::EACCES
+                | Errno::EPERM
+                | Errno::ELOOP
+                | Errno::EISDIR
+                | Errno::EIO
+                | Errno::EBADMSG
+                | Errno::EUCLEAN
+        )
+    )
 }
 
 impl AsFd for StateWatch {
