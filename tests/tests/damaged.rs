@@ -21,14 +21,14 @@ fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Waits for an alarm of a host, and returns its text.
-fn await_alarm(world: &mut World, host: Host, code: &str) -> String {
+/// Waits for an alarm of a host that has these words, and returns its line.
+fn await_alarm(world: &mut World, host: Host, words: &str) -> String {
     let view = world.state(host).join("view");
     world
-        .await_alive(code, LIMIT, &[view], |world| {
+        .await_alive(words, LIMIT, &[view], |world| {
             let answer = world.run(host, &["status", "--check"])?;
             let lines = format!("{}{}", answer.output, answer.errors);
-            let line = lines.lines().find(|line| line.contains(code));
+            let line = lines.lines().find(|line| line.contains(words));
             Ok(line.map(str::to_owned))
         })
         .unwrap()
@@ -63,8 +63,11 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
     );
     found.unwrap().iter().for_each(|path| damage(path));
     world.start_role(Role::Release).unwrap();
-    let alarm = await_alarm(&mut world, Host::Receiver, "damaged");
-    assert!(alarm.contains("valise-sender resend 1-2"), "{alarm}");
+    let alarm = await_alarm(&mut world, Host::Receiver, "disk: 1-2.");
+    assert!(
+        alarm.starts_with("damaged") && alarm.contains("valise-sender resend 1-2"),
+        "{alarm}"
+    );
     let damaged = world.state(Host::Receiver).join("damaged");
     let taken_back = world.await_alive("taken back", LIMIT, &[damaged.clone()], |_| {
         Ok((fs::read_dir(&damaged).unwrap().count() == 0).then_some(()))

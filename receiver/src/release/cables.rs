@@ -742,8 +742,15 @@ impl Release {
             if note(&mut self.noted_second, serial) {
                 self.ledger
                     .append(now, Event::SecondContainer { serial, container });
-                let text =
-                    format!("a second container came for serial {serial}; nothing was changed");
+                let bundle = self.ledger.bundle_of(serial).map(|row| row.bundle);
+                let replaces =
+                    bundle.map_or_else(|| "BUNDLE".to_owned(), |bundle| bundle.to_string());
+                let text = format!(
+                    "serial {serial} came a second time, with another cable; the first one stands, and the second one is lost. \
+                     The sender was restored from a backup or copied, and uses serials again; or somebody else has the link \
+                     key. Stop the sender, run valise-receiver bundle create --replaces {replaces}, import that bundle on the \
+                     sender, and have what was sent since the backup submitted again"
+                );
                 self.raise("second-container", text);
             }
         }

@@ -758,10 +758,15 @@ fn a_second_container_for_a_claimed_serial_changes_nothing() {
     assert!(world.state.quarantined(&held).exists() && !world.slot_is_erased(2));
     assert_eq!(world.folder_of("paris-desk").len(), 1);
     let alarms = release.alarms.view();
-    assert!(
-        alarms.iter().any(|alarm| alarm.code == "second-container"),
-        "{alarms:?}"
-    );
+    let alarm = alarms.iter().find(|alarm| alarm.code == "second-container");
+    let text = &alarm.unwrap().text;
+    for part in [
+        "serial 2",
+        "restored from a backup",
+        "bundle create --replaces 1",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
 }
 
 #[test]

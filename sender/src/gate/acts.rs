@@ -19,6 +19,7 @@ use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
 use super::unfit::Unfit;
 use super::wish::PreparedSubmission;
 use crate::io::outbox_write::name_of;
+use crate::io::pending::PendingError;
 use crate::io::progress;
 use crate::stage::approve::judge;
 use crate::stage::submit::{Occasion, Submission};
@@ -139,6 +140,10 @@ impl Gate {
         }
         let manifest = match self.pending.manifest(&id) {
             Ok(manifest) => manifest,
+            Err(error @ PendingError::Damaged { .. }) => {
+                self.note_damaged(id, &error.to_string());
+                return Ok(Err(No::new("damaged", error)));
+            }
             Err(error) => return Ok(Err(No::failure("system", error))),
         };
         let officer = match judge(&manifest, signature, &cable.approvals, list, self.now()) {

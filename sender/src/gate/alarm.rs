@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use valise_common::limits;
 use valise_common::manifest::one_line;
 use valise_common::os::alarm::{AlarmCommands, AlarmRunner};
-use valise_common::units::UtcTime;
+use valise_common::units::{Mono, UtcTime};
 
 use crate::io::view::AlarmView;
+
+/// How long an alarm about one happening stays, as on the receiver.
+const HAPPENING_STAYS_US: u64 = 24 * 3_600 * 1_000_000;
 
 /// The alarms that stand.
 #[derive(Debug, Default)]
 pub struct Alarms {
     standing: BTreeMap<&'static str, (UtcTime, String)>,
+    /// When alarms about one happening end.
+    until: BTreeMap<&'static str, Mono>,
     commands: AlarmCommands,
     changed: bool,
 }
@@ -30,6 +35,25 @@ impl Alarms {
         self.commands.tell(format!("{word}: {text}"));
         self.standing.insert(word, (now, text));
         true
+    }
+
+    /// Has a raised alarm end a day from now: it is about something that happened, not about something that lasts.
+    pub fn end_in_a_day(&mut self, word: &'static str, now: Mono) {
+        self.until.insert(word, now.plus_us(HAPPENING_STAYS_US));
+    }
+
+    /// Ends alarms about happenings whose day is over.
+    pub fn handle_time(&mut self, now: Mono) {
+        let over: Vec<_> = self
+            .until
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(word, _)| *word)
+            .collect();
+        for word in over {
+            self.until.remove(word);
+            self.clear(word);
+        }
     }
 
     /// Ends an alarm whose cause is gone.
@@ -86,5 +110,12 @@ mod tests {
         alarms.clear("slots-low");
         assert!(alarms.views().is_empty());
         assert!(alarms.raise("slots-low", "again", now));
+        alarms.raise("not-sealed", "a cable", now);
+        alarms.end_in_a_day("not-sealed", Mono(5));
+        alarms.handle_time(Mono(HAPPENING_STAYS_US + 4));
+        assert_eq!(alarms.views().len(), 2);
+        alarms.handle_time(Mono(HAPPENING_STAYS_US + 5));
+        assert_eq!(alarms.views()[0].alarm, "slots-low");
+        assert_eq!(alarms.views().len(), 1);
     }
 }

@@ -80,6 +80,8 @@ pub struct Gate {
     pub in_sealing: BTreeSet<Serial>,
     /// Why cables with a full quorum are not being sealed.
     pub hindered: BTreeMap<MessageId, String>,
+    /// Cables that an alarm of this name is about.
+    pub troubled: BTreeMap<MessageId, &'static str>,
     /// What needs a person.
     pub alarms: Alarms,
     /// Whether the clock is to be believed.
@@ -152,6 +154,7 @@ impl Gate {
             progress: BTreeMap::new(),
             in_sealing: BTreeSet::new(),
             hindered: BTreeMap::new(),
+            troubled: BTreeMap::new(),
             alarms: Alarms::default(),
             time,
             stuck: Vec::new(),
@@ -167,6 +170,8 @@ impl Gate {
                 "audit-torn",
                 "the audit log ended in a torn line, which was put aside",
             );
+            gate.alarms
+                .end_in_a_day("audit-torn", valise_common::os::clock::mono_now());
         }
         gate.changed
             .extend(gate.ledger.cables.keys().copied().collect::<Vec<_>>());

@@ -31,12 +31,16 @@ use crate::io::outbox_write::{name_of, staged_name};
 use crate::io::pending::Pending;
 use crate::io::progress;
 
+/// Characters that are shown of the name of something that gate did not make.
+const NAME_CHARS_MAX: usize = 100;
+
 impl Gate {
     /// Brings files and log together. Large cables that must be sealed again come back as work for the worker.
     ///
     /// # Errors
     /// [`GateError`].
     pub fn recover(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
+        self.check_aside()?;
         self.recover_channel()?;
         self.recover_tmp()?;
         self.recover_bundles()?;
@@ -129,10 +133,11 @@ impl Gate {
         for id in missing {
             self.hindered
                 .insert(id, "its folder is missing; submit it again".to_owned());
-            self.alarm(
-                "pending-missing",
-                "the folder of a waiting cable is missing",
+            let text = format!(
+                "pending/{id}, the folder of a waiting cable, is missing: withdraw the cable, and submit it again"
             );
+            self.alarm("pending-missing", &text);
+            self.troubled.insert(id, "pending-missing");
         }
         Ok(())
     }
@@ -282,7 +287,9 @@ impl Gate {
                 }),
                 Err(_) if self.doubt().is_some() => self.wait_for_operator(id),
                 Err(Hindrance::NotNow(_)) => self.wait_for_operator(id),
-                Err(Hindrance::Refused(reason)) => self.give_up(id, &reason)?,
+                Err(Hindrance::Refused(reason) | Hindrance::Damaged(reason)) => {
+                    self.give_up(id, &reason)?;
+                }
             }
         }
         Ok(again)
@@ -323,10 +330,42 @@ impl Gate {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed?,
         }
-        self.alarm(
-            "aside",
-            "something that gate did not make was put into aside/; look at it",
+        self.check_aside()
+    }
+
+    /// Shows what was put aside, until a person has taken it away.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub(super) fn check_aside(&mut self) -> Result<(), GateError> {
+        let aside = self.state.root().join("aside");
+        let mut entries = match std::fs::read_dir(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.alarms.clear("aside");
+                return Ok(());
+            }
+            entries => entries?,
+        };
+        let Some(first) = entries.next().transpose()? else {
+            self.alarms.clear("aside");
+            return Ok(());
+        };
+        let name: String = first
+            .file_name()
+            .to_string_lossy()
+            .chars()
+            .flat_map(char::escape_debug)
+            .take(NAME_CHARS_MAX)
+            .collect();
+        let mut text = format!(
+            "gate did not make {}/{name}, and has put it aside: find out who did, and take it away",
+            aside.display()
         );
+        let others = entries.count();
+        if others > 0 {
+            text.push_str(&format!("; {others} more are there"));
+        }
+        self.alarm("aside", &text);
         Ok(())
     }
 }

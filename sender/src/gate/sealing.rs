@@ -9,6 +9,7 @@ use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
+use valise_common::os::clock;
 use valise_common::os::durable::{FinishedFile, is_full, remove_any};
 use valise_common::os::entropy;
 use valise_common::precedence::Precedence;
@@ -56,13 +57,16 @@ pub struct FinishedContainer {
 pub enum Hindrance {
     /// The trust list or a file is not there, or cannot be read: an operator may mend it.
     NotNow(String),
+    /// A file of it is not what was submitted or approved.
+    Damaged(String),
     /// The rules refuse it.
     Refused(String),
 }
 
 impl From<Hindrance> for String {
     fn from(hindrance: Hindrance) -> Self {
-        let (Hindrance::NotNow(text) | Hindrance::Refused(text)) = hindrance;
+        let (Hindrance::NotNow(text) | Hindrance::Damaged(text) | Hindrance::Refused(text)) =
+            hindrance;
         text
     }
 }
@@ -73,7 +77,10 @@ impl Gate {
     /// # Errors
     /// [`Hindrance`] says what hinders it, and whether it may pass.
     pub fn proof(&self, cable: &Cable) -> Result<Approved, Hindrance> {
-        let not_now = |error: PendingError| Hindrance::NotNow(error.to_string());
+        let not_now = |error: PendingError| match error {
+            PendingError::Io { .. } => Hindrance::NotNow(error.to_string()),
+            PendingError::Damaged { .. } => Hindrance::Damaged(error.to_string()),
+        };
         let no_list = || Hindrance::NotNow("no trust list is in force".to_owned());
         let list = self.trust.as_ref().ok_or_else(no_list)?;
         let manifest = self.pending.manifest(&cable.id).map_err(not_now)?;
@@ -83,8 +90,14 @@ impl Gate {
             .map(|officer| self.pending.approval(&cable.id, officer))
             .collect::<Result<Vec<_>, _>>()
             .map_err(not_now)?;
-        approve(manifest, approvals, list, self.now())
-            .map_err(|error| Hindrance::Refused(error.to_string()))
+        approve(manifest, approvals, list, self.now()).map_err(|error| match error.code() {
+            // It verified when it was stored, and these are the bytes that it signed.
+            "signature" => not_now(PendingError::Damaged {
+                id: cable.id,
+                what: "a stored approval",
+            }),
+            _ => Hindrance::Refused(error.to_string()),
+        })
     }
 
     /// Officers that a cable's label asks for today.
@@ -115,19 +128,25 @@ impl Gate {
                     self.hindered.remove(&id);
                     issuing.push(one);
                 }
-                Err(reason) => self.hinder(id, reason),
+                Err(hindrance) => {
+                    if let Hindrance::Damaged(text) = &hindrance {
+                        self.note_damaged(id, text);
+                    }
+                    self.hinder(id, hindrance.into());
+                }
             }
         }
         issuing
     }
 
-    fn issue_one(&mut self, id: MessageId) -> Result<Issuing, String> {
-        let cable = self.ledger.cables.get(&id).ok_or("the cable is gone")?;
+    fn issue_one(&mut self, id: MessageId) -> Result<Issuing, Hindrance> {
+        let gone = || Hindrance::NotNow("the cable is gone".to_owned());
+        let cable = self.ledger.cables.get(&id).ok_or_else(gone)?;
         let body_bytes = cable.body_bytes;
         let Some((serial, bundle)) = self.ledger.next_serial() else {
             let text = "no slot is left; approved cables wait until a new bundle is imported";
             self.alarm("slots-none", text);
-            return Err(text.to_owned());
+            return Err(Hindrance::NotNow(text.to_owned()));
         };
         let approved = self.proof(cable)?;
         if let Err(free) = self.check_room(body_bytes.saturating_add(body_bytes / 8)) {
@@ -137,7 +156,7 @@ impl Gate {
             );
             self.alarm("disk", &text);
             self.wants_room = true;
-            return Err(text);
+            return Err(Hindrance::NotNow(text));
         }
         self.record(&Event::Sealing { id, serial, bundle });
         self.in_sealing.insert(serial);
@@ -223,10 +242,11 @@ impl Gate {
 
     /// Keeps a cable that has a serial until what it needs is there again.
     pub fn wait_for_operator(&mut self, id: MessageId) {
-        self.alarm(
-            "sealing-waits",
-            "a cable with a serial waits to be sealed: its files or the trust list cannot be read",
+        let text = format!(
+            "cable {id} has a serial and waits to be sealed: its folder in pending/, or the trust list, cannot be read"
         );
+        self.alarm("sealing-waits", &text);
+        self.troubled.insert(id, "sealing-waits");
         self.wants_room = true;
         self.stuck.push(id);
     }
@@ -242,10 +262,12 @@ impl Gate {
             .get(&id)
             .and_then(|cable| cable.issued.clone());
         let Some(issued) = issued else { return Ok(()) };
-        self.alarm(
-            "not-sealed",
-            "a cable with a serial could not be sealed; list shows it as expired",
+        let text = format!(
+            "cable {id} of serial {} could not be sealed and is expired: {reason}",
+            issued.serial
         );
+        self.alarm("not-sealed", &text);
+        self.alarms.end_in_a_day("not-sealed", clock::mono_now());
         self.record(&Event::GivenUp {
             serial: issued.serial,
             reason: reason.to_owned(),
@@ -302,6 +324,12 @@ impl Gate {
         stuck.retain(|id| self.is_sealing(id));
         let again = self.seal_again(stuck)?;
         self.seal_issued(again)
+    }
+
+    /// Raises the alarm of a waiting cable whose files the disk changed.
+    pub(super) fn note_damaged(&mut self, id: MessageId, text: &str) {
+        self.alarm("pending-damaged", text);
+        self.troubled.insert(id, "pending-damaged");
     }
 
     fn hinder(&mut self, id: MessageId, reason: String) {

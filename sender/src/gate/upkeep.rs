@@ -1,6 +1,9 @@
 //! What time brings: passes that transmit finished, cables that expire, containers that need not be kept, alarms.
 
+use std::collections::BTreeMap;
+
 use valise_common::ids::{MessageId, Serial};
+use valise_common::os::clock;
 use valise_common::os::durable::{free_bytes, refill_reserve};
 use valise_common::units::{ByteSize, UtcTime};
 
@@ -57,8 +60,11 @@ impl Gate {
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn upkeep(&mut self) -> Result<Option<UtcTime>, GateError> {
+        self.alarms.handle_time(clock::mono_now());
         self.check_slots();
         self.check_disk();
+        self.check_aside()?;
+        self.check_troubled();
         if self.watch_clock().is_some() {
             // What a wrong clock would end cannot be brought back.
             return Ok(None);
@@ -138,6 +144,33 @@ impl Gate {
             self.hindered.remove(id);
         }
         self.write_beacon()
+    }
+
+    /// Ends the alarms of cables that ended, were sealed, or whose files are as they were.
+    fn check_troubled(&mut self) {
+        if self.troubled.is_empty() {
+            return;
+        }
+        let troubled = std::mem::take(&mut self.troubled);
+        let lasts = |id: &MessageId, word: &str| {
+            let Some(cable) = self.ledger.cables.get(id) else {
+                return false;
+            };
+            let is_open = cable.phase == Phase::Open;
+            match word {
+                "sealing-waits" => cable.phase == Phase::Sealing,
+                "pending-missing" => is_open && !self.pending.exists(id),
+                _ => is_open && self.pending.check(id, &cable.approvals).is_err(),
+            }
+        };
+        let (left, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            troubled.into_iter().partition(|(id, word)| lasts(id, word));
+        for word in gone.into_values() {
+            if !left.values().any(|other| *other == word) {
+                self.alarms.clear(word);
+            }
+        }
+        self.troubled = left;
     }
 
     fn check_slots(&mut self) {

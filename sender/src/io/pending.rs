@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! manifest.txt             the exact bytes that officers sign
+//! manifest.sha256          their hash: what a disk changed is told from what an officer did not sign
 //! part-001, part-002, …    gate's own copies
 //! approvals/PERSON.sig     armoured
 //! ```
@@ -11,7 +12,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use valise_common::ids::{MessageId, PersonId};
+use valise_common::ids::{MessageId, PersonId, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable::{
     Access, FinishedFile, StagedFile, SyncBatch, make_dir, put_away, read_bounded, remove_any,
@@ -23,8 +24,10 @@ use valise_common::sshsig::{Signature, SshsigError};
 
 /// The name of the manifest's file.
 pub const MANIFEST_NAME: &str = "manifest.txt";
+const HASH_NAME: &str = "manifest.sha256";
 const APPROVALS_NAME: &str = "approvals";
 const FOLDER_MODE: u32 = 0o2750;
+const SHA256_HEX_BYTES: usize = 64;
 
 /// Why a pending cable cannot be read.
 #[derive(Debug, Error)]
@@ -37,13 +40,16 @@ pub enum PendingError {
         /// The system's answer.
         source: io::Error,
     },
-    /// A stored approval is no signature.
-    #[error("pending/{id}: a stored approval cannot be read: {error}")]
-    Approval {
+    /// A file is not what gate wrote.
+    #[error(
+        "pending/{id}: {what} is not what was submitted or approved: the disk changed it. Look at the health of the disk, \
+         withdraw the cable, and submit it again"
+    )]
+    Damaged {
         /// The cable.
         id: MessageId,
-        /// What is wrong.
-        error: SshsigError,
+        /// Which file.
+        what: &'static str,
     },
 }
 
@@ -77,7 +83,7 @@ impl Pending {
     pub fn stage(
         &self,
         id: MessageId,
-        manifest: &[u8],
+        bytes: &[u8],
         parts: &[PathBuf],
         batch: &mut SyncBatch,
     ) -> io::Result<StagedSubmission> {
@@ -94,11 +100,16 @@ impl Pending {
         }
         let mut staged = StagedFile::create(&tmp)?;
         staged.set_access(Access::Group)?;
-        staged.write_all(manifest)?;
+        staged.write_all(bytes)?;
         let manifest = staged.finish_in(batch)?;
-        for ours in [manifest.path(), &path, &approvals] {
+        let mut staged = StagedFile::create(&tmp)?;
+        staged.set_access(Access::Group)?;
+        staged.write_all(sha256_hex(bytes).as_bytes())?;
+        let hash = staged.finish_in(batch)?;
+        for ours in [manifest.path(), hash.path(), &path, &approvals] {
             give_to_group_of(&self.state.pending(), ours)?;
         }
+        hash.publish_in(&path.join(HASH_NAME), batch)?;
         manifest.publish_in(&path.join(MANIFEST_NAME), batch)?;
         batch.add_dir(path.clone());
         // Its line counts on this name until it has the other.
@@ -185,13 +196,37 @@ impl Pending {
     /// The exact bytes that officers sign.
     ///
     /// # Errors
-    /// Any error of the system.
+    /// Any error of the system, and [`PendingError::Damaged`] if they are not those that were submitted.
     pub fn manifest(&self, id: &MessageId) -> Result<Vec<u8>, PendingError> {
-        read_bounded(
-            &self.state.pending_of(id).join(MANIFEST_NAME),
-            limits::MANIFEST_BYTES_MAX,
-        )
-        .map_err(|source| PendingError::Io { id: *id, source })
+        let folder = self.state.pending_of(id);
+        let read = |name: &str, bytes_max| {
+            read_bounded(&folder.join(name), bytes_max).map_err(|source| match source.kind() {
+                io::ErrorKind::FileTooLarge => PendingError::Damaged {
+                    id: *id,
+                    what: MANIFEST_NAME,
+                },
+                _ => PendingError::Io { id: *id, source },
+            })
+        };
+        let bytes = read(MANIFEST_NAME, limits::MANIFEST_BYTES_MAX)?;
+        if read(HASH_NAME, SHA256_HEX_BYTES)? != sha256_hex(&bytes).as_bytes() {
+            return Err(PendingError::Damaged {
+                id: *id,
+                what: MANIFEST_NAME,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Checks that manifest and approvals are what gate wrote.
+    ///
+    /// # Errors
+    /// As [`Pending::manifest`] and [`Pending::approval`].
+    pub fn check(&self, id: &MessageId, approvals: &[PersonId]) -> Result<(), PendingError> {
+        self.manifest(id)?;
+        approvals
+            .iter()
+            .try_for_each(|officer| self.approval(id, officer).map(drop))
     }
 
     /// An officer's stored approval.
@@ -205,7 +240,10 @@ impl Pending {
         std::str::from_utf8(&bytes)
             .map_err(|_| SshsigError::Armor)
             .and_then(Signature::from_armor)
-            .map_err(|error| PendingError::Approval { id: *id, error })
+            .map_err(|_| PendingError::Damaged {
+                id: *id,
+                what: "a stored approval",
+            })
     }
 
     /// The parts' files, one after another, as the sealing reads them.
@@ -272,6 +310,11 @@ impl Pending {
     pub fn exists(&self, id: &MessageId) -> bool {
         self.state.pending_of(id).is_dir()
     }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    Sha256Digest::from_bytes(sha2::Sha256::digest(bytes).into()).to_string()
 }
 
 fn staged_submission(id: &MessageId) -> String {
@@ -374,7 +417,7 @@ mod tests {
         assert!(!pending.approval_path(&id, &officers[1]).exists());
         assert!(matches!(
             pending.approval(&id, &officers[0]),
-            Err(PendingError::Approval { .. })
+            Err(PendingError::Damaged { .. })
         ));
     }
 }
