@@ -61,6 +61,8 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
             Ok((containers.len() == 2).then_some(containers))
         },
     );
+    // Or what is left of its passes would bring it again at once.
+    world.stop("transmit").unwrap();
     found.unwrap().iter().for_each(|path| damage(path));
     world.start_role(Role::Release).unwrap();
     let alarm = await_alarm(&mut world, Host::Receiver, "disk: 1-2.");
@@ -73,6 +75,7 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
         Ok((fs::read_dir(&damaged).unwrap().count() == 0).then_some(()))
     });
     taken_back.unwrap();
+    world.start_role(Role::Transmit).unwrap();
     world.expect(Host::Sender, &["resend", "1-2"]).unwrap();
     for (id, submission) in &cables {
         world.await_released(id, submission, LIMIT).unwrap();
