@@ -24,6 +24,15 @@ const PROBE_BYTES: usize = 1 << 20;
 /// How often the disk is tried.
 const PROBE_EVERY_MS: u16 = 1_000;
 
+/// The text of the alarm `disk`, the same from whoever raises it: what is free, what follows, what to do.
+pub fn disk_text(state: &Path, effect: &str) -> String {
+    format!(
+        "{} free on the disk of {}: {effect}; make room, and all goes on by itself",
+        ByteSize(free_bytes(state).unwrap_or(0)).rough(),
+        state.display()
+    )
+}
+
 /// The alarm `disk` as a command finds it, whatever the roles show: its code and its text.
 pub fn disk_alarm(state: &Path) -> Option<(String, String)> {
     let root = state.display();
@@ -35,11 +44,8 @@ pub fn disk_alarm(state: &Path) -> Option<(String, String)> {
         return Some(("disk".to_owned(), text));
     }
     let free = free_bytes(state).ok()?;
-    let text = format!(
-        "{} free on the disk of {root}: nothing more is accepted; make room, and all goes on by itself",
-        ByteSize(free).rough()
-    );
-    (free < NO_ROOM_BYTES).then(|| ("disk".to_owned(), text))
+    let text = || disk_text(state, "nothing more is accepted");
+    (free < NO_ROOM_BYTES).then(|| ("disk".to_owned(), text()))
 }
 
 /// Passes on how a role ended. After a failure on a disk that takes nothing, waits for room first, or for the signal to

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
 use valise_common::os::layout::{InboxName, Role};
+use valise_common::os::room::disk_text;
 use valise_common::units::UtcTime;
 
 use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
@@ -457,9 +458,10 @@ impl Release {
     /// A full disk loses nothing: the container stays where it is and is tried again.
     fn wait_for_room(&mut self, incoming: Incoming, error: &io::Error) -> Result<(), ReleaseError> {
         let now = self.now();
-        self.alarms.set("disk", now, 2, || {
-            format!("the disk is full; cables wait ({error})")
-        });
+        tracing::warn!("a cable waits for room on the disk: {error}");
+        let root = self.state.root();
+        self.alarms
+            .set("disk", now, 2, || disk_text(root, "cables wait"));
         let due = Due::Room(self.mono().plus_us(FULL_RETRY_US));
         self.wait_until(due, incoming, "the disk is full; make room and ask again")
     }

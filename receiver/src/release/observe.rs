@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
+use valise_common::os::room::disk_text;
 use valise_common::os::{clock, durable, sandbox, service};
-use valise_common::units::{ByteSize, Mono, UtcTime, count_of};
+use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
 use crate::io::beacon_file;
@@ -302,11 +303,11 @@ impl Release {
             .any(|waiting| matches!(waiting.due, Due::Room(_)));
         let level = if full { 2 } else { low };
         self.alarms.set("disk", now, level, || {
-            format!(
-                "{} free on the disk of {}; make room, and all goes on by itself",
-                ByteSize(free_bytes).rough(),
-                self.state.root().display()
-            )
+            let effect = match full {
+                true => "cables wait",
+                false => "soon no more cables are taken",
+            };
+            disk_text(self.state.root(), effect)
         });
         let clock = clock::utc_now();
         let behind_s = now.since(clock);

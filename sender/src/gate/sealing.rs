@@ -12,6 +12,7 @@ use valise_common::limits;
 use valise_common::os::clock;
 use valise_common::os::durable::{FinishedFile, is_full, remove_any};
 use valise_common::os::entropy;
+use valise_common::os::room::disk_text;
 use valise_common::precedence::Precedence;
 use valise_common::units::ByteSize;
 
@@ -225,10 +226,8 @@ impl Gate {
             return Ok(());
         }
         if is_full(source) {
-            self.alarm(
-                "disk",
-                "the disk is full; a cable waits to be sealed until it is not",
-            );
+            let text = disk_text(self.state.root(), "a cable waits to be sealed");
+            self.alarm("disk", &text);
             self.wants_room = true;
             self.stuck.push(id);
             return Ok(());

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::clock;
 use valise_common::os::durable::{free_bytes, refill_reserve};
-use valise_common::units::{ByteSize, UtcTime};
+use valise_common::os::room::disk_text;
+use valise_common::units::UtcTime;
 
 use super::error::GateError;
 use super::event::Event;
@@ -198,13 +199,9 @@ impl Gate {
     fn check_disk(&mut self) {
         match free_bytes(self.state.root()) {
             Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear("disk"),
-            Ok(free) => {
-                let text = format!(
-                    "{} free on the disk of {}: no request is accepted and nothing is sealed; make room, \
-                     and all goes on by itself",
-                    ByteSize(free).rough(),
-                    self.state.root().display()
-                );
+            Ok(_) => {
+                let effect = "no request is accepted and nothing is sealed";
+                let text = disk_text(self.state.root(), effect);
                 self.alarm("disk", &text);
             }
             Err(error) => tracing::warn!("free space cannot be read: {error}"),
