@@ -22,4 +22,5 @@ pub mod signals;
 pub mod stand_in;
 pub mod supervise;
 pub mod tty;
+pub mod unfinished;
 pub mod watch;

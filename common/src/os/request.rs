@@ -10,8 +10,10 @@
 //! The person who asks is the folder's owner, never what the folder says. The daemon judges a copy
 //! that only it can write.
 
+mod abandoned;
 mod client;
 mod intake;
+mod queue;
 mod server;
 mod unanswered;
 
@@ -20,6 +22,7 @@ use std::path::Path;
 
 pub use client::{Placed, Request};
 pub use intake::{RequestRefused, TakeLimits, Taken, TakenFile};
+pub use queue::RequestQueue;
 pub use server::{Found, Requests};
 pub use unanswered::Unanswered;
 

@@ -99,11 +99,83 @@ impl StandIn {
     }
 }
 
+/// A role that was started as another user than the one to whom its part of the state belongs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} belongs to {owner}, and this is {us}: what it writes would be out of {owner}'s reach; run it as {owner} \
+     (sudo -u {owner} …); nothing was changed"
+)]
+pub struct OtherOwner {
+    path: String,
+    owner: String,
+    us: String,
+}
+
+/// Refuses to run a role on a state that is another user's: the owner of the role's folder `tmp`, or else of the state.
+///
+/// # Errors
+/// [`OtherOwner`]. A state that is not there yet is nobody's.
+pub fn check_owner(root: &Path, tmp: &Path) -> Result<(), OtherOwner> {
+    let name = |uid: u32| {
+        let user = nix::unistd::User::from_uid(Uid::from_raw(uid));
+        user.ok()
+            .flatten()
+            .map_or_else(|| format!("user {uid}"), |user| user.name)
+    };
+    for path in [tmp, root] {
+        let Ok(metadata) = fs::symlink_metadata(path) else {
+            continue;
+        };
+        let us = geteuid().as_raw();
+        // Without its folder a role shares the state's folder with the host's other one.
+        if metadata.uid() == us || (path == root && us != 0) {
+            return Ok(());
+        }
+        return Err(OtherOwner {
+            path: path.display().to_string(),
+            owner: name(metadata.uid()),
+            us: name(us),
+        });
+    }
+    Ok(())
+}
+
 impl Drop for Back {
     fn drop(&mut self) {
         // Should it fail, the process has fewer rights than before, and its next step says so.
         let _ = seteuid(self.uid);
         let _ = setegid(self.gid);
         let _ = setgroups(&self.groups);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    #[test]
+    fn a_role_is_run_by_the_owner_of_its_state_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, tmp) = (folder.path().join("state"), folder.path().join("state/tmp"));
+        check_owner(&root, &tmp).unwrap();
+        fs::create_dir_all(&tmp).unwrap();
+        check_owner(&root, &tmp).unwrap();
+        if !geteuid().is_root() {
+            println!("SKIPPED in part: only root gives a folder away");
+            return;
+        }
+        chown(&tmp, Some(65_534), None).unwrap();
+        let told = check_owner(&root, &tmp).unwrap_err().to_string();
+        assert!(
+            told.contains("belongs to nobody") || told.contains("user 65534"),
+            "{told}"
+        );
+        fs::remove_dir(&tmp).unwrap();
+        check_owner(&root, &tmp).unwrap();
+        chown(&root, Some(65_534), None).unwrap();
+        check_owner(&root, &tmp).unwrap_err();
     }
 }

@@ -53,7 +53,8 @@ impl DirWatch {
     /// # Errors
     /// If the kernel has no inotify instance left for this user.
     pub fn new() -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+        let inotify = Inotify::init(flags).map_err(watch_error)?;
         Ok(Self {
             inotify,
             directories: Vec::new(),
@@ -71,7 +72,10 @@ impl DirWatch {
         if notice == Notice::ArrivalsAndRemovals {
             mask |= AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE;
         }
-        let descriptor = self.inotify.add_watch(directory, mask)?;
+        let descriptor = self
+            .inotify
+            .add_watch(directory, mask)
+            .map_err(watch_error)?;
         self.directories.push(descriptor);
         Ok(DirIndex(self.directories.len() - 1))
     }
@@ -105,6 +109,20 @@ impl DirWatch {
             }
         }
     }
+}
+
+/// Says which of the kernel's limits is used up: its own words for two of them are those for open files.
+fn watch_error(errno: Errno) -> io::Error {
+    let limit = match errno {
+        Errno::EMFILE => "fs.inotify.max_user_instances",
+        Errno::ENOSPC => "fs.inotify.max_user_watches",
+        _ => return errno.into(),
+    };
+    let text = format!(
+        "folders cannot be watched: this user has used up inotify, or may open no more files; raise {limit} with sysctl, or \
+         LimitNOFILE"
+    );
+    io::Error::new(io::Error::from(errno).kind(), text)
 }
 
 impl AsFd for DirWatch {
@@ -165,6 +183,14 @@ mod tests {
         let changes = watch.drain().unwrap();
         assert!(changes.overflowed);
         assert_eq!(changes.names.len(), NAMES_MAX);
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_is_named() {
+        let text = |errno| watch_error(errno).to_string();
+        assert!(text(Errno::EMFILE).contains("fs.inotify.max_user_instances"));
+        assert!(text(Errno::ENOSPC).contains("fs.inotify.max_user_watches"));
+        assert!(!text(Errno::ENOENT).contains("inotify"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use valise_common::os::durable::{self, Access, read_bounded};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::stand_in::StandIn;
+use valise_common::os::unfinished::Unfinished;
 use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::sshsig::{KeyKind, PublicKey};
@@ -270,10 +271,18 @@ fn fetch(from: &Path, out: &Path) -> io::Result<()> {
         (STATEMENT_FILE, Access::Everyone),
     ];
     let copy = |(name, access): (&str, Access)| {
+        let dest = out.join(name);
         let mut copy = durable::StagedFile::create(out)?;
+        let (staged, shown) = (
+            Unfinished::on_signal(copy.path())?,
+            Unfinished::on_signal(&dest)?,
+        );
         copy.set_access(access)?;
         io::copy(&mut fs::File::open(from.join(name))?, &mut copy)?;
-        copy.finish()?.publish_or_erase(&out.join(name))
+        copy.finish()?.publish_or_erase(&dest)?;
+        staged.done();
+        shown.done();
+        Ok(())
     };
     let copied = files
         .into_iter()

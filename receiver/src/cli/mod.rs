@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use valise_common::config::ReceiverConfig;
 use valise_common::os::cli::{
-    CliError, config_text, print_failure, print_json, print_line, run_alarm_commands,
+    CliError, check_start, config_text, print_failure, print_json, print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::{service, supervise};
@@ -88,11 +88,20 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
+/// Checks what roles need before they touch anything.
+fn check_roles(config: &ReceiverConfig, roles: &[Role]) -> Result<(), CliError> {
+    let state = ReceiverState::new(&config.state);
+    roles
+        .iter()
+        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
+}
+
 /// Both processes, as children of this one.
 fn run_both(path: &Path) -> Result<(), CliError> {
     let config = read_config(path)?;
     service::init_logging("run", &config.log.level).map_err(CliError::system)?;
     // What both would stumble over is better told once.
+    check_roles(&config, &[Role::Receive, Role::Release])?;
     Host::read(&ReceiverState::new(&config.state).host())?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::system)?;
@@ -109,6 +118,7 @@ fn run_both(path: &Path) -> Result<(), CliError> {
 fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
     supervise::follow_supervisor().map_err(CliError::system)?;
     service::init_logging(role.as_str(), &config.log.level).map_err(CliError::system)?;
+    check_roles(config, &[role])?;
     Ok(config.clone())
 }
 

@@ -1,6 +1,7 @@
 //! A command's end of a request.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use valise_common::config::ReceiverConfig;
@@ -13,6 +14,9 @@ use valise_common::os::request::{Answer, Request};
 use super::CliError;
 use crate::io::host::{Host, HostError};
 use crate::release::requests::{Ask, REASON_CHARS_MAX, SYSTEM_FAILURE};
+
+/// The time for each slot of a bundle, several times what a slow processor takes.
+const SLOT_MS: u64 = 2;
 
 /// Asks `release`, and waits for its answer.
 pub fn ask(
@@ -35,17 +39,29 @@ pub fn ask(
     let text = toml::to_string(what).map_err(CliError::system)?;
     let placed = request.place(&text).map_err(CliError::system)?;
     let name = placed.name().to_owned();
-    match placed
-        .wait(None, &state.lock(Role::Release))
-        .map_err(CliError::system)?
-    {
+    // A bundle's slots are made before the answer.
+    let slots = match what {
+        Ask::BundleCreate { slots, .. } => u64::from(*slots),
+        _ => 0,
+    };
+    let patience = placed.patience() + Duration::from_millis(slots * SLOT_MS);
+    let answer = placed
+        .wait(patience, &state.lock(Role::Release))
+        .map_err(CliError::system)?;
+    match answer {
         Answer::Accepted(text) => Ok(text),
         Answer::Refused(reason) => Err(refused(reason)),
-        Answer::NoDaemon | Answer::Waiting => Err(CliError::System(format!(
+        Answer::NoDaemon => Err(CliError::System(format!(
             "release is not running; the request waits in {} until it does ({}), and the answer will appear beside it \
              as {name}.accepted or {name}.refused",
             requests.join(&name).display(),
             start_command(Role::Release, &state.lock(Role::Release))
+        ))),
+        Answer::Waiting => Err(CliError::System(format!(
+            "release runs and has not answered for {} s; the request stays and waits in {} (valise-receiver status shows \
+             whether release works), and the answer will appear beside it as {name}.accepted or {name}.refused",
+            patience.as_secs(),
+            requests.join(&name).display()
         ))),
     }
 }

@@ -13,7 +13,7 @@ use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::{Requests, Unanswered};
+use valise_common::os::request::{RequestQueue, Requests, Unanswered};
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::signals::{Asked, Signals};
@@ -119,6 +119,8 @@ pub struct Release {
     /// Erases what is put away in `tmp/release`: bodies that are not released, requests that are done.
     pub(super) eraser: Eraser,
     pub(super) requests: Requests,
+    /// Requests that nobody has taken up.
+    pub(super) queue: RequestQueue,
     /// Requests that are under way.
     pub(super) pending_requests: BTreeSet<String>,
     /// Answers that could not be written yet.
@@ -221,6 +223,7 @@ impl Release {
             sync: SyncBatch::new(state.root())?,
             eraser: Eraser::new(state.tmp(Role::Release)),
             requests: Requests::new(state.requests(), state.tmp(Role::Release)),
+            queue: RequestQueue::default(),
             pending_requests: BTreeSet::new(),
             unanswered: Unanswered::default(),
             look_again: false,
@@ -311,6 +314,7 @@ impl Release {
                 ticked = mono;
                 service::watchdog();
                 self.answer_again(mono)?;
+                self.watch_requests();
                 self.publish_hindered(mono)?;
                 self.observe()?;
             }
@@ -355,10 +359,12 @@ impl Release {
                     None => woken.inbox = true,
                 }
             } else if *folder == watched.requests {
+                self.queue.notice(&self.requests, name)?;
                 woken.requests = true;
             }
         }
         if changes.overflowed {
+            self.queue.lost();
             self.scan_inbox()?;
             woken = Woken {
                 inbox: true,

@@ -110,6 +110,15 @@ pub enum Verdict {
     Later,
 }
 
+/// When a request is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// It was, or its author took it back.
+    Now,
+    /// When the second thread is free, or there is room.
+    Later,
+}
+
 impl From<Reply> for Verdict {
     fn from(reply: Reply) -> Verdict {
         match reply {
@@ -122,29 +131,55 @@ impl From<Reply> for Verdict {
 impl Release {
     /// Serves the next requests that have no answer.
     pub(super) fn serve_requests(&mut self) -> Result<(), ReleaseError> {
-        self.more_requests = false;
+        let now = self.mono();
+        self.queue.look(&self.requests, now)?;
+        let mut postponed = Vec::new();
         let mut served: usize = 0;
-        for found in self.requests.scan()? {
-            if found.answered
-                || self.pending_requests.contains(&found.name)
+        while served < SERVED_MAX
+            && !self.unanswered.is_full()
+            && let Some(found) = self.queue.take(now)
+        {
+            // A pass finds again what has no answer yet.
+            let is_known = self.pending_requests.contains(&found.name)
                 || self.unanswered.holds(&found.name)
-            {
+                || self.requests.answer_of(&found.name).is_some();
+            if is_known {
                 continue;
             }
-            if self.unanswered.is_full() {
-                break;
+            if self.serve(&found)? == Served::Later {
+                postponed.push(found);
             }
-            if served == SERVED_MAX {
-                self.more_requests = true;
-                break;
-            }
-            self.serve(&found)?;
             served += 1;
         }
+        for found in &postponed {
+            self.queue.put_back(found);
+        }
+        self.queue.settled();
+        let is_due = self.queue.is_due(self.mono());
+        // What must wait for the second thread or for room is looked at again then.
+        self.more_requests = is_due && postponed.is_empty() && !self.unanswered.is_full();
         Ok(())
     }
 
-    fn serve(&mut self, found: &Found) -> Result<(), ReleaseError> {
+    /// Serves what a test placed, of which no notice came.
+    #[cfg(test)]
+    pub(super) fn look_and_serve(&mut self) -> Result<(), ReleaseError> {
+        self.queue.lost();
+        self.serve_requests()
+    }
+
+    /// Takes away what commands left in requests/, and alarms about whose requests wait and what stays.
+    pub(super) fn watch_requests(&mut self) {
+        let (now, mono) = (self.now(), self.mono());
+        self.queue.take_abandoned(&self.requests, mono);
+        for (alarm, level, text) in self.queue.alarms(mono) {
+            self.alarms.set(alarm, now, level, || text);
+        }
+        let is_due = self.queue.is_due(mono);
+        self.more_requests |= is_due && !self.look_again && !self.unanswered.is_full();
+    }
+
+    fn serve(&mut self, found: &Found) -> Result<Served, ReleaseError> {
         let name = found.name.as_str();
         let by = Asker::user(found.owner_uid);
         // Told before anything is taken: the copy and the answer need room.
@@ -153,7 +188,7 @@ impl Release {
         let free_bytes = durable::free_bytes(self.state.root())?;
         if free_bytes < REFUSAL_BYTES {
             self.look_again = true;
-            return Ok(());
+            return Ok(Served::Later);
         }
         if free_bytes < needed_bytes {
             let text = format!(
@@ -161,7 +196,8 @@ impl Release {
                 ByteSize(free_bytes).rough(),
                 ByteSize(needed_bytes).rough()
             );
-            return self.refuse(name, "unknown", by, &text);
+            self.refuse(name, "unknown", by, &text)?;
+            return Ok(Served::Now);
         }
         let into = self
             .state
@@ -179,46 +215,54 @@ impl Release {
         let result = match taken {
             Err(RequestRefused::System(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Its author took it back.
-                Ok(())
+                Ok(Served::Now)
             }
             // Whether its author or this host's disk caused it cannot always be told; no request may end the daemon.
-            Err(refused) => self.refuse(name, "unknown", by, &refused.to_string()),
+            Err(refused) => {
+                let refused = self.refuse(name, "unknown", by, &refused.to_string());
+                refused.map(|()| Served::Now)
+            }
             Ok(taken) => self.judge_request(name, &taken),
         };
         self.eraser.put(&into)?;
         result
     }
 
-    fn judge_request(&mut self, name: &str, taken: &Taken) -> Result<(), ReleaseError> {
+    fn judge_request(&mut self, name: &str, taken: &Taken) -> Result<Served, ReleaseError> {
         let by = Asker {
             uid: taken.owner_uid,
             asked: Some(taken.placing.clone()),
         };
         // Done before a crash, and not answered.
         match self.ledger.register().reply(&taken.placing)? {
-            Some(Reply::Accepted(text)) => return self.accept(name, &text),
-            Some(Reply::Refused(reason)) => return self.refuse_quietly(name, &reason),
+            Some(Reply::Accepted(text)) => {
+                return self.accept(name, &text).map(|()| Served::Now);
+            }
+            Some(Reply::Refused(reason)) => {
+                return self.refuse_quietly(name, &reason).map(|()| Served::Now);
+            }
             None => {}
         }
         let ask: Ask = match toml::from_str(&taken.toml) {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("request.toml cannot be read: {}", error.message());
-                return self.refuse(name, "unknown", by, &text);
+                self.refuse(name, "unknown", by, &text)?;
+                return Ok(Served::Now);
             }
         };
         match self.act(name, &ask, taken, by.clone())? {
-            Verdict::Accepted(text) => self.accept(name, &text),
-            Verdict::Refused(text) => self.refuse(name, ask.word(), by, &text),
+            Verdict::Accepted(text) => self.accept(name, &text)?,
+            Verdict::Refused(text) => self.refuse(name, ask.word(), by, &text)?,
             Verdict::UnderWay => {
                 self.pending_requests.insert(name.to_owned());
-                Ok(())
             }
             Verdict::Later => {
                 self.look_again = true;
-                Ok(())
+                return Ok(Served::Later);
             }
         }
+        Ok(Served::Now)
     }
 
     fn act(
@@ -526,6 +570,7 @@ impl Release {
         by: Asker,
         reason: &str,
     ) -> Result<(), ReleaseError> {
+        self.queue.refused(by.uid, self.mono());
         let event = refusal(request, reason, by);
         match self.happened(self.now(), event)? {
             Verdict::Refused(reason) => self.refuse_quietly(name, &reason),

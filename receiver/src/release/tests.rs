@@ -32,7 +32,7 @@ use crate::stage::verify::{Judged, Policy, verify};
 fn settle(release: &mut Release) {
     release.scan_inbox().unwrap();
     release.read_beacon().unwrap();
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     loop {
         let more = release.release_some().unwrap();
         release.recheck_some().unwrap();
@@ -931,7 +931,7 @@ fn a_recheck_whose_list_changed_while_it_was_staged_is_judged_anew_and_answered(
     ] {
         let text = "request = \"quarantine-recheck\"\nserial = 1\n";
         place(&world, request, text);
-        release.serve_requests().unwrap();
+        release.look_and_serve().unwrap();
         release.recheck_some().unwrap();
         release.await_worker();
         let list = match claim {
@@ -1458,7 +1458,7 @@ fn what_arrived_before_a_bundle_became_void_is_judged_and_what_comes_later_is_no
         world.deliver(4, &[7; 2_000]);
         let mut release = world.release();
         ask_void(&world, replaces);
-        release.serve_requests().unwrap();
+        release.look_and_serve().unwrap();
         if replaces {
             release.await_worker();
         }
@@ -1497,7 +1497,7 @@ fn a_kill_while_a_bundle_is_destroyed_leaves_each_serial_in_one_state() {
     let before = fs::read(&slots).unwrap();
     let mut release = world.release();
     ask_void(&world, false);
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     drop(release);
     // As if the process had been killed behind the commit; and one container vanished, as a judged one does.
     fs::write(&slots, before).unwrap();
@@ -1561,7 +1561,7 @@ fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill(
         let before = world.log_count(event);
         release.stop_after = Some(super::cables::Step::Acted);
         place(&world, "ask", &format!("request = \"{request}\n"));
-        release.serve_requests().unwrap();
+        release.look_and_serve().unwrap();
         if release.worker.busy() == Busy::Yes {
             release.await_worker();
         }
@@ -1630,7 +1630,7 @@ fn a_recheck_that_was_released_and_not_answered_is_answered_after_the_kill() {
         "again",
         "request = \"quarantine-recheck\"\nserial = 1\n",
     );
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     release.recheck_some().unwrap();
     assert_eq!(
         (world.log_count("publishing"), world.log_count("released")),
@@ -1871,7 +1871,7 @@ fn a_serial_of_a_void_bundle_keeps_its_slot_for_a_container_that_the_loop_has_no
     world.deliver(4, &honest);
     let mut release = world.release();
     ask_void(&world, false);
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     release.arrive(name_of(4, &forged)).unwrap();
     release.release_some().unwrap();
     assert_eq!(release.counters.unopened, 1);
@@ -2198,9 +2198,9 @@ fn many_requests_are_served_by_turns_with_cables() {
             "request = \"clock-accept\"\n",
         );
     }
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     assert!(release.more_requests);
-    release.serve_requests().unwrap();
+    release.look_and_serve().unwrap();
     assert!(!release.more_requests);
     assert_eq!(world.log_count("clock-accepted"), 40);
 }

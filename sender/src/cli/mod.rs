@@ -18,9 +18,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::{
-    CliError, config_text, print_failure, print_json, print_line, run_alarm_commands,
+    CliError, check_start, config_text, print_failure, print_json, print_line, run_alarm_commands,
 };
-use valise_common::os::layout::SenderState;
+use valise_common::os::layout::{Role, SenderState};
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
@@ -42,9 +42,21 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
     match arguments.command {
-        Command::Run => supervise::run(&path, &config()?),
-        Command::Gate => crate::gate::run(&config()?).map_err(gate_error),
-        Command::Transmit => crate::transmit::run(&config()?).map_err(transmit_error),
+        Command::Run => {
+            let config = config()?;
+            check_roles(&config, &[Role::Gate, Role::Transmit])?;
+            supervise::run(&path, &config)
+        }
+        Command::Gate => {
+            let config = config()?;
+            check_roles(&config, &[Role::Gate])?;
+            crate::gate::run(&config).map_err(gate_error)
+        }
+        Command::Transmit => {
+            let config = config()?;
+            check_roles(&config, &[Role::Transmit])?;
+            crate::transmit::run(&config).map_err(transmit_error)
+        }
         Command::Init(options) => commission::init(&config()?, &options),
         Command::Submit(options) => cables::submit(&config()?, &options),
         Command::List(options) => look::list(&config()?, &options),
@@ -80,6 +92,14 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::CheckConfig(options) => explain::check_config(&path, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
     }
+}
+
+/// Checks what roles need before they touch anything.
+fn check_roles(config: &SenderConfig, roles: &[Role]) -> Result<(), CliError> {
+    let state = SenderState::new(&config.state);
+    roles
+        .iter()
+        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
 }
 
 /// A host that was never commissioned is a matter of its configuration; all else is the system's.

@@ -16,6 +16,7 @@ use valise_common::os::cli::state_failure;
 use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{SenderState, part_file};
 use valise_common::os::tty;
+use valise_common::os::unfinished::{Unfinished, hold};
 use valise_common::units::ByteSize;
 
 use super::arguments::{Export, Read};
@@ -317,7 +318,12 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     let pending = SenderState::new(&config.state).pending_of(&options.id);
     let folder = &options.folder;
     let shown = folder.display();
-    // What is read elsewhere is no less classified: for who exports it alone, whatever the umask says.
+    // What is read elsewhere is no less classified: for who exports it alone, whatever the umask says. Half of it is erased.
+    let mut unfinished = Vec::new();
+    let mut begin = |path: &Path| -> Result<(), CliError> {
+        unfinished.push(Unfinished::begin(path).map_err(CliError::system)?);
+        Ok(())
+    };
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let empty = std::fs::read_dir(folder).is_ok_and(|mut names| names.next().is_none());
@@ -332,23 +338,30 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
                 )));
             }
         }
-        created => created.map_err(|error| CliError::System(format!("{shown}: {error}")))?,
+        created => {
+            created.map_err(|error| CliError::System(format!("{shown}: {error}")))?;
+            begin(folder)?;
+        }
     }
     let failed = |error: io::Error| CliError::System(format!("{shown}: {error}"));
     let mut sums = format!("{}  {MANIFEST_NAME}\n", hex(&Sha256::digest(&bytes)));
     let mut names = vec![MANIFEST_NAME.to_owned()];
+    begin(&folder.join(MANIFEST_NAME))?;
     create(&folder.join(MANIFEST_NAME))
         .and_then(|mut file| file.write_all(&bytes))
         .map_err(failed)?;
     for (number, part) in (1..).zip(&manifest.parts) {
         let name = part_file(number, part.media_type.extension());
+        begin(&folder.join(&name))?;
         copy_part(&pending, number, part, &folder.join(&name))?;
         sums.push_str(&format!("{}  {name}\n", hex(&part.sha256)));
         names.push(name);
     }
+    begin(&folder.join(SUMS_NAME))?;
     create(&folder.join(SUMS_NAME))
         .and_then(|mut file| file.write_all(sums.as_bytes()))
         .map_err(failed)?;
+    unfinished.into_iter().for_each(Unfinished::done);
     if options.json {
         names.push(SUMS_NAME.to_owned());
         print_json(&json!({ "folder": shown.to_string(), "files": names }))?;
@@ -373,6 +386,7 @@ fn copy_hashed(from: &mut File, to: &mut File) -> io::Result<[u8; 32]> {
             return Ok(hasher.finalize().into());
         }
         hasher.update(&buffer[..count]);
+        let _held = hold();
         to.write_all(&buffer[..count])?;
     }
 }

@@ -28,25 +28,35 @@ pub fn ask(
     let text = toml::to_string(text).map_err(CliError::system)?;
     let placed = request.place(&text).map_err(CliError::system)?;
     let name = placed.name().to_owned();
-    match placed
-        .wait(None, &state.lock(Role::Gate))
-        .map_err(CliError::system)?
-    {
+    let patience = placed.patience();
+    let answer = placed
+        .wait(patience, &state.lock(Role::Gate))
+        .map_err(CliError::system)?;
+    match answer {
         Answer::Accepted(answer) => Ok(answer),
         // What failed on gate's side is no refusal.
         Answer::Refused(reason) if reason.starts_with(SYSTEM_FAILURE) => {
             Err(CliError::System(reason))
         }
         Answer::Refused(reason) => Err(CliError::Refused(reason)),
-        Answer::NoDaemon | Answer::Waiting => {
-            let requests = state.requests();
-            // From the root, whatever the configuration says: who reads it may stand elsewhere.
-            let path = std::path::absolute(requests.join(&name)).map_err(CliError::system)?;
+        answer @ (Answer::NoDaemon | Answer::Waiting) => {
+            // From the root, whatever the configuration says: who reads it may be in another folder.
+            let path =
+                std::path::absolute(state.requests().join(&name)).map_err(CliError::system)?;
+            let path = path.display();
+            let why = match answer {
+                Answer::NoDaemon => format!(
+                    "gate is not running; the request waits in {path} until it does ({})",
+                    start_command(Role::Gate, &state.lock(Role::Gate))
+                ),
+                _ => format!(
+                    "gate runs and has not answered for {} s; the request stays and waits in {path} (valise-sender status \
+                     shows whether gate works)",
+                    patience.as_secs()
+                ),
+            };
             Err(CliError::System(format!(
-                "gate is not running; the request waits in {} until it does ({}), and the answer will appear beside it \
-                 as {name}.accepted or {name}.refused",
-                path.display(),
-                start_command(Role::Gate, &state.lock(Role::Gate))
+                "{why}, and the answer will appear beside it as {name}.accepted or {name}.refused"
             )))
         }
     }

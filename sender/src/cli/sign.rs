@@ -5,20 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use valise_common::limits;
-use valise_common::os::durable::{StagedFile, erase, read_bounded};
+use valise_common::os::durable::{StagedFile, read_bounded};
+use valise_common::os::signals::spawn_unmasked;
 use valise_common::os::tty;
+use valise_common::os::unfinished::Unfinished;
 use valise_common::sshsig::{Namespace, Signature};
 
 use super::CliError;
 
-/// A folder of this user alone, erased with the value.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = erase(&self.0);
-    }
-}
+/// A folder of this user alone, erased with the value or when a signal ends the command.
+struct Scratch(
+    PathBuf,
+    #[expect(dead_code, reason = "its end erases the folder")] Unfinished,
+);
 
 /// Signs a manifest's exact bytes with a key.
 pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> {
@@ -30,7 +29,8 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
     }
     let template = std::env::temp_dir().join("valise-approve-XXXXXX");
     let folder = nix::unistd::mkdtemp(&template).map_err(CliError::system)?;
-    let scratch = Scratch(folder);
+    let unfinished = Unfinished::begin(&folder).map_err(CliError::system)?;
+    let scratch = Scratch(folder, unfinished);
     let path = scratch.0.join("manifest.txt");
     write_private(&scratch.0, &path, manifest).map_err(CliError::system)?;
     let mut command = Command::new("ssh-keygen");
@@ -45,8 +45,7 @@ pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> 
     if !tty::is_attended() {
         command.stderr(Stdio::piped());
     }
-    let output = command
-        .spawn()
+    let output = spawn_unmasked(&mut command)
         .and_then(Child::wait_with_output)
         .map_err(|error| {
             CliError::System(format!(

@@ -70,6 +70,8 @@ pub struct Gate {
     pub left_over: BTreeSet<String>,
     /// Answers that could not be written yet.
     pub unanswered: Unanswered,
+    /// The owners of requests that were refused, each as often as it was, until the loop counts them.
+    pub refused: Vec<u32>,
     /// Many files, one sync. As old as the process.
     pub sync: SyncBatch,
     /// Erases what is put away in gate's `tmp/`: requests that are done, sealed cables' folders, copies.
@@ -149,6 +151,7 @@ impl Gate {
             },
             left_over: BTreeSet::new(),
             unanswered: Unanswered::default(),
+            refused: Vec::new(),
             sync,
             eraser: Eraser::new(state.tmp(Role::Gate)),
             progress: BTreeMap::new(),

@@ -245,6 +245,7 @@ impl Gate {
         no: No,
     ) {
         let by = self.asker(uid);
+        self.refused.push(uid);
         tracing::info!(request, reason = no.code, by, "refused");
         let reason = no.code.to_owned();
         self.record(&Event::Refused {

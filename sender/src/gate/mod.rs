@@ -21,7 +21,7 @@ pub mod upkeep;
 pub mod wish;
 pub mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use valise_common::os::clock;
 use valise_common::os::durable::{copies_on_write, copies_on_write_text};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::VIEW_EVERY_US;
-use valise_common::os::request::{Found, RequestRefused, Requests};
+use valise_common::os::request::{Found, RequestQueue, RequestRefused, Requests};
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Confinement, Profile};
 use valise_common::os::signals::{Asked, Signals};
@@ -55,6 +55,9 @@ use worker::{Done, Work, Worker};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
 const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Large requests of one owner that wait for the worker.
+const OWNER_LARGE_MAX: usize = 1_000;
 
 /// The longest that gate sleeps: time brings expiry and checkpoints.
 const SLEEP_MS_MAX: u64 = VIEW_EVERY_US / 1_000;
@@ -106,8 +109,11 @@ struct Daemon {
     in_work: Option<String>,
     /// Whose large request is next.
     turns: large::Turns,
-    /// Refused folders that their authors left.
-    left: BTreeSet<String>,
+    /// Requests that nobody has taken up.
+    waiting: RequestQueue,
+    /// Large requests that wait for the worker, by name.
+    large: BTreeMap<String, Found>,
+    /// A request may be taken up that could not before.
     rescan: bool,
     view_due: Option<Mono>,
     /// When the view was last written.
@@ -169,7 +175,8 @@ impl Daemon {
             progress,
             in_work: None,
             turns: large::Turns::default(),
-            left: BTreeSet::new(),
+            waiting: RequestQueue::default(),
+            large: BTreeMap::new(),
             rescan: true,
             view_due: None,
             shown: now,
@@ -196,7 +203,7 @@ impl Daemon {
             }
             self.take_changes()?;
             self.take_done()?;
-            if self.rescan {
+            if self.has_requests() {
                 self.take_requests()?;
             }
             self.keep_up()?;
@@ -207,7 +214,10 @@ impl Daemon {
     }
 
     fn sleep(&self, signals: &Signals) -> Result<(), GateError> {
-        let timeout_ms = if self.rescan { 0 } else { self.sleep_ms() };
+        let timeout_ms = match self.has_requests() {
+            true => 0,
+            false => self.sleep_ms(),
+        };
         let mut ready = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
@@ -245,20 +255,28 @@ impl Daemon {
     fn take_changes(&mut self) -> Result<(), GateError> {
         let changes = self.watch.drain()?;
         if changes.overflowed {
-            self.rescan = true;
+            self.waiting.lost();
+        }
+        // Those that were not lost are looked at first: nobody's flood of names hides another's request.
+        let mut serials = BTreeSet::new();
+        for (directory, name) in changes.names {
+            if directory == self.progress {
+                serials.extend(name.to_str().and_then(|name| name.parse::<Serial>().ok()));
+            } else {
+                self.waiting.notice(&self.gate.preparer.requests, &name)?;
+            }
+        }
+        if changes.overflowed {
             let live: Vec<Serial> = self.gate.ledger.serials.keys().copied().collect();
             return self.note_progress(live);
         }
-        let mut serials = BTreeSet::new();
-        for (directory, name) in changes.names {
-            let Some(name) = name.to_str() else { continue };
-            if directory == self.progress {
-                serials.extend(name.parse::<Serial>());
-            } else if !name.starts_with('.') {
-                self.rescan |= !name.ends_with(".accepted");
-            }
-        }
         self.note_progress(serials)
+    }
+
+    /// Whether requests can be taken up now.
+    fn has_requests(&self) -> bool {
+        let is_due = self.rescan || self.waiting.is_due(clock::mono_now());
+        is_due && !self.gate.unanswered.is_full()
     }
 
     fn note_progress(
@@ -282,6 +300,7 @@ impl Daemon {
                     // Others may have waited for this one to be done.
                     self.rescan = true;
                     let large = self.gate.handle(vec![result])?;
+                    self.count_refused(clock::mono_now());
                     self.hand_over(large);
                     self.upkeep_wanted = true;
                 }
@@ -307,59 +326,56 @@ impl Daemon {
     }
 
     fn take_requests(&mut self) -> Result<(), GateError> {
-        let found = self.gate.preparer.requests.scan()?;
-        let answered: BTreeSet<&str> = found
-            .iter()
-            .filter(|one| one.answered)
-            .map(|one| one.name.as_str())
-            .collect();
-        self.left.retain(|name| answered.contains(name.as_str()));
-        let (mut batch, mut large) = (Vec::new(), Vec::new());
+        let now = clock::mono_now();
         self.rescan = false;
-        if self.worker.take_back().is_some() {
+        self.waiting.look(&self.gate.preparer.requests, now)?;
+        if let Some(found) = self.worker.take_back() {
             self.in_work = None;
+            self.large.insert(found.name.clone(), found);
         }
-        for one in found {
-            let is_judged = self.left.contains(&one.name) || self.gate.unanswered.holds(&one.name);
-            if is_judged || self.in_work.as_ref() == Some(&one.name) {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_REQUESTS_MAX
+            && let Some(one) = self.waiting.take(now)
+        {
+            // A pass finds again what has no answer yet.
+            let is_known = self.gate.unanswered.holds(&one.name)
+                || self.large.contains_key(&one.name)
+                || self.in_work.as_ref() == Some(&one.name);
+            if is_known {
                 continue;
-            }
-            if self.gate.unanswered.is_full() {
-                break;
-            }
-            if batch.len() == BATCH_REQUESTS_MAX {
-                self.rescan = true;
-                break;
-            }
-            // An accepted one was placed again, or was not taken away before a kill.
-            if one.answered && !self.gate.preparer.requests.is_accepted(&one.name) {
-                self.left.insert(one.name);
-                continue;
-            }
-            if one.answered {
-                // Looked at once: what is not forgotten now stays where its author put it.
-                self.left.insert(one.name.clone());
             }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
             if let Err(reason) = self.check_fit(&one, bytes) {
                 batch.push(Err(refused(one, reason)));
             } else if bytes > LARGE_BODY_BYTES {
-                large.push(one);
+                self.add_large(one);
             } else {
                 batch.push(self.gate.preparer.prepare(&one));
             }
         }
-        self.take_large(large);
-        if batch.is_empty() {
-            return Ok(());
+        self.take_large();
+        if !batch.is_empty() {
+            let large = self.gate.handle(batch)?;
+            self.hand_over(large);
+            self.upkeep_wanted = true;
         }
-        for refused in batch.iter().filter_map(|request| request.as_ref().err()) {
-            self.left.insert(refused.name.clone());
-        }
-        let large = self.gate.handle(batch)?;
-        self.hand_over(large);
-        self.upkeep_wanted = true;
+        self.count_refused(now);
+        self.waiting.settled();
         Ok(())
+    }
+
+    fn count_refused(&mut self, now: Mono) {
+        for owner_uid in std::mem::take(&mut self.gate.refused) {
+            self.waiting.refused(owner_uid, now);
+        }
+    }
+
+    /// Keeps a large request until the worker is free. Beyond the bound it is found again by a later pass.
+    fn add_large(&mut self, found: Found) {
+        let of_owner = |other: &&Found| other.owner_uid == found.owner_uid;
+        if self.large.values().filter(of_owner).count() < OWNER_LARGE_MAX {
+            self.large.insert(found.name.clone(), found);
+        }
     }
 
     /// Refuses what is not to be copied: a sparse file costs its author nothing.
@@ -383,15 +399,19 @@ impl Daemon {
     }
 
     /// Hands one large request to the worker, unless it has one: the others wait where their authors put them.
-    fn take_large(&mut self, large: Vec<Found>) {
-        if self.in_work.is_some() {
+    fn take_large(&mut self) {
+        if self.in_work.is_some() || self.large.is_empty() {
             return;
         }
         let preparer = &self.gate.preparer;
+        self.large
+            .retain(|_, found| preparer.requests.is_there(found));
+        let waiting = self.large.values().cloned().collect();
         let next = self
             .turns
-            .choose(large, |found| large::precedence_now(preparer, found));
+            .choose(waiting, |found| large::precedence_now(preparer, found));
         if let Some((precedence, found)) = next {
+            self.large.remove(&found.name);
             self.turns.took(&found);
             self.in_work = Some(found.name.clone());
             self.worker.add(precedence, Work::Prepare(found));
@@ -412,6 +432,7 @@ impl Daemon {
                 self.hand_over(large);
             }
             self.rescan |= self.gate.answer_again()?;
+            self.watch_requests(now);
             self.gate.commit()?;
             if self.gate.audit.is_checkpoint_due(now) {
                 self.gate.audit.checkpoint(now)?;
@@ -432,6 +453,20 @@ impl Daemon {
             self.gate.write_view()?;
         }
         Ok(())
+    }
+}
+
+impl Daemon {
+    /// Takes away what commands left in requests/, and alarms about whose requests wait and what stays.
+    fn watch_requests(&mut self, now: Mono) {
+        self.waiting
+            .take_abandoned(&self.gate.preparer.requests, now);
+        for (alarm, level, text) in self.waiting.alarms(now) {
+            match level {
+                0 => self.gate.alarms.clear(alarm),
+                _ => self.gate.alarm(alarm, &text),
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use nix::sys::stat::fstatat;
 use nix::unistd::geteuid;
 
 use super::{Answer, Kind, answer_text, is_request_name, read_answer};
+use crate::limits::REQUEST_FILES_MAX;
 use crate::os::durable::{
     Access, FinishedFile, StagedFile, SyncBatch, erase, finish_erasing, for_each_name, open_dir,
     put_away, remove_any,
@@ -108,22 +109,32 @@ impl Requests {
         Ok(self.scan()?.into_iter().map(|found| found.name).collect())
     }
 
-    /// The bytes of a request's files as they are now, to choose a thread for the copying.
+    /// Whether a request that was found is there still.
+    pub fn is_there(&self, found: &Found) -> bool {
+        fs::symlink_metadata(self.requests.join(&found.name))
+            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == found.owner_uid)
+    }
+
+    /// The bytes of a request's files as they are now, to choose a thread for the copying. Of a folder that holds too many
+    /// files only the first ones count: it is refused for their number.
     ///
     /// # Errors
     /// If the folder cannot be read.
     pub fn size(&self, found: &Found) -> io::Result<u64> {
         let folder = open_dir(&self.requests.join(&found.name))?;
-        let mut left = NAMES_MAX;
+        let mut left = REQUEST_FILES_MAX.saturating_add(1);
         let mut bytes = 0_u64;
-        for_each_name(&folder, |name| {
+        let listed = for_each_name(&folder, |name| {
             left = left.checked_sub(1).ok_or(io::ErrorKind::InvalidInput)?;
             let metadata = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
             let length = u64::try_from(metadata.st_size).map_err(io::Error::other)?;
             bytes = bytes.saturating_add(length);
             io::Result::Ok(())
-        })?;
-        Ok(bytes)
+        });
+        match listed {
+            Err(error) if left > 0 => Err(error),
+            _ => Ok(bytes),
+        }
     }
 
     /// Answers yes. The batch must be committed before [`Requests::forget`].
@@ -164,6 +175,15 @@ impl Requests {
     /// Tells whether the answer `accepted` stands beside a name.
     pub fn is_accepted(&self, name: &str) -> bool {
         matches!(self.answer_of(name), Some(Answer::Accepted(_)))
+    }
+
+    /// Takes a hidden folder away that its writer left behind, in one step, into the daemon's `tmp/`. Its eraser erases it there.
+    ///
+    /// # Errors
+    /// If it stays: its writer may have closed it to this user.
+    pub fn take_away(&self, hidden: &str) -> io::Result<()> {
+        assert!(hidden.starts_with('.') && !hidden.contains('/'));
+        put_away(&self.requests.join(hidden), &self.tmp).map(drop)
     }
 
     /// Takes an accepted request's folder away, in one step, into the daemon's `tmp/`. Its [`Eraser`] erases it there.

@@ -103,7 +103,8 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
 
     let name = placed.name().to_owned();
     // The answer comes while the client is waiting.
-    let waiter = std::thread::spawn(move || placed.wait(None, &lock_path).unwrap());
+    let waiter =
+        std::thread::spawn(move || placed.wait(Duration::from_secs(120), &lock_path).unwrap());
     host.server
         .answer_accepted(&name, "00ff", &mut host.batch)
         .unwrap();
@@ -137,7 +138,7 @@ fn a_refusal_is_told_in_one_line_and_the_command_takes_its_copy_back() {
     host.server
         .answer_refused(&name, "label unknown\nask", &mut host.batch)
         .unwrap();
-    let answer = placed.wait(None, &lock_path).unwrap();
+    let answer = placed.wait(Duration::from_secs(120), &lock_path).unwrap();
     assert_eq!(answer, Answer::Refused("label unknown ask".into()));
     assert!(!host.state.requests().join(&name).exists());
 }
@@ -151,7 +152,9 @@ fn without_a_daemon_the_request_stays_and_the_command_says_so() {
         .unwrap();
     let name = placed.name().to_owned();
     assert_eq!(
-        placed.wait(None, &host.state.lock(Role::Gate)).unwrap(),
+        placed
+            .wait(Duration::from_secs(120), &host.state.lock(Role::Gate))
+            .unwrap(),
         Answer::NoDaemon
     );
     assert_eq!(host.server.scan().unwrap()[0].name, name);
@@ -166,9 +169,7 @@ fn a_busy_daemon_is_waited_for_no_longer_than_asked() {
         .unwrap()
         .place("x")
         .unwrap();
-    let answer = placed
-        .wait(Some(Duration::from_millis(1)), &lock_path)
-        .unwrap();
+    let answer = placed.wait(Duration::from_millis(1), &lock_path).unwrap();
     assert_eq!(answer, Answer::Waiting);
 }
 
@@ -555,4 +556,176 @@ fn an_answer_that_cannot_be_written_waits_until_it_can() {
     host.batch.commit().unwrap();
     assert_eq!(host.server.answer_of("by-hand"), Some(refused));
     assert!(!unanswered.holds("by-hand") && request.exists());
+}
+
+const MINUTE_US: u64 = 60_000_000;
+
+/// What is taken up now, as owner and name.
+fn taken(waiting: &mut RequestQueue, now: Mono) -> Vec<(u32, String)> {
+    let next = || waiting.take(now).map(|found| (found.owner_uid, found.name));
+    std::iter::from_fn(next).collect()
+}
+
+fn looked(host: &Host, waiting: &mut RequestQueue, now: Mono) {
+    waiting.lost();
+    loop {
+        waiting.look(&host.server, now).unwrap();
+        if waiting.is_at_rest() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_notice_leads_to_one_name_and_a_pass_to_all() {
+    let host = host();
+    let requests = host.state.requests();
+    let us = nix::unistd::geteuid().as_raw();
+    for name in ["b", "a", "c", "d.accepted", ".hidden", "with space"] {
+        fs::create_dir(requests.join(name)).unwrap();
+    }
+    fs::write(requests.join("file"), b"").unwrap();
+    fs::write(requests.join("c.refused"), b"no\n").unwrap();
+    let mut waiting = RequestQueue::default();
+    for name in [
+        "b",
+        "file",
+        "gone",
+        "c",
+        ".hidden",
+        "with space",
+        "d.accepted",
+    ] {
+        waiting.notice(&host.server, name.as_ref()).unwrap();
+    }
+    assert_eq!(taken(&mut waiting, Mono(0)), [(us, "b".to_owned())]);
+    // Its answer was taken away: it is a request again.
+    fs::remove_file(requests.join("c.refused")).unwrap();
+    waiting.notice(&host.server, "c.refused".as_ref()).unwrap();
+    assert_eq!(taken(&mut waiting, Mono(0)), [(us, "c".to_owned())]);
+    looked(&host, &mut waiting, Mono(0));
+    let names: Vec<_> = taken(&mut waiting, Mono(0))
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(!waiting.is_due(Mono(0)));
+    // Without a notice it is found by the next pass.
+    fs::create_dir(requests.join("e")).unwrap();
+    assert!(waiting.is_due(Mono(10 * MINUTE_US)));
+}
+
+#[test]
+fn names_without_end_keep_no_other_owner_waiting() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root gives folders away");
+        return;
+    }
+    let host = host();
+    let requests = host.state.requests();
+    let place = |uid: u32, name: &str| {
+        fs::create_dir(requests.join(name)).unwrap();
+        std::os::unix::fs::chown(requests.join(name), Some(uid), None).unwrap();
+    };
+    for number in 0..3_000 {
+        place(1_001, &format!("junk{number:05}"));
+        fs::write(requests.join(format!("file{number:05}")), b"").unwrap();
+    }
+    let mut waiting = RequestQueue::default();
+    // A slice is not all of it, and a request of which a notice comes does not wait for the others.
+    waiting.look(&host.server, Mono(0)).unwrap();
+    assert!(!waiting.is_at_rest());
+    place(1_002, "z");
+    waiting.notice(&host.server, "z".as_ref()).unwrap();
+    let first: Vec<_> = (0..2).filter_map(|_| waiting.take(Mono(0))).collect();
+    assert!(
+        first.iter().any(|found| found.owner_uid == 1_002),
+        "{first:?}"
+    );
+    looked(&host, &mut waiting, Mono(0));
+    let all = taken(&mut waiting, Mono(0));
+    assert_eq!(
+        all.len(),
+        1_001,
+        "a thousand of one owner, and the other one's"
+    );
+    assert_eq!(all[1], (1_002, "z".to_owned()), "owners take turns");
+    // The others of the first owner are found when these are done.
+    assert!(waiting.is_due(Mono(0)));
+}
+
+#[test]
+fn an_owner_who_is_refused_again_and_again_waits_and_nobody_else_does() {
+    let host = host();
+    let mut waiting = RequestQueue::default();
+    let found = |owner_uid: u32, number: u64| Found {
+        name: format!("r{number:05}"),
+        owner_uid,
+        answered: false,
+    };
+    for number in 0..900 {
+        waiting.put_back(&found(1, number));
+    }
+    let mut served = Vec::new();
+    for second in 0..120_u64 {
+        let now = Mono(second * 1_000_000);
+        let mut count = 0_u64;
+        while let Some(one) = waiting.take(now) {
+            assert_eq!(one.owner_uid, 1);
+            waiting.refused(1, now);
+            waiting.settled();
+            count += 1;
+        }
+        served.push(count);
+    }
+    assert_eq!(served[0], 100);
+    assert_eq!(served[1..61].iter().sum::<u64>(), 30, "thirty a minute");
+    assert_eq!(served[61..].iter().sum::<u64>(), 29);
+    let now = Mono(119_000_000);
+    waiting.put_back(&found(2, 0));
+    assert_eq!(waiting.take(now).map(|one| one.owner_uid), Some(2));
+    let [held, left] = waiting.alarms(now);
+    assert!(held.1 == 1 && held.2.contains("user 1 wait"), "{held:?}");
+    assert_eq!(left.1, 0);
+    // An hour later it is forgotten.
+    assert_eq!(waiting.alarms(Mono(61 * MINUTE_US))[0].1, 0);
+    drop(host);
+}
+
+#[test]
+fn a_folder_that_its_writer_left_is_taken_away_and_one_that_is_held_or_grows_is_not() {
+    let host = host();
+    let requests = host.state.requests();
+    let mut command = Request::new(&requests).unwrap();
+    command.add_file("part", &mut &b"plaintext"[..]).unwrap();
+    let hidden = |name: &str| {
+        fs::create_dir(requests.join(name)).unwrap();
+        fs::write(requests.join(name).join("part"), b"plaintext").unwrap();
+    };
+    hidden(".left");
+    hidden(".grows");
+    let mut waiting = RequestQueue::default();
+    let mut look = |minute: u64| {
+        let now = Mono(minute * MINUTE_US);
+        looked(&host, &mut waiting, now);
+        waiting.take_abandoned(&host.server, now);
+        let mut names: Vec<_> = fs::read_dir(&requests)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with(".erase-"))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(look(0).len(), 3);
+    fs::write(requests.join(".grows/part"), b"plaintext and more").unwrap();
+    assert_eq!(look(9).len(), 3, "the grace is not over");
+    let names = look(10);
+    assert_eq!(names.len(), 2);
+    assert!(names.contains(&".grows".to_owned()), "{names:?}");
+    assert_eq!(look(19).len(), 1, "nothing changed in it since it grew");
+    // The command lives, and holds its folder; but not for ever.
+    assert_eq!(look(1_000).len(), 1);
+    assert_eq!(look(2 * 1_440).len(), 0);
+    drop(command);
 }
