@@ -33,7 +33,7 @@ pub use behind::WriteBehind;
 pub use erase::{NOT_ERASED, erase, finish_erasing, is_erasing, put_away, remove_any};
 pub use eraser::Eraser;
 pub use medium::{copies_on_write, copies_on_write_text};
-pub(in crate::os) use names::for_each_name;
+pub(in crate::os) use names::{Names, for_each_name};
 pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use rename::{exchange, rename_new};
 pub use reserve::{RESERVE_BYTES, hold_reserve, is_full, refill_reserve, with_reserve};

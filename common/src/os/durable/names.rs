@@ -3,14 +3,38 @@
 //! The system's `readdir` keeps them in memory of its own, and frees that as it is: the name of a part would outlive its
 //! cable there.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Seek as _};
 
-use rustix::fs::RawDir;
+use rustix::fs::{Dir, FileType, RawDir};
 
 /// How much of a directory one call of the system returns. A name has at most 255 bytes.
 const LISTING_BYTES: usize = 16 << 10;
+
+/// The names in a directory that are not content, a few at a time.
+pub(in crate::os) struct Names(Dir);
+
+impl Names {
+    /// Begins with the first name of an open directory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(in crate::os) fn of(directory: File) -> io::Result<Self> {
+        Ok(Self(Dir::new(directory)?))
+    }
+
+    /// Returns the next name, and whether it may be a folder's.
+    pub(in crate::os) fn next(&mut self) -> Option<io::Result<(CString, bool)>> {
+        let entry = self.0.next()?;
+        let named = |entry: rustix::fs::DirEntry| {
+            let may_be_folder =
+                matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            (entry.file_name().to_owned(), may_be_folder)
+        };
+        Some(entry.map(named).map_err(io::Error::from))
+    }
+}
 
 /// Shows every name in an open directory, itself and its parent left out, until `each` fails.
 ///

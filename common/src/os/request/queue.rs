@@ -12,12 +12,11 @@ use std::io;
 
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
-use rustix::fs::{Dir, FileType};
 
 use super::abandoned::Abandoned;
 use super::server::{Found, Requests};
 use super::{Answer, Kind, is_request_name};
-use crate::os::durable::open_dir;
+use crate::os::durable::{Names, open_dir};
 use crate::units::Mono;
 
 /// Requests of one owner that are known at a time. The others are found when these are done.
@@ -79,9 +78,7 @@ impl Owner {
 
 /// A pass over the directory that is under way.
 struct Pass {
-    directory: Dir,
-    /// The answers are read, because a crash may have torn one.
-    reads_answers: bool,
+    directory: Names,
 }
 
 impl std::fmt::Debug for Pass {
@@ -147,7 +144,6 @@ impl RequestQueue {
             if !self.is_pass_due(now) {
                 return Ok(());
             }
-            let reads_answers = self.passed.is_none();
             self.is_lost = false;
             self.passed = Some(now);
             self.owners.retain(|_, owner| !owner.is_idle(now));
@@ -156,8 +152,7 @@ impl RequestQueue {
             }
             self.abandoned.begin();
             self.pass = Some(Pass {
-                directory: Dir::new(open_dir(&requests.requests)?)?,
-                reads_answers,
+                directory: Names::of(open_dir(&requests.requests)?)?,
             });
         }
         let Some(mut pass) = self.pass.take() else {
@@ -170,32 +165,19 @@ impl RequestQueue {
                 self.abandoned.end();
                 return Ok(());
             };
-            let entry = entry?;
+            let (name, may_be_folder) = entry?;
             cost += 1;
-            if !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
+            if !may_be_folder {
                 continue;
             }
             cost += FOLDER_COST;
-            self.look_at(
-                requests,
-                &directory,
-                entry.file_name(),
-                pass.reads_answers,
-                now,
-            );
+            self.look_at(requests, &directory, &name, now);
         }
         self.pass = Some(pass);
         Ok(())
     }
 
-    fn look_at(
-        &mut self,
-        requests: &Requests,
-        directory: &std::fs::File,
-        name: &CStr,
-        reads_answers: bool,
-        now: Mono,
-    ) {
+    fn look_at(&mut self, requests: &Requests, directory: &std::fs::File, name: &CStr, now: Mono) {
         let Ok(text) = name.to_str() else {
             return;
         };
@@ -206,16 +188,7 @@ impl RequestQueue {
         } else if is_request_name(text)
             && let Some(stat) = folder_at(directory, name)
         {
-            let is_answered = match reads_answers {
-                true => is_settled(requests, text),
-                // What a crash tore was written again by the first pass.
-                false => Kind::ALL.iter().any(|kind| {
-                    let answer = kind.file(text);
-                    fstatat(directory, answer.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
-                        .is_ok_and(|found| found.st_uid == nix::unistd::geteuid().as_raw())
-                }),
-            };
-            if !is_answered {
+            if !is_settled(requests, text) {
                 self.add(stat.st_uid, text);
             }
         }
