@@ -1,7 +1,5 @@
 //! The one place that reads a clock. Everything else gets the time as an argument.
 
-use std::fs;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -9,42 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Mono, UtcTime};
 
-/// The kernel draws a new one at each start of the host.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
 /// A moment on a clock that nobody can set, and that every process of this host reads alike.
 ///
+/// The kernel's id of a start of the host is not part of it: in a container, a unit with a `/proc` of its own reads another
+/// id than a command does.
+///
 /// # Shape
-/// The id of this start of the host, and the monotonic clock in microseconds. After a restart of the host the clock begins
-/// again, so a stamp of before must not be compared with it.
+/// The monotonic clock in microseconds. It begins again with each start of the host: a stamp that lies ahead of the clock is
+/// older than that. Once the host has run for as long as it had then, such a stamp looks new, until it has aged again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    boot: String,
     mono_us: u64,
 }
 
 impl Stamp {
-    /// The present moment; `None` if the kernel does not tell which start of the host this is.
-    pub fn now() -> Option<Self> {
-        Some(Self {
-            boot: boot_id()?.to_owned(),
+    /// The present moment.
+    pub fn now() -> Self {
+        Self {
             mono_us: mono_now().0,
-        })
+        }
     }
 
-    /// The time since this moment; `None` if it was before the host's last start, or cannot have been.
+    /// The time since this moment; `None` if it was before the host's last start.
     pub fn age(&self) -> Option<Duration> {
-        let is_now = boot_id() == Some(self.boot.as_str());
-        let age_us = mono_now().0.checked_sub(self.mono_us).filter(|_| is_now);
+        let age_us = mono_now().0.checked_sub(self.mono_us);
         age_us.map(Duration::from_micros)
     }
-}
-
-fn boot_id() -> Option<&'static str> {
-    // Read once: a fence that a role puts up later may close the file.
-    static BOOT: OnceLock<Option<String>> = OnceLock::new();
-    BOOT.get_or_init(|| Some(fs::read_to_string(BOOT_ID).ok()?.trim().to_owned()))
-        .as_deref()
 }
 
 /// The wall clock, in whole seconds.
@@ -94,19 +82,11 @@ mod tests {
 
     #[test]
     fn a_stamp_of_another_start_of_the_host_has_no_age() {
-        let stamp = Stamp::now().unwrap();
+        let stamp = Stamp::now();
         assert!(stamp.age().unwrap() < Duration::from_secs(60));
         let text = serde_json::to_string(&stamp).unwrap();
         assert_eq!(serde_json::from_str::<Stamp>(&text).unwrap(), stamp);
-        let earlier = Stamp {
-            boot: "0d1f8a0e-0000-4000-8000-000000000000".to_owned(),
-            ..stamp.clone()
-        };
-        assert_eq!(earlier.age(), None);
-        let ahead = Stamp {
-            mono_us: u64::MAX,
-            ..stamp
-        };
+        let ahead = Stamp { mono_us: u64::MAX };
         assert_eq!(ahead.age(), None);
     }
 

@@ -103,7 +103,7 @@ impl ReceiveView {
         });
         Self {
             time,
-            written: Stamp::now(),
+            written: Some(Stamp::now()),
             started: constants.started,
             last_datagram,
             symbols: tally.symbols,

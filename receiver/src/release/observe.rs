@@ -494,7 +494,7 @@ impl Release {
         let complete = knowledge.complete.serial_count();
         ReleaseView {
             time: clock::utc_now(),
-            written: clock::Stamp::now(),
+            written: Some(clock::Stamp::now()),
             now: self.now(),
             channel: self.host.channel,
             trust_version: self.trust.as_ref().map(|signed| signed.list.version()),

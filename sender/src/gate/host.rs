@@ -371,7 +371,7 @@ impl Gate {
         let (slots_left, slots_total) = self.ledger.slots_left();
         HostView {
             time: now,
-            written: clock::Stamp::now(),
+            written: Some(clock::Stamp::now()),
             channel: self.ledger.channel,
             trust_version: self.ledger.trust.map(|(version, _)| version),
             software_keys: self

@@ -285,7 +285,7 @@ mod tests {
     fn host() -> HostView {
         HostView {
             time: UtcTime::from_s(5),
-            written: Stamp::now(),
+            written: Some(Stamp::now()),
             channel: None,
             trust_version: Some(3),
             software_keys: false,

@@ -582,7 +582,7 @@ impl Transmit {
         });
         let view = TransmitView {
             time: clock::utc_now(),
-            written: clock::Stamp::now(),
+            written: Some(clock::Stamp::now()),
             session: self.session.as_ref().map(Session::view),
             rate: self.rate,
             rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,

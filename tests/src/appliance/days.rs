@@ -320,7 +320,7 @@ fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
 /// Waits until a host's disk and link are no alarm any more.
 fn await_healthy(story: &Story, side: Side) -> Result<()> {
     let line = format!(
-        "! valise-{} status --check 2>&1 | grep -qE 'link-|disk|stopped'",
+        "! valise-{} status --check 2>&1 | grep -qE 'link-|disk|hung|stopped'",
         side.word()
     );
     story.site.await_line(side, &line, SHOWS)
