@@ -113,7 +113,7 @@ fn port_in_use(story: &mut Story) -> Result<()> {
         .site
         .receiver
         .run_ok("root", "systemctl --no-block start valise-receiver-receive")?;
-    await_alarm(story, Receiver, "link-address")?;
+    await_alarm(story, Receiver, "link-port")?;
     story
         .site
         .receiver
