@@ -148,10 +148,8 @@ fn after_twenty_cables_the_raw_disk_holds_no_word_of_them_and_no_key() {
     take_all(&world);
     for host in [Host::Sender, Host::Receiver] {
         world.stop_host(host).unwrap();
-        assert_eq!(
-            files_that_hold(&world.state(host), marker.as_bytes()),
-            [PathBuf::new(); 0]
-        );
+        let found = files_that_hold(&world.state(host), marker.as_bytes());
+        assert!(found.is_empty(), "{found:?}");
     }
     Command::new("sync").status().unwrap();
     assert_eq!(
