@@ -91,7 +91,7 @@ fn what_a_command_refuses_is_in_the_log_whether_a_daemon_runs_or_not() {
     fs::write(&no_signature_file, good).unwrap();
     fs::write(format!("{no_signature_file}.1.sig"), "no signature").unwrap();
     let out = path("out");
-    let commands: [(&str, &[&str], &str); 4] = [
+    let commands: [(&str, &[&str], &str); 3] = [
         (
             "trust-import",
             &["trust", "import", &no_quorum_file],
@@ -101,11 +101,6 @@ fn what_a_command_refuses_is_in_the_log_whether_a_daemon_runs_or_not() {
             "trust-import",
             &["trust", "import", &no_signature_file],
             "signature 1",
-        ),
-        (
-            "bundle-create",
-            &["bundle", "create", "--slots", "0", "--out", &out],
-            "slots",
         ),
         (
             "bundle-create",

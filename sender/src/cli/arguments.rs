@@ -303,7 +303,7 @@ pub struct Approve {
     #[arg(long, value_name = "FILE.sig")]
     pub signature: Option<PathBuf>,
     /// Sign without a question; needed where standard input is not a terminal.
-    #[arg(long, requires = "key")]
+    #[arg(long, conflicts_with = "signature")]
     pub yes: bool,
     /// One JSON document instead of text.
     #[arg(long)]

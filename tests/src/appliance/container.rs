@@ -123,8 +123,11 @@ impl Machine for Container {
         let pid = nspawn.id().to_string();
         self.nspawn = Some(nspawn);
         let leader = await_condition("process 1 of a container", BOOT_LIMIT, &[], || {
-            let found = tool(&["pgrep", "-P", &pid]).unwrap_or_default();
-            Ok(found.trim().parse::<u32>().ok())
+            let children = tool(&["pgrep", "-P", &pid]).unwrap_or_default();
+            Ok(children
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .find(|child| is_first_process(*child)))
         })
         .map_err(|error| {
             let said = fs::read_to_string(&console).unwrap_or_default();
@@ -174,12 +177,21 @@ impl Machine for Container {
     }
 }
 
+/// `systemd-nspawn` has a child before the container is there; the container's own is process 1 of its namespace.
+fn is_first_process(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|pids| pids.split_whitespace().skip(1).eq(["1"]))
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
-        if let Some(leader) = self.leader.take() {
-            let _ = tool(&["kill", "-KILL", &leader.to_string()]);
-        }
         if let Some(mut nspawn) = self.nspawn.take() {
+            let pid = nspawn.id().to_string();
+            let _ = tool(&["pkill", "-KILL", "-P", &pid]);
+            let _ = nspawn.kill();
             let _ = nspawn.wait();
         }
         let _ = tool(&["umount", "--lazy", &self.state.display().to_string()]);

@@ -318,7 +318,7 @@ mod tests {
     fn a_summary_tells_the_way_the_time_and_the_line() {
         let text = report(None).summary();
         for part in [
-            "serial 7: telegram.txt (664 B, FLASH)",
+            "serial 7: telegram.txt (664 bytes, FLASH)",
             "submitted 12 ms → released 1.50 s",
             "approved by o.one (ssh-ed25519)\n",
             "5 lost (5.00 %, 2 bursts of 2.5 on average",

@@ -39,6 +39,7 @@ fn check(site: &Site, host: &str, words: &str, users: &[(&User, Expected)]) {
             let errors = String::from_utf8(output.stderr).unwrap();
             let reasons = errors
                 .lines()
+                .filter(|line| line.starts_with("valise-"))
                 .filter(|line| !line.contains("warning:") && !line.ends_with("is not running"));
             assert_eq!(reasons.count(), 1, "{words:?} as {uid}: {errors}");
         }
