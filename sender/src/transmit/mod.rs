@@ -297,8 +297,6 @@ impl Transmit {
             }
         }
         self.second_passed(now);
-        self.recorder
-            .event("stop", vec![("role", json!("transmit"))]);
         Ok(self.recorder.stop()?)
     }
 

@@ -214,6 +214,8 @@ fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), 
         drop(waiting);
         write(state, &mut audit, &mut batch, &taken)?;
         if taken.stop {
+            // After whatever ended at the last moment.
+            audit.append(clock::utc_now(), "stop", &[("role", json!("transmit"))]);
             audit.checkpoint(clock::mono_now())?;
             return Ok(());
         }
