@@ -212,7 +212,7 @@ fn a_thief_of_the_bundle_seals_a_second_cable_under_a_serial() {
         .run(Host::Receiver, &["status", "--check"])
         .unwrap();
     assert!(
-        status.status == 1 && status.output.contains("second container"),
+        status.status == 1 && status.output.contains("second-container"),
         "{status:?}"
     );
     // The second cable was right; under a serial of its own it arrives.
