@@ -187,10 +187,9 @@ impl RequestQueue {
             }
         } else if is_request_name(text)
             && let Some(stat) = folder_at(directory, name)
+            && !is_settled(requests, text)
         {
-            if !is_settled(requests, text) {
-                self.add(stat.st_uid, text);
-            }
+            self.add(stat.st_uid, text);
         }
     }
 
