@@ -71,7 +71,7 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
         "{alarm}"
     );
     let damaged = world.state(Host::Receiver).join("damaged");
-    let taken_back = world.await_alive("taken back", LIMIT, &[damaged.clone()], |_| {
+    let taken_back = world.await_alive("taken back", LIMIT, std::slice::from_ref(&damaged), |_| {
         Ok((fs::read_dir(&damaged).unwrap().count() == 0).then_some(()))
     });
     taken_back.unwrap();
