@@ -148,8 +148,11 @@ fn texts() -> Vec<(String, Vec<u8>)> {
     texts
 }
 
+/// Makes a request's folder hostile.
+type Plant = fn(&Path);
+
 /// What else a request's folder can hold; each is called with the folder, in which nothing is yet.
-fn folders() -> Vec<(&'static str, fn(&Path))> {
+fn folders() -> Vec<(&'static str, Plant)> {
     const TRUST: &str = "request = 'trust-import'\n";
     const BUNDLE: &str = "request = 'bundle-import'\n";
     fn text(folder: &Path, text: &str) {
@@ -180,11 +183,11 @@ fn folders() -> Vec<(&'static str, fn(&Path))> {
         }),
         ("text-closed", |it| {
             text(it, "request = 'nothing'\n");
-            fs::set_permissions(toml(it), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(toml(it), Permissions::from_mode(0o0)).unwrap();
         }),
         ("closed", |it| {
             text(it, "request = 'nothing'\n");
-            fs::set_permissions(it, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(it, Permissions::from_mode(0o0)).unwrap();
         }),
         ("names", |it| {
             text(it, TRUST);
@@ -274,7 +277,7 @@ fn plant(answer: &Path, kind: usize) {
         3 => mkfifo(answer, Mode::S_IRWXU).unwrap(),
         _ => {
             fs::write(answer, b"torn").unwrap();
-            fs::set_permissions(answer, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(answer, Permissions::from_mode(0o0)).unwrap();
         }
     }
 }
@@ -325,7 +328,7 @@ fn nothing_ends(role: Role) {
     for request in &placed {
         let what = format!("an answer to {}", request.display());
         let answer = world
-            .await_alive(&what, LIMIT, &[requests.clone()], |_| {
+            .await_alive(&what, LIMIT, std::slice::from_ref(&requests), |_| {
                 Ok(answer_of(request))
             })
             .unwrap();
