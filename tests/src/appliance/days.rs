@@ -259,16 +259,7 @@ pub fn silence(story: &mut Story) -> Result<()> {
         .site
         .receiver
         .run_ok("root", "systemctl stop valise-receiver-receive")?;
-    // The sender's beacons, one a second, would be answered.
-    let before = frames_in(story)?;
-    story.site.await_line(
-        Receiver,
-        &format!(
-            "test $(cat /sys/class/net/diode0/statistics/rx_packets) -gt {}",
-            before + 3
-        ),
-        SHOWS,
-    )?;
+    await_beacons(story)?;
     let returned = story.site.link.returned_frames()?;
     expect(
         "the frames that the receiver sent",
@@ -281,15 +272,7 @@ pub fn silence(story: &mut Story) -> Result<()> {
         .site
         .receiver
         .run_ok("root", "nft delete table netdev valise-diode0")?;
-    let before = frames_in(story)?;
-    story.site.await_line(
-        Receiver,
-        &format!(
-            "test $(cat /sys/class/net/diode0/statistics/rx_packets) -gt {}",
-            before + 3
-        ),
-        SHOWS,
-    )?;
+    await_beacons(story)?;
     match story.site.link.returned_frames()? {
         0 => Err(HarnessError::Wrong(
             "no frame was counted although nothing held the receiver's answers back: the counter proves nothing".into(),
@@ -298,14 +281,19 @@ pub fn silence(story: &mut Story) -> Result<()> {
     }
 }
 
-fn frames_in(story: &Story) -> Result<u64> {
+/// Waits for a few of the sender's beacons, one a second, which nobody receives.
+fn await_beacons(story: &Story) -> Result<()> {
+    const COUNTER: &str = "/sys/class/net/diode0/statistics/rx_packets";
     let text = story
         .site
         .receiver
-        .run_ok("root", "cat /sys/class/net/diode0/statistics/rx_packets")?;
-    text.trim()
+        .run_ok("root", &format!("cat {COUNTER}"))?;
+    let before: u64 = text
+        .trim()
         .parse()
-        .map_err(|error| HarnessError::Wrong(format!("rx_packets: {error}: {text}")))
+        .map_err(|error| HarnessError::Wrong(format!("{COUNTER}: {error}: {text}")))?;
+    let line = format!("test $(cat {COUNTER}) -gt {}", before + 3);
+    story.site.await_line(Receiver, &line, SHOWS)
 }
 
 /// Waits until `status --check` of a host names an alarm.
