@@ -12,7 +12,7 @@ const TERMINAL: &str = "/dev/tty";
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64;
 
-/// Returns the columns and rows of the terminal that standard output is, or nothing if it is none.
+/// Returns the columns and rows of the terminal on standard output, or nothing if it is not a terminal.
 pub fn size() -> Option<(usize, usize)> {
     let out = io::stdout();
     if !out.is_terminal() {

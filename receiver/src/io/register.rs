@@ -55,7 +55,7 @@ pub enum RegisterError {
     Field(&'static str),
 }
 
-/// On a full disk a register that is built anew would only need more room.
+/// On a full disk a rebuilt register would only need more room.
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",

@@ -81,7 +81,7 @@ pub fn refill_reserve() {
     }
 }
 
-/// Tries again with more and more of the reserve what finds the disk full. Each attempt must begin anew.
+/// Repeats an attempt that finds the disk full, with more of the reserve each time. Each attempt must start from the beginning.
 ///
 /// # Errors
 /// Those of the last attempt.

@@ -172,7 +172,7 @@ impl Requests {
         })
     }
 
-    /// Tells whether the answer `accepted` stands beside a name.
+    /// Returns whether a request has the answer `accepted`.
     pub fn is_accepted(&self, name: &str) -> bool {
         matches!(self.answer_of(name), Some(Answer::Accepted(_)))
     }
