@@ -60,12 +60,7 @@ fn a_hostile_file_refuses_its_request_and_gate_goes_on() {
     } else {
         println!("SKIPPED in part: this disk would hold a copy of half a terabyte");
     }
-    assert!(
-        fs::read_dir(host.state("tmp/gate"))
-            .unwrap()
-            .next()
-            .is_none()
-    );
+    host.await_empty("tmp/gate");
     assert_eq!(host.gate_id(), gate);
     let words: Vec<String> = host
         .audited("refused")

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use common::{Host, List, Patience};
+use common::{Host, List};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -70,10 +70,7 @@ fn files_in(host: &Host, folder: &str) -> Vec<PathBuf> {
 
 /// The cable has ended with a reason, nothing of it is left, and gate goes on: also after a kill.
 fn assert_ended(host: &mut Host, id: &str, reason: &str) {
-    let patience = Patience::begin();
-    while !files_in(host, "tmp/gate").is_empty() {
-        patience.wait();
-    }
+    host.await_empty("tmp/gate");
     for _ in 0..2 {
         let cable: Value = host.cable(id);
         assert_eq!(cable["state"], "expired", "{cable}");

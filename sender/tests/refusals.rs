@@ -121,12 +121,7 @@ fn what_policy_does_not_know_is_refused_with_its_name() {
     }
     assert_eq!(host.json(&["list", "--json"]), serde_json::json!([]));
     assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
-    assert!(
-        fs::read_dir(host.state("tmp/gate"))
-            .unwrap()
-            .next()
-            .is_none()
-    );
+    host.await_empty("tmp/gate");
 }
 
 #[test]

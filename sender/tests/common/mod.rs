@@ -556,6 +556,15 @@ impl Host {
         ContainerHash::from_bytes(Sha256::digest(bytes).into())
     }
 
+    /// Waits until nothing is left in a folder of the state: what gate puts away it erases beside its work.
+    #[track_caller]
+    pub fn await_empty(&self, folder: &str) {
+        let patience = Patience::begin();
+        while fs::read_dir(self.state(folder)).unwrap().next().is_some() {
+            patience.wait();
+        }
+    }
+
     /// Whether any file below the state folder holds this text.
     pub fn state_holds(&self, marker: &[u8]) -> Vec<PathBuf> {
         let mut found = Vec::new();
