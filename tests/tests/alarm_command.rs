@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use valise_tests::harness::{Host, Programs, Role, Settings, World};
@@ -11,6 +12,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[test]
 fn release_has_the_alarm_command_write_where_it_cannot() {
     let outside = tempfile::tempdir().unwrap();
+    // The command is the role's user, whoever that is.
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let told = outside.path().join("told");
     let script = format!("echo \"$1\" >>{}", told.display());
     let settings = Settings {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -56,13 +56,20 @@ fn fill(world: &World, role: Role) {
         }
         audit.commit().unwrap();
     }
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_stem().is_some_and(|stem| stem == role.word()) {
+            world.give_to(role, &path).unwrap();
+        }
+    }
 }
 
-/// `prlimit` with the size that the log has.
+/// `prlimit` with the size that the log has, as the role's user: limits of others take a right.
 fn prlimit(world: &World, role: Role) -> Command {
     let bytes = fs::metadata(log(world, role)).unwrap().len();
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--fsize={bytes}"));
+    let words = world.command_as(role, Path::new("/usr/bin/prlimit"));
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(format!("--fsize={bytes}"));
     command
 }
 
@@ -96,7 +103,7 @@ fn no_datagram_of_a_session_leaves_before_its_line_is_durable() {
     fill(&world, Role::Transmit);
     let ended = prlimit(&world, Role::Transmit)
         .args(["timeout", "-k", "5", "60"])
-        .arg(Programs::built().unwrap().sender)
+        .arg(world.program(Host::Sender))
         .args(["transmit", "--config"])
         .arg(world.configuration(Host::Sender))
         .output()

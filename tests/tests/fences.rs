@@ -12,7 +12,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
-use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition};
+use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition, remark};
 
 /// The error that the launcher has certain calls answered with, and which calls.
 const REFUSAL: &str = "VALISE_TEST_REFUSAL";
@@ -87,19 +87,28 @@ fn launcher_words(name: &str, errno: i32) -> Vec<String> {
     .to_vec()
 }
 
-fn run_under(world: &World, host: Host, role: &str, name: &str, errno: i32) -> Output {
-    let words = launcher_words(name, errno);
+/// Runs a role, or `run`, to its end.
+fn run_under(world: &World, host: Host, role: Option<Role>, name: &str, errno: i32) -> Output {
+    let mut words = launcher_words(name, errno);
+    words.extend(match role {
+        Some(role) => world.program_as(role),
+        None => vec![world.program(host).display().to_string()],
+    });
     Command::new(&words[0])
         .args(&words[1..])
-        .arg(world.program(host))
-        .args([role, "--config"])
+        .args([role.map_or("run", Role::word), "--config"])
         .arg(world.configuration(host))
         .output()
         .unwrap()
 }
 
 fn world(extra: &str) -> World {
+    world_of(extra, false)
+}
+
+fn world_of(extra: &str, one_user: bool) -> World {
     let settings = Settings {
+        one_user,
         sender_extra: extra.to_owned(),
         receiver_extra: extra.to_owned(),
         ..Settings::default()
@@ -122,7 +131,7 @@ fn may_lift_limit() -> bool {
         .status();
     let is_allowed = status.is_ok_and(|status| status.success());
     if !is_allowed {
-        println!("skipped: the limit on locked memory cannot be lifted here");
+        remark("SKIPPED in part: the limit on locked memory cannot be lifted here");
     }
     is_allowed
 }
@@ -163,17 +172,24 @@ fn a_refused_fence_ends_every_role_with_3_and_names_itself_and_what_to_do() {
                 "CONFIG_SECCOMP_FILTER",
             ),
         ] {
-            let output = run_under(&world, role.host(), role.word(), name, errno);
+            let output = run_under(&world, role.host(), Some(role), name, errno);
             assert_refused(&output, fence, advice);
         }
     }
     // Only without a limit is the lock a fence, and lifting it takes a right.
     if may_lift_limit() {
-        let output = run_under(&world, Host::Receiver, "release", MLOCKALL, libc::EPERM);
+        let output = run_under(
+            &world,
+            Host::Receiver,
+            Some(Role::Release),
+            MLOCKALL,
+            libc::EPERM,
+        );
         assert_refused(&output, "memory is not locked", "LimitMEMLOCK=");
     }
+    let world = world_of("", true);
     for host in [Host::Sender, Host::Receiver] {
-        let output = run_under(&world, host, "run", LANDLOCK, libc::EPERM);
+        let output = run_under(&world, host, None, LANDLOCK, libc::EPERM);
         assert_refused(
             &output,
             "files are not restricted",

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
+use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World, remark};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SENDER: &str = "192.0.2.1";
@@ -77,7 +77,7 @@ impl Site {
     /// Commissions both hosts; `None` where namespaces are not allowed. The receiver answers no ARP, as a diode does not.
     fn make() -> Option<Self> {
         let (Some(near), Some(far)) = (Network::make(), Network::make()) else {
-            println!("skipped: making a network namespace is not allowed here");
+            remark("SKIPPED: making a network namespace is not allowed here");
             return None;
         };
         // No repair and one pass: whatever is lost is missing.

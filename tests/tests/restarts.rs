@@ -175,7 +175,10 @@ fn gate_killed_while_it_seals_seals_each_cable_once() {
 
 #[test]
 fn supervisors_start_again_what_died() {
-    let settings = Settings::default();
+    let settings = Settings {
+        one_user: true,
+        ..Settings::default()
+    };
     let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
     world.start().unwrap();
     for role in Role::ALL {

@@ -11,7 +11,11 @@ use valise_tests::harness::{Answer, Host, Programs, Role, Settings, World};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn world() -> World {
-    World::commission(Programs::built().unwrap(), Settings::default()).unwrap()
+    let settings = Settings {
+        one_user: true,
+        ..Settings::default()
+    };
+    World::commission(Programs::built().unwrap(), settings).unwrap()
 }
 
 /// It ended with 3, after one line that says so; the cause stands above it.

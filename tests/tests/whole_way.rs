@@ -1,6 +1,7 @@
 //! Real cables through the real programs, from submission to release.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -80,6 +81,36 @@ fn a_small_cable_crosses_a_clean_link() {
         (&received[0]["serial"], &received[0]["message_id"]),
         (&1.into(), &id.into())
     );
+}
+
+#[test]
+fn each_role_is_a_user_without_rights_where_root_starts_it() {
+    let world = world(Settings::default());
+    if !world.has_users() {
+        return;
+    }
+    let of_role = |role| {
+        let pid = world.role_pid(role).unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| {
+            let mut lines = status.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().to_owned()
+        };
+        (field("Uid:"), field("Gid:"), field("CapEff:"))
+    };
+    let users = Role::ALL.map(of_role);
+    let distinct: BTreeSet<&String> = users.iter().map(|(uid, _, _)| uid).collect();
+    assert_eq!(distinct.len(), 4, "{users:?}");
+    for (role, (uid, gid, capabilities)) in Role::ALL.iter().zip(&users) {
+        assert!(!uid.starts_with("0\t") && uid == gid, "{users:?}");
+        // CAP_NET_ADMIN alone, and for receive alone.
+        let expected = match role {
+            Role::Receive => 1 << 12,
+            _ => 0,
+        };
+        assert_eq!(u64::from_str_radix(capabilities, 16), Ok(expected));
+    }
 }
 
 #[test]

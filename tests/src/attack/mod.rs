@@ -24,7 +24,7 @@ use valise_common::wire::{
     ClearHeader, DatagramBytes, InnerHeader, PAYLOAD_OFFSET, SessionKey, SymbolHeader, seal,
 };
 
-use crate::harness::{HarnessError, Host, KeyPair, Result, World};
+use crate::harness::{HarnessError, Host, KeyPair, Result, Role, World};
 
 pub use datagram::{Forger, symbol_fields};
 pub use memory::remembered;
@@ -233,9 +233,10 @@ pub fn deliver(world: &World, serial: u64, container: &[u8]) -> Result<()> {
     let state = world.state(Host::Receiver);
     let temporary = state.join(format!("tmp/{serial}-{id}"));
     let inbox = state.join(format!("inbox/{serial}-{id}.container"));
-    fs::write(&temporary, container)
-        .and_then(|()| fs::rename(&temporary, &inbox))
-        .map_err(|error| HarnessError::io("deliver", &inbox, error))
+    let io = |error| HarnessError::io("deliver", &inbox, error);
+    fs::write(&temporary, container).map_err(io)?;
+    world.give_to(Role::Receive, &temporary)?;
+    fs::rename(&temporary, &inbox).map_err(io)
 }
 
 /// The id of a container.

@@ -4,6 +4,8 @@
 //! Nothing here reaches into the programs: what the harness does, a person could type. It is shared
 //! by `valise-loopback`, by the benchmarks and by the end-to-end tests.
 
+mod accounts;
+mod acl;
 mod awaiting;
 mod bulk;
 mod cable;
@@ -14,10 +16,12 @@ mod keys;
 mod observer;
 mod process;
 mod programs;
+mod remark;
 mod settings;
 mod tokens;
 mod world;
 
+pub use accounts::{Accounts, User, obstacle};
 pub use awaiting::await_condition;
 pub use bulk::HiddenRequest;
 pub use cable::{Released, Submission, compare_files};
@@ -28,6 +32,7 @@ pub use keys::KeyPair;
 pub use observer::{Observer, Sighting};
 pub use process::{Process, Usage};
 pub use programs::Programs;
+pub use remark::remark;
 pub use settings::{Line, Settings};
 pub use tokens::{Asks, Tokens};
 pub use world::{Answer, Host, Role, World};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::error::{HarnessError, Result};
+use super::accounts::is_open;
+use super::error::{Context, HarnessError, Result};
 
 /// The programs that the harness runs.
 #[derive(Debug, Clone)]
@@ -15,6 +16,27 @@ pub struct Programs {
     pub receiver: PathBuf,
     /// `valise-wire`.
     pub wire: PathBuf,
+}
+
+impl Programs {
+    /// Sees to it that every user can run the hosts' programs, which may have been built where nobody else comes.
+    ///
+    /// # Errors
+    /// When `folder` takes neither a link nor a copy of them.
+    pub(super) fn open_to_all(&mut self, folder: &Path) -> Result<()> {
+        for program in [&mut self.sender, &mut self.receiver] {
+            if program.ancestors().all(is_open) {
+                continue;
+            }
+            let name = program.file_name().unwrap_or_default();
+            let here = folder.join(name);
+            std::fs::hard_link(&*program, &here)
+                .or_else(|_| std::fs::copy(&*program, &here).map(drop))
+                .context("link", &here)?;
+            *program = here;
+        }
+        Ok(())
+    }
 }
 
 static BUILT: OnceLock<std::result::Result<Programs, String>> = OnceLock::new();

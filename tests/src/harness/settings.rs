@@ -51,6 +51,8 @@ pub struct Settings {
     pub media_types: Vec<String>,
     /// The line.
     pub line: Line,
+    /// Every role runs as the user of the harness, as under `run`.
+    pub one_user: bool,
     /// Lines added at the end of sender.toml (whole tables).
     pub sender_extra: String,
     /// Lines added at the end of receiver.toml (whole tables).
@@ -73,6 +75,7 @@ impl Default for Settings {
             slots: 64,
             media_types: MEDIA_TYPES.map(str::to_owned).to_vec(),
             line: Line::Direct,
+            one_user: false,
             sender_extra: String::new(),
             receiver_extra: String::new(),
             parent: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use valise_common::units::UtcTime;
 
+use super::accounts::{Accounts, User, obstacle};
 use super::awaiting::await_condition;
 use super::cable::{Released, Submission};
 use super::clock::TestClock;
@@ -19,6 +20,7 @@ use super::error::{Context, HarnessError, Result};
 use super::keys::KeyPair;
 use super::process::{Process, Usage};
 use super::programs::Programs;
+use super::remark::remark;
 use super::settings::{Line, Settings};
 use crate::wire::{Prng, WireStatistics};
 
@@ -26,6 +28,9 @@ use crate::wire::{Prng, WireStatistics};
 const COMMAND_LIMIT_S: &str = "600";
 /// A daemon that is not ready by then will not be.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// A folder whose files get its group.
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// One of the two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +99,8 @@ pub struct World {
     settings: Settings,
     clocks: BTreeMap<Host, TestClock>,
     launchers: BTreeMap<Host, Vec<String>>,
+    /// As whom each role runs, if not as the user of the harness.
+    users: BTreeMap<Role, User>,
     /// The people.
     pub roster: Roster,
     /// What the courier carried; the secret file is kept for tests that play its thief.
@@ -104,6 +111,9 @@ pub struct World {
 
 impl World {
     /// Makes keys, writes both configurations, and commissions both hosts through the real commands.
+    ///
+    /// Each role has the user of its unit and the shipped folders, where this machine allows it; a line on standard error
+    /// tells where not. Commands are typed by the user of the harness.
     ///
     /// # Errors
     /// When any command refuses or fails.
@@ -120,7 +130,7 @@ impl World {
             Line::Direct => listen,
             Line::Wire { .. } | Line::Tapped => free_address()?,
         };
-        let world = Self {
+        let mut world = Self {
             processes: BTreeMap::new(),
             courier: Courier::new(folder.join("courier")),
             folder,
@@ -129,10 +139,17 @@ impl World {
             settings,
             clocks: BTreeMap::new(),
             launchers: BTreeMap::new(),
+            users: BTreeMap::new(),
             roster,
             listen,
             entrance,
         };
+        if !world.settings.one_user {
+            match obstacle(&world.folder) {
+                None => world.make_accounts()?,
+                Some(why) => remark(&format!("all roles run as one user: {why}")),
+            }
+        }
         world.write_configurations()?;
         let administrators = world.roster.administrator_arguments();
         let init: Vec<String> = ["init".to_owned()]
@@ -160,6 +177,40 @@ impl World {
             world.import_trust_list(host, &text)?;
         }
         Ok(world)
+    }
+
+    /// Gives each role the user and the folders that an installation gives it.
+    fn make_accounts(&mut self) -> Result<()> {
+        let mut accounts = Accounts::shipped()?;
+        for role in Role::ALL {
+            self.users.insert(role, accounts.role(role)?);
+        }
+        for host in [Host::Sender, Host::Receiver] {
+            accounts.make_folders(host, &self.state(host))?;
+        }
+        self.programs.open_to_all(&self.folder)
+    }
+
+    /// Whether each role has a user of its own.
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    /// Gives a file or a folder to the user of a role, as if the role had made it.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn give_to(&self, role: Role, path: &Path) -> Result<()> {
+        let Some(user) = self.users.get(&role) else {
+            return Ok(());
+        };
+        let above = path.parent().unwrap_or(path);
+        let above = fs::metadata(above).context("look at", above)?;
+        let gid = match above.mode() & SET_GROUP_ID {
+            0 => user.gid,
+            _ => above.gid(),
+        };
+        lchown(path, Some(user.uid), Some(gid)).context("give away", path)
     }
 
     /// The text of this world's trust list in some version.
@@ -305,16 +356,20 @@ impl World {
         })
     }
 
-    /// Starts the wire and both hosts under their supervisors, and waits until they are ready.
+    /// Starts the wire and both hosts, and waits until they are ready: each role by itself where each has its own user, or
+    /// both of a host under its supervisor.
     ///
     /// # Errors
     /// When one of them does not come up.
     pub fn start(&mut self) -> Result<()> {
+        if self.has_users() {
+            return self.start_roles();
+        }
         self.start_wire()?;
         for host in [Host::Receiver, Host::Sender] {
             let roles = Role::ALL.into_iter().filter(|role| role.host() == host);
             let before: Vec<_> = roles.map(|role| (role, self.view_identity(role))).collect();
-            self.launch(host, "run")?;
+            self.launch(host, None)?;
             for (role, identity) in before {
                 self.await_ready(role, &identity)?;
             }
@@ -365,7 +420,7 @@ impl World {
     /// When it does not come up.
     pub fn start_role(&mut self, role: Role) -> Result<()> {
         let identity = self.view_identity(role);
-        self.launch(role.host(), role.word())?;
+        self.launch(role.host(), Some(role))?;
         self.await_ready(role, &identity)
     }
 
@@ -374,7 +429,7 @@ impl World {
     /// # Errors
     /// When the program cannot be started.
     pub fn launch_role(&mut self, role: Role) -> Result<()> {
-        self.launch(role.host(), role.word())
+        self.launch(role.host(), Some(role))
     }
 
     /// Starts the wire process, if the settings want one.
@@ -435,6 +490,9 @@ impl World {
     /// # Errors
     /// When they do not end.
     pub fn stop_host(&mut self, host: Host) -> Result<()> {
+        for role in Role::ALL.into_iter().filter(|role| role.host() == host) {
+            self.stop(role.word())?;
+        }
         self.stop(supervisor_name(host))
     }
 
@@ -661,16 +719,31 @@ impl World {
         Ok(())
     }
 
-    fn launch(&mut self, host: Host, word: &str) -> Result<()> {
-        let name = if word == "run" {
-            supervisor_name(host)
-        } else {
-            word
+    /// What starts a role as its user, up to and with the name of its program.
+    pub fn program_as(&self, role: Role) -> Vec<String> {
+        self.command_as(role, self.program(role.host()))
+    }
+
+    /// What starts any program as the user of a role.
+    pub fn command_as(&self, role: Role, program: &Path) -> Vec<String> {
+        match self.users.get(&role) {
+            Some(user) => user.command_line(program),
+            None => vec![program.display().to_string()],
+        }
+    }
+
+    fn launch(&mut self, host: Host, role: Option<Role>) -> Result<()> {
+        let (name, word, program) = match role {
+            Some(role) => (role.word(), role.word(), self.program_as(role)),
+            None => {
+                let program = self.program(host).display().to_string();
+                (supervisor_name(host), "run", vec![program])
+            }
         };
         let configuration = self.configuration(host).display().to_string();
-        let program = self.program(host).display().to_string();
         let mut words = self.launchers.get(&host).cloned().unwrap_or_default();
-        words.extend([&program, word, "--config", &configuration].map(str::to_owned));
+        words.extend(program);
+        words.extend([word, "--config", &configuration].map(str::to_owned));
         let process = Process::start_under(
             self.clocks.get(&host),
             name,
@@ -746,6 +819,9 @@ fn make_folder(settings: &Settings) -> Result<(PathBuf, Option<TempDir>)> {
             .tempdir()
             .context("make", Path::new("a temporary folder"))?,
     };
+    // Everybody passes through, and nobody lists it.
+    let mode = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(temporary.path(), mode).context("open", temporary.path())?;
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 

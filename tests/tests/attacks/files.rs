@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
@@ -57,10 +57,16 @@ impl Outside {
         symlink("/dev/zero", place(3)).unwrap();
         // Another file than the first: for its number of names that one would be refused.
         fs::hard_link(self.folder.join("secret-with-two-names"), place(4)).unwrap();
-        mkfifo(&place(5), Mode::S_IRWXU).unwrap();
+        let pipe = place(5);
+        mkfifo(&pipe, Mode::S_IRWXU | Mode::S_IRWXG).unwrap();
         let folder = place(6);
         fs::create_dir(&folder).unwrap();
         symlink(self.secret(), folder.join("link")).unwrap();
+        // Whoever may write there plants it; what he makes is his.
+        let owner = fs::metadata(pipe.parent().unwrap()).unwrap();
+        for planted in [pipe, folder.join("link"), folder] {
+            lchown(planted, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
     }
 }
 

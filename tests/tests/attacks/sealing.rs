@@ -507,6 +507,7 @@ fn somebody_claims_another_id_for_a_container() {
     let inbox_folder = scene.state(Host::Receiver, "inbox");
     let temporary = scene.state(Host::Receiver, "tmp/claimed");
     fs::write(&temporary, &container).unwrap();
+    scene.world.give_to(Role::Receive, &temporary).unwrap();
     fs::rename(
         &temporary,
         inbox_folder.join(format!("1-{claimed}.container")),

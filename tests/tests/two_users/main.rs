@@ -3,8 +3,7 @@
 //! Only root can become somebody else; under any other user the test says that it was skipped.
 #![allow(clippy::unwrap_used)]
 
-mod acl;
-mod install;
+mod people;
 mod rights;
 mod site;
 mod spools;
@@ -13,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use people::Person as _;
 use site::{LIMIT, Site, is_skipped};
 use valise_tests::harness::Role;
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use valise_tests::harness::{Process, Role};
+use valise_tests::harness::{Process, Role, User};
 
-use super::install::{SETPRIV, User};
+use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
 /// What a command exits with, and what its output or its error line holds.
@@ -48,10 +48,10 @@ fn check(site: &Site, host: &str, words: &str, users: &[(&User, Expected)]) {
 
 /// Follows the health of a host as somebody; what it prints goes into a file.
 fn follow(site: &Site, user: &User, host: &str, log: &Path) -> Process {
-    let mut arguments = user.arguments(&site.program(host));
-    arguments.extend(["status", "--follow", "--config"].map(str::to_owned));
-    arguments.push(site.config(host));
-    Process::start("follow", Path::new(SETPRIV), &arguments, log).unwrap()
+    let mut words = user.command_line(&site.program(host));
+    words.extend(["status", "--follow", "--config"].map(str::to_owned));
+    words.push(site.config(host));
+    Process::start("follow", Path::new(&words[0]), &words[1..], log).unwrap()
 }
 
 #[test]

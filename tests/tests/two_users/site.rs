@@ -12,25 +12,24 @@ use serde_json::Value;
 use tempfile::TempDir;
 use valise_common::units::UtcTime;
 use valise_tests::harness::{
-    Host, Process, Programs, Released, Role, Roster, Submission, await_condition,
+    Accounts, Host, Process, Programs, Released, Role, Roster, Submission, User, await_condition,
+    obstacle, remark,
 };
 
-use super::install::{Names, SETPRIV, User};
 use super::of_root;
+use super::people::Person as _;
 
 /// What has not happened by then will not.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Tells, and says so, whether nobody else's rights can be tried here.
 pub fn is_skipped() -> bool {
-    let why = if !nix::unistd::geteuid().is_root() {
-        "only root can start programs as other users"
-    } else if !Path::new(SETPRIV).exists() {
-        "setpriv (util-linux) is not installed"
-    } else {
+    let Some(why) = obstacle(&std::env::temp_dir()) else {
         return false;
     };
-    eprintln!("SKIPPED: nothing was tried of the separation of users: {why}");
+    remark(&format!(
+        "SKIPPED: nothing was tried of the separation of users: {why}"
+    ));
     true
 }
 
@@ -41,7 +40,7 @@ pub struct Site {
     folder: TempDir,
     roster: Roster,
     roles: BTreeMap<&'static str, User>,
-    names: Names,
+    accounts: Accounts,
     pub root: User,
     pub drafter: User,
     pub officers: Vec<User>,
@@ -66,6 +65,13 @@ fn host_word(role: Role) -> &'static str {
     }
 }
 
+fn of_word(host: &str) -> Host {
+    match host {
+        "sender" => Host::Sender,
+        _ => Host::Receiver,
+    }
+}
+
 fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).trim().to_owned()
 }
@@ -77,23 +83,24 @@ impl Site {
         let root = folder.path().to_owned();
         // Everybody passes through, and nobody lists it.
         fs::set_permissions(&root, Permissions::from_mode(0o711)).unwrap();
-        let mut names = Names::shipped();
+        let mut accounts = Accounts::shipped().unwrap();
         let people = ["valise-users"];
-        let drafter = names.person("drafter", &people);
+        let drafter = accounts.person("drafter", &people).unwrap();
         let officers = ["one", "two"]
-            .map(|name| names.person(name, &["valise-users", "valise-officers"]))
+            .map(|name| accounts.person(name, &["valise-users", "valise-officers"]))
+            .map(Result::unwrap)
             .to_vec();
-        let operator = names.person("operator", &["valise-operators"]);
+        let operator = accounts.person("operator", &["valise-operators"]).unwrap();
         let (group, gid) = a_group();
-        names.person("reader", &[]);
-        names.join("reader", gid);
+        accounts.person("reader", &[]).unwrap();
+        accounts.join("reader", gid);
         // As the drop-in of the mailboxes' groups does.
-        names.join("valise-release", gid);
+        accounts.join("valise-release", gid);
         let mut roles = BTreeMap::new();
         for role in Role::ALL {
-            roles.insert(role.word(), names.role(host_word(role), role.word()));
+            roles.insert(role.word(), accounts.role(role).unwrap());
         }
-        names.add_root();
+        accounts.add_root();
         let listen = UdpSocket::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -116,7 +123,7 @@ impl Site {
             ),
         ] {
             let state = root.join(host);
-            names.make_folders(host, &state);
+            accounts.make_folders(of_word(host), &state).unwrap();
             let config = format!("state = \"{}\"\n{rest}", state.display());
             fs::write(root.join(format!("{host}.toml")), config).unwrap();
         }
@@ -135,18 +142,18 @@ impl Site {
             roster: Roster::generate(&root.join("keys")).unwrap(),
             folder,
             roles,
-            root: names.user("root"),
+            root: accounts.user("root").unwrap(),
             drafter,
             officers,
             operator,
-            reader: names.user("reader"),
-            names,
+            reader: accounts.user("reader").unwrap(),
+            accounts,
         }
     }
 
     /// The number of a shipped group.
     pub fn gid(&self, group: &str) -> u32 {
-        self.names.gid(group)
+        self.accounts.id(group).unwrap()
     }
 
     /// A place for a file beside the hosts' states.
@@ -249,10 +256,10 @@ impl Site {
     pub fn start(&mut self, role: Role) {
         let host = host_word(role);
         let word = role.word();
-        let mut arguments = self.roles[word].arguments(&self.program(host));
-        arguments.extend([word.to_owned(), "--config".to_owned(), self.config(host)]);
+        let mut words = self.roles[word].command_line(&self.program(host));
+        words.extend([word.to_owned(), "--config".to_owned(), self.config(host)]);
         let log = self.folder.path().join("log").join(word);
-        let process = Process::start(word, Path::new(SETPRIV), &arguments, &log).unwrap();
+        let process = Process::start(word, Path::new(&words[0]), &words[1..], &log).unwrap();
         self.processes.insert(word, process);
     }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use valise_tests::harness::{Role, Submission};
+use valise_tests::harness::{Role, Submission, User};
 
-use super::install::User;
+use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
 /// Sizes on both sides of each threshold: no block, one block of `receive`, several, a file of its own at `gate` and

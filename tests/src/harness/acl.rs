@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{XattrFlags, setxattr};
 
-use super::install::Names;
+use super::accounts::Accounts;
+use super::error::{Context, HarnessError, Result};
 
 // The kernel's numbers of an entry's kind, in the order in which it wants them.
 const OWNER: u16 = 0x01;
@@ -25,7 +26,10 @@ const VERSION: u32 = 2;
 type Entries = BTreeMap<(u16, u32), u16>;
 
 /// Adds the entries of an `a+` line to a folder that has no list yet.
-pub fn add(path: &Path, text: &str, names: &Names) {
+///
+/// # Errors
+/// When an entry is not understood, or the file system has no such lists.
+pub(super) fn add(path: &Path, text: &str, accounts: &Accounts) -> Result<()> {
     let (mut access, mut default) = (Entries::new(), Entries::new());
     for one in text.split(',') {
         let (list, one) = match one.strip_prefix("default:") {
@@ -33,16 +37,13 @@ pub fn add(path: &Path, text: &str, names: &Names) {
             None => (&mut access, one),
         };
         let fields: Vec<&str> = one.split(':').collect();
-        let [kind, name, rights] = fields[..] else {
-            panic!("{one} is no entry")
-        };
-        let key = match (kind, name) {
-            ("user", "") => (OWNER, NOBODY),
-            ("group", "") => (GROUP_OBJECT, NOBODY),
-            ("other", "") => (OTHER, NOBODY),
-            ("user", name) => (USER, names.uid(name)),
-            ("group", name) => (GROUP, names.gid(name)),
-            _ => panic!("{one} is no entry"),
+        let (key, rights) = match fields[..] {
+            ["user", "", rights] => ((OWNER, NOBODY), rights),
+            ["group", "", rights] => ((GROUP_OBJECT, NOBODY), rights),
+            ["other", "", rights] => ((OTHER, NOBODY), rights),
+            ["user", name, rights] => ((USER, accounts.id(name)?), rights),
+            ["group", name, rights] => ((GROUP, accounts.id(name)?), rights),
+            _ => return Err(HarnessError::Wrong(format!("{one} is no entry"))),
         };
         let bits = [('r', 4), ('w', 2), ('x', 1)];
         let bits = bits.iter().filter(|(letter, _)| rights.contains(*letter));
@@ -53,16 +54,18 @@ pub fn add(path: &Path, text: &str, names: &Names) {
         ("system.posix_acl_default", default),
     ] {
         if !list.is_empty() {
-            set(path, attribute, list);
+            set(path, attribute, list)?;
         }
     }
+    Ok(())
 }
 
 /// What is not said is taken from the folder's mode; the mask is what all groups and named users have together.
-fn set(path: &Path, attribute: &str, mut list: Entries) {
-    let mode = u16::try_from(fs::metadata(path).unwrap().mode() & 0o777).unwrap();
+fn set(path: &Path, attribute: &str, mut list: Entries) -> Result<()> {
+    let mode = fs::metadata(path).context("look at", path)?.mode();
     for (kind, shift) in [(OWNER, 6), (GROUP_OBJECT, 3), (OTHER, 0)] {
-        list.entry((kind, NOBODY)).or_insert((mode >> shift) & 7);
+        let rights = u16::try_from((mode >> shift) & 7).unwrap_or(0);
+        list.entry((kind, NOBODY)).or_insert(rights);
     }
     let classed = list
         .iter()
@@ -76,5 +79,6 @@ fn set(path: &Path, attribute: &str, mut list: Entries) {
         bytes.extend(id.to_le_bytes());
     }
     setxattr(path, attribute, &bytes, XattrFlags::empty())
-        .unwrap_or_else(|errno| panic!("{}: {attribute}: {errno}", path.display()));
+        .map_err(std::io::Error::from)
+        .context("set the access list of", path)
 }

@@ -1,0 +1,18 @@
+//! What a person who runs the tests must read even if they pass.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::sync::Mutex;
+
+static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Writes a line to standard error, once in this process, past what keeps the output of a test that passes.
+pub fn remark(line: &str) {
+    let mut told = TOLD
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if told.insert(line.to_owned()) {
+        // Nobody is left to be told of a closed standard error.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
