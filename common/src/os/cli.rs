@@ -1,11 +1,13 @@
 //! What the command lines of both programs share: how a command fails and which exit status says so, how it prints, and
 //! how it reads its configuration.
 
+mod administrators;
 pub mod audit;
 pub mod first_keys;
 pub mod follow;
 mod rights;
 
+pub use administrators::read_administrators;
 pub use rights::{check_reader, needs_root, state_failure};
 
 use std::fmt::Display;

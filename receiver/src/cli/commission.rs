@@ -8,19 +8,16 @@ use std::path::Path;
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
 use valise_common::ids::ChannelId;
-use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
-use valise_common::os::cli::{check_reader, confirm_if_attended, needs_root};
-use valise_common::os::durable::{self, Access, read_bounded};
+use valise_common::os::cli::{check_reader, confirm_if_attended, needs_root, read_administrators};
+use valise_common::os::durable::{self, Access};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::stand_in::StandIn;
 use valise_common::os::unfinished::Unfinished;
 use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
-use valise_common::sshsig::{KeyKind, PublicKey};
-use valise_common::trust::check_administrators;
 use valise_common::units::{UtcTime, count_of};
 use zeroize::Zeroizing;
 
@@ -40,7 +37,7 @@ use crate::release::{Release, ReleaseError};
 
 /// `init`
 pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
-    let administrators = read_administrators(options)?;
+    let administrators = read_administrators("valise-receiver", &options.administrators)?;
     let state = ReceiverState::new(&config.state);
     let shown = state.root().display();
     if fs::symlink_metadata(state.host()).is_ok() {
@@ -135,25 +132,6 @@ fn begin_log(
 /// Whose work this command does where root calls it. The user of release is in the groups of the mailboxes.
 fn stand_in(state: &ReceiverState, role: Role, groups: &[u32]) -> Result<StandIn, CliError> {
     StandIn::of(state.root(), &state.tmp(role), groups).map_err(CliError::system)
-}
-
-fn read_administrators(options: &Init) -> Result<Vec<PublicKey>, CliError> {
-    let mut administrators = Vec::new();
-    for path in &options.administrators {
-        let shown = path.display();
-        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
-            .map_err(|error| CliError::of_given(path, &error))?;
-        let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
-            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
-        if key.kind() == KeyKind::Ed25519 {
-            eprintln!(
-                "valise-receiver: warning: {shown} is a software key; whoever copies its file is an administrator"
-            );
-        }
-        administrators.push(key);
-    }
-    check_administrators(&administrators).map_err(CliError::usage)?;
-    Ok(administrators)
 }
 
 /// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.

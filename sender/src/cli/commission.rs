@@ -9,7 +9,7 @@ use valise_common::config::SenderConfig;
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
-use valise_common::os::cli::{confirm_if_attended, needs_root};
+use valise_common::os::cli::{confirm_if_attended, needs_root, read_administrators};
 use valise_common::os::clock;
 use valise_common::os::durable::read_bounded;
 use valise_common::os::layout::{Role, SenderState};
@@ -18,8 +18,7 @@ use valise_common::os::request::TakenFile;
 use valise_common::os::sandbox;
 use valise_common::os::stand_in::StandIn;
 use valise_common::secret::Secret32;
-use valise_common::sshsig::{KeyKind, PublicKey};
-use valise_common::trust::{TrustList, check_administrators, difference};
+use valise_common::trust::{TrustList, difference};
 use zeroize::Zeroizing;
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
@@ -37,21 +36,7 @@ use crate::io::trust_store::{Host, SignedList, TrustStoreError};
 pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     // It makes the first keys of the audit logs.
     sandbox::protect_memory().map_err(CliError::system)?;
-    let mut administrators = Vec::new();
-    for path in &options.administrators {
-        let shown = path.display();
-        let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
-            .map_err(|error| CliError::of_given(path, &error))?;
-        let key = PublicKey::parse_openssh(String::from_utf8_lossy(&bytes).trim())
-            .map_err(|error| CliError::Usage(format!("{shown}: {error}")))?;
-        if key.kind() == KeyKind::Ed25519 {
-            eprintln!(
-                "valise-sender: warning: {shown} is a software key; whoever copies its file is an administrator"
-            );
-        }
-        administrators.push(key);
-    }
-    check_administrators(&administrators).map_err(CliError::usage)?;
+    let administrators = read_administrators("valise-sender", &options.administrators)?;
     let state = SenderState::new(&config.state);
     if state.host().exists() {
         let shown = state.host().display().to_string();
