@@ -78,15 +78,15 @@ bench: build
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
-# Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or the harness for PCs (HOSTS=tools). As root on a
+# Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or what runs on any PC (HOSTS=tools). As root on a
 # running system also makes the users and folders. A configuration that is there is never touched.
 install:
 	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver && test -x $(RELEASE)/valise-loopback || { \
 	  echo "make: run make first, as yourself"; exit 3; }
 	@set -e; for host in $(HOSTS); do case $$host in \
 	tools) \
-	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback; \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/valise-loopback.1 ;; \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback $(RELEASE)/valise-verify; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1 ;; \
 	sender|receiver) \
 	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host; \
 	  for unit in config/systemd/valise-$$host-*.service; do \

@@ -9,6 +9,7 @@ mod error;
 mod request;
 mod status;
 mod trust;
+pub mod verify;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ pub mod host;
 pub mod publish;
 pub mod register;
 pub mod regular;
+pub mod released;
 pub mod slots;
 pub mod trust_store;
 pub mod view;

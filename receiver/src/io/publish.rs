@@ -14,7 +14,8 @@ use valise_common::os::durable::{self, SyncBatch};
 use valise_common::os::entropy;
 use valise_common::os::layout::{ReceiverState, Role};
 
-use crate::stage::publish::{StageName, papers};
+use crate::io::trust_store::SignedList;
+use crate::stage::publish::{PAPER_FOLDERS, Paper, StageName, papers};
 use crate::stage::verify::Verified;
 
 pub use body::BodyFolder;
@@ -103,7 +104,7 @@ impl Syncing<'_> {
     }
 }
 
-/// Stages a cable for each of its mailboxes. Nothing of it is visible until [`publish`].
+/// Stages a cable for each of its mailboxes, with the list by which it was verified. Nothing of it is visible until [`publish`].
 ///
 /// # Errors
 /// The system's. What was staged by then is not committed, and start-up removes it.
@@ -111,12 +112,14 @@ pub fn stage(
     state: &ReceiverState,
     mut body: BodyFolder,
     cable: &Verified,
+    list: &SignedList,
     groups: &Groups,
     syncing: &mut Syncing<'_>,
 ) -> io::Result<Vec<StageName>> {
+    assert_eq!(list.list.version(), cable.trust_version());
     let manifest = cable.manifest();
     body.finish()?;
-    let papers = papers(cable);
+    let papers = papers(cable, list.files());
     let names: Vec<StageName> = manifest
         .to
         .iter()
@@ -169,23 +172,23 @@ pub fn stage(
 
 fn write_papers(
     folder: &Path,
-    papers: &crate::stage::publish::Papers,
+    papers: &[Paper],
     rights: Rights,
     syncing: &mut Syncing<'_>,
 ) -> io::Result<()> {
-    let mut write = |path: PathBuf, bytes: &[u8]| -> io::Result<()> {
-        let mut file = create_new(&path)?;
-        file.write_all(bytes)?;
-        seal_file(&file, rights, syncing)
-    };
-    write(folder.join("manifest.txt"), &papers.manifest)?;
-    write(folder.join("release.json"), &papers.release)?;
-    let approvals = folder.join("approvals");
-    fs::DirBuilder::new().mode(0o700).create(&approvals)?;
-    for (name, armor) in &papers.approvals {
-        write(approvals.join(name), armor.as_bytes())?;
+    for name in PAPER_FOLDERS {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(folder.join(name))?;
     }
-    seal_folder(&approvals, rights, syncing)
+    for (path, bytes) in papers {
+        let mut file = create_new(&folder.join(path))?;
+        file.write_all(bytes)?;
+        seal_file(&file, rights, syncing)?;
+    }
+    PAPER_FOLDERS
+        .iter()
+        .try_for_each(|name| seal_folder(&folder.join(name), rights, syncing))
 }
 
 fn seal_file(file: &File, rights: Rights, syncing: &mut Syncing<'_>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use valise_common::ids::{ChannelId, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable::{self, Access};
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::sshsig::{Namespace, Signature, SshsigError};
+use valise_common::sshsig::{Namespace, PublicKey, Signature, SshsigError};
 use valise_common::trust::{
     AdministratorError, IssuedAhead, SIGNATURES_NEEDED, TrustError, TrustList,
     verify_administrators,
@@ -157,12 +158,34 @@ impl SignedList {
         if found != expected {
             return Err(TrustStoreError::Channel { found, expected });
         }
-        Ok(verify_administrators(
+        Ok(self.verify_signatures(&host.administrators)?)
+    }
+
+    /// Checks that enough of these administrators signed the list.
+    ///
+    /// # Errors
+    /// [`AdministratorError::NotSigned`].
+    pub fn verify_signatures(
+        &self,
+        administrators: &[PublicKey],
+    ) -> Result<(), AdministratorError> {
+        verify_administrators(
             &self.bytes,
             &self.signatures,
             Namespace::TrustList,
-            &host.administrators,
-        )?)
+            administrators,
+        )
+    }
+
+    /// Returns the list and its signatures by the names of their files, as [`SignedList::read`] takes them.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let signatures = self.signatures.iter().zip(1..).map(|(signature, number)| {
+            let armor = signature.to_armor().into_bytes();
+            (format!("{LIST_FILE}.{number}.sig"), armor)
+        });
+        iter::once((LIST_FILE.to_owned(), self.bytes.clone()))
+            .chain(signatures)
+            .collect()
     }
 
     /// Writes list and signatures where [`swap`] finds them, durably. Nothing changes yet.
@@ -181,19 +204,15 @@ impl SignedList {
                 Access::Everyone,
             )
         };
-        write(LIST_FILE.to_owned(), &self.bytes)?;
-        for (signature, number) in self.signatures.iter().zip(1..) {
-            write(
-                format!("{LIST_FILE}.{number}.sig"),
-                signature.to_armor().as_bytes(),
-            )?;
+        for (name, bytes) in self.files() {
+            write(name, &bytes)?;
         }
         durable::sync_dir(state.root())
     }
 }
 
 /// The most bytes of an armoured signature.
-const SIGNATURE_FILE_BYTES_MAX: usize = 2 * limits::SIGNATURE_BYTES_MAX;
+pub const SIGNATURE_FILE_BYTES_MAX: usize = 2 * limits::SIGNATURE_BYTES_MAX;
 
 /// The path of a signature beside its list.
 pub fn signature_path(list: &Path, number: usize) -> PathBuf {

@@ -323,13 +323,14 @@ impl Release {
         body: BodyFolder,
         batch: &mut Batch,
     ) -> Result<(), ReleaseError> {
-        let Some(list) = self.trust.as_ref().map(|signed| Arc::clone(&signed.list)) else {
+        let now = self.now();
+        let Some(signed) = &self.trust else {
             return Ok(());
         };
         let policy = Policy {
             channel: self.host.channel,
-            list: &list,
-            now: self.now(),
+            list: &signed.list,
+            now,
         };
         let message_id = opened.preamble().manifest().message_id;
         let seen = self.seen(&message_id)?;
@@ -339,15 +340,16 @@ impl Release {
                 self.reserved.insert(message_id, cable.serial());
                 if incoming.bytes > LARGE_BYTES {
                     self.in_work = Some(incoming.name.serial);
-                    let groups = self.groups.clone();
+                    let (list, groups) = (signed.clone(), self.groups.clone());
                     self.worker
-                        .give(Task::Stage(incoming, cable, body, groups))?;
+                        .give(Task::Stage(incoming, cable, body, list, groups))?;
                     return Ok(());
                 }
                 let staged = stage(
                     &self.state,
                     body,
                     &cable,
+                    signed,
                     &self.groups,
                     &mut Syncing::Batch(&mut self.sync),
                 );

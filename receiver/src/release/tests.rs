@@ -143,7 +143,9 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
             Some(expected.as_str())
         );
         assert_eq!(mode(folder), 0o700, "no group may take it");
-        assert_eq!(mode(&folder.join("approvals")), 0o700);
+        for papers in ["approvals", "trust"] {
+            assert_eq!(mode(&folder.join(papers)), 0o700);
+        }
         for (file, part) in ["part-001.txt", "part-002.txt", "part-003.txt"]
             .iter()
             .zip(parts)
@@ -171,12 +173,14 @@ fn a_cable_is_released_to_each_mailbox_and_its_slot_destroyed() {
         assert_eq!(
             names,
             [
+                "SHA256SUMS",
                 "approvals",
                 "manifest.txt",
                 "part-001.txt",
                 "part-002.txt",
                 "part-003.txt",
-                "release.json"
+                "release.json",
+                "trust",
             ]
         );
         ssh_keygen_accepts(folder, "b.officer", "b");
@@ -905,6 +909,8 @@ fn a_cable_that_a_newer_list_allows_too_is_staged_anew_and_names_that_list() {
     };
     let json = fs::read_to_string(folder.join("release.json")).unwrap();
     assert!(json.contains("\"trust_version\": 3"), "{json}");
+    let list = fs::read(folder.join("trust/trust.toml")).unwrap();
+    assert_eq!(TrustList::parse(&list).unwrap().version(), 3);
     assert!(world.log_text().contains("\"trust_version\":3"));
     assert!(world.slot_is_erased(1) && !world.state.container(&name).exists());
     assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 0);

@@ -12,6 +12,7 @@ use valise_common::os::layout::ReceiverState;
 use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::publish::{BodyFolder, Groups, Syncing, stage};
+use crate::io::trust_store::SignedList;
 use crate::release::cables::Incoming;
 use crate::release::event::Asker;
 use crate::stage::publish::StageName;
@@ -22,7 +23,7 @@ pub enum Task {
     /// Open a large container.
     Open(Incoming, Box<OpenTask>),
     /// Stage a large cable.
-    Stage(Incoming, Verified, BodyFolder, Groups),
+    Stage(Incoming, Verified, BodyFolder, SignedList, Groups),
     /// Make a bundle into a folder, for the request of this name and who asked.
     Bundle(BundlePlan, PathBuf, String, Asker),
 }
@@ -133,8 +134,8 @@ fn work(
     while let Ok(task) = todo.recv() {
         let done = match task {
             Task::Open(incoming, task) => Done::Opened(incoming, open_container(&task)),
-            Task::Stage(incoming, cable, body, groups) => {
-                let names = stage(state, body, &cable, &groups, &mut Syncing::Now);
+            Task::Stage(incoming, cable, body, list, groups) => {
+                let names = stage(state, body, &cable, &list, &groups, &mut Syncing::Now);
                 Done::Staged(incoming, cable, names)
             }
             Task::Bundle(plan, out, request, by) => {

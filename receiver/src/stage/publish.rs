@@ -2,12 +2,21 @@
 //!
 //! ```text
 //! released/MAILBOX/SERIAL-MESSAGEID/  manifest.txt  part-001.txt …  approvals/PERSON.sig  release.json
+//!                                     trust/trust.toml  trust/trust.toml.1.sig …  SHA256SUMS
 //! ```
 
-use serde_json::json;
-use valise_common::ids::{MailboxId, MessageId, Serial, Sha256Digest};
-use valise_common::manifest::Manifest;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use valise_common::ids::{
+    ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial, Sha256Digest,
+};
+use valise_common::label::Label;
+use valise_common::manifest::{Manifest, MediaType};
 use valise_common::os::layout::{approval_file, part_file};
+use valise_common::precedence::Precedence;
+use valise_common::units::UtcTime;
 
 use crate::stage::verify::Verified;
 
@@ -54,58 +63,157 @@ pub fn part_files(manifest: &Manifest) -> Vec<String> {
         .collect()
 }
 
-/// The files of a cable's folder that stand beside its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Papers {
-    /// `manifest.txt`: the bytes that officers signed.
-    pub manifest: Vec<u8>,
-    /// `approvals/PERSON.sig`, armoured, so that `ssh-keygen -Y verify` takes them.
-    pub approvals: Vec<(String, String)>,
-    /// `release.json`.
-    pub release: Vec<u8>,
+/// A file of a cable's folder that is none of its parts: its path in the folder, and its bytes.
+pub type Paper = (String, Vec<u8>);
+
+/// The folders of papers inside a cable's folder.
+pub const PAPER_FOLDERS: [&str; 2] = [APPROVALS_FOLDER, TRUST_FOLDER];
+
+/// The bytes that officers signed.
+pub const MANIFEST_FILE: &str = "manifest.txt";
+
+/// The [`ReleaseRecord`].
+pub const RECORD_FILE: &str = "release.json";
+
+/// What `sha256sum --check` takes: every other file of the folder, in byte order.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+
+const APPROVALS_FOLDER: &str = "approvals";
+const TRUST_FOLDER: &str = "trust";
+
+/// Returns the path of an approval in a cable's folder: armoured, so that `ssh-keygen -Y verify` takes it.
+pub fn approval_path(officer: &PersonId) -> String {
+    format!("{APPROVALS_FOLDER}/{}", approval_file(officer))
 }
 
-/// What stands beside the parts in the folder of every mailbox.
-pub fn papers(cable: &Verified) -> Papers {
-    let manifest = cable.manifest();
-    let parts: Vec<_> = manifest
-        .parts
-        .iter()
-        .zip(part_files(manifest))
-        .map(|(part, file)| {
-            json!({
-                "file": file,
-                "bytes": part.length,
-                "media_type": part.media_type.as_str(),
-                "sha256": Sha256Digest::from_bytes(part.sha256),
-            })
-        })
-        .collect();
-    let release = json!({
-        "serial": cable.serial(),
-        "message_id": manifest.message_id,
-        "channel": manifest.channel,
-        "container": cable.container(),
-        "label": manifest.label,
-        "precedence": manifest.precedence,
-        "to": manifest.to,
-        "drafter": manifest.drafter,
-        "approved_by": cable.approvals().iter().map(|(person, _)| person).collect::<Vec<_>>(),
-        "verified": cable.verified_at(),
-        "trust_version": cable.trust_version(),
-        "parts": parts,
-    });
-    let mut release = format!("{release:#}").into_bytes();
-    release.push(b'\n');
-    Papers {
-        manifest: cable.manifest_bytes().to_vec(),
-        approvals: cable
+/// Returns the path, in a cable's folder, of the trust list or of one of its signatures.
+pub fn trust_path(file: &str) -> String {
+    format!("{TRUST_FOLDER}/{file}")
+}
+
+/// What `release.json` holds. Its serial, container and time are the receiver's word; the rest follows from the other files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRecord {
+    /// The cable's serial.
+    pub serial: Serial,
+    message_id: MessageId,
+    channel: ChannelId,
+    /// The whole hash of the cable's container.
+    pub container: ContainerHash,
+    label: Label,
+    precedence: Precedence,
+    to: Vec<MailboxId>,
+    drafter: PersonId,
+    /// The officers, in the order of their approvals.
+    pub approved_by: Vec<PersonId>,
+    /// The time by which the cable was judged.
+    pub verified: UtcTime,
+    trust_version: u32,
+    parts: Vec<PartRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartRecord {
+    file: String,
+    bytes: u64,
+    media_type: MediaType,
+    sha256: Sha256Digest,
+}
+
+impl ReleaseRecord {
+    /// Makes the record of a cable that was judged at `verified` by the list of version `trust_version`.
+    pub fn new(
+        manifest: &Manifest,
+        (serial, container): (Serial, ContainerHash),
+        approved_by: Vec<PersonId>,
+        (verified, trust_version): (UtcTime, u32),
+    ) -> ReleaseRecord {
+        let parts = manifest.parts.iter().zip(part_files(manifest));
+        ReleaseRecord {
+            serial,
+            message_id: manifest.message_id,
+            channel: manifest.channel,
+            container,
+            label: manifest.label.clone(),
+            precedence: manifest.precedence,
+            to: manifest.to.clone(),
+            drafter: manifest.drafter.clone(),
+            approved_by,
+            verified,
+            trust_version,
+            parts: parts
+                .map(|(part, file)| PartRecord {
+                    file,
+                    bytes: part.length,
+                    media_type: part.media_type.clone(),
+                    sha256: Sha256Digest::from_bytes(part.sha256),
+                })
+                .collect(),
+        }
+    }
+
+    fn of(cable: &Verified) -> ReleaseRecord {
+        let persons = cable.approvals().iter().map(|(person, _)| person.clone());
+        ReleaseRecord::new(
+            cable.manifest(),
+            (cable.serial(), cable.container()),
+            persons.collect(),
+            (cable.verified_at(), cable.trust_version()),
+        )
+    }
+
+    /// Returns the bytes of `release.json`.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("writing to memory succeeds");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the bytes of `release.json`.
+    ///
+    /// # Errors
+    /// The parser's.
+    pub fn decode(bytes: &[u8]) -> Result<ReleaseRecord, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// Returns what stands beside the parts in the folder of every mailbox. `list` holds the trust list that decided, and its
+/// signatures, by file name.
+pub fn papers(cable: &Verified, list: Vec<(String, Vec<u8>)>) -> Vec<Paper> {
+    let mut papers = vec![
+        (MANIFEST_FILE.to_owned(), cable.manifest_bytes().to_vec()),
+        (RECORD_FILE.to_owned(), ReleaseRecord::of(cable).encode()),
+    ];
+    papers.extend(
+        cable
             .approvals()
             .iter()
-            .map(|(person, signature)| (approval_file(person), signature.to_armor()))
-            .collect(),
-        release,
-    }
+            .map(|(person, signature)| (approval_path(person), signature.to_armor().into_bytes())),
+    );
+    papers.extend(
+        list.into_iter()
+            .map(|(name, bytes)| (trust_path(&name), bytes)),
+    );
+    let manifest = cable.manifest();
+    let parts = manifest.parts.iter().map(|part| part.sha256);
+    let hashes = papers
+        .iter()
+        .map(|(path, bytes)| (path.clone(), Sha256::digest(bytes).into()))
+        .chain(part_files(manifest).into_iter().zip(parts))
+        .map(|(path, sha256)| (path, Sha256Digest::from_bytes(sha256)));
+    let sums = sums(&hashes.collect());
+    papers.push((SUMS_FILE.to_owned(), sums.into_bytes()));
+    papers
+}
+
+/// Returns the text of `SHA256SUMS` for files by path.
+pub fn sums(hashes: &BTreeMap<String, Sha256Digest>) -> String {
+    hashes.iter().fold(String::new(), |text, (path, sha256)| {
+        text + &format!("{sha256}  {path}\n")
+    })
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ fn a_sent_name_is_a_path_to_somewhere_else() {
         "$(touch owned)",
         "manifest.txt",
         "release.json",
+        "SHA256SUMS",
         "CON",
         "a\\..\\b",
     ];
@@ -118,11 +119,15 @@ fn a_sent_name_is_a_path_to_somewhere_else() {
         scene.assert_honest_arrives(serial, &loot);
     }
     let expected: BTreeSet<String> = [
+        "SHA256SUMS",
         "approvals/o.one.sig",
         "approvals/o.two.sig",
         "manifest.txt",
         "part-001.txt",
         "release.json",
+        "trust/trust.toml",
+        "trust/trust.toml.1.sig",
+        "trust/trust.toml.2.sig",
     ]
     .map(str::to_owned)
     .into();
