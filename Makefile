@@ -95,6 +95,8 @@ install:
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/valise-$$host.toml.5 docs/man/valise-trust.toml.5; \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/valise.7; \
 	  install -d -m 0755 $(DESTDIR)/etc/valise; \
 	  if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
 	    systemd-sysusers valise-$$host.conf; systemd-tmpfiles --create valise-$$host.conf; \

@@ -1,7 +1,7 @@
 //! The files that are installed beside the programs are right.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,6 +120,72 @@ fn every_key_of_a_configuration_is_explained() {
         keys > 20,
         "only {keys} keys were found: the search is broken"
     );
+}
+
+/// The keys that a page documents, by table: those before the first table under the empty name.
+fn keys_of_page(page: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("docs/man").join(page)).unwrap();
+    let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut table = None;
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix(".Ss ") {
+            let name = title.trim_matches(['[', ']']);
+            table = match title {
+                "Before the first table" => Some(String::new()),
+                _ => title.starts_with('[').then(|| name.to_owned()),
+            };
+        } else if line.starts_with(".Sh ") {
+            table = None;
+        }
+        if let Some(table) = &table {
+            let keys = tables.entry(table.clone()).or_default();
+            let item = line.strip_prefix(".It ").unwrap_or_default();
+            let words = item.split_whitespace();
+            keys.extend(
+                words
+                    .filter(|word| !matches!(*word, "Ic" | ","))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    tables
+}
+
+/// The keys that a parser would take in the place of one that it does not know.
+fn keys_of_parser(message: &str) -> BTreeSet<String> {
+    let (_, expected) = message.split_once("expected").unwrap();
+    named(expected).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn each_page_of_a_file_documents_the_keys_that_its_parser_takes_and_no_others() {
+    type Refuse = fn(&str) -> String;
+    let sender: Refuse = |text| SenderConfig::parse(text).unwrap_err().to_string();
+    let receiver: Refuse = |text| ReceiverConfig::parse(text).unwrap_err().to_string();
+    let trust: Refuse = |text| TrustList::parse(text.as_bytes()).unwrap_err().to_string();
+    for (page, refuse, double) in [
+        ("valise-sender.toml.5", sender, false),
+        ("valise-receiver.toml.5", receiver, false),
+        ("valise-trust.toml.5", trust, true),
+    ] {
+        let mut tables = keys_of_page(page);
+        let names: Vec<String> = tables
+            .keys()
+            .filter(|name| !name.is_empty())
+            .cloned()
+            .collect();
+        for name in &names {
+            let title = match double {
+                true => format!("[[{name}]]"),
+                false => format!("[{name}]"),
+            };
+            let taken = keys_of_parser(&refuse(&format!("{title}\nunknown = 1\n")));
+            assert_eq!(tables[name], taken, "{page}: {title}");
+        }
+        let mut top = tables.remove("").unwrap();
+        top.extend(names);
+        assert_eq!(top, keys_of_parser(&refuse("unknown = 1\n")), "{page}");
+    }
 }
 
 #[test]
