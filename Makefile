@@ -5,6 +5,7 @@
 #   make bench   the measurements of docs/benchmarks.md
 #   make lint    formatting and clippy
 #   make build   the release programs, in target/release
+#   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
 #   make install the programs, manuals, units and example configurations, below DESTDIR
 #   make appliance-test  two installed hosts under systemd, by the commands of README.md (root; APPLIANCE=--short)
 #   make appliance-vm    the same in two virtual machines, which lose their power (root)
@@ -16,13 +17,17 @@ HOSTS ?= sender receiver tools
 # What the installed files name: another PREFIX reaches the units and configurations too.
 AT_PREFIX = sed -e 's|/usr/\(bin/valise-\|share/doc/valise\)|$(PREFIX)/\1|g'
 DEBIAN ?= bookworm trixie
+# Tools of cargo, each at one version.
+CARGO_TOOLS := target/tools
+CARGO_DEB := $(CARGO_TOOLS)/cargo-deb@3.8.0
+CARGO_CYCLONEDX := $(CARGO_TOOLS)/cargo-cyclonedx@0.5.9
 APPLIANCE ?=
 TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
 RELEASE := target/release
 BENCH_OPTIONS ?=
 
-.PHONY: all build setup demo test lint fmt bench bench-quick install appliance-setup appliance-test appliance-vm clean
+.PHONY: all build setup demo test lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 
 all: build
 
@@ -77,6 +82,29 @@ bench: build
 
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
+
+$(CARGO_TOOLS)/%:
+	$(CARGO) install --quiet --locked --root $@ $* || { rm -rf $@; exit 3; }
+
+# Builds in target/deb, apart from the programs of `make build`: a package's programs hold no path of this machine.
+deb: setup $(CARGO_DEB) $(CARGO_CYCLONEDX)
+	@missing=(); command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev); tests/install-packages "$${missing[@]}"
+	PATH="$(CURDIR)/$(CARGO_DEB)/bin:$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" packaging/build
+
+deb-lint: deb
+	@missing=(); command -v lintian >/dev/null || missing+=(lintian); tests/install-packages "$${missing[@]}"
+	lintian --allow-root --fail-on error target/debian/*.deb
+
+# Installed, upgraded with a cable in flight, removed and purged, on a booted system of each release.
+deb-test: deb
+	@missing=(); \
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap); \
+	command -v systemd-nspawn >/dev/null || missing+=(systemd-container); \
+	tests/install-packages "$${missing[@]}"
+	@set -e; for debian in $(DEBIAN); do echo "== $$debian"; packaging/test $$debian; done
+
+deb-reproduce: deb
+	PATH="$(CURDIR)/$(CARGO_DEB)/bin:$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" packaging/reproduce
 
 # Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or what runs on any PC (HOSTS=tools). As root on a
 # running system also makes the users and folders. A configuration that is there is never touched.

@@ -14,7 +14,7 @@ pub mod verify;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
 use valise_common::os::cli::{
     CliError, check_start, config_text, print_failure, print_json, print_line, run_alarm_commands,
@@ -29,6 +29,11 @@ use arguments::{
 use audit::AuditCommand;
 
 use crate::io::host::Host;
+
+/// Returns the words of the command line, for completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {

@@ -15,7 +15,7 @@ mod supervise;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::{
     CliError, check_start, config_text, print_failure, print_json, print_line, run_alarm_commands,
@@ -27,6 +27,11 @@ use audit::AuditCommand;
 
 use crate::gate::GateError;
 use crate::io::trust_store::{Host, TrustStoreError};
+
+/// Returns the words of the command line, for completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
