@@ -5,6 +5,7 @@
 //! error of `fsync` is never retried: the kernel may have dropped the pages and would report
 //! success the second time. Whoever gets one ends the process.
 
+mod acl;
 mod batch;
 mod behind;
 mod erase;
@@ -58,7 +59,9 @@ pub enum Access {
     Group,
     /// The directory's group may write it too (0660): a link key that the other role takes and then overwrites.
     GroupWrite,
-    /// Everybody who reaches the directory (0644): answers to requests, statements for signing.
+    /// Its owner, and one other user by an access control list: answers to requests.
+    OwnerAnd(u32),
+    /// Everybody who reaches the directory (0644): views, statements for signing.
     Everyone,
 }
 

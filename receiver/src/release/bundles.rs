@@ -110,10 +110,11 @@ impl Release {
                 return self.refuse(request, "bundle-create", by, &text);
             }
         };
+        let uid = by.uid;
         let verdict = self.settle_bundle(&plan, sha256, by)?;
         self.show_to_courier(plan.bundle)?;
         match verdict {
-            Verdict::Accepted(text) => self.accept(request, &text),
+            Verdict::Accepted(text) => self.accept(request, uid, &text),
             other => Err(io::Error::other(format!("a bundle was made, and then {other:?}")).into()),
         }
     }

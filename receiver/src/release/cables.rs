@@ -762,18 +762,18 @@ impl Release {
 
     fn answer_rechecks(&mut self, batch: &Batch) -> Result<(), ReleaseError> {
         for ready in &batch.ready {
-            if let Origin::Quarantine { request, .. } = &ready.incoming.origin {
+            if let Origin::Quarantine { request, by } = &ready.incoming.origin {
                 let text = format!("serial {} is released", ready.cable.serial());
-                self.accept(request, &text)?;
+                self.accept(request, by.uid, &text)?;
             }
         }
         for (incoming, held) in &batch.held {
-            if let Origin::Quarantine { request, .. } = &incoming.origin {
+            if let Origin::Quarantine { request, by } = &incoming.origin {
                 let text = format!(
                     "serial {} stays in quarantine: {}",
                     held.serial, held.reason
                 );
-                self.refuse_quietly(request, &text)?;
+                self.refuse_quietly(request, by.uid, &text)?;
             }
         }
         for (incoming, reason) in &batch.unopened {

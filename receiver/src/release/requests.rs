@@ -172,7 +172,7 @@ impl Release {
     pub(super) fn watch_requests(&mut self) {
         let (now, mono) = (self.now(), self.mono());
         self.queue.take_abandoned(&self.requests, mono);
-        for (alarm, level, text) in self.queue.alarms(mono) {
+        for (alarm, level, text) in self.queue.alarms(&self.requests, mono) {
             self.alarms.set(alarm, now, level, || text);
         }
         let is_due = self.queue.is_due(mono);
@@ -236,10 +236,12 @@ impl Release {
         // Done before a crash, and not answered.
         match self.ledger.register().reply(&taken.placing)? {
             Some(Reply::Accepted(text)) => {
-                return self.accept(name, &text).map(|()| Served::Now);
+                return self.accept(name, by.uid, &text).map(|()| Served::Now);
             }
             Some(Reply::Refused(reason)) => {
-                return self.refuse_quietly(name, &reason).map(|()| Served::Now);
+                return self
+                    .refuse_quietly(name, by.uid, &reason)
+                    .map(|()| Served::Now);
             }
             None => {}
         }
@@ -252,7 +254,7 @@ impl Release {
             }
         };
         match self.act(name, &ask, taken, by.clone())? {
-            Verdict::Accepted(text) => self.accept(name, &text)?,
+            Verdict::Accepted(text) => self.accept(name, by.uid, &text)?,
             Verdict::Refused(text) => self.refuse(name, ask.word(), by, &text)?,
             Verdict::UnderWay => {
                 self.pending_requests.insert(name.to_owned());
@@ -507,14 +509,14 @@ impl Release {
         Ok(verdict)
     }
 
-    /// Answers yes, and deletes the request.
-    pub(super) fn accept(&mut self, name: &str, text: &str) -> Result<(), ReleaseError> {
+    /// Answers yes to the user who asked, and deletes the request.
+    pub(super) fn accept(&mut self, name: &str, uid: u32, text: &str) -> Result<(), ReleaseError> {
         #[cfg(test)]
         if self.stop_after == Some(crate::release::cables::Step::Acted) {
             return Ok(());
         }
         self.pending_requests.remove(name);
-        if !self.write_answer(name, Answer::Accepted(text.to_owned())) {
+        if !self.write_answer(name, uid, Answer::Accepted(text.to_owned())) {
             return Ok(());
         }
         self.sync.commit()?;
@@ -539,10 +541,10 @@ impl Release {
     }
 
     /// Tells whether the answer is written; one that is not waits, and the daemon goes on.
-    fn write_answer(&mut self, name: &str, answer: Answer) -> bool {
+    fn write_answer(&mut self, name: &str, uid: u32, answer: Answer) -> bool {
         let now = self.mono();
         self.unanswered
-            .answer(&self.requests, now, name, answer, &mut self.sync)
+            .answer(&self.requests, now, name, uid, answer, &mut self.sync)
     }
 
     /// Writes answers again that could not be written.
@@ -570,22 +572,28 @@ impl Release {
         by: Asker,
         reason: &str,
     ) -> Result<(), ReleaseError> {
-        self.queue.refused(by.uid, self.mono());
+        let uid = by.uid;
+        self.queue.refused(uid, self.mono());
         let event = refusal(request, reason, by);
         match self.happened(self.now(), event)? {
-            Verdict::Refused(reason) => self.refuse_quietly(name, &reason),
-            _ => self.refuse_quietly(name, reason),
+            Verdict::Refused(reason) => self.refuse_quietly(name, uid, &reason),
+            _ => self.refuse_quietly(name, uid, reason),
         }
     }
 
     /// Answers no; the log says so in another line.
-    pub(super) fn refuse_quietly(&mut self, name: &str, reason: &str) -> Result<(), ReleaseError> {
+    pub(super) fn refuse_quietly(
+        &mut self,
+        name: &str,
+        uid: u32,
+        reason: &str,
+    ) -> Result<(), ReleaseError> {
         #[cfg(test)]
         if self.stop_after == Some(crate::release::cables::Step::Acted) {
             return Ok(());
         }
         self.pending_requests.remove(name);
-        if self.write_answer(name, Answer::Refused(reason.to_owned())) {
+        if self.write_answer(name, uid, Answer::Refused(reason.to_owned())) {
             self.sync.commit()?;
         }
         Ok(())

@@ -26,8 +26,10 @@ pub(super) enum Answer {
 
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) accepted: Vec<(String, Answer)>,
-    pub(super) refused: Vec<(String, String)>,
+    /// The request, who asked, and the answer.
+    pub(super) accepted: Vec<(String, u32, Answer)>,
+    /// The request, who asked, and the reason.
+    pub(super) refused: Vec<(String, u32, String)>,
     pub(super) submissions: Vec<StagedSubmission>,
     pub(super) approvals: Vec<(FinishedFile, PathBuf)>,
     pub(super) ended: Vec<MessageId>,
@@ -154,17 +156,17 @@ impl Gate {
     fn answer(&mut self, batch: Batch) -> Result<(), GateError> {
         self.publish_view()?;
         let mut names = batch.repeated;
-        for (name, answer) in batch.accepted {
+        for (name, uid, answer) in batch.accepted {
             let text = match answer {
                 Answer::Text(text) => text,
                 Answer::Approval(id) => self.approval_text(&id)?,
             };
-            if self.write_answer(&name, request::Answer::Accepted(text)) {
+            if self.write_answer(&name, uid, request::Answer::Accepted(text)) {
                 names.push(name);
             }
         }
-        for (name, reason) in batch.refused {
-            self.write_answer(&name, request::Answer::Refused(reason));
+        for (name, uid, reason) in batch.refused {
+            self.write_answer(&name, uid, request::Answer::Refused(reason));
         }
         self.sync.commit()?;
         for name in names {
@@ -177,10 +179,10 @@ impl Gate {
     }
 
     /// Tells whether the answer is written; one that is not waits, and gate goes on.
-    fn write_answer(&mut self, name: &str, answer: request::Answer) -> bool {
+    fn write_answer(&mut self, name: &str, uid: u32, answer: request::Answer) -> bool {
         let (requests, now) = (&self.preparer.requests, clock::mono_now());
         self.unanswered
-            .answer(requests, now, name, answer, &mut self.sync)
+            .answer(requests, now, name, uid, answer, &mut self.sync)
     }
 
     /// Writes answers again that could not be written. A later scan forgets the requests that have them.
@@ -254,7 +256,7 @@ impl Gate {
             by,
             reason,
         });
-        batch.refused.push((name, no.text));
+        batch.refused.push((name, uid, no.text));
     }
 
     fn handle_one(&mut self, prepared: Prepared, batch: &mut Batch) -> Result<(), GateError> {
@@ -289,7 +291,7 @@ impl Gate {
             },
         };
         match result {
-            Ok(answer) => batch.accepted.push((name, answer)),
+            Ok(answer) => batch.accepted.push((name, uid, answer)),
             Err(no) => self.refuse(batch, name, request, id, uid, no),
         }
         Ok(())

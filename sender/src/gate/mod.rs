@@ -461,7 +461,7 @@ impl Daemon {
     fn watch_requests(&mut self, now: Mono) {
         self.waiting
             .take_abandoned(&self.gate.preparer.requests, now);
-        for (alarm, level, text) in self.waiting.alarms(now) {
+        for (alarm, level, text) in self.waiting.alarms(&self.gate.preparer.requests, now) {
             match level {
                 0 => self.gate.alarms.clear(alarm),
                 _ => self.gate.alarm(alarm, &text),

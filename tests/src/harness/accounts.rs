@@ -253,6 +253,15 @@ impl Accounts {
 }
 
 impl User {
+    /// Another user, in the same groups.
+    #[must_use]
+    pub fn colleague(&self) -> Self {
+        Self {
+            uid: self.uid + 1_000,
+            ..self.clone()
+        }
+    }
+
     /// The command line that runs a program as this user with the umask of the units, without root's rights.
     pub fn command_line(&self, program: &Path) -> Vec<String> {
         let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();

@@ -3,6 +3,7 @@
 //! Only root can become somebody else; under any other user the test says that it was skipped.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod people;
 mod rights;
 mod site;

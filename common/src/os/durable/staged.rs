@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 
+use super::acl::set_owner_and_reader;
 use super::erase::{erase, overwrite_data};
 use super::reserve::DRAWING_BYTES_MAX;
 use super::{
@@ -85,10 +86,11 @@ impl StagedFile {
     /// Sets who may read the file; a new one is its owner's alone.
     ///
     /// # Errors
-    /// If the file system refuses.
+    /// If the file system refuses; [`io::ErrorKind::Unsupported`] if it has no access control lists and one is needed.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
         let mode = match access {
             Access::Owner => 0o600,
+            Access::OwnerAnd(reader_uid) => return set_owner_and_reader(&self.file, reader_uid),
             Access::Group => 0o640,
             Access::GroupWrite => 0o660,
             Access::Everyone => 0o644,

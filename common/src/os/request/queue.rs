@@ -44,6 +44,9 @@ pub const REQUESTS_HELD: &str = "requests-held";
 /// The alarm for hidden folders that stay.
 pub const REQUEST_LEFT: &str = "request-left";
 
+/// The alarm for answers that others than who asked can read.
+pub const ANSWERS_OPEN: &str = "answers-open";
+
 /// The requests of one owner.
 #[derive(Debug, Default)]
 struct Owner {
@@ -284,7 +287,7 @@ impl RequestQueue {
     }
 
     /// The alarms of this moment, each with how bad it is and its text; 0 is not at all.
-    pub fn alarms(&self, now: Mono) -> [(&'static str, u64, String); 2] {
+    pub fn alarms(&self, requests: &Requests, now: Mono) -> [(&'static str, u64, String); 3] {
         let held = self.held(now);
         let text = held.first().map_or_else(String::new, |uid| {
             let others = match held.len() {
@@ -307,6 +310,13 @@ impl RequestQueue {
         [
             (REQUESTS_HELD, level(held.len()), text),
             (REQUEST_LEFT, level(count), left),
+            (
+                ANSWERS_OPEN,
+                u64::from(requests.has_opened()),
+                "every user who may place requests can read the answers to all others, because the file system has no \
+                 access control lists: move the state to ext4 or xfs, and start this role again"
+                    .to_owned(),
+            ),
         ]
     }
 }

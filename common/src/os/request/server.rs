@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::AtFlags;
@@ -32,6 +33,8 @@ const NAMES_MAX: usize = 1_000_000;
 pub struct Requests {
     pub(super) requests: PathBuf,
     pub(super) tmp: PathBuf,
+    /// Whether an answer had to be readable to everybody.
+    opened: AtomicBool,
 }
 
 /// A request folder that stands in `requests/`.
@@ -49,7 +52,11 @@ pub struct Found {
 impl Requests {
     /// Serves the host's `requests/`, staging answers in `tmp`.
     pub fn new(requests: PathBuf, tmp: PathBuf) -> Self {
-        Self { requests, tmp }
+        Self {
+            requests,
+            tmp,
+            opened: AtomicBool::new(false),
+        }
     }
 
     /// Lists the request folders: first those without an answer, the owners taking turns and each owner's in the order of
@@ -137,7 +144,7 @@ impl Requests {
         }
     }
 
-    /// Answers yes. The batch must be committed before [`Requests::forget`].
+    /// Answers yes, for the user who asked alone. The batch must be committed before [`Requests::forget`].
     ///
     /// Other than everything else an answer gets its name before it is synced. That is safe because
     /// it is no state: until the batch is committed the folder is still there, and an answer that a
@@ -145,21 +152,34 @@ impl Requests {
     ///
     /// # Errors
     /// If the answer cannot be written.
-    pub fn answer_accepted(&self, name: &str, text: &str, batch: &mut SyncBatch) -> io::Result<()> {
-        self.answer(Kind::Accepted, name, text, batch)
+    pub fn answer_accepted(
+        &self,
+        name: &str,
+        owner_uid: u32,
+        text: &str,
+        batch: &mut SyncBatch,
+    ) -> io::Result<()> {
+        self.answer(Kind::Accepted, name, owner_uid, text, batch)
     }
 
-    /// Answers no; the folder stays where its author put it.
+    /// Answers no, for the user who asked alone; the folder stays where its author put it.
     ///
     /// # Errors
     /// If the answer cannot be written.
     pub fn answer_refused(
         &self,
         name: &str,
+        owner_uid: u32,
         reason: &str,
         batch: &mut SyncBatch,
     ) -> io::Result<()> {
-        self.answer(Kind::Refused, name, reason, batch)
+        self.answer(Kind::Refused, name, owner_uid, reason, batch)
+    }
+
+    /// Whether everybody who may look into `requests/` can read an answer, because its file system has no access control
+    /// lists.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// The answer beside a name, for a repeated request. One that cannot be read does not count, so that it is replaced and
@@ -244,13 +264,20 @@ impl Requests {
         Ok(count)
     }
 
-    fn answer(&self, kind: Kind, name: &str, text: &str, batch: &mut SyncBatch) -> io::Result<()> {
+    fn answer(
+        &self,
+        kind: Kind,
+        name: &str,
+        owner_uid: u32,
+        text: &str,
+        batch: &mut SyncBatch,
+    ) -> io::Result<()> {
         assert!(
             is_request_name(name),
             "names come from scan, which returns no others"
         );
         let mut staged = StagedFile::create(&self.tmp)?;
-        staged.set_access(Access::Everyone)?;
+        self.let_read(&staged, owner_uid)?;
         // One write: an answer that a crash tears cannot end in this LF.
         staged.write_all(format!("{}\n", answer_text(text)).as_bytes())?;
         let finished = staged.finish_in(batch)?;
@@ -270,6 +297,21 @@ impl Requests {
             // Start-up empties tmp/ too, so a failure here loses nothing.
             let _ = fs::remove_file(&from);
         })
+    }
+
+    /// Gives an answer to the user who asked. Where the file system cannot, everybody may read it: who asked must get it.
+    fn let_read(&self, answer: &StagedFile, owner_uid: u32) -> io::Result<()> {
+        // Root may read everything, and the daemon owns the file.
+        if owner_uid == 0 || owner_uid == geteuid().as_raw() {
+            return Ok(());
+        }
+        match answer.set_access(Access::OwnerAnd(owner_uid)) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.opened.store(true, Ordering::Relaxed);
+                answer.set_access(Access::Everyone)
+            }
+            given => given,
+        }
     }
 }
 

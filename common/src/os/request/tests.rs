@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::geteuid;
 use proptest::prelude::*;
 
 use super::server::{FOUND_MAX, FOUND_OF_OWNER_MAX};
@@ -106,7 +107,7 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
     let waiter =
         std::thread::spawn(move || placed.wait(Duration::from_secs(120), &lock_path).unwrap());
     host.server
-        .answer_accepted(&name, "00ff", &mut host.batch)
+        .answer_accepted(&name, geteuid().as_raw(), "00ff", &mut host.batch)
         .unwrap();
     host.batch.commit().unwrap();
     assert!(host.server.scan().unwrap()[0].answered);
@@ -136,7 +137,12 @@ fn a_refusal_is_told_in_one_line_and_the_command_takes_its_copy_back() {
         .unwrap();
     let name = placed.name().to_owned();
     host.server
-        .answer_refused(&name, "label unknown\nask", &mut host.batch)
+        .answer_refused(
+            &name,
+            geteuid().as_raw(),
+            "label unknown\nask",
+            &mut host.batch,
+        )
         .unwrap();
     let answer = placed.wait(Duration::from_secs(120), &lock_path).unwrap();
     assert_eq!(answer, Answer::Refused("label unknown ask".into()));
@@ -447,7 +453,7 @@ fn a_torn_answer_counts_as_none() {
     fs::write(host.state.requests().join("by-hand.accepted"), b"00f").unwrap();
     assert!(!host.server.scan().unwrap()[0].answered);
     host.server
-        .answer_accepted("by-hand", "00ff", &mut host.batch)
+        .answer_accepted("by-hand", geteuid().as_raw(), "00ff", &mut host.batch)
         .unwrap();
     assert!(host.server.scan().unwrap()[0].answered);
 }
@@ -458,7 +464,7 @@ fn an_answer_is_one_line_that_its_reader_takes_whatever_it_quotes() {
     host.by_hand("x");
     let reason = format!("unknown word {}\u{1b}[2J", "0\n".repeat(40_000));
     host.server
-        .answer_refused("by-hand", &reason, &mut host.batch)
+        .answer_refused("by-hand", geteuid().as_raw(), &reason, &mut host.batch)
         .unwrap();
     let Some(Answer::Refused(told)) = host.server.answer_of("by-hand") else {
         panic!("no answer");
@@ -506,6 +512,7 @@ fn a_folder_in_an_answers_place_makes_way_for_the_answer() {
             &host.server,
             Mono(0),
             "by-hand",
+            geteuid().as_raw(),
             answer.clone(),
             &mut host.batch
         ));
@@ -532,6 +539,7 @@ fn an_answer_that_cannot_be_written_waits_until_it_can() {
         &host.server,
         now,
         "by-hand",
+        geteuid().as_raw(),
         refused.clone(),
         &mut host.batch
     ));
@@ -684,11 +692,11 @@ fn an_owner_who_is_refused_again_and_again_waits_and_nobody_else_does() {
     let now = Mono(119_000_000);
     waiting.put_back(&found(2, 0));
     assert_eq!(waiting.take(now).map(|one| one.owner_uid), Some(2));
-    let [held, left] = waiting.alarms(now);
+    let [held, left, open] = waiting.alarms(&host.server, now);
     assert!(held.1 == 1 && held.2.contains("user 1 wait"), "{held:?}");
-    assert_eq!(left.1, 0);
+    assert_eq!((left.1, open.1), (0, 0));
     // An hour later it is forgotten.
-    assert_eq!(waiting.alarms(Mono(61 * MINUTE_US))[0].1, 0);
+    assert_eq!(waiting.alarms(&host.server, Mono(61 * MINUTE_US))[0].1, 0);
     drop(host);
 }
 

@@ -19,7 +19,8 @@ const WAITING_MAX: usize = 1_000;
 /// A few more than a thousand, if the daemon asks [`Unanswered::is_full`] before it takes requests.
 #[derive(Debug, Default)]
 pub struct Unanswered {
-    answers: BTreeMap<String, Answer>,
+    /// By request: who asked, and the answer.
+    answers: BTreeMap<String, (u32, Answer)>,
     retry: Option<Mono>,
 }
 
@@ -30,14 +31,15 @@ impl Unanswered {
         requests: &Requests,
         now: Mono,
         name: &str,
+        owner_uid: u32,
         answer: Answer,
         batch: &mut SyncBatch,
     ) -> bool {
-        match write(requests, name, &answer, batch) {
+        match write(requests, name, owner_uid, &answer, batch) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!("a request cannot be answered now, its answer waits: {error}");
-                self.answers.insert(name.to_owned(), answer);
+                self.answers.insert(name.to_owned(), (owner_uid, answer));
                 self.retry.get_or_insert(now.plus_us(RETRY_US));
                 false
             }
@@ -51,9 +53,9 @@ impl Unanswered {
             return Vec::new();
         }
         let mut written = Vec::new();
-        self.answers.retain(|name, answer| {
+        self.answers.retain(|name, (owner_uid, answer)| {
             let is_there = std::fs::symlink_metadata(requests.requests.join(name)).is_ok();
-            if is_there && write(requests, name, answer, batch).is_err() {
+            if is_there && write(requests, name, *owner_uid, answer, batch).is_err() {
                 return true;
             }
             written.push(name.clone());
@@ -77,12 +79,13 @@ impl Unanswered {
 fn write(
     requests: &Requests,
     name: &str,
+    owner_uid: u32,
     answer: &Answer,
     batch: &mut SyncBatch,
 ) -> io::Result<()> {
     match answer {
-        Answer::Accepted(text) => requests.answer_accepted(name, text, batch),
-        Answer::Refused(reason) => requests.answer_refused(name, reason, batch),
+        Answer::Accepted(text) => requests.answer_accepted(name, owner_uid, text, batch),
+        Answer::Refused(reason) => requests.answer_refused(name, owner_uid, reason, batch),
         Answer::NoDaemon | Answer::Waiting => unreachable!("a daemon answers yes or no"),
     }
 }

@@ -98,6 +98,7 @@ const ORDINARY: &[libc::c_long] = &[
     libc::SYS_fchmodat,
     libc::SYS_fchown,
     libc::SYS_fchownat,
+    libc::SYS_fsetxattr,
     libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,

@@ -76,7 +76,7 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
                 .intake(&found[0], &tmp.join("taken"), limits, &mut batch)
                 .unwrap();
             server
-                .answer_accepted(placed.name(), "id", &mut batch)
+                .answer_accepted(placed.name(), 65_534, "id", &mut batch)
                 .unwrap();
             for number in 0..40 {
                 batch
