@@ -3,11 +3,13 @@
 
 mod administrators;
 pub mod audit;
+mod done;
 pub mod first_keys;
 pub mod follow;
 mod rights;
 
 pub use administrators::read_administrators;
+pub use done::{print_done, print_done_json};
 pub use rights::{check_reader, needs_root, state_failure};
 
 use std::fmt::Display;
@@ -114,7 +116,7 @@ pub fn print_line(line: &str) -> Result<(), CliError> {
 fn write_out(line: &str) -> Result<(), CliError> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        printed => printed.map_err(CliError::system),
+        printed => printed.map_err(|error| CliError::System(format!("standard output: {error}"))),
     }
 }
 

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
 use super::request::{ask, ask_and_print, check_reason};
 use super::status::read_view;
-use super::{CliError, print_json, print_line};
+use super::{CliError, print_done, print_done_json, print_json, print_line};
 use crate::io::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::io::host::Host;
 use crate::io::publish::Groups;
@@ -100,9 +100,9 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         }));
         return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
     }
-    print_line(&format!("commissioned in {shown}, channel {channel}"))?;
     first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
-    print_line("next: valise-receiver bundle create --slots N --out DIR, then trust import")
+    print_done(&format!("commissioned in {shown}, channel {channel}"))?;
+    print_done("next: valise-receiver bundle create --slots N --out DIR, then trust import")
 }
 
 /// Begins a role's audit log; returns the public key of its checkpoints and its first key.
@@ -219,23 +219,23 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
     })?;
     let sha256 = plan.sha256;
     if options.json {
-        return print_json(&json!({
+        return print_done_json(&json!({
             "bundle": plan.bundle, "first": plan.first, "count": plan.count,
             "link_key": plan.link_key, "sha256": sha256, "out": out.display().to_string(),
         }));
     }
     let shown = out.display();
-    print_line(&format!(
+    print_done(&format!(
         "bundle {}: {} from serial {}, link key {}, in {shown}",
         plan.bundle,
         count_of(plan.count, "slot"),
         plan.first,
         plan.link_key
     ))?;
-    print_line(&format!(
+    print_done(&format!(
         "two administrators sign it: ssh-keygen -Y sign -n bundle@valise -f KEY {shown}/{STATEMENT_FILE}"
     ))?;
-    print_line(&format!(
+    print_done(&format!(
         "and rename the signatures to {STATEMENT_FILE}.1.sig and {STATEMENT_FILE}.2.sig; \
          the folder is secret, and destroyed when the sender has imported it"
     ))

@@ -102,8 +102,8 @@ pub fn print_answer(
     fields: impl FnOnce(&str) -> Result<Value, CliError>,
 ) -> Result<(), CliError> {
     if json {
-        super::print_json(&fields(answer)?)
+        super::print_done_json(&fields(answer)?)
     } else {
-        super::print_line(answer)
+        super::print_done(answer)
     }
 }

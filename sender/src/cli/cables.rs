@@ -18,7 +18,7 @@ use super::arguments::{Approve, OneCable, Reject, Resend, Submit};
 use super::look::cable_json;
 use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
-use super::{CliError, print_json, print_line, sign};
+use super::{CliError, print_done, print_done_json, sign};
 use crate::gate::prepare::{REASON_CHARS_MAX, parse_ranges};
 use crate::stage::submit::split_media_type;
 
@@ -68,9 +68,9 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     }
     let id = ask(config, request, &text)?;
     if options.json {
-        print_json(&json!({ "id": id }))
+        print_done_json(&json!({ "id": id }))
     } else {
-        print_line(&id)
+        print_done(&id)
     }
 }
 

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
 use super::look::read_view;
 use super::request::{ask, begin, print_answer, set};
-use super::{CliError, check_commissioned, print_json, print_line};
+use super::{CliError, check_commissioned, print_done, print_json, print_line};
 use crate::gate::GateError;
 use crate::gate::commission::Replay;
 use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
@@ -100,9 +100,9 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         }));
         return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
     }
-    print_line(&format!("commissioned in {shown}"))?;
     first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
-    print_line("next: valise-sender bundle import DIR, then trust import")
+    print_done(&format!("commissioned in {shown}"))?;
+    print_done("next: valise-sender bundle import DIR, then trust import")
 }
 
 /// Begins a role's audit log; returns the public key of its checkpoints and its first key.

@@ -18,7 +18,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::{
-    CliError, check_start, config_text, print_failure, print_json, print_line, run_alarm_commands,
+    CliError, check_start, config_text, print_done, print_done_json, print_failure, print_json,
+    print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{Role, SenderState};
 

@@ -22,7 +22,7 @@ use valise_common::units::ByteSize;
 use super::arguments::{Export, Read};
 use super::commission::list_in_force;
 use super::look::read_view;
-use super::{CliError, check_commissioned, print_json, print_line};
+use super::{CliError, check_commissioned, print_done_json, print_json, print_line};
 use crate::io::pending::{MANIFEST_NAME, PartFiles};
 
 /// The file of an export that `sha256sum --check` reads.
@@ -364,7 +364,7 @@ pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     unfinished.into_iter().for_each(Unfinished::done);
     if options.json {
         names.push(SUMS_NAME.to_owned());
-        print_json(&json!({ "folder": shown.to_string(), "files": names }))?;
+        print_done_json(&json!({ "folder": shown.to_string(), "files": names }))?;
     }
     Ok(())
 }

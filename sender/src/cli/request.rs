@@ -7,7 +7,7 @@ use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::start_command;
 use valise_common::os::request::{Answer, Request};
 
-use super::{CliError, check_commissioned, print_json, print_line};
+use super::{CliError, check_commissioned, print_done, print_done_json};
 use crate::gate::refusal::SYSTEM_FAILURE;
 
 /// Begins a request on this host.
@@ -69,9 +69,9 @@ pub fn print_answer(
     fields: impl FnOnce() -> Result<Value, CliError>,
 ) -> Result<(), CliError> {
     if json {
-        print_json(&fields()?)
+        print_done_json(&fields()?)
     } else {
-        print_line(answer)
+        print_done(answer)
     }
 }
 

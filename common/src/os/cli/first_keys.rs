@@ -1,15 +1,18 @@
 //! The first keys of the audit logs, which `init` shows once: on standard output, or in a file for the auditor.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-use super::{CliError, print_line};
+use super::CliError;
+use super::done::{is_lost, print_done};
+use crate::manifest::printable;
 use crate::os::durable::sync_parent;
 
 /// Where the first keys go. A file that was made and not written is deleted when this is dropped.
@@ -22,9 +25,15 @@ impl FirstKeys {
     /// Makes the file, if one is named: before anything is commissioned, so that no key is made that nobody can be given.
     ///
     /// # Errors
-    /// [`CliError::Refused`] if something has its name, [`CliError::System`] if it cannot be made.
+    /// [`CliError::Refused`] if something has its name, [`CliError::Usage`] if none is named and nothing that is printed is
+    /// seen, [`CliError::System`] if it cannot be made.
     pub fn open(out: Option<&Path>) -> Result<Self, CliError> {
         let Some(path) = out else {
+            if is_lost(io::stdout()) {
+                return Err(CliError::usage(
+                    "the auditor's keys are shown only once, and standard output is closed: name a file with --out",
+                ));
+            }
             return Ok(Self { file: None });
         };
         let shown = path.display();
@@ -50,22 +59,24 @@ impl FirstKeys {
     /// [`CliError::System`] if it cannot be written; the text says that the host is commissioned all the same.
     pub fn deliver(mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
         let Some((path, mut file)) = self.file.take() else {
-            return print_line(text.trim_end());
+            return writeln!(io::stdout(), "{}", printable(text.trim_end()))
+                .map_err(|error| lost("standard output", &error));
         };
         let shown = path.display();
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
             .and_then(|()| sync_parent(&path))
-            .map_err(|error| {
-                CliError::System(format!(
-                    "{shown}: {error}; the host is commissioned, but its first keys are lost: \
-                     move its state away and run init again"
-                ))
-            })?;
-        print_line(&format!(
+            .map_err(|error| lost(shown, &error))?;
+        print_done(&format!(
             "the first keys of the audit logs are in {shown}: the auditor takes this file away, and no copy stays here"
         ))
     }
+}
+
+fn lost(place: impl Display, error: &io::Error) -> CliError {
+    CliError::System(format!(
+        "{place}: {error}; the host is commissioned, but its first keys are lost: move its state away and run init again"
+    ))
 }
 
 /// Returns what `init` gives the auditor: secret first keys and public checkpoint keys, by role.
