@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Host, List, Patience};
@@ -122,6 +124,48 @@ fn what_policy_does_not_know_is_refused_with_its_name() {
     assert_eq!(host.json(&["list", "--json"]), serde_json::json!([]));
     assert_eq!(fs::read_dir(host.state("pending")).unwrap().count(), 0);
     host.await_empty("tmp/gate");
+}
+
+#[test]
+fn a_file_whose_name_is_not_utf_8_is_named() {
+    let host = Host::running(1);
+    let name = OsStr::from_bytes(b"caf\xe9.txt");
+    fs::write(host.path("plain.txt"), "text").unwrap();
+    fs::write(host.path("").join(name), "text").unwrap();
+    let options =
+        "--label EU-RESTRICTED --to paris-desk --precedence routine --subject S plain.txt";
+    for (words, told) in [
+        (
+            format!("submit {options}"),
+            "caf\\xe9.txt: the name is not UTF-8",
+        ),
+        (
+            "trust import".to_owned(),
+            "caf\\xe9.txt: the name is not UTF-8",
+        ),
+        // These take any name, and say what is wrong with the file.
+        ("trust check".to_owned(), "caf"),
+        ("bundle import".to_owned(), "caf"),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let output = host.command(&words).arg(name).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && errors.contains(told),
+            "{words:?}: {errors}"
+        );
+    }
+    // A request that another program placed.
+    let hidden = host.state("requests/.named");
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("request.toml"), "request = \"submit\"\n").unwrap();
+    fs::write(hidden.join(name), "text").unwrap();
+    let request = host.state("requests/named");
+    fs::rename(hidden, &request).unwrap();
+    let (is_accepted, reason) = Host::await_answer(&request);
+    assert!(!is_accepted && reason.contains("caf\\xe9.txt"), "{reason}");
+    let log = fs::read_to_string(host.state("audit/gate.log")).unwrap();
+    assert!(!log.contains("caf"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! beside it, or stays unseen.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -21,6 +22,14 @@ pub fn shown_lines(bytes: &[u8]) -> impl Iterator<Item = String> {
         };
         escape_bytes(line)
     })
+}
+
+/// Returns the name of a file, or a path, on one line: as it is if it is plain text, otherwise escaped as a line of a part is.
+pub fn shown_name(name: &OsStr) -> String {
+    match name.to_str() {
+        Some(text) if !text.contains(is_hidden) => text.to_owned(),
+        _ => escape_bytes(name.as_encoded_bytes()),
+    }
 }
 
 fn escape_bytes(line: &[u8]) -> String {

@@ -26,7 +26,7 @@ use super::audit_check::CheckError;
 use super::stand_in::check_owner;
 use super::{alarm, service, tty};
 use crate::limits;
-use crate::manifest::{printable, printable_json};
+use crate::manifest::{printable, printable_json, shown_name};
 
 /// The three ways in which a command fails.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -61,7 +61,7 @@ impl CliError {
     /// Says why a file that a caller named cannot be used: the caller's mistake if it is not there or is not a file, a
     /// refusal if it changed while it was read, the system's failure otherwise.
     pub fn of_given(path: &Path, error: &io::Error) -> Self {
-        let text = format!("{}: {error}", path.display());
+        let text = format!("{}: {error}", shown_name(path.as_os_str()));
         match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory

@@ -219,8 +219,9 @@ impl Release {
             }
             // Whether its author or this host's disk caused it cannot always be told; no request may end the daemon.
             Err(refused) => {
-                let refused = self.refuse(name, "unknown", by, &refused.to_string());
-                refused.map(|()| Served::Now)
+                let told = refused.to_string();
+                let answered = self.refuse_as(name, "unknown", by, &refused.logged(), Some(&told));
+                answered.map(|()| Served::Now)
             }
             Ok(taken) => self.judge_request(name, &taken),
         };
@@ -572,13 +573,26 @@ impl Release {
         by: Asker,
         reason: &str,
     ) -> Result<(), ReleaseError> {
+        self.refuse_as(name, request, by, reason, None)
+    }
+
+    /// Answers no, with a text that is not the log's if it names what the log must not.
+    fn refuse_as(
+        &mut self,
+        name: &str,
+        request: &str,
+        by: Asker,
+        logged: &str,
+        told: Option<&str>,
+    ) -> Result<(), ReleaseError> {
         let uid = by.uid;
         self.queue.refused(uid, self.mono());
-        let event = refusal(request, reason, by);
-        match self.happened(self.now(), event)? {
-            Verdict::Refused(reason) => self.refuse_quietly(name, uid, &reason),
-            _ => self.refuse_quietly(name, uid, reason),
-        }
+        let event = refusal(request, logged, by);
+        let answer = match self.happened(self.now(), event)? {
+            Verdict::Refused(reason) => reason,
+            _ => logged.to_owned(),
+        };
+        self.refuse_quietly(name, uid, told.unwrap_or(&answer))
     }
 
     /// Answers no; the log says so in another line.

@@ -1733,6 +1733,24 @@ fn a_full_disk_refuses_a_request_as_the_systems_failure_and_the_daemon_goes_on()
 }
 
 #[test]
+fn a_file_whose_name_is_not_utf_8_is_named_in_the_answer_and_not_in_the_log() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    let mut release = world.release();
+    let hidden = world.state.requests().join(".named");
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("request.toml"), "request = \"clock-accept\"\n").unwrap();
+    fs::write(hidden.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "").unwrap();
+    fs::rename(&hidden, world.state.requests().join("named")).unwrap();
+    settle(&mut release);
+    let (kind, text) = answer(&world, "named");
+    assert!(kind == "refused" && text.contains("caf\\xe9"), "{text}");
+    assert_eq!(world.log_count("request-refused"), 1);
+    let log = fs::read_to_string(world.state.audit().join("release.log")).unwrap();
+    assert!(!log.contains("caf"), "{log}");
+}
+
+#[test]
 fn a_folder_in_an_answers_place_ends_no_daemon() {
     let world = World::new();
     let mut release = world.release();

@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -221,7 +222,7 @@ pub struct Submit {
     pub not_after: Option<UtcTime>,
     /// The parts, in order; the media type by default after the extension.
     #[arg(required = true, value_name = "FILE[:MEDIA-TYPE]")]
-    pub files: Vec<String>,
+    pub files: Vec<OsString>,
     /// One JSON document instead of the bare id.
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! What drafters and officers do with cables.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use valise_common::config::SenderConfig;
 use valise_common::limits;
-use valise_common::manifest::{FreeText, MediaType};
+use valise_common::manifest::{FreeText, MediaType, shown_name};
 use valise_common::os::cli::{confirm, confirm_if_attended};
 use valise_common::os::layout::part_file;
 use valise_common::os::request::REQUEST_FILE;
@@ -107,10 +108,11 @@ fn check_text(option: &str, text: &str, chars_max: usize) -> Result<(), CliError
         .map_err(|error| CliError::Usage(format!("{option}: {error}")))
 }
 
-fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
+fn given_parts(files: &[OsString]) -> Result<Vec<Given>, CliError> {
     let mut names = BTreeSet::new();
     let mut parts = Vec::new();
     for file in files {
+        let file = file.to_str().ok_or_else(|| not_utf8(file))?;
         let (path, media_type) = split_media_type(file, |path| Path::new(path).exists());
         let path = PathBuf::from(path);
         let shown = path.display();
@@ -123,7 +125,7 @@ fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
-            .ok_or_else(|| CliError::Usage(format!("{shown}: the name is not UTF-8")))?
+            .ok_or_else(|| CliError::Usage(format!("{shown} is not a file")))?
             .to_owned();
         if name == REQUEST_FILE {
             let text =
@@ -149,6 +151,12 @@ fn given_parts(files: &[String]) -> Result<Vec<Given>, CliError> {
         return Err(CliError::Usage(text));
     }
     Ok(parts)
+}
+
+/// The refusal of a path whose bytes are no text: a cable's names are.
+pub fn not_utf8(path: &OsStr) -> CliError {
+    let shown = shown_name(path);
+    CliError::Usage(format!("{shown}: the name is not UTF-8; rename it"))
 }
 
 /// `approve`
@@ -244,7 +252,7 @@ mod tests {
         std::fs::create_dir(path("b")).unwrap();
         std::fs::write(path("b/a.txt"), "b").unwrap();
         let typed = format!("{}:application/pdf", path("a.txt"));
-        let parts = given_parts(&[typed]).unwrap();
+        let parts = given_parts(&[typed.into()]).unwrap();
         assert_eq!(parts[0].name, "a.txt");
         assert_eq!(
             parts[0].media_type.as_ref().unwrap().as_str(),
@@ -256,6 +264,7 @@ mod tests {
             vec![path("none")],
             vec![path("request.toml")],
         ] {
+            let wrong: Vec<OsString> = wrong.into_iter().map(OsString::from).collect();
             assert!(
                 matches!(given_parts(&wrong), Err(CliError::Usage(_))),
                 "{wrong:?}"

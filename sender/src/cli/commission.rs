@@ -22,6 +22,7 @@ use valise_common::trust::{TrustList, difference};
 use zeroize::Zeroizing;
 
 use super::arguments::{BundleImport, Init, Shown, TrustFile};
+use super::cables::not_utf8;
 use super::look::read_view;
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, check_commissioned, print_done, print_json, print_line};
@@ -272,8 +273,8 @@ fn trust_files(path: &Path) -> Result<BTreeMap<String, TakenFile>, CliError> {
         .map_err(|error| CliError::of_given(path, &error))?;
     let name = path
         .file_name()
-        .and_then(|name| name.to_str())
         .ok_or_else(|| CliError::Usage(format!("{shown} is not a file")))?;
+    let name = name.to_str().ok_or_else(|| not_utf8(name))?;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());

@@ -1,8 +1,10 @@
 //! A request folder → a copy that only the daemon writes, or the reason why it is not even looked at.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::REQUEST_FILE;
 use super::server::{Found, Requests};
 use crate::limits::REQUEST_TEXT_BYTES_MAX;
+use crate::manifest::shown_name;
 use crate::os::durable::{
     StagedFile, Stamp, SyncBatch, WriteBehind, for_each_name, free_bytes, make_dir, open_dir,
     put_away,
@@ -87,8 +90,11 @@ pub enum RequestRefused {
     )]
     Busy,
     /// A file's name is not UTF-8.
-    #[error("the name of a file in the request folder is not UTF-8; rename it")]
-    Name,
+    #[error("the name of the file {shown} in the request folder is not UTF-8; rename it")]
+    Name {
+        /// The name, escaped.
+        shown: String,
+    },
     /// Too many files.
     #[error("the request folder holds more than {files_max} files")]
     Files {
@@ -122,6 +128,16 @@ pub enum RequestRefused {
     /// An error of the system on the daemon's side: not the requester's fault.
     #[error("system failure: the request could not be copied: {0}")]
     System(#[from] io::Error),
+}
+
+impl RequestRefused {
+    /// The reason as an audit log has it: without a name of a file.
+    pub fn logged(&self) -> String {
+        match self {
+            Self::Name { .. } => "a file's name is not UTF-8".to_owned(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl Requests {
@@ -206,7 +222,9 @@ fn copy_all(
         }
         let number = file_count;
         file_count += 1;
-        let name = name.to_str().map_err(|_| RequestRefused::Name)?;
+        let name = name.to_str().map_err(|_| RequestRefused::Name {
+            shown: shown_name(OsStr::from_bytes(name.to_bytes())),
+        })?;
         let file = open_regular(folder, name, owner_uid)?;
         if name == REQUEST_FILE {
             let placing = placing_of(&found.name, &file.metadata()?);

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -202,6 +204,16 @@ fn a_hard_link_in_a_request_is_refused() {
     let folder = host.by_hand("x");
     fs::hard_link(folder.join("cable.txt"), host.state.root().join("second")).unwrap();
     assert!(matches!(host.take(), Err(RequestRefused::Linked)));
+}
+
+#[test]
+fn a_file_whose_name_is_not_utf_8_is_named_in_the_answer_and_not_in_a_log() {
+    let mut host = host();
+    let name = OsStr::from_bytes(b"caf\xe9.txt");
+    fs::write(host.by_hand("x").join(name), b"text").unwrap();
+    let refused = host.take().unwrap_err();
+    assert!(refused.to_string().contains("caf\\xe9.txt"), "{refused}");
+    assert!(!refused.logged().contains("caf"), "{}", refused.logged());
 }
 
 #[test]
