@@ -295,7 +295,7 @@ impl SenderState {
         ("tmp/transmit", 0o700),
         ("requests", REQUESTS_MODE),
         ("pending", 0o2750),
-        ("view", 0o2770),
+        ("view", VIEW_MODE),
         ("outbox", 0o2750),
         ("progress", 0o2770),
         ("keys", 0o751),
@@ -383,7 +383,7 @@ impl ReceiverState {
         ("tmp/receive", 0o700),
         ("tmp/release", 0o700),
         ("requests", REQUESTS_MODE),
-        ("view", 0o2770),
+        ("view", VIEW_MODE),
         ("inbox", 0o2770),
         ("damaged", 0o2770),
         ("assembly", 0o700),
@@ -430,6 +430,9 @@ const REQUESTS_MODE: u32 = 0o3770;
 
 /// Both roles of a host write here, and the sticky bit keeps each from deleting the other's log.
 const AUDIT_MODE: u32 = 0o3770;
+
+/// Both roles of a host write here, and the sticky bit keeps the role on the network from replacing the other's view.
+const VIEW_MODE: u32 = 0o3770;
 
 fn create(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
     folders.iter().try_for_each(|(name, mode)| match *name {
@@ -536,6 +539,7 @@ mod tests {
         assert_eq!(mode(sender.link_keys()), 0o700);
         assert_eq!(mode(sender.handover_folder()), 0o2770);
         assert_eq!(mode(receiver.audit()), 0o3770);
+        assert_eq!(mode(receiver.view()), 0o3770);
         assert_eq!(mode(receiver.slots()), 0o700);
         assert_eq!(mode(receiver.stage()), 0o700);
     }

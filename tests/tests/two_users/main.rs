@@ -207,6 +207,48 @@ fn operators_of_the_isolated_side_see_every_cable_and_no_reader_of_a_mailbox_doe
     site.await_health();
 }
 
+#[test]
+fn the_role_on_the_network_writes_its_own_view_and_cannot_touch_the_others() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::running();
+    for (host, network, other) in [
+        ("sender", Role::Transmit, Role::Gate),
+        ("receiver", Role::Receive, Role::Release),
+    ] {
+        let view = site.state(host).join("view");
+        let [own, others] = [network, other].map(|role| view.join(format!("{}.json", role.word())));
+        let who = site.role(network);
+        let forged = site
+            .state(host)
+            .join("tmp")
+            .join(network.word())
+            .join("forged");
+        site.await_some("both views", std::slice::from_ref(&view), |_| {
+            (own.exists() && others.exists()).then_some(())
+        });
+        let copied = who.run("/bin/cp", &[&own, &forged]);
+        assert!(copied.status.success(), "{copied:?}");
+        for (program, arguments) in [
+            ("/bin/mv", vec![&forged, &others]),
+            ("/bin/mv", vec![&others, &forged]),
+            ("/bin/rm", vec![&others]),
+        ] {
+            let tried = who.run(program, &arguments);
+            assert!(!tried.status.success(), "{program} {arguments:?}");
+        }
+        // Its own it replaces by a rename, again and again.
+        let written = |view: &Path| fs::metadata(view).ok().map(|found| found.ino());
+        let before = written(&own);
+        site.await_some("a new view", &[view], |_| {
+            (written(&own) != before).then_some(())
+        });
+        assert!(who.run("/bin/rm", &[&forged]).status.success());
+    }
+    site.await_health();
+}
+
 /// The one folder that stands in a folder.
 fn only_entry(folder: &Path) -> std::path::PathBuf {
     let mut entries = fs::read_dir(folder)
