@@ -1,10 +1,11 @@
 //! What a command did is not lost with its standard output.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use valise_tests::harness::{Host, Programs, Settings, Submission, World};
+use valise_tests::harness::{Host, Programs, Roster, Settings, Submission, World};
 
 /// What a shell makes of standard output.
 const CLOSED: &str = ">&-";
@@ -106,5 +107,44 @@ fn what_was_done_is_told_when_standard_output_is_closed_full_or_not_read() {
         assert_eq!(ended.0, status, "{words:?} {redirection}: {ended:?}");
         assert!(ended.1.contains(told), "{words:?} {redirection}: {ended:?}");
         assert_eq!(ended.1.is_empty(), told.is_empty(), "{ended:?}");
+    }
+}
+
+#[test]
+fn no_host_is_commissioned_whose_first_keys_nobody_would_see() {
+    let programs = Programs::built().unwrap();
+    for (program, role) in [(&programs.sender, "gate"), (&programs.receiver, "release")] {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::generate(folder.path()).unwrap();
+        let state = folder.path().join("state");
+        let config = folder.path().join("config.toml");
+        let way = match role {
+            "gate" => "to",
+            _ => "listen",
+        };
+        let link = format!("[link]\nkind = \"udp\"\n{way} = \"127.0.0.1:9\"\n");
+        fs::write(&config, format!("state = \"{}\"\n{link}", state.display())).unwrap();
+        let mut words = vec!["init".to_owned()];
+        words.extend(roster.administrator_arguments());
+        words.extend(["--config".to_owned(), config.display().to_string()]);
+        let (status, errors) = run(program, &words, CLOSED, Stdio::null());
+        assert!(status == 2 && errors.contains("--out"), "{errors}");
+        assert!(!state.join("host.toml").exists());
+        let log = state.join(format!("audit/{role}.log"));
+        assert!(!log.exists());
+        let (status, errors) = run(program, &words, FULL, Stdio::null());
+        let told = ["standard output", "nothing was changed"];
+        assert_eq!(status, 3, "{errors}");
+        assert!(told.iter().all(|part| errors.contains(part)), "{errors}");
+        assert!(!state.join("host.toml").exists() && !log.exists());
+        // With a file for the auditor nothing of it needs standard output.
+        let out = folder.path().join("auditor.txt");
+        words.extend(["--out".to_owned(), out.display().to_string()]);
+        let (status, errors) = run(program, &words, CLOSED, Stdio::null());
+        assert!(
+            status == 0 && errors.contains("commissioned in"),
+            "{errors}"
+        );
+        assert!(fs::read_to_string(&out).unwrap().contains(role));
     }
 }

@@ -28,10 +28,13 @@ pub use self::key_file::read_key_state;
 pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
-use crate::os::durable::{erase, is_full, sync_dir, with_reserve};
+use crate::os::durable::{erase, finish_erasing, is_full, read_bounded, sync_dir, with_reserve};
 use crate::os::entropy;
 use crate::secret::{Secret32, wipe_stack};
 use crate::units::{Mono, UtcTime};
+
+/// The longest line that an `init` writes.
+const INIT_LINE_BYTES_MAX: usize = 4_096;
 
 /// A role's audit log, open for appending.
 pub struct AuditLog {
@@ -125,6 +128,44 @@ impl AuditLog {
             erase(&paths.of(suffix))?;
         }
         Ok(())
+    }
+
+    /// Checks that a log holds no more than the line of an `init`, which may have been cut short before the host was
+    /// commissioned: the log may be discarded.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::AlreadyExists`] if it holds more.
+    pub fn check_unused(folder: &Path, role: &str) -> io::Result<()> {
+        let path = folder.join(format!("{role}.log"));
+        let bytes = match read_bounded(&path, INIT_LINE_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(error),
+            read => Ok(read?),
+        };
+        let is_unused = bytes.is_ok_and(|bytes| {
+            let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let first = lines.next().unwrap_or_default();
+            // A line without its LF was never committed.
+            lines.next().is_none() && (!first.ends_with(b"\n") || is_of_init(first))
+        });
+        if is_unused {
+            return Ok(());
+        }
+        let text = format!(
+            "{} has a history, but this host's file host.toml is missing: restore the state from its backup, or move all of \
+             it away to begin a new channel",
+            path.display()
+        );
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+    }
+
+    /// Discards a log for which [`AuditLog::check_unused`] found nothing, and what a kill left of an earlier discarding.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn discard_unused(folder: &Path, role: &str) -> io::Result<()> {
+        finish_erasing(folder)?;
+        Self::discard(folder, role)
     }
 
     /// Opens a log, verifies what lies beyond its key file and puts a torn tail aside.
@@ -333,6 +374,11 @@ fn append_whole(mut file: &File, file_bytes: u64, bytes: &[u8]) -> io::Result<()
     file.write_all(bytes).inspect_err(|_| {
         let _ = file.set_len(file_bytes);
     })
+}
+
+fn is_of_init(line: &[u8]) -> bool {
+    let parsed: Result<serde_json::Value, _> = serde_json::from_slice(line);
+    parsed.is_ok_and(|line| line["event"] == "init")
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ use crate::release::reply::BundleMade;
 use crate::release::requests::Ask;
 use crate::release::{Release, ReleaseError};
 
+/// Whose logs `init` begins.
+const ROLES: [Role; 2] = [Role::Receive, Role::Release];
+
 /// `init`
 pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
     let administrators = read_administrators("valise-receiver", &options.administrators)?;
@@ -63,17 +66,34 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
     let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
-    let first_keys = FirstKeys::open(options.out.as_deref())?;
-    let mut keys = BTreeMap::new();
-    let mut checkpoint_keys = BTreeMap::new();
+    for role in ROLES {
+        let check = || AuditLog::check_unused(&state.audit(), role.as_str());
+        let checked = stand_in(&state, role, &[])?.run(check);
+        checked
+            .map_err(CliError::system)?
+            .map_err(CliError::refused)?;
+    }
+    let mut first_keys = FirstKeys::open(options.out.as_deref())?;
     let commission = || -> Result<(), CliError> {
-        for role in [Role::Receive, Role::Release] {
+        let (mut keys, mut checkpoint_keys) = (BTreeMap::new(), BTreeMap::new());
+        for role in ROLES {
             let begin = || begin_log(&state, role, channel, administrators.len());
             let begun = stand_in(&state, role, &[])?.run(begin);
             let (verifier, key) = begun.map_err(CliError::system)??;
             checkpoint_keys.insert(role.as_str(), verifier);
             keys.insert(role.as_str(), key.to_hex().to_string());
         }
+        let text = match options.json {
+            true => Zeroizing::new(
+                serde_json::to_string_pretty(&json!({
+                    "channel": channel, "state": shown.to_string(), "audit_keys": keys,
+                    "checkpoint_keys": checkpoint_keys,
+                }))
+                .map_err(CliError::system)?,
+            ),
+            false => first_keys::text(&keys, &checkpoint_keys),
+        };
+        first_keys.hand_over(&text)?;
         // The host's file comes last: with it the host is commissioned.
         let host = Host {
             channel,
@@ -83,9 +103,7 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         Ok(release.run(write).map_err(CliError::system)??)
     };
     if let Err(error) = commission() {
-        let begun = [Role::Receive, Role::Release].into_iter();
-        let mut begun = begun.filter(|role| keys.contains_key(role.as_str()));
-        let undone = begun.try_for_each(|role| {
+        let undone = ROLES.into_iter().try_for_each(|role| {
             stand_in(&state, role, &[])?
                 .run(|| AuditLog::discard(&state.audit(), role.as_str()))
                 .and_then(|done| done)
@@ -93,14 +111,10 @@ pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
         });
         return Err(error.after_undo(undone, state.root()));
     }
+    first_keys.keep()?;
     if options.json {
-        let text = serde_json::to_string_pretty(&json!({
-            "channel": channel, "state": shown.to_string(), "audit_keys": keys,
-            "checkpoint_keys": checkpoint_keys,
-        }));
-        return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
+        return Ok(());
     }
-    first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
     print_done(&format!("commissioned in {shown}, channel {channel}"))?;
     print_done("next: valise-receiver bundle create --slots N --out DIR, then trust import")
 }
@@ -113,13 +127,11 @@ fn begin_log(
     administrators: usize,
 ) -> Result<(String, Secret32), CliError> {
     let origin = format!("valise/{channel}/{role}");
+    let audit = state.audit();
+    // An earlier init may have been cut short, and gave its keys to nobody who needs them.
+    AuditLog::discard_unused(&audit, role.as_str()).map_err(CliError::system)?;
     let (mut log, key) =
-        AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(|error| {
-            CliError::System(format!(
-                "{error}; after an init that was cut short, move {} away and init again",
-                state.audit().display()
-            ))
-        })?;
+        AuditLog::create(&audit, role.as_str(), &origin).map_err(CliError::system)?;
     let fields = [
         ("channel", json!(channel)),
         ("administrators", json!(administrators)),

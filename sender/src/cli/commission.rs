@@ -33,6 +33,9 @@ use crate::gate::host::Gate;
 use crate::gate::refusal::No;
 use crate::io::trust_store::{Host, SignedList, TrustStoreError};
 
+/// Whose logs `init` begins.
+const ROLES: [Role; 2] = [Role::Gate, Role::Transmit];
+
 /// `init`
 pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
     // It makes the first keys of the audit logs.
@@ -60,17 +63,35 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         .and_then(|taken| taken)
         .map_err(CliError::system)?
         .ok_or_else(|| CliError::Refused("gate runs on this state folder".to_owned()))?;
-    let first_keys = FirstKeys::open(options.out.as_deref())?;
-    let mut keys = BTreeMap::new();
-    let mut checkpoint_keys = BTreeMap::new();
+    for role in ROLES {
+        let check = || AuditLog::check_unused(&state.audit(), role.as_str());
+        let checked = stand_in(&state, role)?.run(check);
+        checked
+            .map_err(CliError::system)?
+            .map_err(CliError::refused)?;
+    }
+    let mut first_keys = FirstKeys::open(options.out.as_deref())?;
+    let shown = state.root().display();
     let commission = || -> Result<(), CliError> {
-        for role in [Role::Gate, Role::Transmit] {
+        let (mut keys, mut checkpoint_keys) = (BTreeMap::new(), BTreeMap::new());
+        for role in ROLES {
             let begun =
                 stand_in(&state, role)?.run(|| begin_log(&state, role, administrators.len()));
             let (verifier, key) = begun.map_err(CliError::system)??;
             checkpoint_keys.insert(role.as_str(), verifier);
-            keys.insert(role.as_str(), key);
+            keys.insert(role.as_str(), key.to_hex().to_string());
         }
+        let text = match options.json {
+            true => Zeroizing::new(
+                serde_json::to_string_pretty(&json!({
+                    "state": shown.to_string(), "audit_keys": keys, "checkpoint_keys": checkpoint_keys,
+                }))
+                .map_err(CliError::system)?,
+            ),
+            false => first_keys::text(&keys, &checkpoint_keys),
+        };
+        first_keys.hand_over(&text)?;
+        // The host's file comes last: with it the host is commissioned.
         let host = Host {
             administrators,
             channel: None,
@@ -80,9 +101,7 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
             .map_err(CliError::system)
     };
     if let Err(error) = commission() {
-        let begun = [Role::Gate, Role::Transmit].into_iter();
-        let mut begun = begun.filter(|role| keys.contains_key(role.as_str()));
-        let undone = begun.try_for_each(|role| {
+        let undone = ROLES.into_iter().try_for_each(|role| {
             stand_in(&state, role)?
                 .run(|| AuditLog::discard(&state.audit(), role.as_str()))
                 .and_then(|done| done)
@@ -90,18 +109,10 @@ pub fn init(config: &SenderConfig, options: &Init) -> Result<(), CliError> {
         });
         return Err(error.after_undo(undone, state.root()));
     }
-    let shown = state.root().display();
-    let keys: BTreeMap<&str, String> = keys
-        .iter()
-        .map(|(role, key)| (*role, key.to_hex().to_string()))
-        .collect();
+    first_keys.keep()?;
     if options.json {
-        let text = serde_json::to_string_pretty(&json!({
-            "state": shown.to_string(), "audit_keys": keys, "checkpoint_keys": checkpoint_keys,
-        }));
-        return first_keys.deliver(&Zeroizing::new(text.map_err(CliError::system)?));
+        return Ok(());
     }
-    first_keys.deliver(&first_keys::text(&keys, &checkpoint_keys))?;
     print_done(&format!("commissioned in {shown}"))?;
     print_done("next: valise-sender bundle import DIR, then trust import")
 }
@@ -113,8 +124,11 @@ fn begin_log(
     administrators: usize,
 ) -> Result<(String, Secret32), CliError> {
     let origin = format!("valise-sender/{role}");
+    let audit = state.audit();
+    // An earlier init may have been cut short, and gave its keys to nobody who needs them.
+    AuditLog::discard_unused(&audit, role.as_str()).map_err(CliError::system)?;
     let (mut log, key) =
-        AuditLog::create(&state.audit(), role.as_str(), &origin).map_err(CliError::system)?;
+        AuditLog::create(&audit, role.as_str(), &origin).map_err(CliError::system)?;
     let fields = [("administrators", json!(administrators))];
     log.append(clock::utc_now(), "init", &fields);
     log.commit().map_err(CliError::system)?;

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use super::CliError;
 use super::done::{is_lost, print_done};
 use crate::manifest::printable;
-use crate::os::durable::sync_parent;
+use crate::os::durable::{erase, sync_parent};
 
-/// Where the first keys go. A file that was made and not written is deleted when this is dropped.
+/// Where the first keys go. A file that is not kept is erased when this is dropped.
 #[derive(Debug)]
 pub struct FirstKeys {
     file: Option<(PathBuf, File)>,
@@ -38,7 +38,10 @@ impl FirstKeys {
         };
         let shown = path.display();
         if fs::symlink_metadata(path).is_ok() {
-            let text = format!("{shown} exists: name a new file for the auditor's keys");
+            let text = format!(
+                "{shown} exists: name a new file for the auditor's keys. If it is of an init that was cut short, its keys are \
+                 void: shred -u {shown}"
+            );
             return Err(CliError::Refused(text));
         }
         let opened = OpenOptions::new()
@@ -53,30 +56,38 @@ impl FirstKeys {
         })
     }
 
-    /// Writes what the auditor is given, durably, or prints it.
+    /// Writes what the auditor is given, durably, or prints it: before the host is commissioned, so that no kill can leave a
+    /// host whose first keys nobody has.
     ///
     /// # Errors
-    /// [`CliError::System`] if it cannot be written; the text says that the host is commissioned all the same.
-    pub fn deliver(mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
-        let Some((path, mut file)) = self.file.take() else {
-            return writeln!(io::stdout(), "{}", printable(text.trim_end()))
-                .map_err(|error| lost("standard output", &error));
+    /// [`CliError::System`] if it cannot be written.
+    pub fn hand_over(&mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
+        let failed = |place: &dyn Display, error: &io::Error| {
+            CliError::System(format!("the auditor's keys: {place}: {error}"))
         };
-        let shown = path.display();
+        let Some((path, file)) = &mut self.file else {
+            return writeln!(io::stdout(), "{}", printable(text.trim_end()))
+                .map_err(|error| failed(&"standard output", &error));
+        };
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
-            .and_then(|()| sync_parent(&path))
-            .map_err(|error| lost(shown, &error))?;
+            .and_then(|()| sync_parent(path))
+            .map_err(|error| failed(&path.display(), &error))
+    }
+
+    /// Keeps the file of a host that is commissioned.
+    ///
+    /// # Errors
+    /// As [`print_done`].
+    pub fn keep(mut self) -> Result<(), CliError> {
+        let Some((path, _)) = self.file.take() else {
+            return Ok(());
+        };
         print_done(&format!(
-            "the first keys of the audit logs are in {shown}: the auditor takes this file away, and no copy stays here"
+            "the first keys of the audit logs are in {}: the auditor takes this file away, and no copy stays here",
+            path.display()
         ))
     }
-}
-
-fn lost(place: impl Display, error: &io::Error) -> CliError {
-    CliError::System(format!(
-        "{place}: {error}; the host is commissioned, but its first keys are lost: move its state away and run init again"
-    ))
 }
 
 /// Returns what `init` gives the auditor: secret first keys and public checkpoint keys, by role.
@@ -100,8 +111,8 @@ pub fn text(
 impl Drop for FirstKeys {
     fn drop(&mut self) {
         if let Some((path, _)) = self.file.take() {
-            // Empty: nothing is lost, and a name that stays is refused with its path next time.
-            let _ = fs::remove_file(path);
+            // Nothing was commissioned: its keys are void. A name that stays is refused with its path next time.
+            let _ = erase(&path);
         }
     }
 }
@@ -119,9 +130,15 @@ mod tests {
         let path = folder.path().join("auditor.txt");
         drop(FirstKeys::open(Some(&path)).unwrap());
         assert!(!path.exists());
-        let keys = FirstKeys::open(Some(&path)).unwrap();
-        keys.deliver(&Zeroizing::new("gate: 00\n".to_owned()))
-            .unwrap();
+        let text = Zeroizing::new("gate: 00\n".to_owned());
+        let mut keys = FirstKeys::open(Some(&path)).unwrap();
+        keys.hand_over(&text).unwrap();
+        assert!(path.exists());
+        drop(keys);
+        assert!(!path.exists());
+        let mut keys = FirstKeys::open(Some(&path)).unwrap();
+        keys.hand_over(&text).unwrap();
+        keys.keep().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "gate: 00\n");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(matches!(
