@@ -1,7 +1,7 @@
 //! `status --follow`: what `status` shows, and from then on what changes of it.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -40,10 +40,11 @@ pub fn follow(
 ) -> Result<(), CliError> {
     // First, so that a user without the right gets its reason.
     look()?;
-    let mut watch = DirWatch::new().map_err(CliError::system)?;
-    watch
-        .add(view, Notice::Arrivals)
-        .map_err(|error| CliError::System(format!("{}: {error}", view.display())))?;
+    // Where the system has no watch left, every look comes after the same pause.
+    let mut watch = DirWatch::new().and_then(|mut watch| {
+        watch.add(view, Notice::Arrivals)?;
+        Ok(watch)
+    });
     let is_screen = form == Form::Text && io::stdout().is_terminal();
     let mut last: Option<Shown> = None;
     loop {
@@ -62,12 +63,17 @@ pub fn follow(
             }
         }
         last = Some(shown);
-        let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let watched = watch.iter().map(AsFd::as_fd);
+        let mut ready: Vec<PollFd> = watched
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         match poll(&mut ready, PollTimeout::from(LOOK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(CliError::system(errno)),
         }
-        watch.drain().map_err(CliError::system)?;
+        if let Ok(watch) = &mut watch {
+            watch.drain().map_err(CliError::system)?;
+        }
     }
 }
 
