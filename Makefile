@@ -14,8 +14,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
 HOSTS ?= sender receiver tools
-# What the installed files name: another PREFIX reaches the units and configurations too.
-AT_PREFIX = sed -e 's|/usr/\(bin/valise-\|share/doc/valise\)|$(PREFIX)/\1|g'
+# What the installed files name: another PREFIX reaches the units, configurations and pages too.
+AT_PREFIX = sed -e 's,/usr/\(bin/valise-\|share/doc/valise\),$(PREFIX)/\1,g'
 DEBIAN ?= bookworm trixie
 # Tools of cargo, each at one version.
 CARGO_TOOLS := target/tools
@@ -121,9 +121,10 @@ install:
 	    $(AT_PREFIX) $$unit | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf; \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise config/$$host.toml; \
+	  $(AT_PREFIX) config/$$host.toml | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/doc/valise/$$host.toml; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8; \
-	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/valise-$$host.toml.5 docs/man/valise-trust.toml.5; \
+	  for page in valise-$$host.toml.5 valise-trust.toml.5; do \
+	    $(AT_PREFIX) docs/man/$$page | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man5/$$page; done; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/valise.7; \
 	  install -d -m 0755 $(DESTDIR)/etc/valise; \
 	  if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then \
@@ -132,7 +133,8 @@ install:
 	*) echo "make: HOSTS is sender, receiver or tools, not $$host"; exit 2 ;; esac; \
 	done
 	@install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d config/udev/*.rules
-	@install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/valise README.md LICENSE CHANGELOG.md docs/*.md config/trust.toml
+	@set -e; for page in README.md LICENSE CHANGELOG.md docs/*.md config/trust.toml; do \
+	  $(AT_PREFIX) $$page | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/doc/valise/$${page##*/}; done
 	@echo "installed below $(DESTDIR)$(PREFIX): $(HOSTS)"
 
 # Two installed hosts, as README.md and docs/operations.md say, in containers with a systemd of their own.
