@@ -8,6 +8,7 @@
 mod acl;
 mod batch;
 mod behind;
+mod checked;
 mod erase;
 mod eraser;
 mod medium;
@@ -31,6 +32,7 @@ use nix::sys::statvfs::statvfs;
 
 pub use batch::SyncBatch;
 pub use behind::WriteBehind;
+pub use checked::{add_check, checked};
 pub use erase::{NOT_ERASED, erase, finish_erasing, is_erasing, put_away, remove_any};
 pub use eraser::Eraser;
 pub use medium::{copies_on_write, copies_on_write_text};

@@ -2,7 +2,7 @@
 //! stands in the same file, so that no crash can part the two.
 //!
 //! ```text
-//! 0 magic "VALBCN" 00 01 (8)  8 bundle (4)  12 the beacon's payload, to the end
+//! 0 magic "VALBCN" 00 02 (8)  8 bundle (4)  12 the beacon's payload  then BLAKE3 of all before it (32)
 //! ```
 
 use std::io::{self, Read};
@@ -14,13 +14,17 @@ use valise_common::limits::DATAGRAM_BYTES_MAX;
 use crate::io::regular::open_regular;
 use crate::pipeline::SignedBeacon;
 
-const MAGIC: &[u8; 8] = b"VALBCN\x00\x01";
+const MAGIC: &[u8; 8] = b"VALBCN\x00\x02";
+
+const HASH_BYTES: usize = 32;
 
 /// The file's bytes.
 pub fn encode(beacon: &SignedBeacon) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&beacon.bundle.0.to_be_bytes());
     bytes.extend_from_slice(&beacon.payload);
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
     bytes
 }
 
@@ -29,7 +33,7 @@ pub fn encode(beacon: &SignedBeacon) -> Vec<u8> {
 /// # Errors
 /// The system's, with its number; [`io::ErrorKind::InvalidData`] for a file that `receive` did not write.
 pub fn read(path: &Path) -> io::Result<Option<SignedBeacon>> {
-    let bytes_max = MAGIC.len() + 4 + usize::from(DATAGRAM_BYTES_MAX);
+    let bytes_max = MAGIC.len() + 4 + usize::from(DATAGRAM_BYTES_MAX) + HASH_BYTES;
     let file = match open_regular(path) {
         Ok((file, _)) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -45,7 +49,11 @@ pub fn read(path: &Path) -> io::Result<Option<SignedBeacon>> {
 }
 
 fn decode(bytes: &[u8]) -> Option<SignedBeacon> {
-    let (bundle, payload) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let (written, hash) = bytes.split_last_chunk::<HASH_BYTES>()?;
+    if blake3::hash(written).as_bytes() != hash {
+        return None;
+    }
+    let (bundle, payload) = written.strip_prefix(MAGIC)?.split_first_chunk()?;
     Some(SignedBeacon {
         bundle: BundleId(u32::from_be_bytes(*bundle)),
         payload: payload.to_vec(),

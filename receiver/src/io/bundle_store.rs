@@ -151,7 +151,10 @@ fn write_link_key(
         first_serial: plan.first,
         last_serial: last,
     };
-    let text = zeroize::Zeroizing::new(serde_json::to_vec(&file)?);
+    // The capacity is final: a growing vector would leave copies of its beginning on the heap.
+    let mut text = zeroize::Zeroizing::new(Vec::with_capacity(512));
+    serde_json::to_writer(&mut *text, &file)?;
+    durable::add_check(&mut text);
     Ok(state.handover().place(plan.bundle, &text)?)
 }
 

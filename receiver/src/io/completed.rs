@@ -87,14 +87,17 @@ impl CompletedLog {
     /// Reads the list, keeps the newest four of each serial, and writes it anew if that makes it shorter.
     fn rewrite(&mut self) -> io::Result<Vec<Record>> {
         let mut by_serial: BTreeMap<Serial, Vec<ContainerHash>> = BTreeMap::new();
-        let (mut lines, mut text) = (0, Vec::new());
+        let (mut lines, mut damaged, mut text) = (0, 0, Vec::new());
         let mut reader = BufReader::new(File::open(&self.path)?);
         while reader.read_until(b'\n', &mut text)? > 0 {
             lines += 1;
             let record = text.strip_suffix(b"\n").and_then(parse);
             text.clear();
             let (serial, hash) = match record {
-                None => continue,
+                None => {
+                    damaged += 1;
+                    continue;
+                }
                 Some(Line::Completed(record)) => record,
                 Some(Line::HandedBack(serial, container)) => {
                     if let Some(hashes) = by_serial.get_mut(&serial) {
@@ -114,6 +117,10 @@ impl CompletedLog {
             .into_iter()
             .flat_map(|(serial, hashes)| hashes.into_iter().map(move |hash| (serial, hash)))
             .collect();
+        if damaged > 0 {
+            let path = self.path.display();
+            tracing::warn!(%path, damaged, "lines that cannot be read are left out of the list of completed containers");
+        }
         if records.len() != lines {
             let text: String = records.iter().map(line).collect();
             replace(

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::limits::LINK_KEY_OVERLAP_S;
-use valise_common::os::durable::{Access, Sync, read_bounded, read_secret_file, replace};
+use valise_common::os::durable::{
+    Access, Sync, add_check, checked, read_bounded, read_secret_file, replace,
+};
 use valise_common::os::handover::Handover;
 use valise_common::secret::Secret32;
 use valise_common::units::UtcTime;
@@ -69,8 +71,9 @@ impl LinkKeys {
         tmp: PathBuf,
     ) -> io::Result<Self> {
         let verified = match read_bounded(&verified_path, VERIFIED_BYTES_MAX) {
-            Ok(bytes) => parse_verified(&bytes).unwrap_or_else(|| {
-                tracing::warn!("the times of the link keys' first use are damaged and begin anew");
+            Ok(bytes) => checked(&bytes).and_then(parse_verified).unwrap_or_else(|| {
+                let path = verified_path.display();
+                tracing::warn!(%path, "the times of the link keys' first use are damaged and begin anew");
                 BTreeMap::new()
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -91,8 +94,14 @@ impl LinkKeys {
     /// # Errors
     /// If a folder cannot be read, or a key cannot be taken or erased durably.
     pub fn load(&self, now: UtcTime) -> io::Result<InForce> {
-        self.handover.take(&self.tmp)?;
         let mut in_force = InForce::default();
+        match self.handover.take(&self.tmp) {
+            // The list of ended keys: what was handed over is taken.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                in_force.faults.push(error.to_string());
+            }
+            taken => taken?,
+        }
         let mut held = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -126,15 +135,16 @@ impl LinkKeys {
     /// If it cannot be made durable.
     pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
         self.verified.insert(bundle, now);
-        let text: String = self
-            .verified
-            .iter()
+        let lines = self.verified.iter();
+        let text: String = lines
             .map(|(bundle, time)| format!("{bundle} {time}\n"))
             .collect();
+        let mut text = text.into_bytes();
+        add_check(&mut text);
         replace(
             &self.tmp,
             &self.verified_path,
-            text.as_bytes(),
+            &text,
             Access::Owner,
             Sync::Yes,
         )
@@ -154,7 +164,8 @@ enum KeyFault {
 fn read_key(path: &Path, channel: ChannelId) -> Result<(HeldKey, Serial), KeyFault> {
     let bytes = read_secret_file(path, KEY_FILE_BYTES_MAX)?;
     // The parser's text would show the line, and with it the key.
-    let file: KeyFile = serde_json::from_slice(&bytes)
+    let text = checked(&bytes).ok_or_else(|| KeyFault::Form("its hash differs".to_owned()))?;
+    let file: KeyFile = serde_json::from_slice(text)
         .map_err(|error| KeyFault::Form(format!("line {}", error.line())))?;
     let digits = Zeroizing::new(file.key);
     if file.channel != channel {

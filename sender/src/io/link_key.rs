@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId};
+use valise_common::os::durable::{add_check, checked};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::secret::Secret32;
 use valise_common::wire::LinkKey;
@@ -31,7 +32,7 @@ pub enum LinkKeyError {
         mode: u32,
     },
     /// Not what gate writes.
-    #[error("the link key of bundle {bundle} cannot be read; import the bundle again")]
+    #[error("keys/link/{bundle}.key, the link key of bundle {bundle}, is damaged")]
     Malformed {
         /// Which.
         bundle: BundleId,
@@ -78,8 +79,10 @@ pub fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
         key: stored.key.to_hex().to_string(),
         channel: stored.channel,
     };
-    let mut text = Zeroizing::new(serde_json::to_vec(&fields)?);
-    text.push(b'\n');
+    // The capacity is final: a growing vector would leave copies of its beginning on the heap.
+    let mut text = Zeroizing::new(Vec::with_capacity(512));
+    serde_json::to_writer(&mut *text, &fields)?;
+    add_check(&mut text);
     state.handover().place(stored.bundle, &text)
 }
 
@@ -112,7 +115,8 @@ fn read(path: &Path, bundle: BundleId) -> Result<StoredLinkKey, LinkKeyError> {
     let mut text = Zeroizing::new(Vec::with_capacity(512));
     file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
     let malformed = LinkKeyError::Malformed { bundle };
-    let Ok(fields) = serde_json::from_slice::<Fields>(&text) else {
+    let fields = checked(&text).and_then(|text| serde_json::from_slice::<Fields>(text).ok());
+    let Some(fields) = fields else {
         return Err(malformed);
     };
     let Some(key) = Secret32::from_hex(&fields.key) else {

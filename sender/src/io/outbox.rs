@@ -6,11 +6,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use valise_common::fec::Geometry;
 use valise_common::ids::{ContainerHash, ContainerId, Serial};
+use valise_common::os::durable::checked;
 use valise_common::os::layout::{OutboxName, SenderState};
 
 pub use crate::pipeline::{GivenUp, SpoolBeacon};
@@ -129,7 +131,7 @@ impl Outbox {
             serial,
             error,
         };
-        serde_json::from_slice(&text).map(Some).map_err(malformed)
+        parse(&text).map(Some).map_err(malformed)
     }
 
     /// What gate knows; the default before gate has written anything.
@@ -145,7 +147,7 @@ impl Outbox {
             serial: 0,
             error,
         };
-        serde_json::from_slice(&text).map_err(malformed)
+        parse(&text).map_err(malformed)
     }
 
     /// Opens a container to be read at offsets; `None` if gate has deleted it meanwhile.
@@ -172,6 +174,15 @@ impl Outbox {
         }
         Ok(Some(file))
     }
+}
+
+/// Reads the text of a `.fec` file or of `outbox/beacon`.
+///
+/// # Errors
+/// If it is not what gate wrote.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let text = checked(text).ok_or_else(|| serde_json::Error::custom("its hash differs"))?;
+    serde_json::from_slice(text)
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
+use serde::Serialize;
 use valise_common::ids::Serial;
 use valise_common::limits;
 use valise_common::os::durable::{
-    Access, FinishedFile, StagedFile, Sync, SyncBatch, read_bounded, remove_any, replace,
+    Access, FinishedFile, StagedFile, Sync, SyncBatch, add_check, read_bounded, remove_any, replace,
 };
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
-use super::outbox::{FecFile, SpoolBeacon};
+use super::outbox::{FecFile, SpoolBeacon, parse};
 use crate::gate::ledger::Cable;
 
 /// The name of a cable's files in the outbox, once it has a serial.
@@ -29,6 +30,12 @@ pub fn name_of(cable: &Cable) -> Option<OutboxName> {
 /// The name under `tmp/` by which start-up finds a finished container again.
 pub fn staged_name(serial: Serial) -> String {
     format!("sealed-{serial}.container")
+}
+
+fn text_of(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(value)?;
+    add_check(&mut text);
+    Ok(text)
 }
 
 /// The outbox, as its owner sees it.
@@ -65,7 +72,7 @@ impl OutboxWriter {
     pub fn stage_geometry(&self, fec: &FecFile, batch: &mut SyncBatch) -> io::Result<FinishedFile> {
         let mut staged = StagedFile::create(&self.state.tmp(Role::Gate))?;
         staged.set_access(Access::Group)?;
-        staged.write_all(&serde_json::to_vec(fec)?)?;
+        staged.write_all(&text_of(fec)?)?;
         staged.finish_in(batch)
     }
 
@@ -90,7 +97,7 @@ impl OutboxWriter {
     /// Any error of the system.
     pub fn geometry(&self, name: &OutboxName) -> io::Result<Option<FecFile>> {
         match read_bounded(&self.state.geometry(name), limits::REQUEST_TEXT_BYTES_MAX) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Ok(text) => Ok(parse(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -101,7 +108,7 @@ impl OutboxWriter {
     /// # Errors
     /// Any error of the system.
     pub fn rewrite_geometry(&self, name: &OutboxName, fec: &FecFile) -> io::Result<()> {
-        let text = serde_json::to_vec(fec)?;
+        let text = text_of(fec)?;
         let tmp = self.state.tmp(Role::Gate);
         replace(
             &tmp,
@@ -147,7 +154,7 @@ impl OutboxWriter {
     /// # Errors
     /// Any error of the system.
     pub fn write_beacon(&self, beacon: &SpoolBeacon) -> io::Result<()> {
-        let text = serde_json::to_vec(beacon)?;
+        let text = text_of(beacon)?;
         let tmp = self.state.tmp(Role::Gate);
         replace(
             &tmp,

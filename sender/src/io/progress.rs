@@ -46,8 +46,14 @@ pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
     let path = folder.join(serial.to_string());
     match durable::read_bounded(&path, PROGRESS_BYTES_MAX) {
         Ok(text) => {
-            let progress = serde_json::from_slice::<Progress>(&text).ok();
-            Ok(progress.filter(|progress| progress.serial == serial))
+            let text = durable::checked(&text);
+            let progress = text.and_then(|text| serde_json::from_slice::<Progress>(text).ok());
+            let progress = progress.filter(|progress| progress.serial == serial);
+            if progress.is_none() {
+                let path = path.display();
+                tracing::warn!(%path, "a damaged progress file is ignored: its passes are sent again");
+            }
+            Ok(progress)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // Transmit, which faces the network, may write here: a link, a pipe or a device that it planted stops gate no more
@@ -91,7 +97,7 @@ pub fn write_unsynced(state: &SenderState, progress: &Progress) -> io::Result<()
 
 fn text(progress: &Progress) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(progress)?;
-    text.push(b'\n');
+    durable::add_check(&mut text);
     Ok(text)
 }
 

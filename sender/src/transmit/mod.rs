@@ -536,11 +536,22 @@ impl Transmit {
                 self.alarms.clear("link-key");
             }
             // The old key still reaches the receiver for a while; without any there is nothing to go on with.
-            Err(error) if self.session.is_some() => {
+            Err(error)
+                if self.session.is_some()
+                    || matches!(error, TransmitError::Key(LinkKeyError::Malformed { .. })) =>
+            {
                 tracing::error!(%error, "the newest link key cannot be used");
-                let text =
-                    format!("the newest link key cannot be used: {error}; import a new bundle");
+                let effect = match self.session {
+                    Some(_) => "the one before it is used",
+                    None => "nothing is sent",
+                };
+                let text = format!(
+                    "the newest link key cannot be used: {error}; {effect}. Have the receiver make a new bundle, and import it"
+                );
                 self.alarms.raise("link-key", clock::utc_now(), text);
+                if self.session.is_none() {
+                    self.link.state = LinkState::NoKey;
+                }
             }
             Err(error) => return Err(error),
         }
