@@ -22,7 +22,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 pub use self::error::AuditLogError;
-use self::files::{Paths, log_options, read_signer, write_synced};
+use self::files::{Paths, check_verifier, log_options, read_signer, write_synced};
 use self::key_file::KeyFile;
 pub use self::key_file::read_key_state;
 pub use self::recover::Recovered;
@@ -87,7 +87,10 @@ impl AuditLog {
         }
         let first_key: Secret32 = entropy::secret()?;
         let seed: Secret32 = entropy::secret()?;
-        let signer = CheckpointKey::new(origin, &seed).map_err(|_| AuditLogError::KeyFile)?;
+        let signer = CheckpointKey::new(origin, &seed).map_err(|_| {
+            let path = paths.of("signer");
+            AuditLogError::KeyFile { path }
+        })?;
         let chain = Chain::start(Secret32::new(*first_key.expose()));
         let write = || {
             let signer_text = Zeroizing::new(format!("{}\n{origin}\n", seed.to_hex().as_str()));
@@ -187,9 +190,12 @@ impl AuditLog {
             role: role.to_owned(),
         };
         let signer = read_signer(&paths)?;
+        check_verifier(&paths, &signer)?;
         notes::drop_torn(&paths.of("checkpoints")).map_err(io_error("open"))?;
         let (key_file, held) = KeyFile::open(&paths.of("key")).map_err(io_error("open"))?;
-        let held = held.ok_or(AuditLogError::KeyFile)?;
+        let held = held.ok_or_else(|| AuditLogError::KeyFile {
+            path: paths.of("key"),
+        })?;
         let log = log_options()
             .open(paths.of("log"))
             .map_err(io_error("open"))?;
@@ -601,10 +607,10 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(world.path("key"), bad).unwrap();
-            assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile)));
+            assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile { .. })));
         }
         fs::write(world.path("key"), &good[..119]).unwrap();
-        assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile)));
+        assert!(matches!(world.reopen(), Err(AuditLogError::KeyFile { .. })));
         fs::write(world.path("key"), &good).unwrap();
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(world.path("key"), fs::Permissions::from_mode(0o640)).unwrap();

@@ -1,6 +1,7 @@
 //! Why an audit log could not be used.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -27,9 +28,24 @@ pub enum AuditLogError {
     },
     /// The key file, or the key that signs checkpoints, is damaged.
     #[error(
-        "a key file of the audit log is damaged: restore it, or begin anew and tell the auditor"
+        "{path} is damaged, and the audit log cannot go on without this key: keep audit/ for the auditor, and commission the host \
+         again in a new state folder"
     )]
-    KeyFile,
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The two halves of the key that signs checkpoints are not of one key.
+    #[error(
+        "{verifier} is not the public half of {signer}: one of them is damaged. Put into the first what init printed for the \
+         auditor; if they still differ, keep audit/ for the auditor, and commission the host again in a new state folder"
+    )]
+    Signer {
+        /// The secret half.
+        signer: PathBuf,
+        /// The public half.
+        verifier: PathBuf,
+    },
     /// The kernel gave no random bytes for a new log's keys.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),

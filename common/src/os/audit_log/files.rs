@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use super::AuditLogError;
 use crate::audit::CheckpointKey;
-use crate::os::durable::read_secret_file;
+use crate::os::durable::{read_bounded, read_secret_file};
 use crate::secret::Secret32;
 
 /// The files of one role.
@@ -34,7 +34,24 @@ pub(super) fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError>
         let seed = Secret32::from_hex(seed)?;
         CheckpointKey::new(origin.strip_suffix('\n')?, &seed).ok()
     };
-    read().ok_or(AuditLogError::KeyFile)
+    read().ok_or_else(|| AuditLogError::KeyFile {
+        path: paths.of("signer"),
+    })
+}
+
+/// Compares the public half that stands beside the key with the key: a flipped bit leaves another key.
+pub(super) fn check_verifier(paths: &Paths, signer: &CheckpointKey) -> Result<(), AuditLogError> {
+    const VERIFIER_BYTES_MAX: usize = 4_096;
+    let verifier = paths.of("verifier");
+    match read_bounded(&verifier, VERIFIER_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(text) if text == (signer.verifier_text() + "\n").as_bytes() => Ok(()),
+        Ok(_) => Err(AuditLogError::Signer {
+            signer: paths.of("signer"),
+            verifier,
+        }),
+        Err(error) => Err(AuditLogError::io("open")(error)),
+    }
 }
 
 pub(super) fn new_options() -> OpenOptions {
