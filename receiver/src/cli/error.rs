@@ -60,7 +60,14 @@ mod tests {
             (CliError::system("disk"), 3),
             (HostError::Absent.into(), 2),
             (ReleaseError::Host(HostError::Absent).into(), 2),
-            (HostError::Damaged("x".to_owned()).into(), 3),
+            (
+                HostError::Damaged {
+                    path: "x".into(),
+                    reason: "x".to_owned(),
+                }
+                .into(),
+                3,
+            ),
             (ReceiveError::Host(HostError::Absent).into(), 2),
             (ReceiveError::NoAddress.into(), 2),
             (

@@ -1,15 +1,15 @@
 //! `host.toml`: what was fixed when the host was commissioned.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::ids::ChannelId;
 use valise_common::limits;
 use valise_common::os::durable::{self, Access};
-use valise_common::sshsig::{PublicKey, SshsigError};
-use valise_common::trust::{AdministratorError, check_administrators};
+use valise_common::sshsig::PublicKey;
+use valise_common::trust::check_administrators;
 
 /// Why the host's file cannot be used.
 #[derive(Debug, Error)]
@@ -21,14 +21,16 @@ pub enum HostError {
     #[error("this host is not commissioned: run valise-receiver init first")]
     Absent,
     /// It is not what `init` wrote.
-    #[error("host.toml is damaged ({0}): restore it")]
-    Damaged(String),
-    /// An administrator's key is refused.
-    #[error("an administrator's key in host.toml is refused: {0}")]
-    Key(#[from] SshsigError),
-    /// The administrators together are refused.
-    #[error("the administrators in host.toml are refused: {0}")]
-    Administrators(#[from] AdministratorError),
+    #[error(
+        "{path} is damaged ({reason}): put back a copy of the file, or write into it again what it held, the public keys of the \
+         administrators and the channel"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// The channel and the persons whose signatures rule it.
@@ -57,15 +59,20 @@ impl Host {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(HostError::Absent),
             other => other?,
         };
-        let damaged = |error: &dyn std::fmt::Display| HostError::Damaged(error.to_string());
-        let text = std::str::from_utf8(&bytes).map_err(|error| damaged(&error))?;
+        let damaged = |error: &dyn std::fmt::Display| HostError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let text = durable::checked(&bytes).ok_or_else(|| damaged(&"its hash differs"))?;
+        let text = std::str::from_utf8(text).map_err(|error| damaged(&error))?;
         let file: File = toml::from_str(text).map_err(|error| damaged(&error.message()))?;
         let administrators = file
             .administrators
             .iter()
             .map(|line| PublicKey::parse_openssh(line))
-            .collect::<Result<Vec<_>, _>>()?;
-        check_administrators(&administrators)?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| damaged(&error))?;
+        check_administrators(&administrators).map_err(|error| damaged(&error))?;
         Ok(Host {
             channel: file.channel,
             administrators,
@@ -85,12 +92,10 @@ impl Host {
                 .map(PublicKey::to_openssh)
                 .collect(),
         };
-        let text = toml::to_string(&file).map_err(|error| HostError::Damaged(error.to_string()))?;
-        Ok(durable::write_new(
-            tmp,
-            path,
-            text.as_bytes(),
-            Access::Everyone,
-        )?)
+        let mut text = toml::to_string(&file)
+            .map_err(io::Error::other)?
+            .into_bytes();
+        durable::add_check(&mut text);
+        Ok(durable::write_new(tmp, path, &text, Access::Everyone)?)
     }
 }

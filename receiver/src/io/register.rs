@@ -50,16 +50,40 @@ pub enum RegisterError {
     Io(#[from] io::Error),
     /// A field holds what this program never writes.
     #[error(
-        "the register holds a bad {0}; stop the daemon and remove register.db*, it is built anew from the audit log"
+        "the register holds a bad {0}; release builds it again from the audit log when it starts"
     )]
     Field(&'static str),
+}
+
+impl RegisterError {
+    /// Whether the file is at fault, so that it is rebuilt from the log, and not the disk or the rights.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode;
+        match self {
+            RegisterError::Field(_) => true,
+            RegisterError::Io(_) => false,
+            RegisterError::Sqlite(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+        }
+    }
 }
 
 /// On a full disk a rebuilt register would only need more room.
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
-        _ => "stop the daemon and remove register.db*, it is built anew from the audit log",
+        _ => "a damaged one is built again from the audit log when release starts",
     }
 }
 
@@ -261,7 +285,14 @@ impl Register {
         }
         let register = Register { db };
         register.applied_seq()?;
-        Ok(register)
+        // An index that disagrees with its table would hide rows.
+        let found: String = register
+            .db
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        match found.as_str() {
+            "ok" => Ok(register),
+            _ => Err(RegisterError::Field("index")),
+        }
     }
 
     /// Lets the operators read an open register: they are the group that may place requests.

@@ -264,6 +264,13 @@ impl Release {
             );
             release.raise("audit-log", text);
         }
+        if release.ledger.is_rebuilt() {
+            let text = format!(
+                "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
+                release.state.register().display()
+            );
+            release.raise("register-rebuilt", text);
+        }
         release.start_up()?;
         release.eraser.start()?;
         Ok(release)

@@ -30,6 +30,7 @@ pub enum LedgerError {
 pub struct Ledger {
     log: AuditLog,
     register: Register,
+    is_rebuilt: bool,
     pending: Vec<Line>,
     claimed: SerialSet,
     gaps: Told,
@@ -46,6 +47,35 @@ impl Ledger {
     /// [`LedgerError`] when the log does not go with its key, or the disk fails.
     pub fn open(state: &ReceiverState) -> Result<(Ledger, Recovered), LedgerError> {
         let (log, recovered) = AuditLog::open(&state.audit(), Role::Release.as_str())?;
+        let register = match Self::roll_forward(&log, state) {
+            Err(LedgerError::Register(error)) if error.is_damage() => {
+                tracing::warn!(%error, "the register is built again from the audit log");
+                Register::remove(&state.register())?;
+                Self::roll_forward(&log, state)
+            }
+            rolled => rolled,
+        };
+        let (register, is_rebuilt) = register?;
+        let ledger = Ledger {
+            claimed: register.claimed()?,
+            gaps: register.ranges(RangeKind::Gap)?,
+            not_sent: register.ranges(RangeKind::NotSent)?,
+            kept: register.ranges(RangeKind::Kept)?.all().clone(),
+            bundles: register.bundles()?,
+            retired: register.retired()?,
+            log,
+            register,
+            is_rebuilt,
+            pending: Vec::new(),
+        };
+        Ok((ledger, recovered))
+    }
+
+    /// Opens the register and rolls it forward. Tells whether it is built anew from a log that is not new.
+    fn roll_forward(
+        log: &AuditLog,
+        state: &ReceiverState,
+    ) -> Result<(Register, bool), LedgerError> {
         let mut register = Register::open(&state.register())?;
         if u64::try_from(register.applied_seq()?).is_ok_and(|applied| applied >= log.next_seq()) {
             // The register knows of lines that the log has not: it belongs to another log.
@@ -56,6 +86,7 @@ impl Ledger {
         Register::give_to_operators(&state.register(), &state.requests())
             .map_err(RegisterError::Io)?;
         let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
+        let is_rebuilt = next == 0 && log.next_seq() > 1;
         let mut lines = Vec::new();
         for record in log.lines_from(next)? {
             lines.push(Line::from(record?));
@@ -65,18 +96,14 @@ impl Ledger {
             }
         }
         register.apply(&lines)?;
-        let ledger = Ledger {
-            claimed: register.claimed()?,
-            gaps: register.ranges(RangeKind::Gap)?,
-            not_sent: register.ranges(RangeKind::NotSent)?,
-            kept: register.ranges(RangeKind::Kept)?.all().clone(),
-            bundles: register.bundles()?,
-            retired: register.retired()?,
-            log,
-            register,
-            pending: Vec::new(),
-        };
-        Ok((ledger, recovered))
+        // Rows that are damaged show here, not in the middle of the work.
+        register.cables(None)?;
+        Ok((register, is_rebuilt))
+    }
+
+    /// Whether the register was damaged or missing, and is built again from the log.
+    pub fn is_rebuilt(&self) -> bool {
+        self.is_rebuilt
     }
 
     /// Adds an event to the next commit. It has not happened before [`Ledger::commit`] returns.

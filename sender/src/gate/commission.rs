@@ -92,6 +92,7 @@ impl Gate {
         }
         self.trust = Some(list);
         self.alarms.clear("trust-missing");
+        self.alarms.clear("trust-damaged");
         self.stop_unfit_sealing()?;
         self.write_beacon()?;
         Ok(Ok(trust_answer(version)))

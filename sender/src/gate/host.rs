@@ -1,6 +1,7 @@
 //! Gate's state: what it holds in memory of what stands on disk, and how it changes it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 
 use valise_common::audit::AuditRecord;
 use valise_common::config::SenderConfig;
@@ -118,12 +119,10 @@ impl Gate {
         let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
         hold_reserve(&state.reserve(Role::Gate))?;
         let (audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
-        let mut register = Register::open(&state.register())?;
-        let (mut ledger, known) = register.load(ENDED_SHOWN_MAX)?;
-        roll_forward(&audit, &mut register, &mut ledger, known)?;
-        let trust = match ledger.trust {
+        let (register, ledger, is_rebuilt) = open_register(&audit, &state.register())?;
+        let (trust, trust_fault) = match ledger.trust {
             Some((_, hash)) => load_trust(&state, &host, hash)?,
-            None => None,
+            None => (None, None),
         };
         let last = audit.last_time();
         let time = Timekeeper::new(
@@ -168,6 +167,23 @@ impl Gate {
             host,
             state,
         };
+        if is_rebuilt {
+            let text = format!(
+                "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
+                gate.state.register().display()
+            );
+            gate.alarm("register-rebuilt", &text);
+            gate.alarms
+                .end_in_a_day("register-rebuilt", valise_common::os::clock::mono_now());
+        }
+        if let Some(fault) = trust_fault {
+            let text = format!(
+                "{} or a signature beside it is not what was imported last ({fault}): import the same list or a newer one; \
+                 until then nothing is accepted or sealed",
+                gate.state.trust_list().display()
+            );
+            gate.alarm("trust-damaged", &text);
+        }
         if recovered.torn_bytes > 0 {
             gate.alarm(
                 "audit-torn",
@@ -408,6 +424,24 @@ pub fn persons_by_uid(persons: &BTreeMap<String, PersonId>) -> BTreeMap<u32, Per
     by_uid.collect()
 }
 
+/// Opens the register and rolls it forward. Tells whether it is built anew from a log that is not new.
+fn open_register(audit: &AuditLog, path: &Path) -> Result<(Register, Ledger, bool), GateError> {
+    let open = || {
+        let mut register = Register::open(path)?;
+        let (mut ledger, known) = register.load(ENDED_SHOWN_MAX)?;
+        roll_forward(audit, &mut register, &mut ledger, known)?;
+        Ok((register, ledger, known == 0 && audit.next_seq() > 1))
+    };
+    match open() {
+        Err(GateError::Register(error)) if error.is_damage() => {
+            tracing::warn!(%error, "the register is built again from the audit log");
+            Register::remove(path)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
 fn roll_forward(
     audit: &AuditLog,
     register: &mut Register,
@@ -441,17 +475,21 @@ fn roll_forward(
     Ok(())
 }
 
-/// The list that the log names; an import that was cut short is finished first.
+/// The list that the log names, or why it cannot be used; an import that was cut short is finished first.
 fn load_trust(
     state: &SenderState,
     host: &Host,
     hash: valise_common::ids::ContainerHash,
-) -> Result<Option<TrustList>, GateError> {
-    if let Some(staged) = trust_store::SignedList::staged(state)?
+) -> Result<(Option<TrustList>, Option<String>), GateError> {
+    // A staged list that cannot be read was not staged to its end, so that it is not the one of the log.
+    if let Ok(Some(staged)) = trust_store::SignedList::staged(state)
         && staged.hash() == hash
     {
         staged.install(state)?;
     }
     trust_store::clear_staging(state)?;
-    Ok(trust_store::load(state, &host.administrators, hash)?)
+    Ok(match trust_store::load(state, &host.administrators, hash) {
+        Ok(list) => (Some(list), None),
+        Err(error) => (None, Some(error.to_string())),
+    })
 }

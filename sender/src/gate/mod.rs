@@ -137,7 +137,7 @@ impl Daemon {
         gate.record(&Event::Start { software_keys });
         gate.left_over = gate.preparer.requests.left_over()?;
         let mut large = gate.recover()?;
-        if gate.trust.is_none() {
+        if gate.ledger.trust.is_none() {
             gate.alarm("trust-missing", "no trust list is in force; import one");
         }
         if let Some(text) = confinement.alarm(Role::Gate) {

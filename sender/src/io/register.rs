@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ContainerHash, MessageId, PersonId, Serial};
 use valise_common::label::Label;
-use valise_common::os::durable::with_reserve;
+use valise_common::os::durable::{remove_any, with_reserve};
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
 
@@ -23,16 +23,43 @@ pub enum RegisterError {
     Sqlite(#[from] rusqlite::Error),
     /// A row does not hold what this program writes.
     #[error(
-        "the register holds a value that was not written here; delete register.db to have it rebuilt"
+        "the register holds a value that was not written here; gate builds it again from the audit log when it starts"
     )]
     Value,
+    /// The file cannot be deleted.
+    #[error("register.db cannot be deleted: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl RegisterError {
+    /// Whether the file is at fault, so that it is rebuilt from the log, and not the disk or the rights.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode;
+        match self {
+            RegisterError::Value => true,
+            RegisterError::Io(_) => false,
+            RegisterError::Sqlite(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+        }
+    }
 }
 
 /// On a full disk a register that is rebuilt would only need more room.
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
-        _ => "delete register.db to have it rebuilt from the audit log",
+        _ => "a damaged one is built again from the audit log when gate starts",
     }
 }
 
@@ -46,7 +73,7 @@ fn is_full(error: &RegisterError) -> bool {
 }
 
 /// The layout of the tables; another number has them built anew from the log.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS cable (
@@ -69,7 +96,8 @@ CREATE TABLE IF NOT EXISTS cable (
     submitted INTEGER NOT NULL,
     changed INTEGER NOT NULL,
     resent TEXT,
-    rejected_by TEXT
+    rejected_by TEXT,
+    checked TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cable_request ON cable (request);
 CREATE INDEX IF NOT EXISTS cable_phase ON cable (phase, changed);
@@ -112,7 +140,26 @@ impl Register {
             connection.pragma_update(None, "user_version", LAYOUT)?;
         }
         connection.execute_batch(TABLES)?;
+        // An index that disagrees with its table would hide rows.
+        let found: String =
+            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(RegisterError::Value);
+        }
         Ok(Self { connection })
+    }
+
+    /// Deletes a register that nobody has open, to be built again from the log.
+    ///
+    /// # Errors
+    /// [`RegisterError::Io`] if a file of it stays.
+    pub fn remove(path: &Path) -> Result<(), RegisterError> {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            remove_any(Path::new(&name))?;
+        }
+        Ok(())
     }
 
     /// Reads the ledger as far as the register knows it, with at most `ended_max` ended cables, and the number of the
@@ -162,6 +209,13 @@ impl Register {
         }
         ledger.clock_leapt = self.number("clock_leapt")? == Some(1);
         let next_seq = self.number("next_seq")?.unwrap_or(0);
+        let check = host_check(&ledger, next_seq);
+        if self
+            .text("checked")?
+            .is_some_and(|checked| checked != check)
+        {
+            return Err(RegisterError::Value);
+        }
         Ok((ledger, next_seq))
     }
 
@@ -204,6 +258,7 @@ impl Register {
             ("issued", ledger.issued.to_string()),
             ("next_seq", next_seq.to_string()),
             ("clock_leapt", u8::from(ledger.clock_leapt).to_string()),
+            ("checked", host_check(ledger, next_seq)),
         ];
         if let Some(channel) = ledger.channel {
             host.push(("channel", channel.to_string()));
@@ -277,13 +332,31 @@ fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, RegisterError> {
     text.parse().map_err(|_| RegisterError::Value)
 }
 
+/// SQLite does not notice a flipped bit in a value; a hash beside it does.
+fn check_of(values: &impl std::fmt::Debug) -> String {
+    let hash = blake3::hash(format!("{values:?}").as_bytes()).to_hex();
+    hash[..16].to_owned()
+}
+
+fn host_check(ledger: &Ledger, next_seq: u64) -> String {
+    let Ledger {
+        bundles,
+        issued,
+        channel,
+        trust,
+        clock_leapt,
+        ..
+    } = ledger;
+    check_of(&(bundles, issued, channel, trust, clock_leapt, next_seq))
+}
+
 fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError> {
     let issued = cable.issued.as_ref();
     let container = issued.and_then(|issued| issued.container);
     let approvals: Vec<&str> = cable.approvals.iter().map(PersonId::as_str).collect();
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO cable
-         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20)",
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
     )?;
     statement.execute(params![
         cable.id.to_string(),
@@ -311,6 +384,7 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
             .and_then(|issued| issued.resent)
             .map(|request| request.to_string()),
         cable.rejected_by.as_ref().map(PersonId::as_str),
+        check_of(cable),
     ])?;
     Ok(())
 }
@@ -344,7 +418,7 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
         _ => None,
     };
     let approvals: String = text(9)?;
-    Ok(Cable {
+    let cable = Cable {
         id: parsed(&text(0)?)?,
         request: parsed(&text(1)?)?,
         phase: Phase::of_word(&text(2)?).ok_or(RegisterError::Value)?,
@@ -366,7 +440,11 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
             .transpose()?,
         submitted: time(16)?,
         changed: time(17)?,
-    })
+    };
+    match text(20)? == check_of(&cable) {
+        true => Ok(cable),
+        false => Err(RegisterError::Value),
+    }
 }
 
 #[cfg(test)]
@@ -514,5 +592,37 @@ mod tests {
         let path = folder.path().join("register.db");
         std::fs::write(&path, vec![7; 4096]).unwrap();
         assert!(Register::open(&path).is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_never_changes_what_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.db");
+        let mut ledger = Ledger::default();
+        for event in events() {
+            ledger.apply(UtcTime::from_s(50), &event);
+        }
+        let mut register = Register::open(&path).unwrap();
+        register.store(&ledger, ledger.cables.values(), 7).unwrap();
+        let read = |register: Register| register.load(9);
+        let whole = read(register).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let mut damaged = 0;
+        for place in (0..bytes.len()).step_by(29) {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1 << (place % 8);
+            Register::remove(&path).unwrap();
+            std::fs::write(&path, &flipped).unwrap();
+            match Register::open(&path).and_then(read) {
+                // Emptied, because the layout's number differs: the log rebuilds it.
+                Ok((_, 0)) => {}
+                Ok(found) => assert_eq!(found, whole, "byte {place}"),
+                Err(error) => {
+                    assert!(error.is_damage(), "byte {place}: {error}");
+                    damaged += 1;
+                }
+            }
+        }
+        assert!(damaged > 20, "{damaged}");
     }
 }

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::ids::{ChannelId, ContainerHash};
 use valise_common::limits;
-use valise_common::os::durable::{Access, Sync, read_bounded, replace};
+use valise_common::os::durable::{Access, Sync, add_check, checked, read_bounded, replace};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::sshsig::{Namespace, PublicKey, Signature, SshsigError};
 use valise_common::trust::{
-    AdministratorError, TrustError, TrustList, check_administrators, verify_administrators,
+    AdministratorError, SIGNATURES_NEEDED, TrustError, TrustList, check_administrators,
+    verify_administrators,
 };
 
 /// Why the host's trust cannot be read.
@@ -24,8 +25,16 @@ pub enum TrustStoreError {
     #[error("trust: {0}")]
     Io(#[from] io::Error),
     /// `host.toml` is not what `init` wrote.
-    #[error("host.toml is not what init wrote: {0}")]
-    Host(String),
+    #[error(
+        "{path} is damaged ({reason}): put back a copy of the file, or write into it again what it held, the public keys of the \
+         administrators and the channel"
+    )]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A signature file beside a list or a statement is no signature.
     #[error("signature {number} cannot be used: {error}")]
     SignatureFile {
@@ -34,6 +43,9 @@ pub enum TrustStoreError {
         /// What is wrong.
         error: SshsigError,
     },
+    /// The list on disk is not the one that the log names.
+    #[error("its hash differs")]
+    Changed,
     /// The administrators are too few or not distinct.
     #[error(transparent)]
     Administrators(#[from] AdministratorError),
@@ -70,8 +82,12 @@ impl Host {
             }
             bytes => bytes?,
         };
-        let wrong = |error: &dyn std::fmt::Display| TrustStoreError::Host(error.to_string());
-        let text = std::str::from_utf8(&bytes).map_err(|error| wrong(&error))?;
+        let wrong = |error: &dyn std::fmt::Display| TrustStoreError::Host {
+            path: state.host(),
+            reason: error.to_string(),
+        };
+        let text = checked(&bytes).ok_or_else(|| wrong(&"its hash differs"))?;
+        let text = std::str::from_utf8(text).map_err(|error| wrong(&error))?;
         let file: HostFile = toml::from_str(text).map_err(|error| wrong(&error.message()))?;
         let administrators = file
             .administrators
@@ -79,7 +95,7 @@ impl Host {
             .map(|line| PublicKey::parse_openssh(line))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| wrong(&error))?;
-        check_administrators(&administrators)?;
+        check_administrators(&administrators).map_err(|error| wrong(&error))?;
         Ok(Self {
             administrators,
             channel: file.channel,
@@ -99,16 +115,11 @@ impl Host {
                 .collect(),
             channel: self.channel,
         };
-        let text =
-            toml::to_string(&file).map_err(|error| TrustStoreError::Host(error.to_string()))?;
+        let text = toml::to_string(&file).map_err(io::Error::other)?;
+        let mut text = text.into_bytes();
+        add_check(&mut text);
         let tmp = state.tmp(Role::Gate);
-        replace(
-            &tmp,
-            &state.host(),
-            text.as_bytes(),
-            Access::Everyone,
-            Sync::Yes,
-        )?;
+        replace(&tmp, &state.host(), &text, Access::Everyone, Sync::Yes)?;
         Ok(())
     }
 }
@@ -245,9 +256,9 @@ fn signature_path(path: &Path, number: usize) -> PathBuf {
 /// Reads `FILE.1.sig`, `FILE.2.sig` …; numbers that are not there are skipped.
 ///
 /// # Errors
-/// An error of the system, and a file that holds no signature.
+/// An error of the system, and a file that holds no signature, unless there are enough that do.
 pub fn signatures_beside(path: &Path) -> Result<Vec<Signature>, TrustStoreError> {
-    let mut signatures = Vec::new();
+    let (mut signatures, mut fault) = (Vec::new(), None);
     for number in 1..=limits::ADMINISTRATOR_SIGNATURES_MAX {
         let text = match read_bounded(
             &signature_path(path, number),
@@ -259,10 +270,16 @@ pub fn signatures_beside(path: &Path) -> Result<Vec<Signature>, TrustStoreError>
         let signature = std::str::from_utf8(&text)
             .map_err(|_| SshsigError::Armor)
             .and_then(Signature::from_armor)
-            .map_err(|error| TrustStoreError::SignatureFile { number, error })?;
-        signatures.push(signature);
+            .map_err(|error| TrustStoreError::SignatureFile { number, error });
+        match signature {
+            Ok(signature) => signatures.push(signature),
+            Err(error) => fault = fault.or(Some(error)),
+        }
     }
-    Ok(signatures)
+    match fault {
+        Some(fault) if signatures.len() < SIGNATURES_NEEDED => Err(fault),
+        _ => Ok(signatures),
+    }
 }
 
 /// The list in force: the one whose hash the audit log names, verified again.
@@ -273,17 +290,12 @@ pub fn load(
     state: &SenderState,
     administrators: &[PublicKey],
     expected: ContainerHash,
-) -> Result<Option<TrustList>, TrustStoreError> {
-    let list = match SignedList::read(&state.trust_list()) {
-        Err(TrustStoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        list => list?,
-    };
+) -> Result<TrustList, TrustStoreError> {
+    let list = SignedList::read(&state.trust_list())?;
     if list.hash() != expected {
-        return Ok(None);
+        return Err(TrustStoreError::Changed);
     }
-    list.verify(administrators).map(Some)
+    list.verify(administrators)
 }
 
 #[cfg(test)]
@@ -308,7 +320,10 @@ mod tests {
         std::fs::write(state.host(), format!("administrators = ['{ONE}']\n")).unwrap();
         assert!(Host::load(&state).is_err());
         std::fs::write(state.host(), "administrators = 1").unwrap();
-        assert!(matches!(Host::load(&state), Err(TrustStoreError::Host(_))));
+        assert!(matches!(
+            Host::load(&state),
+            Err(TrustStoreError::Host { .. })
+        ));
     }
 
     #[test]
