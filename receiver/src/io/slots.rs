@@ -50,8 +50,8 @@ pub enum SlotsError {
         path: PathBuf,
     },
     /// The file is not the one that the register knows.
-    #[error("{path} does not hold the slots of bundle {bundle}: restore it")]
-    Foreign {
+    #[error("{path} is damaged: it does not hold the slots of bundle {bundle}")]
+    Damaged {
         /// Where.
         path: PathBuf,
         /// The bundle that was expected.
@@ -98,7 +98,8 @@ pub struct SlotFile {
     file: File,
     path: PathBuf,
     first: Serial,
-    count: u32,
+    /// Slots in the file.
+    held: u32,
 }
 
 impl SlotFile {
@@ -130,7 +131,7 @@ impl SlotFile {
                 path: path.to_owned(),
             });
         }
-        let foreign = || SlotsError::Foreign {
+        let damaged = || SlotsError::Damaged {
             path: path.to_owned(),
             bundle: bundle.bundle,
         };
@@ -141,19 +142,38 @@ impl SlotFile {
             count: bundle.count,
         };
         let mut bytes = [0; HEADER_BYTES];
-        if metadata.len() != offset(u64::from(bundle.count)) {
-            return Err(foreign());
+        let records_bytes = metadata.len().checked_sub(offset(0)).ok_or_else(damaged)?;
+        if metadata.len() > offset(u64::from(bundle.count)) {
+            return Err(damaged());
         }
+        // What was cut off is lost; the slots before are not.
+        let held = u32::try_from(records_bytes / offset(0)).map_err(|_| damaged())?;
         file.read_exact_at(&mut bytes, 0).map_err(failed("read"))?;
-        if bytes != header.encode() {
-            return Err(foreign());
+        let whole = header.encode();
+        let wrong = bytes.iter().zip(&whole).filter(|(is, was)| is != was);
+        match wrong.count() {
+            0 => {}
+            // The log has all that the header says, and another bundle's file differs in more.
+            1 => {
+                let path = path.display();
+                tracing::warn!(%path, "a byte of the header was damaged, and is written again");
+                file.write_all_at(&whole, 0)
+                    .and_then(|()| file.sync_data())
+                    .map_err(failed("written"))?;
+            }
+            _ => return Err(damaged()),
         }
         Ok(SlotFile {
             file,
             path: path.to_owned(),
             first: bundle.first,
-            count: bundle.count,
+            held,
         })
+    }
+
+    /// Whether the slot of a serial is in the file, erased or not: not if the file was cut.
+    pub fn holds(&self, serial: Serial) -> bool {
+        self.offset_of(serial).is_some()
     }
 
     /// The slot of a serial; `None` when it is erased or not of this bundle.
@@ -211,7 +231,7 @@ impl SlotFile {
 
     fn offset_of(&self, serial: Serial) -> Option<u64> {
         let index = serial.get().checked_sub(self.first.get())?;
-        (index < u64::from(self.count)).then(|| offset(index))
+        (index < u64::from(self.held)).then(|| offset(index))
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> SlotsError {
@@ -308,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_truncated_linked_and_readable_files_are_refused() {
+    fn foreign_linked_and_readable_files_are_refused_and_a_cut_one_has_what_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("3.slots");
         let channel = ChannelId::from_bytes([1; 16]);
@@ -316,7 +336,7 @@ mod tests {
         let other = ChannelId::from_bytes([2; 16]);
         assert!(matches!(
             SlotFile::open(&path, other, &bundle()),
-            Err(SlotsError::Foreign { .. })
+            Err(SlotsError::Damaged { .. })
         ));
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -336,9 +356,9 @@ mod tests {
             .unwrap()
             .set_len(255)
             .unwrap();
-        assert!(matches!(
-            SlotFile::open(&path, channel, &bundle()),
-            Err(SlotsError::Foreign { .. })
-        ));
+        let cut = SlotFile::open(&path, channel, &bundle()).unwrap();
+        assert!(cut.holds(serial(12)) && !cut.holds(serial(13)));
+        cut.erase(serial(13)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 255);
     }
 }

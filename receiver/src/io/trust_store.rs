@@ -67,9 +67,7 @@ pub enum TrustStoreError {
     #[error("{0}")]
     Issued(#[from] IssuedAhead),
     /// The list on disk is not the one that the log knows.
-    #[error(
-        "the trust list on disk is not the one that was imported last: restore trust/ or import it again"
-    )]
+    #[error("its hash differs, or it cannot be read")]
     Changed,
 }
 

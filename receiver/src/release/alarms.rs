@@ -11,6 +11,9 @@ use valise_common::units::{Mono, UtcTime};
 use crate::io::view::AlarmView;
 use crate::release::event::Event;
 
+/// The trust list on disk is not the one that was imported last.
+pub const TRUST_DAMAGED: &str = "trust-damaged";
+
 /// How long an alarm about one happening stays visible.
 const EVENT_STAYS_US: u64 = 24 * 3_600 * 1_000_000;
 

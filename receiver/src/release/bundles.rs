@@ -241,7 +241,12 @@ impl Release {
 
     /// Erases what the log calls void and no waiting container keeps. Done again, it changes nothing.
     pub(super) fn erase_unused(&self, bundle: BundleId) -> Result<(), ReleaseError> {
-        let (Some(row), Some(slots)) = (self.ledger.bundle(bundle), self.slots.get(&bundle)) else {
+        let Some(row) = self.ledger.bundle(bundle) else {
+            return Ok(());
+        };
+        let Some(slots) = self.slots.get(&bundle) else {
+            // A damaged file: no slot in it can be told from another.
+            durable::erase(&self.state.slots_of(bundle))?;
             return Ok(());
         };
         let waiting = self.in_inbox()?;

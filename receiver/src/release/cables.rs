@@ -17,7 +17,7 @@ use valise_common::units::UtcTime;
 
 use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
-use crate::io::register::{CableRow, Claim};
+use crate::io::register::{BundleState, CableRow, Claim};
 use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::{Asker, Event};
@@ -206,6 +206,10 @@ impl Release {
         self.foreign.forget(&incoming.path);
         if incoming.origin == Origin::Inbox && self.ledger.claimed().contains(serial) {
             return self.take_claimed(incoming, batch);
+        }
+        if self.lacks_slot(serial) {
+            let due = Due::Permitted(self.mono().plus_us(UNREADABLE_RETRY_US));
+            return self.wait_until(due, incoming, "the file of its slot is damaged");
         }
         let Some((bundle, slot)) = self.slot_of(serial)? else {
             batch.unopened.push((incoming, NotOpened::Slot));
@@ -442,6 +446,15 @@ impl Release {
             Some(serial) => Ok(Some(*serial)),
             None => Ok(self.ledger.register().seen(message_id)?),
         }
+    }
+
+    /// Whether the file that should hold the slot of a serial is damaged, so that nobody knows if the slot was used.
+    fn lacks_slot(&self, serial: Serial) -> bool {
+        let bundle = self.ledger.bundle_of(serial);
+        bundle.is_some_and(|row| {
+            let slots = self.slots.get(&row.bundle);
+            row.state == BundleState::Live && !slots.is_some_and(|slots| slots.holds(serial))
+        })
     }
 
     fn slot_of(

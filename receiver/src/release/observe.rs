@@ -12,7 +12,7 @@ use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
 use crate::io::beacon_file;
-use crate::io::register::{BundleState, Claim};
+use crate::io::register::{BundleRow, BundleState, Claim};
 use crate::io::regular::is_in_the_way;
 use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 use crate::pipeline::SignedBeacon;
@@ -210,6 +210,7 @@ impl Release {
             self.hand_over()?;
         }
         self.show_foreign();
+        self.watch_slot_files(now);
         self.watch_host(now)?;
         self.watch_cables(now, &knowledge, &missing)?;
         self.watch_mailboxes(now, mono)?;
@@ -218,6 +219,27 @@ impl Release {
         }
         self.dirty = true;
         Ok(())
+    }
+
+    /// Shows a damaged slot file until its bundle is replaced.
+    pub(super) fn watch_slot_files(&mut self, now: UtcTime) {
+        let lacks_some = |row: &&BundleRow| {
+            let slots = self.slots.get(&row.bundle);
+            row.state == BundleState::Live && !slots.is_some_and(|slots| slots.holds(row.last))
+        };
+        let bundle = self.ledger.bundles().iter().find(lacks_some);
+        let bundle = bundle.map(|row| row.bundle);
+        let path = bundle.map(|bundle| self.state.slots_of(bundle));
+        self.alarms
+            .set("slots-damaged", now, u64::from(bundle.is_some()), || {
+                let bundle = bundle.map_or(0, |bundle| bundle.0);
+                let path = path.unwrap_or_default();
+                format!(
+                    "{} is damaged, and cables whose slots it lacks wait in inbox/: run bundle create --replaces {bundle}, import \
+                     what it makes on the sender, and have them submitted again",
+                    path.display()
+                )
+            });
     }
 
     fn note_ranges(

@@ -15,6 +15,7 @@ use valise_common::units::{ByteSize, Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
+use crate::release::alarms::TRUST_DAMAGED;
 use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
@@ -448,6 +449,18 @@ impl Release {
                 "trust list {version} is in force already; nothing was changed"
             )));
         }
+        // A list in force that cannot be read any more is replaced by itself or by a newer one.
+        let imported = self.ledger.register().trust()?;
+        if let Some((held, sha256)) = imported
+            && self.trust.is_none()
+            && (version < held || version == held && signed.sha256.to_string() != sha256)
+        {
+            let error = TrustStoreError::Version {
+                offered: version,
+                held,
+            };
+            return Ok(Verdict::Refused(error.to_string()));
+        }
         if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list), clock::utc_now())
         {
             return Ok(Verdict::Refused(error.to_string()));
@@ -467,6 +480,8 @@ impl Release {
             tracing::warn!("trust list {version} lets software keys approve: for exercises only");
         }
         self.trust = Some(signed);
+        let now = self.now();
+        self.alarms.set(TRUST_DAMAGED, now, 0, String::new);
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
         self.dirty = true;

@@ -25,8 +25,9 @@ use crate::io::bundle_store;
 use crate::io::publish::make_mailbox;
 use crate::io::register::{BundleState, CableRow, Claim};
 use crate::io::regular::is_in_the_way;
-use crate::io::slots::SlotFile;
-use crate::io::trust_store;
+use crate::io::slots::{SlotFile, SlotsError};
+use crate::io::trust_store::{self, TrustStoreError};
+use crate::release::alarms::TRUST_DAMAGED;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::Event;
 use crate::release::foreign::Trouble;
@@ -46,7 +47,22 @@ impl Release {
         let imported = imported
             .as_ref()
             .map(|(version, sha256)| (*version, sha256.as_str()));
-        self.trust = trust_store::load(&self.state, &self.host, imported)?;
+        self.trust = match trust_store::load(&self.state, &self.host, imported) {
+            Err(TrustStoreError::Io(error)) => return Err(error.into()),
+            Err(error) => {
+                let now = self.now();
+                let path = self.state.trust_list();
+                self.alarms.set(TRUST_DAMAGED, now, 1, || {
+                    format!(
+                        "{} or a signature beside it is not what was imported last ({error}): import the same list or a newer \
+                         one; until then what arrives waits in inbox/",
+                        path.display()
+                    )
+                });
+                None
+            }
+            trust => trust?,
+        };
         self.make_mailboxes()?;
         self.recover_bundles()?;
         self.finish_publishing()?;
@@ -107,13 +123,21 @@ impl Release {
         Ok(())
     }
 
-    /// Opens the slots of bundles that are not open yet.
+    /// Opens the slots of bundles that are not open yet. A file that is damaged or gone is left out, and told by
+    /// [`Release::watch_slot_files`].
     pub(super) fn open_slots(&mut self) -> Result<(), ReleaseError> {
         for row in self.ledger.bundles() {
             if !self.slots.contains_key(&row.bundle) {
                 let path = self.state.slots_of(row.bundle);
-                self.slots
-                    .insert(row.bundle, SlotFile::open(&path, self.host.channel, row)?);
+                match SlotFile::open(&path, self.host.channel, row) {
+                    Err(SlotsError::Damaged { .. }) => continue,
+                    Err(SlotsError::Io { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound =>
+                    {
+                        continue;
+                    }
+                    opened => self.slots.insert(row.bundle, opened?),
+                };
             }
         }
         Ok(())

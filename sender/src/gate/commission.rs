@@ -143,6 +143,7 @@ impl Gate {
             self.stop_unfit_sealing()?;
         }
         self.alarms.clear("slots-none");
+        self.check_slot_files();
         Ok(Ok(bundle_answer(bundle)))
     }
 

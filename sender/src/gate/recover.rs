@@ -96,6 +96,7 @@ impl Gate {
                 false => self.slots.examine(*bundle)?,
             }
         }
+        self.check_slot_files();
         self.give_link_key()?;
         Ok(())
     }
@@ -272,6 +273,10 @@ impl Gate {
                 continue;
             };
             let (serial, bundle) = (issued.serial, issued.bundle);
+            if self.slots.is_damaged(bundle) {
+                self.wait_for_operator(id);
+                continue;
+            }
             let proof = if self.slots.is_erased(bundle, serial)? {
                 let text = "its container is missing and its slot is used";
                 Err(Hindrance::Refused(text.to_owned()))

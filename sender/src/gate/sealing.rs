@@ -149,6 +149,12 @@ impl Gate {
             self.alarm("slots-none", text);
             return Err(Hindrance::NotNow(text.to_owned()));
         };
+        if self.slots.is_damaged(bundle) {
+            self.check_slot_files();
+            return Err(Hindrance::NotNow(format!(
+                "the slots of bundle {bundle} are damaged"
+            )));
+        }
         let approved = self.proof(cable)?;
         if let Err(free) = self.check_room(body_bytes.saturating_add(body_bytes / 8)) {
             let text = format!(
@@ -242,7 +248,7 @@ impl Gate {
     /// Keeps a cable that has a serial until what it needs is there again.
     pub fn wait_for_operator(&mut self, id: MessageId) {
         let text = format!(
-            "cable {id} has a serial and waits to be sealed: its folder in pending/, or the trust list, cannot be read"
+            "cable {id} has a serial and waits to be sealed: its folder in pending/, its slot or the trust list cannot be read"
         );
         self.alarm("sealing-waits", &text);
         self.troubled.insert(id, "sealing-waits");
@@ -298,6 +304,9 @@ impl Gate {
             let Some(issued) = &cable.issued else {
                 continue;
             };
+            if self.slots.is_damaged(issued.bundle) {
+                continue;
+            }
             if self.slots.is_erased(issued.bundle, issued.serial)? {
                 self.give_up(cable.id, "its slot became void; submit the cable again")?;
             } else if self.doubt().is_none()

@@ -174,6 +174,21 @@ impl Gate {
         self.troubled = left;
     }
 
+    /// Shows a damaged slot file until its bundle is replaced.
+    pub(super) fn check_slot_files(&mut self) {
+        let live = self.ledger.bundles.iter().filter(|(_, held)| !held.void);
+        let mut live = live.map(|(bundle, _)| *bundle);
+        let Some(bundle) = live.find(|bundle| self.slots.is_damaged(*bundle)) else {
+            return self.alarms.clear("slots-damaged");
+        };
+        let text = format!(
+            "{} is damaged, and nothing is sealed from bundle {bundle}: have the receiver run `bundle create --replaces {bundle}` \
+             and import what it makes. Cables that wait are sealed then; one that has a serial of bundle {bundle} is submitted again",
+            self.state.slots_of(bundle).display()
+        );
+        self.alarm("slots-damaged", &text);
+    }
+
     fn check_slots(&mut self) {
         let (left, total) = self.ledger.slots_left();
         if left == 0 {

@@ -23,7 +23,7 @@ use thiserror::Error;
 use valise_common::bundle::{Bundle, SlotPublic};
 use valise_common::ids::{BundleId, Serial};
 use valise_common::limits;
-use valise_common::os::durable::StagedFile;
+use valise_common::os::durable::{StagedFile, erase};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::secret::Secret32;
 
@@ -44,7 +44,7 @@ pub enum SlotsError {
         source: io::Error,
     },
     /// The file is not what an import wrote.
-    #[error("slots of bundle {bundle}: the file is not what an import wrote")]
+    #[error("slots/{bundle}.slots is damaged: it is not what the import of bundle {bundle} wrote")]
     Malformed {
         /// The bundle.
         bundle: BundleId,
@@ -156,18 +156,25 @@ impl SlotStore {
         Ok(SlotPublic { psk, public })
     }
 
-    /// Refuses a bundle's file that others may reach, before a serial of it is issued. One that is gone holds nothing.
+    /// Refuses a bundle's file that others may reach, before a serial of it is issued. One that is gone or damaged holds
+    /// nothing.
     ///
     /// # Errors
     /// [`SlotsError`]
     pub fn examine(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
         match self.held(bundle) {
             Err(error) if error.is_gone() => Ok(()),
+            Err(SlotsError::Malformed { .. }) => Ok(()),
             held => held.map(drop),
         }
     }
 
-    /// Tells whether a serial's slot is erased; one whose bundle is gone is.
+    /// Tells whether a bundle's file is damaged: nothing is sealed from it, and no slot of it can be told from another.
+    pub fn is_damaged(&mut self, bundle: BundleId) -> bool {
+        matches!(self.held(bundle), Err(SlotsError::Malformed { .. }))
+    }
+
+    /// Tells whether a serial's slot is erased; one whose bundle is gone is, or whose bundle's file is damaged.
     ///
     /// # Errors
     /// [`SlotsError`] if the file cannot be read.
@@ -176,11 +183,13 @@ impl SlotStore {
             Ok(_) => Ok(false),
             Err(SlotsError::Erased { .. }) => Ok(true),
             Err(error) if error.is_gone() => Ok(true),
+            Err(SlotsError::Malformed { .. }) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Erases the slots of serials, with one sync a bundle. Those of a bundle that was destroyed are erased already.
+    /// Erases the slots of serials, with one sync a bundle. Those of a bundle that was destroyed are erased already, those of
+    /// a damaged file are erased with the bundle.
     ///
     /// # Errors
     /// [`SlotsError`]; the process must end.
@@ -190,6 +199,7 @@ impl SlotStore {
             let bundle = *bundle;
             let held = match self.held(bundle) {
                 Err(error) if error.is_gone() => continue,
+                Err(SlotsError::Malformed { .. }) => continue,
                 held => held?,
             };
             let offset = held.offset(bundle, *serial)?;
@@ -216,6 +226,12 @@ impl SlotStore {
         let (first, count) = match self.held(bundle) {
             Ok(held) => (held.first, held.count),
             Err(error) if error.is_gone() => return Ok(()),
+            Err(SlotsError::Malformed { .. }) => {
+                let erased = erase(&path);
+                return erased
+                    .map(drop)
+                    .map_err(|source| SlotsError::Io { bundle, source });
+            }
             Err(error) => return Err(error),
         };
         let all: Vec<(BundleId, Serial)> = (first..first + u64::from(count))
@@ -262,6 +278,9 @@ fn open(path: &Path, bundle: BundleId) -> Result<Held, SlotsError> {
     let metadata = file.metadata().map_err(io)?;
     if metadata.mode() & 0o077 != 0 {
         return Err(SlotsError::OpenToOthers { bundle });
+    }
+    if metadata.len() < HEADER_BYTES {
+        return Err(SlotsError::Malformed { bundle });
     }
     let mut header = [0; 32];
     file.read_exact_at(&mut header, 0).map_err(io)?;
