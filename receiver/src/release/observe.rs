@@ -40,7 +40,7 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 const CLOCK_BEHIND_S: u64 = 300;
 
 /// The alarms of `receive` that have no part in one of `release`.
-const RECEIVE_ALARMS: [&str; 3] = ["link-address", "link-port", "egress"];
+const RECEIVE_ALARMS: [&str; 4] = ["link-address", "link-port", "link-key", "egress"];
 
 /// Folders of one mailbox that are looked at.
 const FOLDERS_MAX: usize = 100_000;
