@@ -1,0 +1,486 @@
+//! Every file at rest on both hosts, damaged in turn: a bit flipped at its beginning or in its middle, cut to nothing, or cut in
+//! half. No role panics, each goes on or ends with a reason, and what names a file quotes no key.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use valise_tests::harness::{
+    HarnessError, Host, Programs, Role, Settings, Submission, World, await_condition,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    FirstBit,
+    MiddleBit,
+    Empty,
+    Half,
+}
+
+const ALL: &[Damage] = &[
+    Damage::FirstBit,
+    Damage::MiddleBit,
+    Damage::Empty,
+    Damage::Half,
+];
+/// What shows at once wherever only a part of a file is read or checked.
+const COARSE: &[Damage] = &[Damage::FirstBit, Damage::Empty, Damage::Half];
+const CUT: &[Damage] = &[Damage::Empty, Damage::Half];
+
+impl Damage {
+    fn of(self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        let middle = bytes.len() / 2;
+        match self {
+            Damage::FirstBit => bytes[0] ^= 1,
+            Damage::MiddleBit => bytes[middle] ^= 1,
+            Damage::Empty => bytes.clear(),
+            Damage::Half => bytes.truncate(middle),
+        }
+        bytes
+    }
+}
+
+/// How a role shows that a file is damaged.
+#[derive(Debug, Clone, Copy)]
+enum Shows {
+    /// It works on, under this alarm.
+    Alarm(&'static str),
+    /// It ends with status 3 and these words.
+    Ends(&'static str),
+    /// It works on, and its log has these words.
+    Logs(&'static str),
+}
+
+/// Beginning and end of a path below the state folder, who reads it, and what damage shows how. Other damage of the file lets
+/// the role work on: it cannot be told from content, or a later reader compares it with a hash.
+type Row = (&'static str, &'static str, Role, &'static [Damage], Shows);
+
+const SENDER: &[Row] = {
+    use Role::{Gate, Transmit};
+    use Shows::{Alarm, Ends, Logs};
+    const REWRITTEN: Shows = Logs("");
+    &[
+        ("host.toml", "", Gate, ALL, Ends("host.toml is damaged")),
+        ("slots/", ".slots", Gate, COARSE, Alarm("slots-damaged")),
+        ("trust/", "", Gate, ALL, Alarm("trust-damaged")),
+        (
+            "register.db",
+            "register.db",
+            Gate,
+            COARSE,
+            Alarm("register-rebuilt"),
+        ),
+        ("keys/link/", ".key", Transmit, ALL, Alarm("link-key")),
+        ("outbox/", ".fec", Transmit, ALL, Alarm("container")),
+        (
+            "outbox/3-3-",
+            ".container",
+            Transmit,
+            ALL,
+            Alarm("container"),
+        ),
+        (
+            "outbox/beacon",
+            "",
+            Transmit,
+            ALL,
+            Logs("a file of the outbox is left out"),
+        ),
+        (
+            "progress/",
+            "",
+            Transmit,
+            ALL,
+            Logs("a damaged progress file is ignored"),
+        ),
+        ("audit/gate.key", "", Gate, ALL, Ends("gate.key is damaged")),
+        ("audit/gate.signer", "", Gate, ALL, Ends("gate.signer")),
+        ("audit/gate.verifier", "", Gate, ALL, Ends("gate.verifier")),
+        (
+            "audit/gate.log",
+            "",
+            Gate,
+            CUT,
+            Ends("does not match its key file"),
+        ),
+        (
+            "audit/transmit.key",
+            "",
+            Transmit,
+            ALL,
+            Ends("transmit.key is damaged"),
+        ),
+        (
+            "audit/transmit.signer",
+            "",
+            Transmit,
+            ALL,
+            Ends("transmit.signer"),
+        ),
+        (
+            "audit/transmit.verifier",
+            "",
+            Transmit,
+            ALL,
+            Ends("transmit.verifier"),
+        ),
+        (
+            "audit/transmit.log",
+            "",
+            Transmit,
+            CUT,
+            Ends("does not match its key file"),
+        ),
+        ("audit/transmit.", "", Transmit, &[], REWRITTEN),
+        ("audit/gate.", "", Gate, &[], REWRITTEN),
+        ("view/transmit", "", Transmit, &[], REWRITTEN),
+        ("transmit.lock", "", Transmit, &[], REWRITTEN),
+        // A waiting cable is looked at when an officer approves it: sender/tests/damaged.rs.
+        ("pending/", "", Gate, &[], REWRITTEN),
+        ("", "", Gate, &[], REWRITTEN),
+    ]
+};
+
+const RECEIVER: &[Row] = {
+    use Role::{Receive, Release};
+    use Shows::{Alarm, Ends, Logs};
+    const REWRITTEN: Shows = Logs("");
+    &[
+        ("host.toml", "", Release, ALL, Ends("host.toml is damaged")),
+        ("slots/", ".slots", Release, CUT, Alarm("slots-damaged")),
+        ("trust/", "", Release, ALL, Alarm("trust-damaged")),
+        (
+            "register.db",
+            "register.db",
+            Release,
+            COARSE,
+            Alarm("register-rebuilt"),
+        ),
+        ("inbox/", ".container", Release, ALL, Alarm("damaged")),
+        ("inbox/beacon", "", Release, ALL, Alarm("beacon")),
+        // release tells the alarm as its own.
+        (
+            "keys/link/",
+            ".key",
+            Receive,
+            ALL,
+            Logs("keys/link/1.key: "),
+        ),
+        (
+            "assembly/completed",
+            "",
+            Receive,
+            &[Damage::FirstBit],
+            Logs("lines that cannot be read"),
+        ),
+        (
+            "assembly/link-keys",
+            "",
+            Receive,
+            &[Damage::FirstBit, Damage::MiddleBit, Damage::Half],
+            Logs("first use are damaged"),
+        ),
+        // What is collected is compared with the container's hash when it is whole.
+        ("assembly/", "", Receive, &[], REWRITTEN),
+        (
+            "audit/release.key",
+            "",
+            Release,
+            ALL,
+            Ends("release.key is damaged"),
+        ),
+        (
+            "audit/release.signer",
+            "",
+            Release,
+            ALL,
+            Ends("release.signer"),
+        ),
+        (
+            "audit/release.verifier",
+            "",
+            Release,
+            ALL,
+            Ends("release.verifier"),
+        ),
+        (
+            "audit/release.log",
+            "",
+            Release,
+            CUT,
+            Ends("does not match its key file"),
+        ),
+        (
+            "audit/receive.key",
+            "",
+            Receive,
+            ALL,
+            Ends("receive.key is damaged"),
+        ),
+        (
+            "audit/receive.signer",
+            "",
+            Receive,
+            ALL,
+            Ends("receive.signer"),
+        ),
+        (
+            "audit/receive.verifier",
+            "",
+            Receive,
+            ALL,
+            Ends("receive.verifier"),
+        ),
+        (
+            "audit/receive.log",
+            "",
+            Receive,
+            CUT,
+            Ends("does not match its key file"),
+        ),
+        ("audit/receive.", "", Receive, &[], REWRITTEN),
+        ("view/receive", "", Receive, &[], REWRITTEN),
+        ("receive.lock", "", Receive, &[], REWRITTEN),
+        ("", "", Release, &[], REWRITTEN),
+    ]
+};
+
+/// Both hosts at rest, in the middle of their work: a released cable, one that waits in the inbox, one that is on the link, one
+/// that waits for its second officer.
+fn world() -> World {
+    let settings = Settings {
+        rate: "8 Mbit/s".to_owned(),
+        slots: 16,
+        ..Settings::default()
+    };
+    let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
+    for role in Role::ALL {
+        world.start_role(role).unwrap();
+    }
+    let small = world.generate_file("small.bin", 2_000, 1).unwrap();
+    let large = world.generate_file("large.bin", 3_000_000, 2).unwrap();
+    let first = Submission::new("first", std::slice::from_ref(&small));
+    let id = world.send(&first).unwrap();
+    world.await_released(&id, &first, LIMIT).unwrap();
+    world.stop("release").unwrap();
+    let second = Submission::new("second", std::slice::from_ref(&small));
+    world.send(&second).unwrap();
+    let (inbox, assembly) = ["inbox", "assembly"]
+        .map(|name| world.state(Host::Receiver).join(name))
+        .into();
+    await_name(&mut world, &inbox, "2-");
+    world.send(&Submission::new("third", &[large])).unwrap();
+    let progress = world.state(Host::Sender).join("progress");
+    await_name(&mut world, &progress, "2");
+    await_name(&mut world, &assembly, "3-");
+    world.stop("receive").unwrap();
+    world.stop("transmit").unwrap();
+    let id = world.submit(&Submission::new("fourth", &[small])).unwrap();
+    let officer = world.roster.officers[0].clone();
+    world.approve(&id, &officer).unwrap();
+    world.stop("gate").unwrap();
+    world
+}
+
+fn await_name(world: &mut World, folder: &Path, begins: &str) {
+    let watched = [folder.to_owned()];
+    let found = world.await_alive(begins, LIMIT, &watched, |_| {
+        let mut names = fs::read_dir(folder).unwrap();
+        let is_there = names.any(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_string_lossy().starts_with(begins)
+        });
+        Ok(is_there.then_some(()))
+    });
+    found.unwrap();
+}
+
+fn files(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files(root, &entry.path(), found);
+        } else if kind.is_file() && entry.metadata().unwrap().len() > 0 {
+            found.push(entry.path().strip_prefix(root).unwrap().to_owned());
+        }
+    }
+    found.sort();
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+fn log_path(world: &World, role: Role) -> PathBuf {
+    let name = format!("{}.log", role.word());
+    world.folder().join("log").join(name)
+}
+
+fn alarms(world: &World, host: Host) -> String {
+    let answer = world.run(host, &["status", "--check"]).unwrap();
+    answer.output + &answer.errors
+}
+
+/// Keys as they stand in files: long words of hexadecimal digits.
+fn secrets(state: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    files(state, state, &mut all);
+    let is_secret = |path: &&PathBuf| {
+        path.starts_with("keys") || path.extension().is_some_and(|ext| ext == "signer")
+    };
+    let texts = all
+        .iter()
+        .filter(is_secret)
+        .map(|path| fs::read_to_string(state.join(path)).unwrap());
+    let words = texts.flat_map(|text| {
+        let words = text.split(|c: char| !c.is_ascii_hexdigit());
+        words
+            .filter(|word| word.len() == 64)
+            .map(|word| word[..24].to_owned())
+            .collect::<Vec<_>>()
+    });
+    words.collect()
+}
+
+fn damage_all(host: Host, rows: &[Row]) {
+    let mut world = world();
+    let state = world.state(host);
+    let whole = state.with_file_name("whole");
+    copy(&state, &whole);
+    let mut all = Vec::new();
+    files(&whole, &whole, &mut all);
+    let keys = secrets(&whole);
+    assert!(keys.len() >= 3, "a link key and two signers");
+    let mut faults = Vec::new();
+    for file in &all {
+        let name = file.to_str().unwrap();
+        if name.starts_with("released/") {
+            // Readers' files; no role reads them.
+            continue;
+        }
+        let row = rows
+            .iter()
+            .find(|(begins, ends, ..)| name.starts_with(begins) && name.ends_with(ends));
+        let (_, _, role, shown, shows) = *row.unwrap();
+        for damage in ALL {
+            copy(&whole, &state);
+            let bytes = fs::read(state.join(file)).unwrap();
+            // Into the same file: its owner and mode stay.
+            fs::write(state.join(file), damage.of(&bytes)).unwrap();
+            let _ = fs::remove_file(log_path(&world, role));
+            let must = shown.contains(damage);
+            if let Err(fault) = show(&mut world, host, role, (shows, must), &keys) {
+                faults.push(format!("{name}, {damage:?}: {fault}"));
+            }
+            world.kill(role.word());
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Starts a role on the damaged state, and says what is not as expected.
+fn show(
+    world: &mut World,
+    host: Host,
+    role: Role,
+    (shows, must): (Shows, bool),
+    keys: &[String],
+) -> Result<(), String> {
+    let started = world.start_role(role);
+    let said = || fs::read_to_string(log_path(world, role)).unwrap_or_default();
+    let result = match (shows, &started) {
+        (Shows::Ends(words), Err(HarnessError::Ended { status, log, .. })) => {
+            let is_right = status.contains("exit status: 3") && log.contains(words);
+            is_right
+                .then_some(())
+                .ok_or_else(|| format!("{status}: {log}"))
+        }
+        (Shows::Ends(_), Ok(())) if must => Err("it works on".to_owned()),
+        (_, Err(error)) => Err(error.to_string()),
+        (Shows::Logs(words), Ok(())) if must => {
+            let found = await_condition(words, Duration::from_secs(10), &[], || {
+                Ok(said().contains(words).then_some(()))
+            });
+            found.map_err(|error| format!("{error}: {}", said()))
+        }
+        (Shows::Alarm(word), Ok(())) if must => {
+            let begins = format!("{word}: ");
+            let found = await_condition(word, Duration::from_secs(10), &[], || {
+                let alarms = alarms(world, host);
+                Ok(alarms
+                    .lines()
+                    .any(|line| line.starts_with(&begins))
+                    .then_some(()))
+            });
+            found.map_err(|error| format!("{error}: {}", alarms(world, host)))
+        }
+        (_, Ok(())) => Ok(()),
+    };
+    let shown = said() + &alarms(world, host);
+    if shown.contains("panicked") {
+        return Err(shown);
+    }
+    if keys.iter().any(|key| shown.contains(key.as_str())) {
+        return Err(format!("a key is shown: {shown}"));
+    }
+    result
+}
+
+#[test]
+fn whatever_the_disk_changes_on_the_sender_is_named() {
+    damage_all(Host::Sender, SENDER);
+}
+
+#[test]
+fn whatever_the_disk_changes_on_the_receiver_is_named() {
+    damage_all(Host::Receiver, RECEIVER);
+}
+
+#[test]
+fn a_damaged_register_and_trust_list_lose_nothing_on_either_host() {
+    let mut world = world();
+    for host in [Host::Receiver, Host::Sender] {
+        let state = world.state(host);
+        let older = fs::read_to_string(state.join("trust/trust.toml")).unwrap();
+        let newer = world.trust_list(2).unwrap();
+        world.import_trust_list(host, &newer).unwrap();
+        let before = world.json(host, &["list"]).unwrap();
+        for file in ["register.db", "trust/trust.toml"] {
+            let bytes = fs::read(state.join(file)).unwrap();
+            fs::write(state.join(file), Damage::Half.of(&bytes)).unwrap();
+        }
+        for role in Role::ALL.into_iter().filter(|role| role.host() == host) {
+            world.start_role(role).unwrap();
+        }
+        let after = world.json(host, &["list"]).unwrap();
+        for entry in before.as_array().unwrap() {
+            // What had arrived and was not judged has another word now.
+            let is_judged = host == Host::Sender || entry["state"] == "released";
+            assert!(
+                !is_judged || after.as_array().unwrap().contains(entry),
+                "{after}"
+            );
+        }
+        for word in ["trust-damaged: ", "register-rebuilt: "] {
+            assert!(alarms(&world, host).contains(word), "{host:?} {word}");
+        }
+        let refused = world.import_trust_list(host, &older).unwrap_err();
+        assert!(refused.to_string().contains("version"), "{refused}");
+        world.import_trust_list(host, &newer).unwrap();
+        let ended = await_condition("the alarm's end", LIMIT, &[], || {
+            let stands = alarms(&world, host).contains("trust-damaged: ");
+            Ok((!stands).then_some(()))
+        });
+        ended.unwrap();
+    }
+    world.await_state(2, "released", LIMIT).unwrap();
+    world.await_state(3, "released", LIMIT).unwrap();
+}
