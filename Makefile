@@ -3,7 +3,7 @@
 #   make demo    real cables across a line that loses 5 % in bursts
 #   make test    everything that can fail, in under 15 minutes
 #   make bench   the measurements of docs/benchmarks.md
-#   make lint    formatting and clippy
+#   make lint    formatting, clippy, the documentation, and what the programs are built from
 #   make build   the release programs, in target/release
 #   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
 #   make install the programs, manuals, units and example configurations, below DESTDIR
@@ -21,6 +21,8 @@ DEBIAN ?= bookworm trixie
 CARGO_TOOLS := target/tools
 CARGO_DEB := $(CARGO_TOOLS)/cargo-deb@3.8.0
 CARGO_CYCLONEDX := $(CARGO_TOOLS)/cargo-cyclonedx@0.5.9
+CARGO_DENY := $(CARGO_TOOLS)/cargo-deny@0.20.2
+CARGO_MACHETE := $(CARGO_TOOLS)/cargo-machete@0.9.2
 APPLIANCE ?=
 TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
@@ -70,9 +72,12 @@ $(TOKEN_MODULE):
 	  echo "make: $@ is missing: with a network, run apt-get update as root and make $@ again;" >&2; \
 	  echo "make: or name the module sk-dummy.so of OpenSSH's regression tests in VALISE_TOKEN_MODULE" >&2; exit 3; }
 
-lint: setup
+lint: setup $(CARGO_DENY) $(CARGO_MACHETE)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	$(CARGO_DENY)/bin/cargo-deny --locked check licenses bans sources
+	$(CARGO_MACHETE)/bin/cargo-machete
 
 fmt:
 	$(CARGO) fmt --all

@@ -27,7 +27,7 @@ const COMMON_ORDER: [&str; 18] = [
 ];
 
 /// Where each confined crate may be named: paths are prefixes.
-const CONFINED: [(&str, &[&str]); 23] = [
+const CONFINED: [(&str, &[&str]); 22] = [
     ("reed_solomon_erasure", &["common/src/fec/"]),
     ("reed_solomon_simd", &["common/src/fec/"]),
     (
@@ -68,7 +68,6 @@ const CONFINED: [(&str, &[&str]); 23] = [
     ("cobs", &["common/src/wire/"]),
     ("unicode_normalization", &["common/src/manifest/"]),
     ("unicode_properties", &["common/src/manifest/"]),
-    ("qrcode", &["receiver/src/cli/"]),
     (
         "zeroizing_alloc",
         &["sender/src/main.rs", "receiver/src/main.rs"],

@@ -31,7 +31,7 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// Parses a line, given without its LF. Whether it stands in the chain says [`Chain::follow`].
+    /// Parses a line, given without its LF. [`Chain::follow`](super::chain::Chain::follow) tells whether it is in the chain.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut fields: serde_json::Map<String, Value> = serde_json::from_slice(line).ok()?;
         fields.remove("mac")?;

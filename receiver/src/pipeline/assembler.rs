@@ -57,13 +57,13 @@ pub enum Effect {
         bytes: u64,
     },
     /// Every block is on disk: compare the hash, and give the container its place in `inbox/`; then
-    /// [`Assembler::handle_verdict`].
+    /// [`Assembler::handle_finished`].
     FinishFile {
         /// The set.
         set: SetId,
     },
     /// A container of one block, whole and never written: compare the hash, and put it into `inbox/`; then
-    /// [`Assembler::handle_verdict`] and [`Assembler::recycle`].
+    /// [`Assembler::handle_finished`] and [`Assembler::recycle`].
     FinishBlock {
         /// The set.
         set: SetId,

@@ -1,6 +1,6 @@
 //! Submission → Approved.
 //!
-//! [`Approved`] is a proof: it can be made only here, and only from a manifest that policy lets pass today and that the
+//! [`Approved`](approve::Approved) is a proof: it can be made only here, and only from a manifest that policy lets pass today and that the
 //! full quorum of distinct officers has signed. Sealing accepts nothing else.
 
 use thiserror::Error;
