@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use common::{Host, Patience};
 use nix::sys::signal::{Signal, kill};
@@ -24,8 +24,13 @@ fn submit(host: &Host, file: &str) -> Child {
         "paris-desk",
     ];
     let rest = ["--precedence", "routine", "--subject", "S", file];
-    let mut command = host.command(&[&label[..], &rest].concat());
-    command
+    let words = host.command(&[&label[..], &rest].concat());
+    // Whoever started the tests may ignore a hangup, as nohup does.
+    Command::new("env")
+        .arg("--default-signal")
+        .arg(words.get_program())
+        .args(words.get_args())
+        .current_dir(host.folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -113,7 +118,7 @@ fn a_hangup_that_is_to_be_ignored_interrupts_no_submit() {
         "trap '' HUP; exec {program} submit --label 'EU-RESTRICTED LIMITE' --to paris-desk --precedence routine \
          --subject S cable.txt --config sender.toml"
     );
-    let mut child = std::process::Command::new("sh")
+    let mut child = Command::new("sh")
         .args(["-c", &script])
         .current_dir(host.folder.path())
         .stdout(Stdio::null())
