@@ -170,22 +170,22 @@ fn somebody_plants_a_way_out_of_the_mailboxes() {
     outside.assert_untouched();
 }
 
+/// Where a role writes its view; nothing stands there now.
+fn place_of_view(scene: &Scene, role: Role) -> PathBuf {
+    let view = scene.state(role.host(), &format!("view/{}.json", role.word()));
+    let _ = fs::remove_file(&view);
+    view
+}
+
 #[test]
 fn somebody_plants_links_where_views_temporary_files_and_sets_are_written() {
     let mut scene = Scene::with(Settings::default(), &[]);
     let outside = Outside::new(&scene);
-    for (host, places) in [
-        (
-            Host::Receiver,
-            &["view/receive.json", "view/release.json"][..],
-        ),
-        (Host::Sender, &["view/gate.json", "view/transmit.json"]),
-    ] {
-        for place in places {
-            let place = scene.state(host, place);
-            let _ = fs::remove_file(&place);
-            symlink(outside.secret(), &place).unwrap();
-        }
+    // Whoever has taken over a role: no other user may put anything in the place of its view.
+    for role in Role::ALL {
+        let view = place_of_view(&scene, role);
+        symlink(outside.secret(), &view).unwrap();
+        scene.world.give_to(role, &view).unwrap();
     }
     for (host, folders) in [
         (
@@ -363,12 +363,12 @@ fn somebody_plants_files_where_logs_and_slots_are_and_pipes_for_the_views() {
             symlink(outside.secret(), folder.join(&names[0])).unwrap();
             fs::hard_link(outside.secret(), folder.join(&names[1])).unwrap();
         }
-        // Nobody writes into a pipe that nobody reads; who would wait for its reader shows nothing more.
-        for role in [inner, outer] {
-            let view = scene.state(host, &format!("view/{role}.json"));
-            let _ = fs::remove_file(&view);
-            mkfifo(&view, Mode::S_IRWXU).unwrap();
-        }
+    }
+    // Nobody writes into a pipe that nobody reads; who would wait for its reader shows nothing more.
+    for role in Role::ALL {
+        let view = place_of_view(&scene, role);
+        mkfifo(&view, Mode::S_IRWXU).unwrap();
+        scene.world.give_to(role, &view).unwrap();
     }
     for role in Role::ALL {
         scene.world.start_role(role).unwrap();
