@@ -1,6 +1,6 @@
 //! The register: an index over the audit log in SQLite. It answers "which serial is in which state" and "was this
 //! message-id published before" without reading the log; what it lacks, start-up rolls forward from the log, and what
-//! is broken is built anew from it. It holds no content, no subject, no file name and no key.
+//! is broken is built again from it. It holds no content, no subject, no file name and no key.
 
 use std::fs::{self, OpenOptions};
 use std::io;

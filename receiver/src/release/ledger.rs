@@ -71,7 +71,7 @@ impl Ledger {
         Ok((ledger, recovered))
     }
 
-    /// Opens the register and rolls it forward. Tells whether it is built anew from a log that is not new.
+    /// Opens the register and rolls it forward. Returns whether it was built again from a log with a history.
     fn roll_forward(
         log: &AuditLog,
         state: &ReceiverState,

@@ -63,7 +63,7 @@ pub fn part_files(manifest: &Manifest) -> Vec<String> {
         .collect()
 }
 
-/// A file of a cable's folder that is none of its parts: its path in the folder, and its bytes.
+/// A file of a cable's folder that is not a part of the cable: its path in the folder, and its bytes.
 pub type Paper = (String, Vec<u8>);
 
 /// The folders of papers inside a cable's folder.
@@ -180,7 +180,7 @@ impl ReleaseRecord {
     }
 }
 
-/// Returns what stands beside the parts in the folder of every mailbox. `list` holds the trust list that decided, and its
+/// Returns the files beside the parts, the same in every mailbox. `list` holds the trust list that decided, and its
 /// signatures, by file name.
 pub fn papers(cable: &Verified, list: Vec<(String, Vec<u8>)>) -> Vec<Paper> {
     let mut papers = vec![

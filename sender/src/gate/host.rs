@@ -424,7 +424,7 @@ pub fn persons_by_uid(persons: &BTreeMap<String, PersonId>) -> BTreeMap<u32, Per
     by_uid.collect()
 }
 
-/// Opens the register and rolls it forward. Tells whether it is built anew from a log that is not new.
+/// Opens the register and rolls it forward. Returns whether it was built again from a log with a history.
 fn open_register(audit: &AuditLog, path: &Path) -> Result<(Register, Ledger, bool), GateError> {
     let open = || {
         let mut register = Register::open(path)?;

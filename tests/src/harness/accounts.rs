@@ -68,7 +68,7 @@ fn not_understood<T>(what: &str) -> Result<T> {
     Err(HarnessError::Wrong(format!("{what} is not understood")))
 }
 
-/// Why no program can be started here as another user, or none of them could work below this folder.
+/// Returns the reason why no program can run here as another user with its files below a folder, if there is one.
 pub fn obstacle(folder: &Path) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can start programs as other users".to_owned());
@@ -92,7 +92,7 @@ pub fn obstacle(folder: &Path) -> Option<String> {
     }
 }
 
-/// Whether everybody passes through a folder, or may run a program. What cannot be looked at is closed.
+/// Returns whether every user may enter a folder, or run a program. One that cannot be looked at is closed.
 pub(super) fn is_open(folder: &Path) -> bool {
     folder.as_os_str().is_empty() || fs::metadata(folder).is_ok_and(|found| found.mode() & 1 == 1)
 }
@@ -154,7 +154,7 @@ impl Accounts {
         self.ids.entry(name.to_owned()).or_insert(next);
     }
 
-    /// Names the one who installs.
+    /// Adds root, who installs.
     pub fn add_root(&mut self) {
         self.ids.insert("root".to_owned(), 0);
     }

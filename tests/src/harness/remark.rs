@@ -1,4 +1,4 @@
-//! What a person who runs the tests must read even if they pass.
+//! Lines that a person who runs the tests must read even if they pass.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Writes a line to standard error, once in this process, past what keeps the output of a test that passes.
+/// Writes a line to standard error, once a process. The test harness does not capture it.
 pub fn remark(line: &str) {
     let mut told = TOLD
         .lock()

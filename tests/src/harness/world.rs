@@ -99,7 +99,7 @@ pub struct World {
     settings: Settings,
     clocks: BTreeMap<Host, TestClock>,
     launchers: BTreeMap<Host, Vec<String>>,
-    /// As whom each role runs, if not as the user of the harness.
+    /// The user of each role; empty if all roles run as the user of the harness.
     users: BTreeMap<Role, User>,
     /// The people.
     pub roster: Roster,
@@ -191,7 +191,7 @@ impl World {
         self.programs.open_to_all(&self.folder)
     }
 
-    /// Whether each role has a user of its own.
+    /// Returns whether each role has a user of its own.
     pub fn has_users(&self) -> bool {
         !self.users.is_empty()
     }
@@ -719,12 +719,12 @@ impl World {
         Ok(())
     }
 
-    /// What starts a role as its user, up to and with the name of its program.
+    /// Returns the command line that starts a role as its user, up to and with the name of its program.
     pub fn program_as(&self, role: Role) -> Vec<String> {
         self.command_as(role, self.program(role.host()))
     }
 
-    /// What starts any program as the user of a role.
+    /// Returns the command line that starts any program as the user of a role.
     pub fn command_as(&self, role: Role, program: &Path) -> Vec<String> {
         match self.users.get(&role) {
             Some(user) => user.command_line(program),

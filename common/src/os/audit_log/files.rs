@@ -39,7 +39,7 @@ pub(super) fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError>
     })
 }
 
-/// Compares the public half that stands beside the key with the key: a flipped bit leaves another key.
+/// Compares the key with its public half, the file beside it: a flipped bit leaves another key.
 pub(super) fn check_verifier(paths: &Paths, signer: &CheckpointKey) -> Result<(), AuditLogError> {
     const VERIFIER_BYTES_MAX: usize = 4_096;
     let verifier = paths.of("verifier");
