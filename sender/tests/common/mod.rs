@@ -565,8 +565,25 @@ impl Host {
         }
     }
 
-    /// Whether any file below the state folder holds this text.
+    /// Waits until gate has erased what it put away, if it runs.
+    #[track_caller]
+    fn await_erased(&self) {
+        let is_erasing = || {
+            let mut entries = fs::read_dir(self.state("tmp/gate")).unwrap();
+            entries.any(|entry| {
+                let name = entry.unwrap().file_name();
+                name.to_string_lossy().starts_with(".erase-")
+            })
+        };
+        let patience = Patience::begin();
+        while self.gate.is_some() && is_erasing() {
+            patience.wait();
+        }
+    }
+
+    /// Returns the files below the state folder that hold this text, after what is being erased.
     pub fn state_holds(&self, marker: &[u8]) -> Vec<PathBuf> {
+        self.await_erased();
         let mut found = Vec::new();
         let mut folders = vec![self.path("state")];
         while let Some(folder) = folders.pop() {

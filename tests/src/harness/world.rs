@@ -622,6 +622,30 @@ impl World {
         }
     }
 
+    /// Waits until gate and release, if they run, have erased what they put away.
+    ///
+    /// # Errors
+    /// When they do not come to an end, or a process ended meanwhile.
+    pub fn await_erased(&mut self) -> Result<()> {
+        let running = [Role::Gate, Role::Release]
+            .into_iter()
+            .filter(|role| self.role_pid(*role).is_some());
+        let folders: Vec<PathBuf> = running
+            .map(|role| self.state(role.host()).join("tmp").join(role.word()))
+            .collect();
+        self.await_alive("the erasing", READY_LIMIT, &folders, |_| {
+            for folder in &folders {
+                for entry in fs::read_dir(folder).context("read", folder)? {
+                    let name = entry.context("read", folder)?.file_name();
+                    if name.to_string_lossy().starts_with(".erase-") {
+                        return Ok(None);
+                    }
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
     /// Everything that was released so far.
     ///
     /// # Errors

@@ -275,6 +275,7 @@ fn a_drafter_submits_links_to_what_he_may_not_read() {
     scene.await_sealed(1);
     outside.assert_untouched();
     let state = scene.world.state(Host::Sender);
+    scene.world.await_erased().unwrap();
     let found = valise_tests::attack::files_that_hold(&state, SECRET.as_bytes());
     // The hard link is the planter's own name of the file, where he put it.
     let elsewhere = found.iter().filter(|path| !path.starts_with(&requests));

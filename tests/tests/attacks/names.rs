@@ -138,6 +138,7 @@ fn a_sent_name_is_a_path_to_somewhere_else() {
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     // Nothing else of any cable is anywhere.
+    scene.world.await_erased().unwrap();
     let bodies = files_that_hold(scene.world.folder(), MARKER.as_bytes());
     let elsewhere = bodies
         .iter()

@@ -169,7 +169,8 @@ impl Scene {
     }
 
     /// No folder, no name and no byte of any cable is on the isolated host, sealed ones apart.
-    pub fn assert_nothing_visible(&self) {
+    pub fn assert_nothing_visible(&mut self) {
+        self.world.await_erased().unwrap();
         assert_eq!(self.world.released().unwrap(), [], "something was released");
         let found = files_that_hold(&self.world.state(Host::Receiver), MARKER.as_bytes());
         assert!(found.is_empty(), "plaintext is on the disk: {found:?}");

@@ -325,6 +325,7 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
         .collect();
     let receiver = scene.world.state(Host::Receiver);
     let released = scene.world.released_folder();
+    scene.world.await_erased().unwrap();
     for (what, needle) in &needles {
         let mut found = files_that_hold(&receiver, needle);
         found.retain(|path| !path.starts_with(&released));
