@@ -329,7 +329,7 @@ fn alarms(world: &World, host: Host) -> String {
     answer.output + &answer.errors
 }
 
-/// Keys as they stand in files: long words of hexadecimal digits.
+/// Keys as files hold them: long words of hexadecimal digits.
 fn secrets(state: &Path) -> Vec<String> {
     let mut all = Vec::new();
     files(state, state, &mut all);

@@ -168,7 +168,7 @@ impl Accounts {
     /// The number of a user or a group.
     ///
     /// # Errors
-    /// When there is none of this name.
+    /// When the name is unknown.
     pub fn id(&self, name: &str) -> Result<u32> {
         let unknown = || HarnessError::Wrong(format!("nobody is named {name}"));
         self.ids.get(name).copied().ok_or_else(unknown)
@@ -177,7 +177,7 @@ impl Accounts {
     /// A user with all its groups.
     ///
     /// # Errors
-    /// When there is none of this name.
+    /// When the name is unknown.
     pub fn user(&self, name: &str) -> Result<User> {
         let id = self.id(name)?;
         let mut groups = self.member_of.get(name).cloned().unwrap_or_default();

@@ -12,7 +12,7 @@ pub fn remark(line: &str) {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     if told.insert(line.to_owned()) {
-        // Nobody is left to be told of a closed standard error.
+        // If standard error is closed, there is no place to report that.
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 }

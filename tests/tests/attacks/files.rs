@@ -62,7 +62,7 @@ impl Outside {
         let folder = place(6);
         fs::create_dir(&folder).unwrap();
         symlink(self.secret(), folder.join("link")).unwrap();
-        // Whoever may write there plants it; what he makes is his.
+        // The owner of the folder plants them, and owns them.
         let owner = fs::metadata(pipe.parent().unwrap()).unwrap();
         for planted in [pipe, folder.join("link"), folder] {
             lchown(planted, Some(owner.uid()), Some(owner.gid())).unwrap();
