@@ -129,7 +129,7 @@ fn what_policy_does_not_know_is_refused_with_its_name() {
 #[test]
 fn a_file_whose_name_is_not_utf_8_is_named() {
     let host = Host::running(1);
-    let name = OsStr::from_bytes(b"caf\xe9.txt");
+    let name = OsStr::from_bytes(b"wunsch\xe9.txt");
     fs::write(host.path("plain.txt"), "text").unwrap();
     fs::write(host.path("").join(name), "text").unwrap();
     let options =
@@ -137,15 +137,15 @@ fn a_file_whose_name_is_not_utf_8_is_named() {
     for (words, told) in [
         (
             format!("submit {options}"),
-            "caf\\xe9.txt: the name is not UTF-8",
+            "wunsch\\xe9.txt: the name is not UTF-8",
         ),
         (
             "trust import".to_owned(),
-            "caf\\xe9.txt: the name is not UTF-8",
+            "wunsch\\xe9.txt: the name is not UTF-8",
         ),
         // These take any name, and say what is wrong with the file.
-        ("trust check".to_owned(), "caf"),
-        ("bundle import".to_owned(), "caf"),
+        ("trust check".to_owned(), "wunsch"),
+        ("bundle import".to_owned(), "wunsch"),
     ] {
         let words: Vec<&str> = words.split(' ').collect();
         let output = host.command(&words).arg(name).output().unwrap();
@@ -163,9 +163,12 @@ fn a_file_whose_name_is_not_utf_8_is_named() {
     let request = host.state("requests/named");
     fs::rename(hidden, &request).unwrap();
     let (is_accepted, reason) = Host::await_answer(&request);
-    assert!(!is_accepted && reason.contains("caf\\xe9.txt"), "{reason}");
+    assert!(
+        !is_accepted && reason.contains("wunsch\\xe9.txt"),
+        "{reason}"
+    );
     let log = fs::read_to_string(host.state("audit/gate.log")).unwrap();
-    assert!(!log.contains("caf"));
+    assert!(!log.contains("wunsch"));
 }
 
 #[test]

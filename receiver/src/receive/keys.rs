@@ -289,6 +289,11 @@ mod tests {
         let in_force = keys.load(UtcTime::EPOCH).unwrap();
         assert!(in_force.keys.is_empty());
         assert_eq!(in_force.faults.len(), 3);
-        assert!(in_force.faults.iter().all(|fault| !fault.contains("abab")));
+        assert!(
+            in_force
+                .faults
+                .iter()
+                .all(|fault| !fault.contains("abababab"))
+        );
     }
 }

@@ -1740,14 +1740,14 @@ fn a_file_whose_name_is_not_utf_8_is_named_in_the_answer_and_not_in_the_log() {
     let hidden = world.state.requests().join(".named");
     fs::create_dir(&hidden).unwrap();
     fs::write(hidden.join("request.toml"), "request = \"clock-accept\"\n").unwrap();
-    fs::write(hidden.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "").unwrap();
+    fs::write(hidden.join(std::ffi::OsStr::from_bytes(b"wunsch\xe9")), "").unwrap();
     fs::rename(&hidden, world.state.requests().join("named")).unwrap();
     settle(&mut release);
     let (kind, text) = answer(&world, "named");
-    assert!(kind == "refused" && text.contains("caf\\xe9"), "{text}");
+    assert!(kind == "refused" && text.contains("wunsch\\xe9"), "{text}");
     assert_eq!(world.log_count("request-refused"), 1);
     let log = fs::read_to_string(world.state.audit().join("release.log")).unwrap();
-    assert!(!log.contains("caf"), "{log}");
+    assert!(!log.contains("wunsch"), "{log}");
 }
 
 #[test]
