@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::{Context, HarnessError, Result};
+use super::programs::source_root;
 
 /// The wall clock of one host's daemons: the true one, and as many seconds as the test says.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ impl TestClock {
             library: folder.join("clock.so"),
             ahead: folder.join("clock"),
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/harness/clock.c");
+        let source = source_root()?.join("tests/src/harness/clock.c");
         let status = Command::new("cc")
             .args(["-shared", "-fPIC", "-o"])
             .arg(&clock.library)

@@ -31,7 +31,7 @@ pub use error::{HarnessError, Result};
 pub use keys::KeyPair;
 pub use observer::{Observer, Sighting};
 pub use process::{Process, Usage};
-pub use programs::Programs;
+pub use programs::{Programs, source_root};
 pub use remark::remark;
 pub use settings::{Line, Settings};
 pub use tokens::{Asks, Tokens};

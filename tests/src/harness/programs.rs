@@ -92,13 +92,35 @@ fn own_folder() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// Returns the folder of the sources that this program was built from.
+///
+/// The path is not compiled in: a package's programs must not depend on the folder that they were built in.
+///
+/// # Errors
+/// When the program is no longer below that folder, as an installed one.
+pub fn source_root() -> Result<PathBuf> {
+    // Cargo gives this variable to what it runs, which may have been built in a folder elsewhere.
+    let given = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let own = own_folder()?;
+    given
+        .iter()
+        .chain([&own])
+        .flat_map(|place| place.ancestors())
+        .find(|folder| folder.join("tests/src/harness").is_dir())
+        .map(Path::to_owned)
+        .ok_or_else(|| {
+            HarnessError::Wrong(format!(
+                "this needs the sources of Valise, and {} is not below them: run it where it was built",
+                own.display()
+            ))
+        })
+}
+
 fn build() -> Result<Programs> {
     if std::env::var_os("VALISE_PROGRAMS").is_some() {
         return Programs::beside_this();
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"));
+    let root = source_root()?;
     let folder = own_folder()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -132,5 +154,14 @@ mod tests {
     fn tests_look_beside_the_deps_folder() {
         let folder = own_folder().expect("this test runs from a file");
         assert_ne!(folder.file_name(), Some("deps".as_ref()));
+    }
+
+    #[test]
+    fn the_sources_are_above_this_test() {
+        let root = source_root().expect("this test runs where it was built");
+        assert_eq!(
+            Some(root.as_path()),
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent()
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::error::{Context, HarnessError, Result};
+use super::programs::source_root;
 
 /// Where the Makefile puts the module, below the workspace.
 const MODULE: &str = "target/sk-dummy.so";
@@ -65,8 +66,8 @@ fn module() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(MODULE_VARIABLE) {
         return Ok(PathBuf::from(named));
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let module = root.canonicalize().context("find", &root)?.join(MODULE);
+    let root = source_root()?;
+    let module = root.join(MODULE);
     if !module.is_file() {
         let make = Command::new("make")
             .args(["-s", MODULE])
