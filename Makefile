@@ -6,8 +6,8 @@
 #   make lint    formatting, clippy, the documentation, and what the programs are built from
 #   make build   the release programs, in target/release
 #   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
-#   make install the programs, manuals, units and example configurations, below DESTDIR
-#   make appliance-test  two installed hosts under systemd, by the commands of README.md (root; APPLIANCE=--short)
+#   make install the programs, manuals, units and example configurations, below DESTDIR, where there is no dpkg
+#   make appliance-test  the packages on two hosts under systemd, by the commands of README.md (root; APPLIANCE=--short)
 #   make appliance-vm    the same in two virtual machines, which lose their power (root)
 
 SHELL := /bin/bash
@@ -27,6 +27,7 @@ APPLIANCE ?=
 TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
 RELEASE := target/release
+DEB_RELEASE := target/deb/release
 BENCH_OPTIONS ?=
 
 .PHONY: all build setup demo test lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
@@ -114,11 +115,11 @@ deb-reproduce: deb
 # Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or what runs on any PC (HOSTS=tools). As root on a
 # running system also makes the users and folders. A configuration that is there is never touched.
 install:
-	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver && test -x $(RELEASE)/valise-loopback || { \
+	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver && test -x $(RELEASE)/valise-wire || { \
 	  echo "make: run make first, as yourself"; exit 3; }
 	@set -e; for host in $(HOSTS); do case $$host in \
 	tools) \
-	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback $(RELEASE)/valise-verify; \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback $(RELEASE)/valise-verify $(RELEASE)/valise-wire; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1 ;; \
 	sender|receiver) \
 	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host; \
@@ -142,8 +143,9 @@ install:
 	  $(AT_PREFIX) $$page | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/doc/valise/$${page##*/}; done
 	@echo "installed below $(DESTDIR)$(PREFIX): $(HOSTS)"
 
-# Two installed hosts, as README.md and docs/operations.md say, in containers with a systemd of their own.
-appliance-setup: build $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
+# Two installed hosts, as README.md and docs/operations.md say, in containers with a systemd of their own. The test's own
+# program is built with the packages.
+appliance-setup: deb
 	@missing=(); \
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap); \
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container); \
@@ -153,14 +155,14 @@ appliance-setup: build $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
 	tests/install-packages "$${missing[@]}"
 
 appliance-test: appliance-setup
-	@set -e; for debian in $(DEBIAN); do $(RELEASE)/valise-appliance --debian $$debian $(APPLIANCE); done
+	@set -e; for debian in $(DEBIAN); do $(DEB_RELEASE)/valise-appliance --debian $$debian $(APPLIANCE); done
 
 appliance-vm: appliance-setup
 	@missing=(); \
 	command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86); \
 	command -v ssh >/dev/null || missing+=(openssh-client); \
 	tests/install-packages "$${missing[@]}"
-	$(RELEASE)/valise-appliance --vm $(APPLIANCE)
+	$(DEB_RELEASE)/valise-appliance --vm $(APPLIANCE)
 
 clean:
 	$(CARGO) clean

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Result;
 use super::host::{Machine, MachineExt as _};
-use super::root::{folder, packed, tool, unpack, workspace};
+use super::root::{folder, packed, tool, unpack};
 use super::script::Side;
 use crate::harness::{HarnessError, await_condition};
 
@@ -37,7 +37,7 @@ impl Container {
     /// If a tool fails.
     pub fn make(debian: &str, side: Side) -> Result<Self> {
         let packed = packed(debian, "")?;
-        let root = folder().join(format!("{debian}-{}", side.word()));
+        let root = folder()?.join(format!("{debian}-{}", side.word()));
         let state = root.join("var/lib").join(format!("valise-{}", side.word()));
         let _ = tool(&["umount", "--lazy", &state.display().to_string()]);
         unpack(&packed, &root, side)?;
@@ -103,10 +103,6 @@ impl Machine for Container {
         command.args(["--register=no", "--private-network", "--console=read-only"]);
         command.arg(format!("--machine={name}"));
         command.arg(format!("--directory={}", self.root.display()));
-        command.arg(format!(
-            "--bind-ro={}:/usr/src/valise:norbind",
-            workspace().display()
-        ));
         command.arg(format!("--system-call-filter={CALLS}"));
         command.args([
             "--capability=CAP_NET_ADMIN,CAP_SYS_NICE,CAP_SYS_RESOURCE,CAP_IPC_LOCK",

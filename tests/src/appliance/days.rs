@@ -51,6 +51,7 @@ pub fn reboots(story: &mut Story) -> Result<()> {
             resend(story, serial)?;
         }
         story.take(&id, &hash)?;
+        story.site.each_unit_runs(side)?;
         story.say(&format!(
             "the cable that was under way arrived after the {} was up again",
             side.word()

@@ -6,20 +6,17 @@ use std::process::Command;
 
 use super::Result;
 use super::script::Side;
-use crate::harness::HarnessError;
+use crate::harness::{HarnessError, source_root};
 
 /// What README.md asks a host to have, and what the test needs to look at it.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,openssh-client,iproute2,nftables,sudo,make,procps,python3-minimal,acl,zstd";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,openssh-client,iproute2,nftables,sudo,procps,python3-minimal,acl,zstd";
 
 /// Where everything of this test is kept.
-pub fn folder() -> PathBuf {
-    workspace().join("target/appliance")
-}
-
-/// The source tree, which both hosts are given to install from.
-pub fn workspace() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    root.canonicalize().unwrap_or(root)
+///
+/// # Errors
+/// If the sources are not here.
+pub fn folder() -> Result<PathBuf> {
+    Ok(source_root()?.join("target/appliance"))
 }
 
 /// Runs a tool of this machine that must succeed.
@@ -48,11 +45,12 @@ pub fn tool(words: &[&str]) -> Result<String> {
 /// If `mmdebstrap` fails.
 pub fn packed(debian: &str, extra: &str) -> Result<PathBuf> {
     let name = format!("{debian}{}.tar", if extra.is_empty() { "" } else { "-vm" });
-    let packed = folder().join(name);
+    let folder = folder()?;
+    let packed = folder.join(name);
     if packed.is_file() {
         return Ok(packed);
     }
-    fs::create_dir_all(folder()).map_err(|error| HarnessError::io("make", &folder(), error))?;
+    fs::create_dir_all(&folder).map_err(|error| HarnessError::io("make", &folder, error))?;
     println!("appliance: making a root of Debian {debian} (once)");
     let making = packed.with_extension("making.tar");
     // OpenSSH's own test module stands for a hardware token; it must be the release's own.
@@ -83,7 +81,8 @@ pub const fn people(side: Side) -> &'static [&'static str] {
     }
 }
 
-/// Unpacks a root for a host and makes it ready: accounts, tokens, media, an administrator with `sudo`.
+/// Unpacks a root for a host and makes it ready: accounts, tokens, media, an administrator with `sudo`, and the packages
+/// that `make deb` built, on a medium of their own.
 ///
 /// # Errors
 /// If the disk or a tool fails.
@@ -115,6 +114,9 @@ pub fn unpack(packed: &Path, root: &Path, side: Side) -> Result<()> {
             "useradd -m -s /bin/bash {person}; install -d -o {person} -g {person} -m 0700 /home/{person}/.ssh; "
         ));
     }
-    line.push_str("install -d -m 0777 /media/courier; install -d -m 0700 /media/auditor; install -d /usr/src/valise");
-    tool(&["chroot", &shown, "/bin/sh", "-c", &line]).map(drop)
+    line.push_str("install -d -m 0777 /media/courier; install -d -m 0700 /media/auditor");
+    tool(&["chroot", &shown, "/bin/sh", "-c", &line])?;
+    let packages = source_root()?.join("target/debian").display().to_string();
+    let line = format!("install -D -m 0644 -t {shown}/media/packages {packages}/*.deb");
+    tool(&["sh", "-c", &line]).map(drop)
 }

@@ -7,7 +7,7 @@ use super::container::Container;
 use super::days;
 use super::host::MachineExt as _;
 use super::power;
-use super::script::Side::{Receiver, Sender};
+use super::script::Side::{self, Receiver, Sender};
 use super::site::Site;
 use super::virtual_machine::{SocketLink, VirtualMachine};
 use super::{Options, Result};
@@ -119,6 +119,9 @@ impl Story {
         self.site.run_document("README.md")?;
         self.serial = 1;
         self.say("README.md: the first cable was released and taken");
+        Side::BOTH
+            .into_iter()
+            .try_for_each(|side| self.site.each_unit_runs(side))?;
         let taken = self
             .site
             .receiver

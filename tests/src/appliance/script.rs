@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn documents() -> Vec<Vec<Step>> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = crate::harness::source_root().unwrap();
         ["README.md", "docs/operations.md"]
             .iter()
             .map(|name| read(&root.join(name)).unwrap())

@@ -8,10 +8,9 @@ use serde_json::Value;
 use super::Result;
 use super::cable_link::Link;
 use super::host::{COMMAND_LIMIT, Machine, MachineExt as _};
-use super::root::workspace;
 use super::script::{Block, Side, Step, read};
 use super::terminal::Done;
-use crate::harness::{HarnessError, await_condition};
+use crate::harness::{HarnessError, await_condition, source_root};
 
 /// Both hosts.
 #[derive(Debug)]
@@ -110,7 +109,7 @@ impl Site {
     /// # Errors
     /// The first step that fails, with its place in the document.
     pub fn run_document(&mut self, name: &str) -> Result<()> {
-        for step in read(&workspace().join(name))? {
+        for step in read(&source_root()?.join(name))? {
             match step {
                 Step::Run(block) => self.run_block(&block)?,
                 Step::Carry { folder, from, to } => self.carry(&folder, from, to)?,
@@ -125,7 +124,7 @@ impl Site {
     /// # Errors
     /// If there is none, or it fails.
     pub fn run_marked(&mut self, document: &str, mark: &str) -> Result<()> {
-        let steps = read(&workspace().join(document))?;
+        let steps = read(&source_root()?.join(document))?;
         let mut found = false;
         for step in &steps {
             if let Step::Run(block) = step
@@ -172,9 +171,6 @@ impl Site {
     /// If they cannot be run or do not end.
     pub fn type_as(&self, side: Side, person: &str, text: &str) -> Result<Done> {
         let mut line = String::from("set -e\n");
-        if person == "admin" {
-            line.push_str("cd /usr/src/valise\n");
-        }
         for (name, value) in &self.variables {
             line.push_str(&format!("{name}='{value}'\n"));
         }
@@ -207,6 +203,27 @@ impl Site {
             .run_ok("root", &format!("valise-{} {words} --json", side.word()))?;
         serde_json::from_str(&text)
             .map_err(|error| HarnessError::Wrong(format!("{words}: {error}: {text}")))
+    }
+
+    /// Checks that each unit of a host runs, and that systemd never had to start it again.
+    ///
+    /// # Errors
+    /// The units as they are, and the logs, if one does not.
+    pub fn each_unit_runs(&self, side: Side) -> Result<()> {
+        let show = "systemctl show --property=Id,ActiveState,NRestarts 'valise-*.service'";
+        let text = self.host(side).run_ok("root", show)?;
+        let runs = |unit: &str| {
+            let lines: Vec<&str> = unit.lines().collect();
+            lines.contains(&"ActiveState=active") && lines.contains(&"NRestarts=0")
+        };
+        let units: Vec<&str> = text.trim().split("\n\n").collect();
+        match units.len() >= 2 && units.iter().all(|unit| runs(unit)) {
+            true => Ok(()),
+            false => Err(self.with_logs(HarnessError::Wrong(format!(
+                "a unit of the {} does not run as it was started:\n{text}",
+                side.word()
+            )))),
+        }
     }
 
     /// Waits for a state of a serial on a host.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Result;
 use super::cable_link::Link;
 use super::host::{Machine, MachineExt as _};
-use super::root::{folder, packed, tool, unpack, workspace};
+use super::root::{folder, packed, tool, unpack};
 use super::script::Side;
 use crate::harness::{HarnessError, await_condition};
 
@@ -52,13 +52,13 @@ const fn index(side: Side) -> usize {
 }
 
 impl VirtualMachine {
-    /// Makes a disk with Debian, this source tree and its programs on it.
+    /// Makes a disk with Debian and the packages on it.
     ///
     /// # Errors
     /// If a tool fails.
     pub fn make(debian: &str, side: Side, accelerator: &str) -> Result<Self> {
         let packed = packed(debian, PACKAGES)?;
-        let folder = folder().join(format!("{debian}-vm-{}", side.word()));
+        let folder = folder()?.join(format!("{debian}-vm-{}", side.word()));
         let root = folder.join("root");
         fs::create_dir_all(&folder).map_err(|error| HarnessError::io("make", &folder, error))?;
         unpack(&packed, &root, side)?;
@@ -99,7 +99,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Names the interfaces, opens `ssh` for the test, and brings what `make install` installs.
+/// Names the interfaces and opens `ssh` for the test.
 fn prepare(root: &Path, key: &Path, side: Side) -> Result<()> {
     let write = |path: &str, text: &str| {
         let path = root.join(path);
@@ -115,12 +115,8 @@ fn prepare(root: &Path, key: &Path, side: Side) -> Result<()> {
     // Not by systemd-networkd: whether that runs before README.md starts it is part of what is tried.
     write("etc/systemd/system/test-network.service", TEST_NETWORK)?;
     write("etc/fstab", "/dev/vda / ext4 defaults 0 1\n")?;
-    let source = shown(&root.join("usr/src/valise"));
-    let workspace = shown(&workspace());
     let line = format!(
-        "set -e; cd {workspace}; cp -r README.md LICENSE CHANGELOG.md Makefile config docs {source}/; \
-         mkdir -p {source}/tests {source}/target/release; cp tests/install-packages {source}/tests/; \
-         cp target/release/valise-sender target/release/valise-receiver target/release/valise-loopback {source}/target/release/; \
+        "set -e; \
          install -D -m 0600 {key} {root}/root/.ssh/authorized_keys; \
          chroot {root} systemctl -q enable test-network ssh; ",
         key = shown(key),
