@@ -25,7 +25,8 @@ pub struct Site {
     pub variables: BTreeMap<&'static str, String>,
     /// Whether everything is printed.
     pub is_verbose: bool,
-    commands: usize,
+    /// Commands that were typed; and those of them that are typed from the installation to the first released cable.
+    typed: [usize; 2],
 }
 
 impl Site {
@@ -45,7 +46,7 @@ impl Site {
             link,
             variables: BTreeMap::new(),
             is_verbose,
-            commands: 0,
+            typed: [0; 2],
         };
         site.boot_both()?;
         Ok(site)
@@ -115,7 +116,10 @@ impl Site {
                 Step::Carry { folder, from, to } => self.carry(&folder, from, to)?,
             }
         }
-        println!("appliance: {name}: {} commands were typed", self.commands);
+        let [typed, counted] = self.typed;
+        println!(
+            "appliance: {name}: {typed} commands were typed, {counted} of them from the installation to the release"
+        );
         Ok(())
     }
 
@@ -148,7 +152,12 @@ impl Site {
             if block.is("released") {
                 self.await_folder()?;
             }
-            self.commands += block.commands();
+            self.typed[0] += block.commands();
+            self.typed[1] += if block.is("count") {
+                block.commands()
+            } else {
+                0
+            };
             let done = self.type_as(block.side, person, &block.text)?;
             if done.status != Some(0) {
                 return Err(HarnessError::Command {
