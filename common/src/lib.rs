@@ -1,7 +1,7 @@
 //! What both hosts of a Valise channel must agree on.
 //!
-//! The modules stand in the order of their dependency: each uses only those above it. Everything but [`os`] is pure:
-//! no clock, no file, no socket, no entropy.
+//! The modules stand in the order of their dependency: each uses only those above it. Everything but [`os`] and [`host`] is
+//! pure: no clock, no file, no socket, no entropy.
 
 pub mod secret;
 
@@ -10,6 +10,7 @@ pub mod units;
 
 pub mod ids;
 pub mod precedence;
+pub mod role;
 
 pub mod label;
 pub mod manifest;
@@ -31,7 +32,11 @@ pub mod audit;
 
 pub mod config;
 
+pub mod alarm;
+
 pub mod os;
+
+pub mod host;
 
 #[cfg(test)]
 mod testing;

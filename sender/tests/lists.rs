@@ -211,6 +211,8 @@ fn slots_that_run_low_are_an_alarm_at_a_fifth() {
         .audited("alarm")
         .iter()
         .map(|line| line["alarm"].as_str().unwrap().to_owned())
+        // Transmit does not run here, which becomes an alarm after a while.
+        .filter(|word| word.starts_with("slots-"))
         .collect();
     assert_eq!(words, ["slots-low", "slots-none"]);
     host.make_bundle(2, 6, 20, None);

@@ -442,7 +442,7 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
         passes.push(host.cable(&id)["passes"].as_u64().unwrap());
     }
     let told = host.ok(&["status"]);
-    assert!(told.contains("serials   issued up to 1\n"), "{told}");
+    assert!(told.contains("serials   up to 1\n"), "{told}");
     assert_eq!(host.json(&["status", "--json"])["highest_serial"], 1);
     let told = host.refused(1, &["resend", "1-3"]);
     assert!(

@@ -111,7 +111,10 @@ fn a_role_that_is_stopped_by_a_signal_is_hung_until_it_goes_on() {
     assert_eq!(found, all("hung"));
     for words in [
         "gate is hung; shown as of",
-        "systemctl restart valise-receiver-release",
+        match world.has_users() {
+            true => "repair    release-hung: sudo systemctl restart valise-receiver-release",
+            false => "repair    release-hung: valise-receiver run",
+        },
         "receive is hung; shown as of",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -134,6 +137,38 @@ fn a_role_that_is_stopped_by_a_signal_is_hung_until_it_goes_on() {
     let (found, text) = codes(&world);
     assert_eq!(found, all("not-running"));
     assert!(text.contains("not running; shown as of"), "{text}");
+}
+
+#[test]
+fn a_neighbour_that_hangs_is_an_alarm_of_gate_and_of_release_until_it_goes_on() {
+    let mut world = world();
+    world.start_roles().unwrap();
+    await_views(&mut world);
+    for (role, watcher) in [(Role::Transmit, Role::Gate), (Role::Receive, Role::Release)] {
+        signal(&world, role, Signal::SIGSTOP);
+        age(&world, role);
+        let word = format!("{}-hung", role.word());
+        let folders = [view_file(&world, watcher).parent().unwrap().to_owned()];
+        let stands = |world: &World| {
+            let view = world.view(watcher).unwrap();
+            let alarms = view["alarms"].as_array().unwrap().iter();
+            alarms.clone().any(|alarm| alarm["alarm"] == word)
+        };
+        world
+            .await_alive("the alarm", LIMIT, &folders, |world| {
+                Ok(stands(world).then_some(()))
+            })
+            .unwrap();
+        let log = format!("audit/{}.log", watcher.word());
+        let log = fs::read_to_string(world.state(watcher.host()).join(log)).unwrap();
+        assert!(log.contains(&format!("\"{word}\"")), "{log}");
+        signal(&world, role, Signal::SIGCONT);
+        world
+            .await_alive("the end of the alarm", LIMIT, &folders, |world| {
+                Ok((!stands(world)).then_some(()))
+            })
+            .unwrap();
+    }
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn a_pass_that_loses_its_carrier_is_sent_again() {
     site.world
         .await_alive("half of the pass", LIMIT, &[], |world| {
             let status = world.json(Host::Sender, &["status"])?;
-            let on_link = &status["transmit_view"]["on_link"][0];
+            let on_link = &status["roles"]["transmit"]["view"]["on_link"][0];
             let position = on_link["position"].as_u64().unwrap_or(0);
             let half = on_link["source_symbols"].as_u64().unwrap_or(u64::MAX) / 2;
             Ok((position > 0 && position >= half / 2).then_some(()))

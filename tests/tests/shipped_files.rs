@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use valise_common::alarm::Alarm;
 use valise_common::config::{ReceiverConfig, SenderConfig};
+use valise_common::role::Role;
 use valise_common::trust::TrustList;
 use valise_tests::attack::Token;
 
@@ -378,4 +380,23 @@ fn every_test_of_the_attack_suite_was_tried_without_its_check() {
             "{test} is not in docs/mutants.md: remove the check that it guards, see it fail, and write it down"
         );
     }
+}
+
+#[test]
+fn every_alarm_is_in_the_manual_and_the_manual_names_no_other() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut named = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| alarm `")) {
+        let words = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        for word in words.filter(|word| *word != "gaps") {
+            match word.strip_prefix("ROLE") {
+                Some(end) => named.extend(Role::ALL.map(|role| format!("{role}{end}"))),
+                None => {
+                    named.insert(word.to_owned());
+                }
+            }
+        }
+    }
+    let known: BTreeSet<String> = Alarm::ALL.iter().map(Alarm::to_string).collect();
+    assert_eq!(named, known);
 }

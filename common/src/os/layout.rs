@@ -10,46 +10,8 @@ use super::durable::make_dir;
 use super::handover::Handover;
 use crate::ids::{BundleId, ContainerId, MailboxId, MessageId, PersonId, Serial, parse_decimal};
 use crate::precedence::Precedence;
+pub use crate::role::Role;
 use crate::units::UtcTime;
-
-/// One of the four processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Takes submissions and approvals, seals.
-    Gate,
-    /// Sends sealed containers.
-    Transmit,
-    /// Collects sealed containers.
-    Receive,
-    /// Opens, verifies and publishes.
-    Release,
-}
-
-impl Role {
-    /// The role's word, as in commands, folder names and log lines.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Role::Gate => "gate",
-            Role::Transmit => "transmit",
-            Role::Receive => "receive",
-            Role::Release => "release",
-        }
-    }
-
-    /// The word of the host that the role works on.
-    pub const fn host(self) -> &'static str {
-        match self {
-            Role::Gate | Role::Transmit => "sender",
-            Role::Receive | Role::Release => "receiver",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// The name of a container in `outbox/`: what `transmit` orders its queue by, without opening
 /// anything.

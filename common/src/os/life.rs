@@ -17,6 +17,8 @@ use super::clock::Stamp;
 use super::durable::read_bounded;
 use super::layout::Role;
 use super::lock::HostLock;
+use crate::alarm::{Alarm, AlarmView, Installation, Runs};
+use crate::units::UtcTime;
 
 /// A role rewrites its view at least this often.
 pub const VIEW_EVERY_US: u64 = 10_000_000;
@@ -61,13 +63,17 @@ pub struct Observed<T> {
     pub view: Option<T>,
     /// Whether it works.
     pub life: Life,
+    /// When the view was written.
+    pub time: Option<UtcTime>,
     /// The age of the view; `None` without a view, and for one from before the host's last start.
     pub age: Option<Duration>,
+    /// The host that the role runs on.
+    pub installation: Installation,
+    /// The alarms of its view.
+    reported: Vec<AlarmView>,
     /// Why the view does not parse.
     damage: Option<String>,
     ages: Ages,
-    /// The command that starts the role.
-    start: String,
 }
 
 /// Whether texts on a role include the age of its view, which changes with every look.
@@ -79,26 +85,42 @@ pub enum Ages {
     LeftOut,
 }
 
-/// Returns the command that starts a role: its unit where the role has a user of its own, to whom its lock belongs.
-pub fn start_command(role: Role, lock: &Path) -> String {
+/// Returns how this process, a role, runs. To be called before the fences, which close the system's list of users.
+pub fn runs(role: Role) -> Runs {
+    let user = User::from_uid(geteuid()).ok().flatten();
+    match user.is_some_and(|user| user.name == format!("valise-{role}")) {
+        true => Runs::AsUnits,
+        false => Runs::UnderRun,
+    }
+}
+
+/// Returns how the roles of this host run: as units where a role has a user of its own, to whom its lock belongs.
+pub fn installation(role: Role, lock: &Path) -> Installation {
     let owner = std::fs::symlink_metadata(lock)
         .ok()
         .map(|found| found.uid());
     let is_ours = owner.is_none_or(|owner| owner == geteuid().as_raw());
     let user = owner.and_then(|owner| User::from_uid(owner.into()).ok().flatten());
-    let host = role.host();
-    if is_ours && user.is_none_or(|user| user.name != format!("valise-{role}")) {
-        format!("valise-{host} run")
-    } else {
-        format!("sudo systemctl start valise-{host}-{role}")
+    let is_under_run = is_ours && user.is_none_or(|user| user.name != format!("valise-{role}"));
+    Installation {
+        runs: match is_under_run {
+            true => Runs::UnderRun,
+            false => Runs::AsUnits,
+        },
+        // The lock is in the state folder.
+        state: lock.parent().unwrap_or(lock).display().to_string(),
     }
 }
 
-/// The part of every view that says when it was written.
-#[derive(Deserialize)]
-struct Written {
+/// The part of every view that says when it was written, and what the role has to say of alarms.
+#[derive(Default, Deserialize)]
+struct Signs {
+    #[serde(default)]
+    time: Option<UtcTime>,
     #[serde(default)]
     written: Option<Stamp>,
+    #[serde(default)]
+    alarms: Vec<AlarmView>,
 }
 
 impl<T: DeserializeOwned> Observed<T> {
@@ -112,18 +134,21 @@ impl<T: DeserializeOwned> Observed<T> {
             role,
             view: None,
             life: Life::NotRunning,
+            time: None,
             age: None,
+            installation: installation(role, lock),
+            reported: Vec::new(),
             damage: None,
             ages: Ages::Shown,
-            start: start_command(role, lock),
         };
         match read_bounded(path, bytes_max) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(view) => {
                     observed.view = Some(view);
-                    let written = serde_json::from_slice(&bytes).ok();
-                    let written = written.and_then(|Written { written }| written);
-                    observed.age = written.and_then(|stamp| stamp.age());
+                    let signs: Signs = serde_json::from_slice(&bytes).unwrap_or_default();
+                    observed.time = signs.time;
+                    observed.age = signs.written.and_then(|stamp| stamp.age());
+                    observed.reported = signs.alarms;
                 }
                 Err(error) => observed.damage = Some(error.to_string()),
             },
@@ -197,35 +222,40 @@ impl<T> Observed<T> {
         }
     }
 
-    /// The alarms of the role, each with its code: it does not run, it hangs, its view is damaged.
-    pub fn alarms(&self) -> Vec<(String, String)> {
-        let role = self.role;
-        let unit = format!("valise-{}-{role}", role.host());
-        let run = format!("valise-{} run", role.host());
-        let start = &self.start;
-        let mut alarms = Vec::new();
+    /// Returns the signs that the role itself cannot give: it does not run, it hangs, its view is damaged.
+    pub fn signs(&self) -> Vec<(Alarm, String)> {
+        let (role, line) = (self.role, self.line());
+        let mut signs = Vec::new();
         match self.life {
             Life::Running => {}
-            Life::NotRunning => alarms.push((
-                format!("{role}-not-running"),
-                format!(
-                    "{role} is {}; start it with {start}",
-                    self.line()
-                ),
-            )),
-            Life::Hung => alarms.push((
-                format!("{role}-hung"),
-                format!(
-                    "{role} is {}; it is stopped, it hangs, or it cannot write its view: see systemctl status {unit}, \
-                     then systemctl restart {unit}, or {run} again on a PC",
-                    self.line()
-                ),
-            )),
+            Life::NotRunning => signs.push((Alarm::not_running(role), format!("{role} is {line}"))),
+            Life::Hung => {
+                let text = format!(
+                    "{role} is {line}; it is stopped, it hangs, or it cannot write its view"
+                );
+                signs.push((Alarm::hung(role), text));
+            }
         }
-        if let Some(text) = self.damage_text() {
-            alarms.push((format!("{role}-view"), text));
-        }
-        alarms
+        signs.extend(self.damage_text().map(|text| (Alarm::view(role), text)));
+        signs
+    }
+
+    /// Returns every alarm of the role: its signs, and what it reports in its view. `now` is the beginning of a sign whose
+    /// role has left nothing to tell it.
+    pub fn alarms(&self, now: UtcTime) -> Vec<AlarmView> {
+        let since = self.time.unwrap_or(now);
+        let signs = self.signs().into_iter().map(|(alarm, text)| {
+            AlarmView::new(alarm, self.role, &self.installation, since, text.into())
+        });
+        signs.chain(self.reported()).collect()
+    }
+
+    /// Returns the role's own alarms in its view, as far as they are the role's to choose.
+    fn reported(&self) -> Vec<AlarmView> {
+        let own = self.reported.iter().filter(|view| view.role == self.role);
+        let known =
+            own.filter_map(|view| Some(view.clone().of_role(self.role, &self.installation)?.1));
+        known.collect()
     }
 }
 
@@ -274,8 +304,8 @@ mod tests {
         }
 
         fn codes(&self) -> Vec<String> {
-            let alarms = self.look().alarms();
-            alarms.into_iter().map(|(code, _)| code).collect()
+            let alarms = self.look().alarms(UtcTime::EPOCH);
+            alarms.into_iter().map(|view| view.alarm).collect()
         }
 
         /// Writes a view, or the stamp of a lock, that is so old.
@@ -314,16 +344,14 @@ mod tests {
         assert!(world.codes().is_empty());
         assert_eq!(world.look().warning(), None);
         world.write("gate.json", 95);
-        let (code, text) = world.look().alarms().remove(0);
-        assert_eq!(code, "gate-hung");
+        let alarm = world.look().alarms(UtcTime::EPOCH).remove(0);
+        assert_eq!(alarm.alarm, "gate-hung");
+        let text = alarm.text;
         assert!(
             text.contains("gate is hung; shown as of 95 s ago"),
             "{text}"
         );
-        assert!(
-            text.contains("systemctl restart valise-sender-gate"),
-            "{text}"
-        );
+        assert!(alarm.repair.starts_with("valise-sender run"));
         assert!(world.look().warning().unwrap().contains("95 s ago"));
     }
 
@@ -351,7 +379,7 @@ mod tests {
         stamp["mono_us"] = json!(u64::MAX);
         let view = json!({ "written": stamp });
         fs::write(world.path("gate.json"), view.to_string()).unwrap();
-        let text = world.look().alarms().remove(0).1;
+        let text = world.look().alarms(UtcTime::EPOCH).remove(0).text;
         assert!(
             text.contains("before the last start of this host"),
             "{text}"

@@ -33,19 +33,19 @@ pub fn disk_text(state: &Path, effect: &str) -> String {
     )
 }
 
-/// The alarm `disk` as a command finds it, whatever the roles show: its code and its text.
-pub fn disk_alarm(state: &Path) -> Option<(String, String)> {
+/// The text of the alarm `disk` as a command finds it, whatever the roles show.
+pub fn disk_alarm(state: &Path) -> Option<String> {
     let root = state.display();
     let is_read_only = statvfs(state).is_ok_and(|told| told.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only {
         let text = format!(
             "the file system of {root} is read-only, and no role can go on: look at the disk, then mount it for writing"
         );
-        return Some(("disk".to_owned(), text));
+        return Some(text);
     }
     let free = free_bytes(state).ok()?;
     let text = || disk_text(state, "nothing more is accepted");
-    (free < NO_ROOM_BYTES).then(|| ("disk".to_owned(), text()))
+    (free < NO_ROOM_BYTES).then(text)
 }
 
 /// Passes on how a role ended. After a failure on a disk that takes nothing, waits for room first, or for the signal to

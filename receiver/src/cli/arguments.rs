@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::os::alarm;
@@ -298,20 +299,6 @@ pub struct Discard {
     /// Why, for the audit log; without content of the cable.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `status`.
-#[derive(Debug, Args)]
-pub struct Status {
-    /// Goes on showing it, whenever it changes.
-    #[arg(long, conflicts_with = "check")]
-    pub follow: bool,
-    /// Prints one line an alarm, and exits with 1 if there is one.
-    #[arg(long)]
-    pub check: bool,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,

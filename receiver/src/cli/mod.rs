@@ -85,7 +85,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Clock {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
-        Command::Status(options) => status::status(&config()?, &options),
+        Command::Status(options) => status::status(&config()?, options),
         Command::Audit { command } => match command {
             AuditCommand::Verify(options) => audit::verify(config, &options),
             AuditCommand::Reconcile(options) => audit::reconcile(config, &options),

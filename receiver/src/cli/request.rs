@@ -8,7 +8,7 @@ use valise_common::config::ReceiverConfig;
 use valise_common::manifest::FreeText;
 use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life::start_command;
+use valise_common::os::life::installation;
 use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
@@ -55,7 +55,9 @@ pub fn ask(
             "release is not running; the request waits in {} until it does ({}), and the answer will appear beside it \
              as {name}.accepted or {name}.refused",
             requests.join(&name).display(),
-            start_command(Role::Release, &state.lock(Role::Release))
+            installation(Role::Release, &state.lock(Role::Release))
+                .runs
+                .start(Role::Release)
         ))),
         Answer::Waiting => Err(CliError::System(format!(
             "release runs and has not answered for {} s; the request stays and waits in {} (valise-receiver status shows \

@@ -1,32 +1,18 @@
-//! `status`: health at a glance, for a person, a script, or a monitor.
+//! `status` of the receiver: what receive and release show of themselves.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
-use valise_common::os::cli::audit::Form;
-use valise_common::os::cli::follow::{Shown, follow};
+use valise_common::host::status::{self, Facts, Health, Status};
 use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life::{Ages, Life, Observed};
-use valise_common::os::room::disk_alarm;
-use valise_common::units::count_of;
+use valise_common::os::life::{Ages, Observed};
 
-use super::arguments::Status;
-use super::{CliError, print_json, print_line};
+use super::CliError;
 use crate::io::host::Host;
-use crate::io::view::{AlarmView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
+use crate::io::view::{ReceiveView, ReleaseView, VIEW_BYTES_MAX};
 
 /// Containers that are being collected, at most, that the text shows.
 const ASSEMBLING_SHOWN_MAX: usize = 10;
-
-/// What `status` shows.
-struct Health {
-    receive: Observed<ReceiveView>,
-    release: Observed<ReleaseView>,
-    /// The alarm `disk`, as it is now.
-    disk: Option<(String, String)>,
-}
 
 /// Looks at one role: its view, and its signs of life.
 pub fn look<T: DeserializeOwned>(
@@ -49,157 +35,60 @@ pub fn read_view<T: DeserializeOwned>(
 }
 
 /// `status`
-pub fn status(config: &ReceiverConfig, options: &Status) -> Result<(), CliError> {
+pub fn status(config: &ReceiverConfig, options: Status) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     Host::read(&state.host())?;
-    let form = Form::of_option(options.json);
-    if options.follow {
-        let look = || Ok(Health::read(&state, Ages::LeftOut)?.shown());
-        return follow(&state.view(), form, look);
-    }
-    let health = Health::read(&state, Ages::Shown)?;
-    if options.check {
-        return check(&health, options);
-    }
-    let shown = health.shown();
-    match form {
-        Form::Json => print_json(&shown.document),
-        Form::Text => print_line(&[shown.lines, shown.passing].concat().join("\n")),
-    }
+    status::status(options, &state.view(), |ages| health(&state, ages))
 }
 
-/// One line an alarm; any makes the exit status 1.
-fn check(health: &Health, options: &Status) -> Result<(), CliError> {
-    let alarms = health.alarms();
-    if options.json {
-        print_json(&alarms)?;
-    } else {
-        for (code, text) in &alarms {
-            print_line(&format!("{code}: {text}"))?;
-        }
-    }
-    if alarms.is_empty() {
-        return Ok(());
-    }
-    let alarms = count_of(alarms.len(), "alarm");
-    Err(CliError::Refused(format!(
-        "{alarms}; each line above says what to do"
-    )))
+fn health(state: &ReceiverState, ages: Ages) -> Result<Health, CliError> {
+    let release = look::<ReleaseView>(state, Role::Release)?.with(ages);
+    let receive = look::<ReceiveView>(state, Role::Receive)?.with(ages);
+    let mut facts = release.view.as_ref().map_or_else(Facts::default, facts);
+    facts.passing = receive.view.as_ref().map_or_else(Vec::new, passing);
+    let view = serde_json::to_value(&release.view).map_err(CliError::system)?;
+    let mut health = Health::new(state.root(), &release, view, facts);
+    let view = serde_json::to_value(&receive.view).map_err(CliError::system)?;
+    health.add(&receive, view);
+    Ok(health)
 }
 
-impl Health {
-    fn read(state: &ReceiverState, ages: Ages) -> Result<Health, CliError> {
-        Ok(Health {
-            receive: look(state, Role::Receive)?.with(ages),
-            release: look(state, Role::Release)?.with(ages),
-            disk: disk_alarm(state.root()),
-        })
-    }
-
-    fn alarms(&self) -> Vec<(String, String)> {
-        let mut alarms = self.receive.alarms();
-        alarms.extend(self.release.alarms());
-        let release = self.release.view.iter().flat_map(|view| &view.alarms);
-        alarms.extend(release.map(|AlarmView { code, text, .. }| (code.clone(), text.clone())));
-        // A role that does not get as far as to say so itself.
-        if !alarms.iter().any(|(code, _)| code == "disk") {
-            alarms.extend(self.disk.clone());
-        }
-        alarms
-    }
-
-    /// What a person reads; what changes by itself all the time is apart.
-    fn shown(&self) -> Shown {
-        let mut lines = vec![
-            format!("receive   {}", self.receive.line()),
-            format!("release   {}", self.release.line()),
-        ];
-        let mut passing = Vec::new();
-        if let Some(view) = &self.release.view {
-            lines.extend(release_lines(view));
-        }
-        if let Some(view) = &self.receive.view {
-            passing.extend(
-                view.assembling
-                    .iter()
-                    .take(ASSEMBLING_SHOWN_MAX)
-                    .map(|one| {
-                        format!(
-                            "serial    {}: {} of {} symbols",
-                            one.serial, one.have_symbols, one.need_symbols
-                        )
-                    }),
-            );
-            let last = view.last_datagram;
-            passing.extend(last.map(|last| format!("datagram  the last one at {last}")));
-        }
-        let alarms = self.alarms();
-        if alarms.is_empty() {
-            lines.push("alarms    none".to_owned());
-        }
-        let alarms = alarms.iter();
-        lines.extend(alarms.map(|(code, text)| format!("ALARM     {code}: {text}")));
-        Shown {
-            lines,
-            passing,
-            document: self.document(),
-        }
-    }
-
-    fn document(&self) -> Value {
-        json!({
-            "receive": document_of(&self.receive),
-            "release": document_of(&self.release),
-            "alarms": self
-                .alarms()
-                .into_iter()
-                .map(|(code, text)| json!({ "code": code, "text": text }))
-                .collect::<Vec<_>>(),
-        })
-    }
-}
-
-fn document_of<T: Serialize>(shown: &Observed<T>) -> Value {
-    json!({
-        "runs": shown.life != Life::NotRunning,
-        "state": shown.life.as_str(),
-        "age_s": shown.age.map(|age| age.as_secs()),
-        "view": shown.view,
-    })
-}
-
-fn release_lines(view: &ReleaseView) -> Vec<String> {
+fn facts(view: &ReleaseView) -> Facts {
+    let live = view.bundles.iter().filter(|bundle| bundle.left > 0);
     let counts = &view.counts;
-    let mut lines = vec![
-        format!("channel   {}", view.channel),
-        match view.trust_version {
-            Some(version) if view.software_keys => format!(
-                "trust     version {version}, which lets software keys approve: for exercises only"
-            ),
-            Some(version) => format!("trust     version {version}"),
-            None => "trust     no list; import one".to_owned(),
-        },
-        format!(
-            "serials   up to {}: {} decided, {} in quarantine, {} missing, {} waiting",
-            counts.highest, counts.claimed, counts.quarantined, counts.missing, counts.complete
-        ),
+    let decided = counts.claimed.saturating_sub(counts.quarantined);
+    let cables = [
+        ("complete", counts.complete),
+        ("decided", decided),
+        ("missing", counts.missing),
+        ("quarantined", counts.quarantined),
     ];
-    lines.extend(view.bundles.iter().map(|bundle| match bundle.void {
-        true => format!("bundle    {}, void", bundle.bundle),
-        false => format!(
-            "bundle    {}, {} of {} left",
-            bundle.bundle,
-            bundle.left,
-            count_of(bundle.count, "slot")
-        ),
-    }));
-    let counters = &view.counters;
-    lines.push(format!(
-        "started   since then {} released, {} quarantined, {} did not open, {}",
-        counters.released,
-        counters.quarantined,
-        counters.unopened,
-        count_of(counters.second_containers, "second container")
-    ));
+    Facts {
+        channel: Some(view.channel.to_string()),
+        trust_version: view.trust_version,
+        software_keys: view.software_keys,
+        highest_serial: counts.highest,
+        slots_left: live.clone().map(|bundle| bundle.left).sum(),
+        slots_total: live.map(|bundle| u64::from(bundle.count)).sum(),
+        cables: cables
+            .map(|(state, count)| (state.to_owned(), count))
+            .into(),
+        passing: Vec::new(),
+    }
+}
+
+fn passing(view: &ReceiveView) -> Vec<String> {
+    let assembling = view.assembling.iter().take(ASSEMBLING_SHOWN_MAX);
+    let mut lines: Vec<String> = assembling
+        .map(|one| {
+            let (have, need) = (one.have_symbols, one.need_symbols);
+            format!("serial    {}: {have} of {need} symbols", one.serial)
+        })
+        .collect();
+    let last = view.last_datagram;
+    lines.push(match last {
+        Some(last) => format!("link      the last datagram at {last}"),
+        None => "link      no datagram since the start".to_owned(),
+    });
     lines
 }

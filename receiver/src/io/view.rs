@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use valise_common::alarm::AlarmView;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
@@ -136,17 +137,6 @@ pub struct BundleView {
     pub left: u64,
 }
 
-/// Something that an operator must look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmView {
-    /// In one word.
-    pub code: String,
-    /// In a sentence.
-    pub text: String,
-    /// Since when.
-    pub since: UtcTime,
-}
-
 /// What went wrong since the start, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -242,13 +232,6 @@ impl ReceiveView {
     /// How many sets with forged symbols were discarded since the start.
     pub fn forged_sets(&self) -> u64 {
         self.poisoned
-    }
-
-    /// The text of an alarm, if it stands.
-    pub fn alarm(&self, code: &str) -> Option<&str> {
-        let mut alarms = self.alarms.iter();
-        let found = alarms.find(|alarm| alarm.code == code);
-        found.map(|alarm| alarm.text.as_str())
     }
 
     /// Since when no datagram has verified.

@@ -6,10 +6,8 @@
 use std::fs;
 use std::net::IpAddr;
 
+use valise_common::alarm::Cause;
 use valise_common::units::Mono;
-
-/// The alarm.
-pub const ALARM: &str = "egress";
 
 /// The alarm ends when the interface has sent nothing for so long.
 const QUIET_US: u64 = 3_600 * 1_000_000;
@@ -50,16 +48,18 @@ impl Egress {
     }
 
     /// Returns the text of the alarm, if a frame has left lately.
-    pub fn alarm(&self, now: Mono) -> Option<String> {
+    pub fn alarm(&self, now: Mono) -> Option<Cause> {
         let interface = &self.last.as_ref()?.interface;
         let is_recent = |rose_at: Mono| now.since_us(rose_at) < QUIET_US;
         self.rose_at.is_some_and(is_recent).then(|| {
-            format!(
+            let repair = format!("sudo systemctl enable --now valise-receiver-silence@{interface}");
+            let text = format!(
                 "{} frames have left this isolated host through {interface} since receive started, the last within the \
                  hour; receive sends none: drop what the kernel sends with systemctl enable --now \
                  valise-receiver-silence@{interface}, and look for other programs that use {interface}",
                 self.sent
-            )
+            );
+            Cause::repaired_by(text, repair)
         })
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(egress.alarm(Mono(1)), None);
         egress.handle_count(Mono(2), count(43));
         egress.handle_count(Mono(3), None);
-        let text = egress.alarm(Mono(4)).unwrap();
+        let text = egress.alarm(Mono(4)).unwrap().text;
         assert!(text.starts_with("3 frames"), "{text}");
         assert!(text.contains("valise-receiver-silence@diode0"), "{text}");
         assert_eq!(egress.alarm(Mono(2 + QUIET_US)), None);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::units::ByteSize;
 
@@ -13,12 +14,6 @@ use super::ReceiveError;
 use super::shared::Shared;
 use crate::io::link_serial::SerialLink;
 use crate::io::link_udp::{self, Granted, UdpLink};
-
-/// The alarm: this host does not have the address.
-pub const ADDRESS_ALARM: &str = "link-address";
-
-/// The alarm: another program has the port.
-pub const PORT_ALARM: &str = "link-port";
 
 /// How often a socket that could not be bound is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -96,7 +91,7 @@ impl Listener {
 }
 
 /// Returns the texts of both alarms, each if it stands: this asks the system whether the address is there.
-pub fn alarms(listen: SocketAddr, state: Listening) -> [(&'static str, Option<String>); 2] {
+pub fn alarms(listen: SocketAddr, state: Listening) -> [(Alarm, Option<String>); 2] {
     let (ip, port) = (listen.ip(), listen.port());
     let address = match state {
         Listening::Waiting(Errno::EADDRINUSE) => None,
@@ -119,7 +114,7 @@ pub fn alarms(listen: SocketAddr, state: Listening) -> [(&'static str, Option<St
              receive tries again and needs no restart"
         )
     });
-    [(ADDRESS_ALARM, address), (PORT_ALARM, port)]
+    [(Alarm::LinkAddress, address), (Alarm::LinkPort, port)]
 }
 
 fn errno_of(error: &io::Error) -> Errno {
@@ -149,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    fn texts(listen: &str, state: Listening) -> Vec<(&'static str, String)> {
+    fn texts(listen: &str, state: Listening) -> Vec<(Alarm, String)> {
         let alarms = alarms(listen.parse().unwrap(), state).into_iter();
         alarms
             .filter_map(|(code, text)| Some((code, text?)))
@@ -168,7 +163,7 @@ mod tests {
             assert!(matches!(listener.state(), Listening::Bound(_)), "{listen}");
             let told = texts(listen, listener.state());
             assert_eq!(told.len(), 1);
-            assert_eq!(told[0].0, ADDRESS_ALARM);
+            assert_eq!(told[0].0, Alarm::LinkAddress);
             assert!(told[0].1.contains("ip address add"), "{told:?}");
         }
     }
@@ -183,7 +178,7 @@ mod tests {
         assert!(listener.poll(&shared).is_none());
         assert_eq!(shared.listening(), Listening::Waiting(Errno::EADDRINUSE));
         let told = texts(&address.to_string(), shared.listening());
-        assert_eq!(told[0].0, PORT_ALARM);
+        assert_eq!(told[0].0, Alarm::LinkPort);
         assert!(told[0].1.contains("ss -ulpn"), "{told:?}");
         assert!(told[0].1.contains(&address.port().to_string()), "{told:?}");
         drop(taken);

@@ -8,7 +8,6 @@
 //!
 //! Nobody waits for a disk but the two on the right; the queues between are bounded, and answers always find room.
 
-mod alarms;
 mod assemble;
 mod digest;
 mod egress;
@@ -37,7 +36,9 @@ use serde_json::json;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use thiserror::Error;
+use valise_common::alarm::Alarm;
 use valise_common::config::ReceiverConfig;
+use valise_common::host::alarms::Alarms;
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
@@ -45,6 +46,7 @@ use valise_common::os::durable::{
     Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve, replace,
 };
 use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
@@ -59,7 +61,6 @@ use crate::io::completed::CompletedLog;
 use crate::io::host::{Host, HostError};
 use crate::io::link_serial::SerialLinkError;
 use crate::pipeline::Assembler;
-use alarms::Alarms;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use egress::Egress;
@@ -139,14 +140,16 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
         audit.append(utc_now(), "audit-torn", &torn_bytes);
     }
     let sync = SyncBatch::new(state.root())?;
+    let runs = life::runs(Role::Receive);
     let confinement = sandbox::enter(&Profile::receive(&state), config.sandbox.required)?;
     confinement.log(Role::Receive);
     // After the fences, as every later try.
     let listener = Listener::open(config)?;
     let mut receive = Receive::start(config, &state, &host, listener, audit, sync)?;
+    receive.alarms.run_as(runs);
     receive
         .alarms
-        .set(sandbox::ALARM, utc_now(), confinement.alarm(Role::Receive));
+        .set_text(Alarm::Fence, utc_now(), confinement.alarm(Role::Receive));
     service::ready();
     let ended = receive.main_loop(&signals);
     if ended.is_ok() {
@@ -289,7 +292,7 @@ impl Receive {
             keys_untold: None,
             audit,
             kernel_drops_told: 0,
-            alarms: Alarms::default(),
+            alarms: Alarms::new(Role::Receive, state.root()),
             egress: Egress::default(),
             constants: Constants {
                 started: now,
@@ -392,12 +395,15 @@ impl Receive {
         let now = utc_now();
         if let Some(listen) = self.listen {
             for (code, text) in listener::alarms(listen, self.shared.listening()) {
-                self.alarms.set(code, now, text);
+                self.alarms.set_text(code, now, text);
             }
             let mono = mono_now();
             self.egress.handle_count(mono, egress::count(listen.ip()));
-            self.alarms.set(egress::ALARM, now, self.egress.alarm(mono));
+            self.alarms
+                .set_text(Alarm::Egress, now, self.egress.alarm(mono));
         }
+        // Release has a log and a command for them: here they only go to the journal.
+        while self.alarms.poll_fresh(mono_now()).is_some() {}
         refill_reserve();
         self.write_view(now)?;
         self.tell_room()?;
@@ -477,7 +483,7 @@ impl Receive {
                  imported on the sender"
             )
         });
-        self.alarms.set("link-key", now, fault);
+        self.alarms.set_text(Alarm::LinkKey, now, fault);
         if in_force.keys.is_empty() {
             tracing::debug!("there is no link key: run bundle create");
         }

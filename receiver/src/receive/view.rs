@@ -1,13 +1,13 @@
 //! `view/receive.json`: what `status` and `list` show of the link.
 
 use serde::{Deserialize, Serialize};
+use valise_common::alarm::AlarmView;
 use valise_common::ids::{ContainerId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::units::UtcTime;
 
 use super::listener::Listening;
 use super::shared::{AssemblyView, ReadView};
-use crate::io::view::AlarmView;
 use crate::pipeline::Tally;
 use valise_common::wire::Counters;
 

@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
 use valise_common::os::layout::{InboxName, Role};
@@ -476,7 +477,7 @@ impl Release {
         tracing::warn!("a cable waits for room on the disk: {error}");
         let root = self.state.root();
         self.alarms
-            .set("disk", now, 2, || disk_text(root, "cables wait"));
+            .set(Alarm::Disk, now, 2, || disk_text(root, "cables wait"));
         let due = Due::Room(self.mono().plus_us(FULL_RETRY_US));
         self.wait_until(due, incoming, "the disk is full; make room and ask again")
     }
@@ -622,7 +623,7 @@ impl Release {
                 self.hindered.insert(name.serial);
                 self.hindered_until = self.mono().plus_us(HINDERED_RETRY_US);
                 let now = self.now();
-                self.alarms.set("hindered", now, 1, || {
+                self.alarms.set(Alarm::Hindered, now, 1, || {
                     format!(
                         "someone keeps taking the name of serial {} in mailbox {}; the cable is not visible there, \
                          and release goes on trying: find out who of the mailbox's readers does it",
@@ -750,7 +751,8 @@ impl Release {
                     "a container for serial {serial} did not open and was deleted ({reason}); \
                      the serial stays open"
                 );
-                self.raise("unopened", text);
+                let repair = format!("valise-sender resend {serial}");
+                self.raise(Alarm::Unopened, Cause::repaired_by(text, repair));
             }
         }
         for incoming in &batch.second {
@@ -768,7 +770,8 @@ impl Release {
                      key. Stop the sender, run valise-receiver bundle create --replaces {replaces}, import that bundle on the \
                      sender, and have what was sent since the backup submitted again"
                 );
-                self.raise("second-container", text);
+                let repair = format!("valise-receiver bundle create --replaces {replaces}");
+                self.raise(Alarm::SecondContainer, Cause::repaired_by(text, repair));
             }
         }
     }

@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::alarms::{Alarms, NewAlarm};
+use valise_common::host::neighbour::Neighbour;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
 use valise_common::os::layout::{InboxName, ReceiverState, Role};
+use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::request::{RequestQueue, Requests, Unanswered};
 use valise_common::os::room::outlast;
@@ -28,7 +32,6 @@ use crate::io::register::RegisterError;
 use crate::io::slots::{SlotFile, SlotsError};
 use crate::io::trust_store::{SignedList, TrustStoreError};
 use crate::io::view::Counters;
-use crate::release::alarms::Alarms;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::event::Event;
 use crate::release::foreign::{Foreign, Trouble};
@@ -147,6 +150,8 @@ pub struct Release {
     pub(super) beacon: Option<Believed>,
     pub(super) suspects: Suspects,
     pub(super) alarms: Alarms,
+    /// Receive, as this process sees it.
+    pub(super) neighbour: Neighbour,
     /// What is in the way.
     pub(super) foreign: Foreign,
     /// The alarm of this process's own fences.
@@ -192,12 +197,14 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let state = ReceiverState::new(config.state.clone());
     // Before any key, the lock and the fences: the alarm command is to have none of them.
     let runner = AlarmRunner::start(&config.alarm.command)?;
+    let runs = life::runs(Role::Release);
     let groups = Groups::look_up(&config.mailboxes)?;
     let confinement = sandbox::enter(&Profile::release(&state), config.sandbox.required)?;
     confinement.log(Role::Release);
     let mut release = Release::open(config.clone(), state, groups)?;
     release.fence = confinement.alarm(Role::Release);
     release.alarms.run_by(runner);
+    release.alarms.run_as(runs);
     release.start_log()?;
     service::ready();
     release.work(&signals)
@@ -219,6 +226,9 @@ impl Release {
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
         hold_reserve(&state.reserve(Role::Release))?;
         let (ledger, recovered) = Ledger::open(&state)?;
+        let root = state.root().to_owned();
+        let (lock_of_receive, view_of_receive) =
+            (state.lock(Role::Receive), state.view_of(Role::Receive));
         let mut release = Release {
             sync: SyncBatch::new(state.root())?,
             eraser: Eraser::new(state.tmp(Role::Release)),
@@ -245,7 +255,8 @@ impl Release {
             handover_is_behind: false,
             beacon: None,
             suspects: Suspects::default(),
-            alarms: Alarms::new(),
+            alarms: Alarms::new(Role::Release, &root),
+            neighbour: Neighbour::new(Role::Receive, lock_of_receive, view_of_receive),
             foreign: Foreign::default(),
             fence: None,
             counters: Counters::default(),
@@ -262,14 +273,14 @@ impl Release {
                 "the audit log ended in {} bytes of a line that was never committed; they were put aside",
                 recovered.torn_bytes
             );
-            release.raise("audit-log", text);
+            release.raise(Alarm::AuditLog, text);
         }
         if release.ledger.is_rebuilt() {
             let text = format!(
                 "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
                 release.state.register().display()
             );
-            release.raise("register-rebuilt", text);
+            release.raise(Alarm::RegisterRebuilt, text);
         }
         release.start_up()?;
         release.eraser.start()?;
@@ -412,7 +423,7 @@ impl Release {
     fn erase_what_is_away(&mut self) -> Result<(), ReleaseError> {
         self.eraser.wake();
         if self.eraser.take_left()? > 0 {
-            self.raise("not-erased", NOT_ERASED.to_owned());
+            self.raise(Alarm::NotErased, NOT_ERASED.to_owned());
         }
         Ok(())
     }
@@ -450,9 +461,9 @@ impl Release {
     }
 
     /// Raises an alarm about something that happened.
-    pub(super) fn raise(&mut self, code: &'static str, text: String) {
+    pub(super) fn raise(&mut self, alarm: Alarm, cause: impl Into<Cause>) {
         let (now, mono) = (self.now(), self.mono());
-        self.alarms.raise(code, now, mono, &text);
+        self.alarms.raise(alarm, now, mono, cause);
         self.dirty = true;
     }
 
@@ -470,9 +481,7 @@ impl Release {
     }
 
     pub(super) fn log_alarms(&mut self) -> Result<(), ReleaseError> {
-        for line in self.commit_alarms()? {
-            tracing::warn!("{line}");
-        }
+        self.commit_alarms()?;
         self.alarms.run_commands();
         Ok(())
     }
@@ -490,11 +499,10 @@ impl Release {
     fn commit_alarms(&mut self) -> Result<Vec<String>, ReleaseError> {
         let (now, mono) = (self.now(), self.mono());
         let mut lines = Vec::new();
-        while let Some(event) = self.alarms.poll_fresh(mono) {
-            if let Event::Alarm { code, text } = &event {
-                lines.push(format!("{code}: {text}"));
-            }
-            self.ledger.append(now, event);
+        while let Some(NewAlarm { alarm, text, line }) = self.alarms.poll_fresh(mono) {
+            lines.push(line);
+            let code = alarm.as_str().to_owned();
+            self.ledger.append(now, Event::Alarm { code, text });
             self.dirty = true;
         }
         self.ledger.commit()?;

@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use valise_common::alarm::{Alarm, Cause};
+use valise_common::host::alarms::Alarms;
 use valise_common::units::UtcTime;
 
 use crate::io::regular::{is_in_the_way, open_regular};
-use crate::release::alarms::Alarms;
 
 /// Paths that are kept at a time; more than a person looks at.
 const FILES_MAX: usize = 64;
@@ -29,10 +30,20 @@ pub enum Trouble {
 impl Trouble {
     const ALL: [Trouble; 2] = [Trouble::Foreign, Trouble::Unreadable];
 
-    fn code(self) -> &'static str {
+    fn alarm(self) -> Alarm {
         match self {
-            Trouble::Foreign => "foreign-file",
-            Trouble::Unreadable => "unreadable",
+            Trouble::Foreign => Alarm::ForeignFile,
+            Trouble::Unreadable => Alarm::Unreadable,
+        }
+    }
+
+    fn repair(self, path: &Path) -> String {
+        match self {
+            Trouble::Foreign => format!(
+                "sudo ls -l {}, then move it out of the state folder",
+                path.display()
+            ),
+            Trouble::Unreadable => format!("sudo chmod 0640 {}", path.display()),
         }
     }
 }
@@ -70,19 +81,21 @@ impl Foreign {
         for trouble in Trouble::ALL {
             let mut texts = self
                 .files
-                .values()
-                .filter(|(of, _)| *of == trouble)
-                .map(|(_, text)| text);
+                .iter()
+                .filter(|(_, (of, _))| *of == trouble)
+                .map(|(path, (_, text))| Cause::repaired_by(text, trouble.repair(path)));
             let first = texts.next();
             let others = texts.count();
             let count = others.saturating_add(usize::from(first.is_some()));
             let level = u64::try_from(count).unwrap_or(u64::MAX);
-            alarms.set(trouble.code(), now, level, || {
-                let first = first.cloned().unwrap_or_default();
-                match others {
-                    0 => first,
-                    more => format!("{first}; {more} more of this kind"),
+            alarms.set(trouble.alarm(), now, level, || {
+                let mut first = first.unwrap_or_else(|| "".into());
+                if others > 0 {
+                    first
+                        .text
+                        .push_str(&format!("; {others} more of this kind"));
                 }
+                first
             });
         }
     }
@@ -126,21 +139,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt as _;
 
+    use valise_common::role::Role;
+
     use super::*;
 
     fn shown(foreign: &mut Foreign, alarms: &mut Alarms) -> Vec<(String, String)> {
         foreign.show(alarms, UtcTime::from_s(5));
-        let views = alarms.view();
+        let views = alarms.views();
         views
             .into_iter()
-            .map(|alarm| (alarm.code, alarm.text))
+            .map(|alarm| (alarm.alarm, alarm.text))
             .collect()
     }
 
     #[test]
     fn a_file_is_named_with_owner_and_mode_until_it_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut foreign, mut alarms) = (Foreign::default(), Alarms::new());
+        let (mut foreign, mut alarms) = (
+            Foreign::default(),
+            Alarms::new(Role::Release, Path::new("/state")),
+        );
         let (one, two) = (folder.path().join("o\u{1b}ne"), folder.path().join("two"));
         for path in [&one, &two] {
             fs::write(path, "x").unwrap();

@@ -1,6 +1,5 @@
 //! `release`: opens, verifies and publishes what `receive` left in the inbox. It has no network.
 
-mod alarms;
 mod bundles;
 mod cables;
 mod daemon;

@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::room::disk_text;
-use valise_common::os::{clock, durable, sandbox, service};
+use valise_common::os::{clock, durable, service};
 use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
@@ -38,9 +39,6 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 
 /// A clock so far behind the log is wrong, or was.
 const CLOCK_BEHIND_S: u64 = 300;
-
-/// The alarms of `receive` that have no part in one of `release`.
-const RECEIVE_ALARMS: [&str; 4] = ["link-address", "link-port", "link-key", "egress"];
 
 /// Folders of one mailbox that are looked at.
 const FOLDERS_MAX: usize = 100_000;
@@ -144,7 +142,7 @@ impl Release {
         };
         let now = self.now();
         self.alarms
-            .set("beacon", now, u64::from(believed.is_err()), || {
+            .set(Alarm::Beacon, now, u64::from(believed.is_err()), || {
                 "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
                  it is ignored"
                     .to_owned()
@@ -231,7 +229,7 @@ impl Release {
         let bundle = bundle.map(|row| row.bundle);
         let path = bundle.map(|bundle| self.state.slots_of(bundle));
         self.alarms
-            .set("slots-damaged", now, u64::from(bundle.is_some()), || {
+            .set(Alarm::SlotsDamaged, now, u64::from(bundle.is_some()), || {
                 let bundle = bundle.map_or(0, |bundle| bundle.0);
                 let path = path.unwrap_or_default();
                 format!(
@@ -324,7 +322,7 @@ impl Release {
             .values()
             .any(|waiting| matches!(waiting.due, Due::Room(_)));
         let level = if full { 2 } else { low };
-        self.alarms.set("disk", now, level, || {
+        self.alarms.set(Alarm::Disk, now, level, || {
             let effect = match full {
                 true => "cables wait",
                 false => "soon no more cables are taken",
@@ -333,58 +331,41 @@ impl Release {
         });
         let clock = clock::utc_now();
         let behind_s = now.since(clock);
-        self.alarms.set("clock", now, u64::from(behind_s > CLOCK_BEHIND_S), || {
+        self.alarms.set(Alarm::Clock, now, u64::from(behind_s > CLOCK_BEHIND_S), || {
             format!(
                 "the clock says {clock}, but the log or the trust list says {now}; set the clock, \
                  or run valise-receiver clock accept if it is right"
             )
         });
         let none = u64::from(self.trust.is_none());
-        self.alarms.set("no-trust-list", now, none, || {
+        self.alarms.set(Alarm::TrustMissing, now, none, || {
             "there is no trust list, so that nothing is released; run valise-receiver trust import"
                 .to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
         let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
-        self.alarms.set("forged", now, u64::from(forged > 0), || {
+        self.alarms.set(Alarm::Forged, now, u64::from(forged > 0), || {
             format!(
                 "receive has discarded {} with forged symbols since its start: somebody else may \
                  have the link key; make a new bundle, and retire the key when the sender has imported it",
                 count_of(forged, "set")
             )
         });
-        self.report_receive(now, receive.as_ref());
+        let fence = self.fence.clone();
+        self.alarms.set_text(Alarm::Fence, now, fence);
+        let mono = self.mono();
+        self.neighbour.watch(&mut self.alarms, clock, mono);
         let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.release.silence_alarm.as_s();
         self.alarms
-            .set("silence", now, u64::from(silent_s > limit_s), || {
+            .set(Alarm::Silence, now, u64::from(silent_s > limit_s), || {
                 format!(
                     "no datagram has verified since {}; look at the sender and the line",
                     last.unwrap_or(UtcTime::EPOCH)
                 )
             });
         Ok(())
-    }
-
-    /// Reports the alarms of `receive` as this process's own: only this one has a log and a command for them.
-    fn report_receive(&mut self, now: UtcTime, receive: Option<&ReceiveView>) {
-        let alarm = |code: &str| receive.and_then(|view| view.alarm(code));
-        let fences: Vec<&str> = self
-            .fence
-            .as_deref()
-            .into_iter()
-            .chain(alarm(sandbox::ALARM))
-            .collect();
-        let level = u64::try_from(fences.len()).unwrap_or(u64::MAX);
-        self.alarms
-            .set(sandbox::ALARM, now, level, || fences.join("; "));
-        for code in RECEIVE_ALARMS {
-            let text = alarm(code);
-            self.alarms.set(code, now, u64::from(text.is_some()), || {
-                text.unwrap_or_default().to_owned()
-            });
-        }
     }
 
     fn watch_cables(
@@ -394,13 +375,14 @@ impl Release {
         missing: &SerialSet,
     ) -> Result<(), ReleaseError> {
         let gaps = missing.without(&missing.without(self.ledger.gaps().all()));
-        self.alarms.set("missing", now, gaps.serial_count(), || {
-            format!(
-                "{} did not arrive; have the sender run valise-sender resend {}",
-                count_of(gaps.serial_count(), "serial"),
-                shortened(&gaps)
-            )
-        });
+        self.alarms
+            .set(Alarm::Missing, now, gaps.serial_count(), || {
+                let serials = shortened(&gaps);
+                let count = count_of(gaps.serial_count(), "serial");
+                let repair = format!("valise-sender resend {serials}");
+                let text = format!("{count} did not arrive; have the sender run {repair}");
+                Cause::repaired_by(text, repair)
+            });
         for serial in self.damaged.clone().iter() {
             let row = self.ledger.register().cable(serial)?;
             if row.is_some_and(|row| row.claim != Claim::Quarantined) {
@@ -408,17 +390,18 @@ impl Release {
             }
         }
         let damaged = &self.damaged;
-        self.alarms.set("damaged", now, damaged.serial_count(), || {
-            format!(
-                "containers that had arrived were damaged on the disk: {}. Look at the health of the disk, and have the \
-                 sender run valise-sender resend {}",
-                shortened(damaged),
-                shortened(damaged)
-            )
+        self.alarms.set(Alarm::Damaged, now, damaged.serial_count(), || {
+            let serials = shortened(damaged);
+            let repair = format!("valise-sender resend {serials}");
+            let text = format!(
+                "containers that had arrived were damaged on the disk: {serials}. Look at the health of the disk, and have \
+                 the sender run {repair}"
+            );
+            Cause::repaired_by(text, repair)
         });
         let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
         let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
-        self.alarms.set("quarantine", now, held_count, || {
+        self.alarms.set(Alarm::Quarantine, now, held_count, || {
             format!("{held_count} in quarantine; see valise-receiver quarantine list")
         });
         let highest = knowledge.highest().map_or(0, Serial::get);
@@ -433,7 +416,7 @@ impl Release {
             None => (0, 0),
         };
         let low = left <= self.config.alarm.slots_low.of_ceil(count);
-        self.alarms.set("slots-low", now, u64::from(low), || {
+        self.alarms.set(Alarm::SlotsLow, now, u64::from(low), || {
             format!(
                 "{} left; run valise-receiver bundle create and send the courier",
                 count_of(left, "slot")
@@ -480,7 +463,7 @@ impl Release {
         for aside in asides {
             self.note_foreign(Trouble::Foreign, &aside, PUT_ASIDE);
         }
-        self.alarms.set("not-fetched", now, old, || {
+        self.alarms.set(Alarm::NotFetched, now, old, || {
             format!(
                 "not fetched for {}: {}",
                 self.config.release.pickup_alarm,
@@ -552,7 +535,7 @@ impl Release {
                     },
                 })
                 .collect(),
-            alarms: self.alarms.view(),
+            alarms: self.alarms.views(),
             counters: self.counters,
         }
     }

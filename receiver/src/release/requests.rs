@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use valise_common::alarm::Alarm;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
@@ -15,7 +16,6 @@ use valise_common::units::{ByteSize, Mono, UtcTime};
 
 use crate::io::register::{CableRow, Claim};
 use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
-use crate::release::alarms::TRUST_DAMAGED;
 use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
@@ -481,7 +481,7 @@ impl Release {
         }
         self.trust = Some(signed);
         let now = self.now();
-        self.alarms.set(TRUST_DAMAGED, now, 0, String::new);
+        self.alarms.set(Alarm::TrustDamaged, now, 0, String::new);
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
         self.dirty = true;

@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 
+use valise_common::alarm::Alarm;
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
 use valise_common::os::layout::{InboxName, Role};
@@ -27,7 +28,6 @@ use crate::io::register::{BundleState, CableRow, Claim};
 use crate::io::regular::is_in_the_way;
 use crate::io::slots::{SlotFile, SlotsError};
 use crate::io::trust_store::{self, TrustStoreError};
-use crate::release::alarms::TRUST_DAMAGED;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::Event;
 use crate::release::foreign::Trouble;
@@ -52,7 +52,7 @@ impl Release {
             Err(error) => {
                 let now = self.now();
                 let path = self.state.trust_list();
-                self.alarms.set(TRUST_DAMAGED, now, 1, || {
+                self.alarms.set(Alarm::TrustDamaged, now, 1, || {
                     format!(
                         "{} or a signature beside it is not what was imported last ({error}): import the same list or a newer \
                          one; until then what arrives waits in inbox/",
@@ -169,7 +169,7 @@ impl Release {
         }
         self.ledger.commit()?;
         if self.hindered.is_empty() {
-            self.alarms.set("hindered", now, 0, String::new);
+            self.alarms.set(Alarm::Hindered, now, 0, String::new);
         }
         for row in &rows {
             if !self.hindered.contains(&row.serial) {
@@ -287,10 +287,12 @@ impl Release {
         }
         let now = self.now();
         let copying = durable::copies_on_write(self.state.root())?;
-        self.alarms
-            .set("copies-on-write", now, u64::from(copying.is_some()), || {
-                durable::copies_on_write_text(self.state.root(), copying.unwrap_or_default())
-            });
+        self.alarms.set(
+            Alarm::CopiesOnWrite,
+            now,
+            u64::from(copying.is_some()),
+            || durable::copies_on_write_text(self.state.root(), copying.unwrap_or_default()),
+        );
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.ledger.append(
             now,

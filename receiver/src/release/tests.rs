@@ -678,8 +678,8 @@ fn a_container_that_the_disk_damaged_is_handed_back_and_released_when_it_comes_a
         assert!(!world.slot_is_erased(serial));
         assert!(world.log_text().contains("\"code\":\"hash\""));
         release.observe().unwrap();
-        let alarms = release.alarms.view();
-        let alarm = alarms.iter().find(|alarm| alarm.code == "damaged");
+        let alarms = release.alarms.views();
+        let alarm = alarms.iter().find(|alarm| alarm.alarm == "damaged");
         let advice = format!("valise-sender resend {serial}");
         assert!(alarm.unwrap().text.contains(&advice), "{alarms:?}");
         // `receive` takes it back, and it comes again.
@@ -761,8 +761,10 @@ fn a_second_container_for_a_claimed_serial_changes_nothing() {
     assert_eq!(world.log_count("second-container"), 2);
     assert!(world.state.quarantined(&held).exists() && !world.slot_is_erased(2));
     assert_eq!(world.folder_of("paris-desk").len(), 1);
-    let alarms = release.alarms.view();
-    let alarm = alarms.iter().find(|alarm| alarm.code == "second-container");
+    let alarms = release.alarms.views();
+    let alarm = alarms
+        .iter()
+        .find(|alarm| alarm.alarm == "second-container");
     let text = &alarm.unwrap().text;
     for part in [
         "serial 2",
@@ -1035,9 +1037,9 @@ fn without_a_trust_list_cables_wait() {
     assert!(
         release
             .alarms
-            .view()
+            .views()
             .iter()
-            .any(|alarm| alarm.code == "no-trust-list")
+            .any(|alarm| alarm.alarm == "trust-missing")
     );
     assert_eq!(release.knowledge().complete.to_string(), "1");
 }
@@ -1150,9 +1152,9 @@ fn a_clock_that_ran_ahead_is_set_back_by_clock_accept_only() {
     assert!(
         release
             .alarms
-            .view()
+            .views()
             .iter()
-            .any(|alarm| alarm.code == "clock")
+            .any(|alarm| alarm.alarm == "clock")
     );
     let request = world.state.requests().join("clock");
     fs::create_dir(&request).unwrap();
@@ -1384,8 +1386,8 @@ fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
 }
 
 fn alarm_codes(release: &Release) -> Vec<String> {
-    let alarms = release.alarms.view();
-    alarms.into_iter().map(|alarm| alarm.code).collect()
+    let alarms = release.alarms.views();
+    alarms.into_iter().map(|alarm| alarm.alarm).collect()
 }
 
 #[test]
@@ -1413,7 +1415,7 @@ fn slots_are_low_at_a_fifth_and_without_any() {
         .unwrap()
         .alarms
         .into_iter()
-        .map(|one| one.code)
+        .map(|one| one.alarm)
         .collect();
     assert!(codes.contains(&"slots-low".to_owned()), "{codes:?}");
     make_bundle(&mut release, world.folder.path(), 10);
@@ -2007,8 +2009,8 @@ fn a_thief_who_alternates_beacons_and_one_who_renames_links_fill_no_log() {
         let code = format!("\"event\":\"alarm\",\"code\":\"{code}\"");
         assert_eq!(text.matches(&code).count(), 1, "{code}");
     }
-    let named = release.alarms.view();
-    let foreign = named.iter().find(|alarm| alarm.code == "foreign-file");
+    let named = release.alarms.views();
+    let foreign = named.iter().find(|alarm| alarm.alarm == "foreign-file");
     let path = world.state.container(&link);
     assert!(
         foreign
@@ -2143,7 +2145,7 @@ fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_releas
     assert_eq!(row(&release, 2).unwrap().claim, Claim::Released);
     release.observe().unwrap();
     assert_eq!(alarm_codes(&release), ["unreadable"]);
-    let alarms = release.alarms.view();
+    let alarms = release.alarms.views();
     let text = &alarms[0].text;
     let path = world.state.container(&names[0]);
     for part in [
@@ -2457,9 +2459,9 @@ mod crashes {
         assert!(
             release
                 .alarms
-                .view()
+                .views()
                 .iter()
-                .any(|alarm| alarm.code == "foreign-file")
+                .any(|alarm| alarm.alarm == "foreign-file")
         );
     }
 }

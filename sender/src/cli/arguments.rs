@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use valise_common::host::status::Status;
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
 use valise_common::os::alarm;
@@ -352,20 +353,6 @@ pub struct TrustFile {
     /// The list; its signatures stand beside it.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `status`.
-#[derive(Debug, Args)]
-pub struct Status {
-    /// Goes on showing it, whenever it changes.
-    #[arg(long, conflicts_with = "check")]
-    pub follow: bool,
-    /// Prints one line an alarm, and exits with 1 if there is one.
-    #[arg(long)]
-    pub check: bool,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,

@@ -91,7 +91,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Clock {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
-        Command::Status(options) => health::status(&config()?, &options),
+        Command::Status(options) => health::status(&config()?, options),
         Command::Audit {
             command: AuditCommand::Verify(options),
         } => audit::verify(config, &options),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::state_failure;
 use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::start_command;
+use valise_common::os::life::installation;
 use valise_common::os::request::{Answer, Request};
 
 use super::{CliError, check_commissioned, print_done, print_done_json};
@@ -47,7 +47,9 @@ pub fn ask(
             let why = match answer {
                 Answer::NoDaemon => format!(
                     "gate is not running; the request waits in {path} until it does ({})",
-                    start_command(Role::Gate, &state.lock(Role::Gate))
+                    installation(Role::Gate, &state.lock(Role::Gate))
+                        .runs
+                        .start(Role::Gate)
                 ),
                 _ => format!(
                     "gate runs and has not answered for {} s; the request stays and waits in {path} (valise-sender status \

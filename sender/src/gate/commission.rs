@@ -1,5 +1,6 @@
 //! What the courier and the administrators bring: bundles and trust lists.
 
+use valise_common::alarm::Alarm;
 use valise_common::bundle::Bundle;
 use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::clock;
@@ -91,8 +92,8 @@ impl Gate {
             tracing::warn!("this trust list allows software keys: for exercises only");
         }
         self.trust = Some(list);
-        self.alarms.clear("trust-missing");
-        self.alarms.clear("trust-damaged");
+        self.alarms.clear(Alarm::TrustMissing);
+        self.alarms.clear(Alarm::TrustDamaged);
         self.stop_unfit_sealing()?;
         self.write_beacon()?;
         Ok(Ok(trust_answer(version)))
@@ -142,7 +143,7 @@ impl Gate {
             self.slots.destroy(replaced)?;
             self.stop_unfit_sealing()?;
         }
-        self.alarms.clear("slots-none");
+        self.alarms.clear(Alarm::SlotsNone);
         self.check_slot_files();
         Ok(Ok(bundle_answer(bundle)))
     }

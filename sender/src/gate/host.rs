@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::audit::AuditRecord;
 use valise_common::config::SenderConfig;
+use valise_common::host::alarms::Alarms;
+use valise_common::host::neighbour::Neighbour;
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::audit_log::AuditLog;
@@ -18,7 +21,6 @@ use valise_common::os::request::{Requests, Unanswered};
 use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 
-use super::alarm::Alarms;
 use super::error::GateError;
 use super::event::Event;
 use super::ledger::{Cable, Ledger, Phase};
@@ -31,7 +33,7 @@ use crate::io::progress::Progress;
 use crate::io::register::Register;
 use crate::io::slots::SlotStore;
 use crate::io::trust_store::{self, Host};
-use crate::io::view::{AlarmView, BundleView, CableView, HostView, ViewWriter};
+use crate::io::view::{BundleView, CableView, HostView, ViewWriter};
 
 /// Ended cables that stay in memory and in the view; older ones are in the register alone.
 pub const ENDED_SHOWN_MAX: usize = 2_000;
@@ -84,9 +86,11 @@ pub struct Gate {
     /// Why cables with a full quorum are not being sealed.
     pub hindered: BTreeMap<MessageId, String>,
     /// Cables that an alarm of this name is about.
-    pub troubled: BTreeMap<MessageId, &'static str>,
+    pub troubled: BTreeMap<MessageId, Alarm>,
     /// What needs a person.
     pub alarms: Alarms,
+    /// Transmit, as gate sees it.
+    pub neighbour: Neighbour,
     /// Whether the clock is to be believed.
     pub time: Timekeeper,
     /// Cables with a serial whose sealing waits for room on the disk.
@@ -157,7 +161,12 @@ impl Gate {
             in_sealing: BTreeSet::new(),
             hindered: BTreeMap::new(),
             troubled: BTreeMap::new(),
-            alarms: Alarms::default(),
+            alarms: Alarms::new(Role::Gate, state.root()),
+            neighbour: Neighbour::new(
+                Role::Transmit,
+                state.lock(Role::Transmit),
+                state.view_of(Role::Transmit),
+            ),
             time,
             stuck: Vec::new(),
             wants_room: false,
@@ -172,9 +181,7 @@ impl Gate {
                 "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
                 gate.state.register().display()
             );
-            gate.alarm("register-rebuilt", &text);
-            gate.alarms
-                .end_in_a_day("register-rebuilt", valise_common::os::clock::mono_now());
+            gate.note(Alarm::RegisterRebuilt, text);
         }
         if let Some(fault) = trust_fault {
             let text = format!(
@@ -182,15 +189,11 @@ impl Gate {
                  until then nothing is accepted or sealed",
                 gate.state.trust_list().display()
             );
-            gate.alarm("trust-damaged", &text);
+            gate.alarm(Alarm::TrustDamaged, text);
         }
         if recovered.torn_bytes > 0 {
-            gate.alarm(
-                "audit-torn",
-                "the audit log ended in a torn line, which was put aside",
-            );
-            gate.alarms
-                .end_in_a_day("audit-torn", valise_common::os::clock::mono_now());
+            let text = "the audit log ended in a torn line, which was put aside";
+            gate.note(Alarm::AuditLog, text);
         }
         gate.changed
             .extend(gate.ledger.cables.keys().copied().collect::<Vec<_>>());
@@ -218,13 +221,34 @@ impl Gate {
         Ok(())
     }
 
-    /// Raises an alarm, unless it is raised already.
-    pub fn alarm(&mut self, word: &'static str, text: &str) {
-        if self.alarms.raise(word, text, self.log_time()) {
+    /// Raises an alarm that lasts until it is cleared.
+    pub fn alarm(&mut self, alarm: Alarm, cause: impl Into<Cause>) {
+        let now = self.log_time();
+        self.alarms.set(alarm, now, 1, || cause);
+        self.log_alarms();
+    }
+
+    /// Raises an alarm about something that happened.
+    pub fn note(&mut self, alarm: Alarm, cause: impl Into<Cause>) {
+        let (now, mono) = (self.log_time(), clock::mono_now());
+        self.alarms.raise(alarm, now, mono, cause);
+        self.log_alarms();
+    }
+
+    /// Writes down the new alarms that are due.
+    pub fn log_alarms(&mut self) {
+        while let Some(new) = self.alarms.poll_fresh(clock::mono_now()) {
             self.record(&Event::Alarm {
-                alarm: word.to_owned(),
+                alarm: new.alarm.as_str().to_owned(),
             });
         }
+    }
+
+    /// Reports the alarms of transmit, and those about it.
+    pub fn watch_neighbour(&mut self) {
+        let (now, mono) = (clock::utc_now(), clock::mono_now());
+        self.neighbour.watch(&mut self.alarms, now, mono);
+        self.log_alarms();
     }
 
     /// Has what was put away erased, and reports what could not be.
@@ -234,7 +258,7 @@ impl Gate {
     pub fn erase_what_is_away(&mut self) -> Result<(), GateError> {
         self.eraser.wake();
         if self.eraser.take_left()? > 0 {
-            self.alarm("not-erased", NOT_ERASED);
+            self.note(Alarm::NotErased, NOT_ERASED);
         }
         Ok(())
     }
@@ -400,12 +424,8 @@ impl Gate {
             slots_total,
             bundles: bundles.collect(),
             disk_free_bytes: free_bytes(self.state.root()).unwrap_or(0),
-            alarms: self.alarm_views(),
+            alarms: self.alarms.views(),
         }
-    }
-
-    fn alarm_views(&self) -> Vec<AlarmView> {
-        self.alarms.views()
     }
 }
 

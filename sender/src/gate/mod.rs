@@ -2,7 +2,6 @@
 //! anything.
 
 pub mod acts;
-pub mod alarm;
 pub mod commission;
 pub mod courier;
 pub mod error;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
 use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
@@ -138,15 +138,15 @@ impl Daemon {
         gate.left_over = gate.preparer.requests.left_over()?;
         let mut large = gate.recover()?;
         if gate.ledger.trust.is_none() {
-            gate.alarm("trust-missing", "no trust list is in force; import one");
+            gate.alarm(Alarm::TrustMissing, "no trust list is in force; import one");
         }
         if let Some(text) = confinement.alarm(Role::Gate) {
-            gate.alarm(sandbox::ALARM, &text);
+            gate.alarm(Alarm::Fence, text);
         }
         if let Some(name) = copies_on_write(gate.state.root())? {
             gate.alarm(
-                "copies-on-write",
-                &copies_on_write_text(gate.state.root(), name),
+                Alarm::CopiesOnWrite,
+                copies_on_write_text(gate.state.root(), name),
             );
         }
         let next_expiry = gate.upkeep()?;
@@ -195,6 +195,8 @@ impl Daemon {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
                     service::stopping();
+                    self.gate.alarms.end();
+                    self.gate.log_alarms();
                     self.gate.record(&Event::Stop);
                     self.gate.audit.checkpoint(clock::mono_now())?;
                     self.gate.publish_view()?;
@@ -433,6 +435,7 @@ impl Daemon {
             }
             self.rescan |= self.gate.answer_again()?;
             self.watch_requests(now);
+            self.gate.watch_neighbour();
             self.gate.commit()?;
             if self.gate.audit.is_checkpoint_due(now) {
                 self.gate.audit.checkpoint(now)?;
@@ -464,7 +467,7 @@ impl Daemon {
         for (alarm, level, text) in self.waiting.alarms(&self.gate.preparer.requests, now) {
             match level {
                 0 => self.gate.alarms.clear(alarm),
-                _ => self.gate.alarm(alarm, &text),
+                _ => self.gate.alarm(alarm, text),
             }
         }
     }

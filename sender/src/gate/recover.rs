@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
 use valise_common::os::durable::{FinishedFile, clear_tmp, erase, make_dir, remove_any};
 use valise_common::os::layout::{OutboxName, Role};
@@ -137,8 +138,9 @@ impl Gate {
             let text = format!(
                 "pending/{id}, the folder of a waiting cable, is missing: withdraw the cable, and submit it again"
             );
-            self.alarm("pending-missing", &text);
-            self.troubled.insert(id, "pending-missing");
+            let repair = format!("valise-sender withdraw {id}");
+            self.alarm(Alarm::PendingMissing, Cause::repaired_by(text, repair));
+            self.troubled.insert(id, Alarm::PendingMissing);
         }
         Ok(())
     }
@@ -346,13 +348,13 @@ impl Gate {
         let aside = self.state.root().join("aside");
         let mut entries = match std::fs::read_dir(&aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.alarms.clear("aside");
+                self.alarms.clear(Alarm::Aside);
                 return Ok(());
             }
             entries => entries?,
         };
         let Some(first) = entries.next().transpose()? else {
-            self.alarms.clear("aside");
+            self.alarms.clear(Alarm::Aside);
             return Ok(());
         };
         let name: String = first
@@ -370,7 +372,7 @@ impl Gate {
         if others > 0 {
             text.push_str(&format!("; {others} more are there"));
         }
-        self.alarm("aside", &text);
+        self.alarm(Alarm::Aside, text);
         Ok(())
     }
 }

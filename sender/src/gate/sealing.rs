@@ -5,11 +5,11 @@
 
 use std::io::ErrorKind;
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
-use valise_common::os::clock;
 use valise_common::os::durable::{FinishedFile, is_full, remove_any};
 use valise_common::os::entropy;
 use valise_common::os::room::disk_text;
@@ -146,7 +146,7 @@ impl Gate {
         let body_bytes = cable.body_bytes;
         let Some((serial, bundle)) = self.ledger.next_serial() else {
             let text = "no slot is left; approved cables wait until a new bundle is imported";
-            self.alarm("slots-none", text);
+            self.alarm(Alarm::SlotsNone, text);
             return Err(Hindrance::NotNow(text.to_owned()));
         };
         if self.slots.is_damaged(bundle) {
@@ -161,7 +161,7 @@ impl Gate {
                 "the disk is nearly full ({} free); sealing waits",
                 ByteSize(free).rough()
             );
-            self.alarm("disk", &text);
+            self.alarm(Alarm::Disk, text.clone());
             self.wants_room = true;
             return Err(Hindrance::NotNow(text));
         }
@@ -233,7 +233,7 @@ impl Gate {
         }
         if is_full(source) {
             let text = disk_text(self.state.root(), "a cable waits to be sealed");
-            self.alarm("disk", &text);
+            self.alarm(Alarm::Disk, text.clone());
             self.wants_room = true;
             self.stuck.push(id);
             return Ok(());
@@ -250,8 +250,9 @@ impl Gate {
         let text = format!(
             "cable {id} has a serial and waits to be sealed: its folder in pending/, its slot or the trust list cannot be read"
         );
-        self.alarm("sealing-waits", &text);
-        self.troubled.insert(id, "sealing-waits");
+        let repair = format!("valise-sender show {id}");
+        self.alarm(Alarm::SealingWaits, Cause::repaired_by(text, repair));
+        self.troubled.insert(id, Alarm::SealingWaits);
         self.wants_room = true;
         self.stuck.push(id);
     }
@@ -271,8 +272,7 @@ impl Gate {
             "cable {id} of serial {} could not be sealed and is expired: {reason}",
             issued.serial
         );
-        self.alarm("not-sealed", &text);
-        self.alarms.end_in_a_day("not-sealed", clock::mono_now());
+        self.note(Alarm::NotSealed, text);
         self.record(&Event::GivenUp {
             serial: issued.serial,
             reason: reason.to_owned(),
@@ -336,8 +336,9 @@ impl Gate {
 
     /// Raises the alarm of a waiting cable whose files the disk changed.
     pub(super) fn note_damaged(&mut self, id: MessageId, text: &str) {
-        self.alarm("pending-damaged", text);
-        self.troubled.insert(id, "pending-damaged");
+        let repair = format!("valise-sender withdraw {id}");
+        self.alarm(Alarm::PendingDamaged, Cause::repaired_by(text, repair));
+        self.troubled.insert(id, Alarm::PendingDamaged);
     }
 
     fn hinder(&mut self, id: MessageId, reason: String) {

@@ -5,6 +5,7 @@
 //! a wrong clock expires is lost for good, so expiry waits while the clock is in doubt, until it is put right or an operator
 //! says with `clock accept` that it is.
 
+use valise_common::alarm::Alarm;
 use valise_common::os::clock;
 use valise_common::trust::TrustList;
 use valise_common::units::{Mono, UtcTime};
@@ -124,10 +125,10 @@ impl Gate {
         let (clock, logged, now) = (reading.clock, reading.logged, reading.now);
         let doubt = self.time.doubt(reading);
         if !matches!(doubt, Some(Doubt::Ahead { .. })) {
-            self.alarms.clear("clock-ahead");
+            self.alarms.clear(Alarm::ClockAhead);
         }
         if doubt != Some(Doubt::Behind) {
-            self.alarms.clear("clock");
+            self.alarms.clear(Alarm::Clock);
         }
         match doubt {
             Some(Doubt::Ahead { expected }) => {
@@ -146,13 +147,13 @@ impl Gate {
                     "the {says} {now}, but it should be about {expected}: no submission is taken and nothing \
                      expires until {mend}, or valise-sender clock accept says that it is right"
                 );
-                self.alarm("clock-ahead", &text);
+                self.alarm(Alarm::ClockAhead, text);
             }
             Some(Doubt::Behind) => {
                 let text = format!(
                     "the clock says {clock}, but the log says {logged}; set the clock, or run valise-sender clock accept if it is right"
                 );
-                self.alarm("clock", &text);
+                self.alarm(Alarm::Clock, text);
             }
             None => {
                 self.time.believe(reading);
@@ -181,8 +182,8 @@ impl Gate {
         self.audit.checkpoint(clock::mono_now())?;
         let reading = self.reading();
         self.time.believe(reading);
-        self.alarms.clear("clock-ahead");
-        self.alarms.clear("clock");
+        self.alarms.clear(Alarm::ClockAhead);
+        self.alarms.clear(Alarm::Clock);
         // No time of day in the answer: one that was lost with a killed process must come out the same again.
         Ok(match self.trust.as_ref().map(TrustList::issued) {
             Some(issued) if issued > clock => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::clock;
 use valise_common::os::durable::{free_bytes, refill_reserve};
@@ -153,19 +154,20 @@ impl Gate {
             return;
         }
         let troubled = std::mem::take(&mut self.troubled);
-        let lasts = |id: &MessageId, word: &str| {
+        let lasts = |id: &MessageId, alarm: Alarm| {
             let Some(cable) = self.ledger.cables.get(id) else {
                 return false;
             };
             let is_open = cable.phase == Phase::Open;
-            match word {
-                "sealing-waits" => cable.phase == Phase::Sealing,
-                "pending-missing" => is_open && !self.pending.exists(id),
+            match alarm {
+                Alarm::SealingWaits => cable.phase == Phase::Sealing,
+                Alarm::PendingMissing => is_open && !self.pending.exists(id),
                 _ => is_open && self.pending.check(id, &cable.approvals).is_err(),
             }
         };
-        let (left, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            troubled.into_iter().partition(|(id, word)| lasts(id, word));
+        let (left, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = troubled
+            .into_iter()
+            .partition(|(id, alarm)| lasts(id, *alarm));
         for word in gone.into_values() {
             if !left.values().any(|other| *other == word) {
                 self.alarms.clear(word);
@@ -179,45 +181,46 @@ impl Gate {
         let live = self.ledger.bundles.iter().filter(|(_, held)| !held.void);
         let mut live = live.map(|(bundle, _)| *bundle);
         let Some(bundle) = live.find(|bundle| self.slots.is_damaged(*bundle)) else {
-            return self.alarms.clear("slots-damaged");
+            return self.alarms.clear(Alarm::SlotsDamaged);
         };
         let text = format!(
             "{} is damaged, and nothing is sealed from bundle {bundle}: have the receiver run `bundle create --replaces {bundle}` \
              and import what it makes. Cables that wait are sealed then; one that has a serial of bundle {bundle} is submitted again",
             self.state.slots_of(bundle).display()
         );
-        self.alarm("slots-damaged", &text);
+        let repair = format!("valise-receiver bundle create --replaces {bundle}");
+        self.alarm(Alarm::SlotsDamaged, Cause::repaired_by(text, repair));
     }
 
     fn check_slots(&mut self) {
         let (left, total) = self.ledger.slots_left();
         if left == 0 {
             if !self.ledger.bundles.is_empty() {
-                self.alarms.clear("slots-low");
+                self.alarms.clear(Alarm::SlotsLow);
                 self.alarm(
-                    "slots-none",
+                    Alarm::SlotsNone,
                     "no slot is left: nothing is sealed until a new bundle is imported",
                 );
             }
             return;
         }
-        self.alarms.clear("slots-none");
+        self.alarms.clear(Alarm::SlotsNone);
         if left <= self.config.alarm.slots_low.of_ceil(total) {
             let text =
                 format!("slots left: {left} of {total}; have the receiver make a new bundle");
-            self.alarm("slots-low", &text);
+            self.alarm(Alarm::SlotsLow, text);
         } else {
-            self.alarms.clear("slots-low");
+            self.alarms.clear(Alarm::SlotsLow);
         }
     }
 
     fn check_disk(&mut self) {
         match free_bytes(self.state.root()) {
-            Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear("disk"),
+            Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear(Alarm::Disk),
             Ok(_) => {
                 let effect = "no request is accepted and nothing is sealed";
                 let text = disk_text(self.state.root(), effect);
-                self.alarm("disk", &text);
+                self.alarm(Alarm::Disk, text);
             }
             Err(error) => tracing::warn!("free space cannot be read: {error}"),
         }

@@ -105,6 +105,29 @@ impl fmt::Display for Entry {
     }
 }
 
+impl Obstacle {
+    /// Returns the command that removes it, if there is one.
+    pub fn repair(&self) -> Option<String> {
+        match self {
+            Obstacle::NoRoute(to) => Some(format!("ip route add {to} dev INTERFACE")),
+            Obstacle::InterfaceDown(name) => Some(format!("ip link set dev {name} up")),
+            Obstacle::NoCarrier(name) => Some(format!("ip link show dev {name}")),
+            Obstacle::NoNeighbour {
+                interface,
+                next_hop,
+                ..
+            } => Some(format!(
+                "ip neigh replace {next_hop} lladdr MAC dev {interface} nud permanent"
+            )),
+            Obstacle::NoSource(address) => Some(format!(
+                "ip address add {}/PREFIX dev INTERFACE",
+                address.ip()
+            )),
+            Obstacle::NotOneHost(_) | Obstacle::Refused(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

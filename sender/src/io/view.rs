@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use valise_common::alarm::AlarmView;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, PersonId, Serial};
 use valise_common::label::Label;
 use valise_common::os::clock::Stamp;
@@ -77,17 +78,6 @@ pub struct BundleView {
     pub left: u64,
     /// True once a later bundle replaced it.
     pub void: bool,
-}
-
-/// Something that needs a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmView {
-    /// What, as a fixed word.
-    pub alarm: String,
-    /// A sentence, without content.
-    pub text: String,
-    /// Since when.
-    pub since: UtcTime,
 }
 
 /// The host, as shown.

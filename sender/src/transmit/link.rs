@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use nix::errno::Errno;
+use valise_common::alarm::Cause;
 use valise_common::config::{Cover, LinkKind, SenderConfig};
 use valise_common::units::{Mono, Rate};
 use valise_common::wire::DatagramBytes;
@@ -192,11 +193,13 @@ impl Link {
         self.retry_at = Mono(0);
     }
 
-    /// Returns the text of the alarm `link-down`, if the link has been down long enough.
-    pub fn alarm(&self, now: Mono) -> Option<String> {
+    /// Returns the alarm `link-down`, if the link has been down long enough.
+    pub fn alarm(&self, now: Mono) -> Option<Cause> {
         let (since, obstacle) = self.obstacle.as_ref()?;
-        (now.since_us(*since) >= ALARM_AFTER_US)
-            .then(|| format!("nothing can leave, and cables wait: {obstacle}"))
+        (now.since_us(*since) >= ALARM_AFTER_US).then(|| Cause {
+            text: format!("nothing can leave, and cables wait: {obstacle}"),
+            repair: obstacle.repair(),
+        })
     }
 
     /// Returns the text of the alarm `link-unwatched`, if the way cannot be seen.

@@ -3,13 +3,13 @@
 //! One loop: whatever gate or a signal says is taken in between two batches, so a FLASH waits for one batch at most. The
 //! disk is written to by a thread of its own.
 
-mod alarms;
 mod check;
 mod link;
 mod load;
 mod record;
 mod session;
 mod settling;
+mod unsendable;
 pub mod view;
 mod watch;
 
@@ -23,13 +23,16 @@ use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
 use serde_json::json;
 use thiserror::Error;
+use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
+use valise_common::host::alarms::Alarms;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::entropy::EntropyError;
 use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
@@ -44,13 +47,13 @@ use crate::io::outbox::{Outbox, OutboxError};
 use crate::io::trust_store::{Host, TrustStoreError};
 use crate::pipeline::{Batch, Now, Pipeline, RefusedContainer, Settings};
 
-use alarms::{Alarms, Why};
 use check::{Checker, Compared};
 use link::{Link, Seen};
 use load::{COMPARED_HERE_BYTES, Loader};
 use record::{RecordError, Recorder};
 use session::Session;
 use settling::Settling;
+use unsendable::{Unsendable, Why};
 use view::{LinkState, OnLinkView, TransmitView};
 use watch::{Arrived, News, StateWatch};
 
@@ -153,16 +156,17 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     {
         return Err(TransmitError::NotCommissioned(error));
     }
+    let runs = life::runs(Role::Transmit);
     let (lock, link) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     let profile = Profile::transmit(&SenderState::new(&config.state));
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log(Role::Transmit);
     let mut transmit = Transmit::start(config, lock, link)?;
+    transmit.alarms.run_as(runs);
     if let Some(text) = confinement.alarm(Role::Transmit) {
-        transmit
-            .alarms
-            .raise(sandbox::ALARM, clock::utc_now(), text);
+        let now = clock::utc_now();
+        transmit.alarms.set(Alarm::Fence, now, 1, || text);
     }
     service::ready();
     while transmit.step()? == Flow::GoOn {}
@@ -198,6 +202,7 @@ struct Transmit {
     session: Option<Session>,
     settling: Settling,
     alarms: Alarms,
+    unsendable: Unsendable,
     link: Link,
     recorder: Recorder,
     watch: StateWatch,
@@ -250,7 +255,8 @@ impl Transmit {
             checker: Checker::start(Outbox::new(state.clone())).during("start a thread")?,
             session: None,
             settling: Settling::default(),
-            alarms: Alarms::default(),
+            alarms: Alarms::new(Role::Transmit, state.root()),
+            unsendable: Unsendable::default(),
             watch: StateWatch::new(&state)?,
             state,
             link,
@@ -430,17 +436,17 @@ impl Transmit {
             self.pipeline.handle_spool(spool);
         }
         let known = |serial| self.pipeline.sealed(serial).map(watch::name_of);
-        let all = self.pipeline.serials().chain(self.alarms.unsendable());
+        let all = self.pipeline.serials().chain(self.unsendable.serials());
         let found = self.watch.containers(news, known, all)?;
         for (serial, why) in found.damaged {
-            self.alarms.handle_unsendable(serial, why, time);
+            self.unsendable.insert(&mut self.alarms, serial, why, time);
         }
         for serial in found.gone {
             if let Some(sealed) = self.pipeline.sealed(serial) {
                 self.checker.forget(sealed.precedence, serial);
             }
             self.give_up(serial);
-            self.alarms.handle_mended(serial, time);
+            self.unsendable.remove(&mut self.alarms, serial, time);
         }
         for arrived in found.arrived {
             self.take_arrived(now, arrived);
@@ -468,13 +474,15 @@ impl Transmit {
         };
         match taken {
             Ok(()) if must_compare => self.checker.add(sealed),
-            Ok(()) => self.alarms.handle_mended(sealed.serial, clock::utc_now()),
+            Ok(()) => self
+                .unsendable
+                .remove(&mut self.alarms, sealed.serial, clock::utc_now()),
             Err(refused) => {
                 tracing::error!(%refused, "a container cannot be sent");
                 let RefusedContainer::SymbolBytes { symbol_bytes, .. } = refused;
                 let why = Why::Cut { symbol_bytes };
-                self.alarms
-                    .handle_unsendable(sealed.serial, why, clock::utc_now());
+                self.unsendable
+                    .insert(&mut self.alarms, sealed.serial, why, clock::utc_now());
             }
         }
     }
@@ -493,7 +501,8 @@ impl Transmit {
                     // It was not refused when it came.
                     let _ = self.pipeline.handle_container(now(), sealed, None);
                     self.pipeline.handle_checked(now(), serial);
-                    self.alarms.handle_mended(serial, clock::utc_now());
+                    self.unsendable
+                        .remove(&mut self.alarms, serial, clock::utc_now());
                 }
                 Compared::Gone => self.give_up(serial),
                 Compared::Unfit(error) => self.cannot_send(serial, &error),
@@ -504,8 +513,8 @@ impl Transmit {
 
     fn cannot_send(&mut self, serial: Serial, error: &OutboxError) {
         tracing::error!(serial = serial.get(), %error, "a container cannot be sent");
-        self.alarms
-            .handle_unsendable(serial, Why::from(error), clock::utc_now());
+        self.unsendable
+            .insert(&mut self.alarms, serial, Why::from(error), clock::utc_now());
         self.give_up(serial);
     }
 
@@ -533,7 +542,7 @@ impl Transmit {
                 older.during("erase older link keys")?;
                 self.session = Some(session);
                 self.link.state = LinkState::Up;
-                self.alarms.clear("link-key");
+                self.alarms.clear(Alarm::LinkKey);
             }
             // The old key still reaches the receiver for a while; without any there is nothing to go on with.
             Err(error)
@@ -548,7 +557,8 @@ impl Transmit {
                 let text = format!(
                     "the newest link key cannot be used: {error}; {effect}. Have the receiver make a new bundle, and import it"
                 );
-                self.alarms.raise("link-key", clock::utc_now(), text);
+                self.alarms
+                    .set(Alarm::LinkKey, clock::utc_now(), 1, || text);
                 if self.session.is_none() {
                     self.link.state = LinkState::NoKey;
                 }
@@ -560,17 +570,13 @@ impl Transmit {
 
     /// Looks at the link, and writes new alarms down.
     fn note_alarms(&mut self, now: Now) {
-        let link = [
-            ("link-down", self.link.alarm(now.mono)),
-            ("link-unwatched", self.link.unwatched_alarm()),
-        ];
-        for (word, text) in link {
-            match text {
-                Some(text) => self.alarms.raise(word, clock::utc_now(), text),
-                None => self.alarms.clear(word),
-            }
-        }
-        while let Some(word) = self.alarms.poll_fresh() {
+        let time = clock::utc_now();
+        let down = self.link.alarm(now.mono);
+        self.alarms.set_text(Alarm::LinkDown, time, down);
+        let unwatched = self.link.unwatched_alarm();
+        self.alarms.set_text(Alarm::LinkUnwatched, time, unwatched);
+        while let Some(new) = self.alarms.poll_fresh(now.mono) {
+            let word = new.alarm.as_str();
             self.recorder.event("alarm", vec![("alarm", json!(word))]);
         }
     }

@@ -551,7 +551,7 @@ fn nothing_of_a_container_leaves_that_the_disk_changed() {
             .all(|serial| world.state_of(*serial) == Some(EntryState::PassesDone))
     });
     let start = clock::mono_now();
-    while transmit.alarms.unsendable().count() < 2 {
+    while transmit.unsendable.serials().count() < 2 {
         assert!(clock::mono_now().since_us(start) < 60_000_000);
         transmit.step().unwrap();
     }
@@ -605,11 +605,11 @@ fn a_resend_compares_again_and_so_does_a_restart() {
     }
     for _ in 0..2 {
         let start = clock::mono_now();
-        while transmit.alarms.unsendable().count() < 2 {
+        while transmit.unsendable.serials().count() < 2 {
             assert!(
                 clock::mono_now().since_us(start) < 10_000_000,
                 "{:?} {:?} {:?}",
-                transmit.alarms.unsendable().collect::<Vec<_>>(),
+                transmit.unsendable.serials().collect::<Vec<_>>(),
                 transmit.pipeline.serials().collect::<Vec<_>>(),
                 transmit.link.state
             );

@@ -3,13 +3,13 @@
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use valise_common::alarm::AlarmView;
 use valise_common::ids::{BundleId, LinkKeyId, Serial, SessionId};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::units::{Rate, UtcTime};
 
-use crate::io::view::AlarmView;
 use crate::pipeline::Totals;
 
 /// What there is to see of transmit.

@@ -10,7 +10,7 @@ use valise_common::ids::Serial;
 use valise_common::os::layout::{OutboxName, SenderState};
 use valise_common::os::watch::{Changes, DirIndex, DirWatch, Notice};
 
-use super::alarms::Why;
+use super::unsendable::Why;
 use super::{During as _, TransmitError};
 use crate::io::outbox::{Outbox, OutboxError, OutboxFile, SpoolBeacon};
 use crate::io::progress::{self, Progress};

@@ -256,7 +256,7 @@ fn each_user_of_the_isolated_host_gets_what_their_groups_allow_and_a_reason_for_
     });
     drop(follower);
     let printed = fs::read_to_string(&log).unwrap();
-    for once in ["channel ", "serials ", "bundle ", "trust     version 1"] {
+    for once in ["channel ", "serials ", "slots ", "trust     version 1"] {
         let count = printed
             .lines()
             .filter(|line| line.starts_with(once))

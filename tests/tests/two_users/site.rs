@@ -315,7 +315,8 @@ impl Site {
                 let check = site.run(host, &who, &["status", "--check"]);
                 let status = site.run(host, &who, &["status", "--json"]);
                 let status: Value = serde_json::from_str(&text(&status.stdout)).unwrap_or_default();
-                let is_heard = host == "sender" || !status["release"]["view"]["beacon"].is_null();
+                let is_heard =
+                    host == "sender" || !status["roles"]["release"]["view"]["beacon"].is_null();
                 (check.status.success() && is_heard).then_some(())
             });
         }

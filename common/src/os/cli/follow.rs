@@ -17,6 +17,9 @@ use crate::os::watch::{DirWatch, Notice};
 /// The longest wait for a change: a daemon that ends rewrites nothing, and only its lock tells.
 const LOOK_MS: u16 = 2_000;
 
+/// The first words of the lines of an alarm: what happened, what it means, what repairs it.
+pub const ALARM_LINES: [&str; 3] = ["ALARM", "means", "repair"];
+
 /// What `status` shows at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
@@ -83,13 +86,17 @@ fn changes(before: Option<&Shown>, now: &Shown) -> Vec<String> {
         return [&now.lines[..], &now.passing].concat();
     };
     let subject = |line: &str| -> String {
-        // An alarm is about what its word names, every other line about its first word.
-        let count = if line.starts_with("ALARM") { 2 } else { 1 };
+        // Lines of an alarm are about what its word names, every other line about its first word.
+        let is_of_alarm = ALARM_LINES.iter().any(|word| line.starts_with(word));
+        let count = if is_of_alarm { 2 } else { 1 };
         let words: Vec<&str> = line.split_whitespace().take(count).collect();
         words.join(" ")
     };
     let is_replaced = |line: &str| now.lines.iter().any(|one| subject(one) == subject(line));
-    let gone = before.lines.iter().filter(|line| !is_replaced(line));
+    // What an alarm meant goes with it.
+    let is_reported = |line: &&String| !ALARM_LINES[1..].iter().any(|word| line.starts_with(word));
+    let gone = before.lines.iter().filter(is_reported);
+    let gone = gone.filter(|line| !is_replaced(line));
     let new = now.lines.iter().filter(|line| !before.lines.contains(line));
     gone.map(|line| format!("ended: {line}"))
         .chain(new.cloned())

@@ -16,6 +16,7 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 use super::abandoned::Abandoned;
 use super::server::{Found, Requests};
 use super::{Answer, Kind, is_request_name};
+use crate::alarm::{Alarm, Cause};
 use crate::os::durable::{Names, open_dir};
 use crate::units::Mono;
 
@@ -37,15 +38,6 @@ pub(super) const REFUSED_AT_ONCE: u64 = 100;
 
 /// Time after which one more is.
 const REFUSED_US: u64 = 2_000_000;
-
-/// The alarm for owners whose requests wait.
-pub const REQUESTS_HELD: &str = "requests-held";
-
-/// The alarm for hidden folders that stay.
-pub const REQUEST_LEFT: &str = "request-left";
-
-/// The alarm for answers that others than who asked can read.
-pub const ANSWERS_OPEN: &str = "answers-open";
 
 /// The requests of one owner.
 #[derive(Debug, Default)]
@@ -287,7 +279,7 @@ impl RequestQueue {
     }
 
     /// The alarms of this moment, each with how bad it is and its text; 0 is not at all.
-    pub fn alarms(&self, requests: &Requests, now: Mono) -> [(&'static str, u64, String); 3] {
+    pub fn alarms(&self, requests: &Requests, now: Mono) -> [(Alarm, u64, Cause); 3] {
         let held = self.held(now);
         let text = held.first().map_or_else(String::new, |uid| {
             let others = match held.len() {
@@ -300,22 +292,24 @@ impl RequestQueue {
         });
         let staying = self.abandoned.staying();
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let (count, left) = staying.map_or((0, String::new()), |(name, uid, count)| {
+        let (count, left) = staying.map_or((0, Cause::from("")), |(name, uid, count)| {
             let text = format!(
                 "requests/{name} of user {uid} was left by its writer and cannot be taken away ({count} in all): \
                  delete it as that user or as root"
             );
-            (count, text)
+            let folder = requests.requests.display();
+            let repair = format!("sudo rm -r {folder}/{name}");
+            (count, Cause::repaired_by(text, repair))
         });
         [
-            (REQUESTS_HELD, level(held.len()), text),
-            (REQUEST_LEFT, level(count), left),
+            (Alarm::RequestsHeld, level(held.len()), text.into()),
+            (Alarm::RequestLeft, level(count), left),
             (
-                ANSWERS_OPEN,
+                Alarm::AnswersOpen,
                 u64::from(requests.has_opened()),
                 "every user who may place requests can read the answers to all others, because the file system has no \
                  access control lists: move the state to ext4 or xfs, and start this role again"
-                    .to_owned(),
+                    .into(),
             ),
         ]
     }

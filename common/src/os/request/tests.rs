@@ -705,7 +705,10 @@ fn an_owner_who_is_refused_again_and_again_waits_and_nobody_else_does() {
     waiting.put_back(&found(2, 0));
     assert_eq!(waiting.take(now).map(|one| one.owner_uid), Some(2));
     let [held, left, open] = waiting.alarms(&host.server, now);
-    assert!(held.1 == 1 && held.2.contains("user 1 wait"), "{held:?}");
+    assert!(
+        held.1 == 1 && held.2.text.contains("user 1 wait"),
+        "{held:?}"
+    );
     assert_eq!((left.1, open.1), (0, 0));
     // An hour later it is forgotten.
     assert_eq!(waiting.alarms(&host.server, Mono(61 * MINUTE_US))[0].1, 0);

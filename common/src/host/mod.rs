@@ -1,0 +1,5 @@
+//! What a host of Valise is, written once for both.
+
+pub mod alarms;
+pub mod neighbour;
+pub mod status;

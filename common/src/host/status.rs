@@ -1,0 +1,220 @@
+//! `status`: health at a glance, for a person, a script, or a monitor. One layout on both hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::alarm::{Alarm, AlarmView};
+use crate::os::cli::audit::Form;
+use crate::os::cli::follow::{ALARM_LINES, Shown, follow};
+use crate::os::cli::{CliError, print_json, print_line};
+use crate::os::clock;
+use crate::os::durable::free_bytes;
+use crate::os::life::{Ages, Observed};
+use crate::os::room::disk_alarm;
+use crate::role::Role;
+use crate::units::{ByteSize, UtcTime, count_of};
+
+/// The options of `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Status {
+    /// Goes on showing it, whenever it changes.
+    #[arg(long, conflicts_with = "check")]
+    pub follow: bool,
+    /// Prints one line an alarm, and exits with 1 if there is one.
+    #[arg(long)]
+    pub check: bool,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a host shows of itself besides its roles and their alarms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The channel, once known.
+    pub channel: Option<String>,
+    /// The version of the trust list in force.
+    pub trust_version: Option<u32>,
+    /// Whether the trust list allows software keys.
+    pub software_keys: bool,
+    /// The highest serial issued or announced. Not a count: void slots leave gaps.
+    pub highest_serial: u64,
+    /// Slots left in all bundles.
+    pub slots_left: u64,
+    /// Slots of the bundles that have some left.
+    pub slots_total: u64,
+    /// How many cables are in which state.
+    pub cables: BTreeMap<String, u64>,
+    /// Lines that change by themselves all the time.
+    #[serde(skip)]
+    pub passing: Vec<String>,
+}
+
+/// One role, as it shows itself.
+#[derive(Debug, Serialize)]
+struct RoleStatus {
+    state: &'static str,
+    /// When its view was written.
+    written: Option<UtcTime>,
+    age_s: Option<u64>,
+    view: Value,
+    #[serde(skip)]
+    line: String,
+}
+
+/// Everything that `status` shows.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    host: &'static str,
+    time: UtcTime,
+    roles: BTreeMap<Role, RoleStatus>,
+    #[serde(flatten)]
+    facts: Facts,
+    disk_free_bytes: u64,
+    alarms: Vec<AlarmView>,
+}
+
+impl Health {
+    /// Begins with the role that knows the cables, on the host with this state folder.
+    pub fn new<T>(state: &Path, first: &Observed<T>, view: Value, facts: Facts) -> Self {
+        let time = clock::utc_now();
+        let disk = disk_alarm(state).map(|text| {
+            let on = &first.installation;
+            AlarmView::new(Alarm::Disk, first.role, on, time, text.into())
+        });
+        let mut health = Self {
+            host: first.role.host(),
+            time,
+            roles: BTreeMap::new(),
+            facts,
+            disk_free_bytes: free_bytes(state).unwrap_or(0),
+            alarms: Vec::new(),
+        };
+        health.add(first, view);
+        // A role may not get as far as to report it itself.
+        health.add_alarms(disk);
+        health
+    }
+
+    /// Adds a role.
+    pub fn add<T>(&mut self, role: &Observed<T>, view: Value) {
+        self.add_alarms(role.alarms(self.time));
+        let status = RoleStatus {
+            state: role.life.as_str(),
+            written: role.time,
+            age_s: role.age.map(|age| age.as_secs()),
+            view,
+            line: role.line(),
+        };
+        self.roles.insert(role.role, status);
+    }
+
+    /// Adds alarms but those that are there: the role and its neighbour may both report one.
+    fn add_alarms(&mut self, alarms: impl IntoIterator<Item = AlarmView>) {
+        let key = |view: &AlarmView| (view.alarm.clone(), view.role);
+        let mut known: BTreeSet<_> = self.alarms.iter().map(key).collect();
+        let new = alarms.into_iter().filter(|view| known.insert(key(view)));
+        self.alarms.extend(new.collect::<Vec<_>>());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let facts = &self.facts;
+        let roles = self.roles.iter();
+        let mut lines: Vec<String> = roles
+            .map(|(role, status)| format!("{:<10}{}", role.as_str(), status.line))
+            .collect();
+        let channel = facts.channel.as_deref();
+        lines.push(format!(
+            "channel   {}",
+            channel.unwrap_or("none yet; import a bundle")
+        ));
+        lines.push(match facts.trust_version {
+            Some(version) if facts.software_keys => format!(
+                "trust     version {version}, which allows software keys: for exercises only"
+            ),
+            Some(version) => format!("trust     version {version}"),
+            None => "trust     no list; import one".to_owned(),
+        });
+        lines.push(match facts.highest_serial {
+            0 => "serials   none yet".to_owned(),
+            highest => format!("serials   up to {highest}"),
+        });
+        lines.push(match (facts.slots_left, facts.slots_total) {
+            (0, _) => "slots     none left".to_owned(),
+            (left, total) => format!("slots     {left} of {total} left"),
+        });
+        let cables = facts.cables.iter();
+        let cables: Vec<String> = cables
+            .filter(|(_, count)| **count > 0)
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
+        lines.push(match cables.is_empty() {
+            true => "cables    none".to_owned(),
+            false => format!("cables    {}", cables.join(", ")),
+        });
+        if self.alarms.is_empty() {
+            lines.push("alarms    none".to_owned());
+        }
+        let [what, means, repair] = ALARM_LINES;
+        for view in &self.alarms {
+            let AlarmView { alarm, since, .. } = view;
+            lines.push(format!("{what:<10}{alarm}: {} (since {since})", view.text));
+            lines.push(format!("{means:<10}{alarm}: {}", view.means));
+            lines.push(format!("{repair:<10}{alarm}: {}", view.repair));
+        }
+        lines
+    }
+
+    fn shown(&self) -> Result<Shown, CliError> {
+        let mut passing = self.facts.passing.clone();
+        // Free space changes all the time; too little of it is an alarm.
+        let free = ByteSize(self.disk_free_bytes).rough();
+        passing.push(format!("disk      {free} free"));
+        Ok(Shown {
+            lines: self.lines(),
+            passing,
+            document: serde_json::to_value(self).map_err(CliError::system)?,
+        })
+    }
+}
+
+/// Shows what `look` returns, as the options ask; `view` is the folder whose changes are followed.
+///
+/// # Errors
+/// Those of `look`; [`CliError::Refused`] for `--check` while there is an alarm.
+pub fn status(
+    options: Status,
+    view: &Path,
+    mut look: impl FnMut(Ages) -> Result<Health, CliError>,
+) -> Result<(), CliError> {
+    let form = Form::of_option(options.json);
+    if options.follow {
+        return follow(view, form, || look(Ages::LeftOut)?.shown());
+    }
+    let health = look(Ages::Shown)?;
+    if !options.check {
+        let shown = health.shown()?;
+        return match form {
+            Form::Json => print_json(&shown.document),
+            Form::Text => print_line(&[shown.lines, shown.passing].concat().join("\n")),
+        };
+    }
+    match form {
+        Form::Json => print_json(&health.alarms)?,
+        Form::Text => {
+            for alarm in &health.alarms {
+                print_line(&alarm.to_string())?;
+            }
+        }
+    }
+    match health.alarms.len() {
+        0 => Ok(()),
+        count => Err(CliError::Refused(format!(
+            "{}; each line above has the command that repairs it",
+            count_of(count, "alarm")
+        ))),
+    }
+}

@@ -1,0 +1,128 @@
+//! The alarm of containers that cannot be sent.
+
+use std::collections::BTreeMap;
+
+use valise_common::alarm::Alarm;
+use valise_common::host::alarms::Alarms;
+use valise_common::ids::Serial;
+use valise_common::limits::DATAGRAM_OVERHEAD_BYTES;
+use valise_common::units::UtcTime;
+
+use crate::io::outbox::OutboxError;
+
+/// Containers that cannot be sent, and that gate still has as queued.
+#[derive(Debug, Default)]
+pub struct Unsendable {
+    serials: BTreeMap<Serial, Why>,
+}
+
+/// Why a container cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It, or the file beside it, is not what gate wrote.
+    Damaged,
+    /// It was cut for symbols of so many bytes.
+    Cut {
+        /// Bytes of its symbols.
+        symbol_bytes: u16,
+    },
+    /// The system's log says why.
+    Other,
+}
+
+impl From<&OutboxError> for Why {
+    fn from(error: &OutboxError) -> Self {
+        match error {
+            OutboxError::Io(_) => Why::Other,
+            OutboxError::Malformed { .. }
+            | OutboxError::Hash { .. }
+            | OutboxError::Length { .. } => Why::Damaged,
+        }
+    }
+}
+
+impl Unsendable {
+    /// Notes a container that cannot be sent, and that gate still has as queued.
+    pub fn insert(&mut self, alarms: &mut Alarms, serial: Serial, why: Why, now: UtcTime) {
+        self.serials.insert(serial, why);
+        self.show(alarms, now);
+    }
+
+    /// Forgets a container that came again, or that gate has deleted.
+    pub fn remove(&mut self, alarms: &mut Alarms, serial: Serial, now: UtcTime) {
+        if self.serials.remove(&serial).is_some() {
+            self.show(alarms, now);
+        }
+    }
+
+    /// Their serials.
+    pub fn serials(&self) -> impl Iterator<Item = Serial> {
+        self.serials.keys().copied()
+    }
+
+    fn show(&self, alarms: &mut Alarms, now: UtcTime) {
+        let text = self.serials.first_key_value().map(|(serial, why)| {
+            let mut text = describe(*serial, *why);
+            let others = self.serials.len() - 1;
+            if others > 0 {
+                text.push_str(&format!("; {others} more cannot be sent"));
+            }
+            text
+        });
+        alarms.set_text(Alarm::Container, now, text);
+    }
+}
+
+fn describe(serial: Serial, why: Why) -> String {
+    match why {
+        Why::Damaged => format!(
+            "the container of serial {serial} is not what gate sealed: the disk changed it or the file beside it. Nothing \
+             more of it is sent: look at the health of the disk, restart gate, and if the alarm stays have the drafter \
+             submit the cable again"
+        ),
+        Why::Cut { symbol_bytes } => format!(
+            "the container of serial {serial} was cut for link.datagram_bytes = {}: set it back until it is sent",
+            symbol_bytes.saturating_add(DATAGRAM_OVERHEAD_BYTES)
+        ),
+        Why::Other => format!(
+            "the container of serial {serial} in the outbox cannot be read; the system's log says why"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use valise_common::role::Role;
+
+    use super::*;
+
+    #[test]
+    fn the_alarm_is_about_the_first_and_lasts_as_long_as_there_is_one() {
+        let mut alarms = Alarms::new(Role::Transmit, Path::new("/state"));
+        let mut unsendable = Unsendable::default();
+        let now = UtcTime::from_s(7);
+        let serial = |number| Serial::new(number).unwrap();
+        let cut = Why::Cut {
+            symbol_bytes: 1_400,
+        };
+        unsendable.insert(&mut alarms, serial(5), Why::Damaged, now);
+        unsendable.insert(&mut alarms, serial(3), cut, now);
+        let text = alarms.views()[0].text.clone();
+        for part in [
+            "serial 3 was cut",
+            "datagram_bytes = 1472",
+            "; 1 more cannot be sent",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        unsendable.remove(&mut alarms, serial(9), now);
+        unsendable.remove(&mut alarms, serial(3), now);
+        let text = alarms.views()[0].text.clone();
+        assert!(text.contains("serial 5 is not what gate sealed"), "{text}");
+        unsendable.remove(&mut alarms, serial(5), now);
+        assert!(alarms.views().is_empty());
+    }
+}
