@@ -3,7 +3,12 @@
 mod log;
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::unistd::write;
@@ -40,28 +45,45 @@ pub fn status(line: &str) {
 
 /// How often [`watchdog`] must be called, if the service manager watches this process: half the
 /// time that it allows.
-#[cfg(feature = "systemd")]
+///
+/// # Source
+/// sd_watchdog_enabled(3)
 pub fn watchdog_interval() -> Option<Duration> {
-    match systemd::daemon::watchdog_enabled() {
-        Ok(allowed_us) if allowed_us > 0 => Some(Duration::from_micros(allowed_us / 2)),
-        _ => None,
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let is_meant = env::var_os("WATCHDOG_PID")
+        .is_none_or(|pid| pid == OsString::from(std::process::id().to_string()));
+    let allowed_us = number("WATCHDOG_USEC").filter(|us| is_meant && *us > 0)?;
+    Some(Duration::from_micros(allowed_us / 2))
+}
+
+/// The socket of the service manager: connected once, before the fences, which allow no new one and no address.
+static MANAGER: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+
+/// Connects to the service manager. To be called before the fences.
+pub(super) fn connect() {
+    MANAGER.get_or_init(|| connected(&env::var_os("NOTIFY_SOCKET")?).ok());
+}
+
+/// Connects a datagram socket to a path, or to the abstract name after an `@`.
+fn connected(name: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}
+
+/// # Source
+/// sd_notify(3)
+fn notify(key: &str, value: &str) {
+    connect();
+    if let Some(Some(manager)) = MANAGER.get() {
+        // Nothing is to be done about a service manager that does not listen.
+        let _ = write(manager, format!("{key}={value}\n").as_bytes());
     }
 }
-
-/// How often [`watchdog`] must be called: without systemd, never.
-#[cfg(not(feature = "systemd"))]
-pub fn watchdog_interval() -> Option<Duration> {
-    None
-}
-
-#[cfg(feature = "systemd")]
-fn notify(key: &str, value: &str) {
-    // Without a service manager there is nobody to tell, and nothing to do about it.
-    let _ = systemd::daemon::notify([(key, value)].iter());
-}
-
-#[cfg(not(feature = "systemd"))]
-fn notify(_key: &str, _value: &str) {}
 
 /// One line without control characters: a line end would begin another field, and a NUL ends the
 /// message.
@@ -79,7 +101,28 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_notice_reaches_a_path_and_an_abstract_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let abstract_name = format!("@{}", path.display());
+        for name in [path.as_os_str(), OsStr::new(&abstract_name)] {
+            let address = match name.as_bytes().strip_prefix(b"@") {
+                Some(name) => SocketAddr::from_abstract_name(name).unwrap(),
+                None => SocketAddr::from_pathname(name).unwrap(),
+            };
+            let manager = UnixDatagram::bind_addr(&address).unwrap();
+            let socket = connected(name).unwrap();
+            write(&socket, b"READY=1\n").unwrap();
+            let mut buffer = [0; 64];
+            let bytes = manager.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..bytes], b"READY=1\n");
+        }
+        assert!(connected(OsStr::new("/nonexistent/notify")).is_err());
+    }
 
     #[test]
     fn control_characters_do_not_reach_the_service_manager() {

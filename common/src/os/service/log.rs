@@ -3,13 +3,25 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
+use nix::unistd::write;
+use std::ffi::OsStr;
+use std::os::unix::net::UnixDatagram;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-use super::plain;
+use super::{connected, plain};
 use crate::os::clock;
+
+/// The journal's own protocol: one entry a datagram, one field a line.
+///
+/// # Source
+/// systemd, Native Journal Protocol
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// The longest message: a datagram takes so much under every default of the kernel.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// The log could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +48,9 @@ pub fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
         "trace" => LevelFilter::TRACE,
         _ => return Err(LogError::Level),
     };
-    let output = if stderr_is_journal() {
-        Output::Journal
-    } else {
-        Output::Stderr
-    };
+    // Connected once, before the fences, which allow no new socket.
+    let journal = stderr_is_journal().then(|| connected(OsStr::new(JOURNAL)).ok());
+    let output = journal.flatten().map_or(Output::Stderr, Output::Journal);
     let lines = Lines {
         role: role.to_owned(),
         output,
@@ -52,7 +62,7 @@ pub fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
 
 enum Output {
     Stderr,
-    Journal,
+    Journal(UnixDatagram),
 }
 
 struct Lines {
@@ -66,14 +76,15 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut text = Text::default();
         event.record(&mut text);
         let level = *event.metadata().level();
-        match self.output {
-            Output::Journal => send(level, &self.role, &text.joined()),
-            Output::Stderr => {
-                let line = self.line(level, &text.joined());
-                // Whom could it be told to that the log cannot be written?
-                let _ = io::stderr().lock().write_all(line.as_bytes());
-            }
+        let text = text.joined();
+        if let Output::Journal(journal) = &self.output
+            && write(journal, entry(level, &self.role, &text).as_bytes()).is_ok()
+        {
+            return;
         }
+        let line = self.line(level, &text);
+        // Whom could it be told to that the log cannot be written?
+        let _ = io::stderr().lock().write_all(line.as_bytes());
     }
 }
 
@@ -124,7 +135,6 @@ impl Visit for Text {
 ///
 /// # Source
 /// systemd.exec(5), `JOURNAL_STREAM`: device and inode of the socket.
-#[cfg(feature = "systemd")]
 fn stderr_is_journal() -> bool {
     let Ok(told) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -135,29 +145,19 @@ fn stderr_is_journal() -> bool {
     told == format!("{}:{}", status.st_dev, status.st_ino)
 }
 
-#[cfg(not(feature = "systemd"))]
-fn stderr_is_journal() -> bool {
-    false
-}
-
-#[cfg(feature = "systemd")]
-fn send(level: Level, role: &str, text: &str) {
+/// An entry of the journal. The text has no line end.
+fn entry(level: Level, role: &str, text: &str) -> String {
     let priority = match level {
         Level::ERROR => 3,
         Level::WARN => 4,
         Level::INFO => 6,
         _ => 7,
     };
-    let _ = systemd::journal::send(&[
-        &format!("PRIORITY={priority}"),
-        &format!("MESSAGE={role}: {text}"),
-        &format!("VALISE_ROLE={role}"),
-        "SYSLOG_IDENTIFIER=valise",
-    ]);
+    let text = &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    format!(
+        "PRIORITY={priority}\nMESSAGE={role}: {text}\nVALISE_ROLE={role}\nSYSLOG_IDENTIFIER=valise\n"
+    )
 }
-
-#[cfg(not(feature = "systemd"))]
-fn send(_level: Level, _role: &str, _text: &str) {}
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +197,18 @@ mod tests {
         });
         let expected = "WARN  gate: sealing stopped   serial=7 reason=\"a\\nb\\u{1b}[2J\"\n";
         assert_eq!(kept.lock().unwrap().as_slice(), [expected]);
+    }
+
+    #[test]
+    fn an_entry_of_the_journal_has_one_field_a_line_and_fits_a_datagram() {
+        let entry_of = |text: &str| entry(Level::WARN, "gate", text);
+        assert_eq!(
+            entry_of("sealing stopped"),
+            "PRIORITY=4\nMESSAGE=gate: sealing stopped\nVALISE_ROLE=gate\nSYSLOG_IDENTIFIER=valise\n"
+        );
+        let (from, _to) = UnixDatagram::pair().unwrap();
+        let long = entry_of(&"é".repeat(MESSAGE_BYTES_MAX));
+        assert_eq!(write(&from, long.as_bytes()), Ok(long.len()));
     }
 
     #[test]
