@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -248,11 +248,24 @@ impl RouteWatch {
         }))
     }
 
-    fn without_route(&self) -> Obstacle {
-        match self.bind {
-            Some(bind) if UdpSocket::bind((bind.ip(), 0)).is_err() => Obstacle::NoSource(bind),
-            _ => Obstacle::NoRoute(self.to.ip()),
+    fn without_route(&mut self) -> Obstacle {
+        let bind = self.bind;
+        match bind.filter(|bind| !self.is_here(bind.ip())) {
+            Some(bind) => Obstacle::NoSource(bind),
+            None => Obstacle::NoRoute(self.to.ip()),
         }
+    }
+
+    /// Returns whether the kernel delivers what is sent to an address to this host.
+    fn is_here(&mut self, address: IpAddr) -> bool {
+        let octets = octets(address);
+        let mut header = [0; 12];
+        header[0] = family(address);
+        header[1] = bits(&octets);
+        let route = self
+            .netlink
+            .ask(GET_ROUTE, &header, &[(ROUTE_DESTINATION, &octets)]);
+        route.is_ok_and(|route| route.header.get(7) == Some(&ROUTE_LOCAL))
     }
 
     /// The kernel's own answer, so that every table and rule counts.

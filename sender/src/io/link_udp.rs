@@ -4,11 +4,15 @@
 //! cut, each datagram is a message of its own. What leaves is the same.
 
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, sendmmsg,
+    setsockopt, socket, sockopt,
+};
+use rustix::net::connect_unspec;
 use thiserror::Error;
 use valise_common::units::ByteSize;
 use valise_common::wire::DatagramBytes;
@@ -45,42 +49,57 @@ pub enum Segmentation {
     Here,
 }
 
-/// A socket that only sends.
+/// A socket that only sends: made before the fences, which allow no other one.
 pub struct UdpLink {
     to: SocketAddr,
-    bind: SocketAddr,
-    send_buffer: ByteSize,
+    bind: Option<SocketAddr>,
+    is_bound: bool,
     datagram_bytes: usize,
     segmentation: Segmentation,
-    // Connected, so that the way is looked up once. Made anew after the link was down.
-    socket: Option<UdpSocket>,
+    socket: UdpSocket,
+    // So that the way is looked up once; and again after the link was down.
+    is_connected: bool,
     headers: MultiHeaders<()>,
 }
 
 impl UdpLink {
-    /// A link whose socket is made when the first datagram leaves: neither the source address nor a way to the receiver need
-    /// be there yet.
+    /// Makes the socket of a link. It is bound and connected when the first datagram leaves: neither the source address
+    /// nor a way to the receiver need be there yet.
+    ///
+    /// # Errors
+    /// If the system makes no such socket.
     pub fn open(
         to: SocketAddr,
         bind: Option<SocketAddr>,
         datagram: DatagramBytes,
         send_buffer: ByteSize,
-    ) -> Self {
-        let any = match to {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    ) -> io::Result<Self> {
+        let family = match to {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
         };
-        let bind = bind.unwrap_or(any);
-        let datagram_bytes = datagram.to_usize();
-        Self {
+        let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        let wanted = usize::try_from(send_buffer.0.min(BUFFER_ASKED_MAX)).unwrap_or(0);
+        if setsockopt(&socket, sockopt::SndBufForce, &wanted).is_err() {
+            setsockopt(&socket, sockopt::SndBuf, &wanted)?;
+        }
+        // Nothing is ever read, so nothing that arrives may occupy memory.
+        setsockopt(&socket, sockopt::RcvBuf, &0)?;
+        let mut link = Self {
             to,
             bind,
-            send_buffer,
-            datagram_bytes,
+            is_bound: false,
+            datagram_bytes: datagram.to_usize(),
             segmentation: Segmentation::Kernel,
-            socket: None,
+            socket: UdpSocket::from(socket),
+            is_connected: false,
             headers: MultiHeaders::preallocate(MESSAGES_MAX * SEGMENTS_MAX, None),
+        };
+        if let Err(errno) = link.segment_by_kernel() {
+            tracing::info!(%errno, "the kernel does not cut datagrams; sending takes more time");
+            link.segmentation = Segmentation::Here;
         }
+        Ok(link)
     }
 
     /// Bytes of an IP packet with its headers: what the rate counts.
@@ -105,12 +124,20 @@ impl UdpLink {
     /// Cuts datagrams here from now on, as on a kernel that cannot.
     pub fn segment_here(&mut self) {
         self.segmentation = Segmentation::Here;
-        self.socket = None;
+        // A kernel that refuses this cuts nothing either.
+        let _ = setsockopt(&self.socket, sockopt::UdpGsoSegment, &0);
+    }
+
+    fn segment_by_kernel(&mut self) -> Result<(), Errno> {
+        let segment = i32::try_from(self.datagram_bytes).unwrap_or(0);
+        setsockopt(&self.socket, sockopt::UdpGsoSegment, &segment)?;
+        self.segmentation = Segmentation::Kernel;
+        Ok(())
     }
 
     /// The socket, to wait until it is writable; none while the link is down.
     pub fn writable(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().map(AsFd::as_fd)
+        self.is_connected.then(|| self.socket.as_fd())
     }
 
     /// Sends datagrams that stand one behind the other, and tells how many left before an error stopped them.
@@ -119,6 +146,11 @@ impl UdpLink {
     /// At most [`UdpLink::batch_count_max`] of them.
     pub fn send(&mut self, datagrams: &[u8]) -> (usize, Result<(), LinkError>) {
         let mut sent = 0;
+        if !self.is_connected
+            && let Err(errno) = self.connect()
+        {
+            return (0, Err(LinkError::Down(errno)));
+        }
         while sent < datagrams.len() {
             match self.send_once(&datagrams[sent..]) {
                 Ok(bytes) => sent += bytes,
@@ -137,12 +169,6 @@ impl UdpLink {
             Segmentation::Kernel => self.segments() * self.datagram_bytes,
             Segmentation::Here => self.datagram_bytes,
         };
-        if self.socket.is_none() {
-            self.socket = Some(self.connect()?);
-        }
-        let Some(socket) = &self.socket else {
-            return Err(Errno::ENOTCONN);
-        };
         let messages: Vec<[IoSlice<'_>; 1]> = datagrams
             .chunks(message_bytes)
             .map(|message| [IoSlice::new(message)])
@@ -150,7 +176,7 @@ impl UdpLink {
         let to = vec![None; messages.len()];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let results = sendmmsg(
-            socket.as_raw_fd(),
+            self.socket.as_raw_fd(),
             &mut self.headers,
             &messages,
             to,
@@ -178,34 +204,32 @@ impl UdpLink {
                 Judgement::Again
             }
             other => {
-                self.socket = None;
+                self.is_connected = false;
                 Judgement::Stop(LinkError::Down(other))
             }
         }
     }
 
-    fn connect(&mut self) -> Result<UdpSocket, Errno> {
-        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-        let socket = UdpSocket::bind(self.bind).map_err(errno)?;
-        let wanted = usize::try_from(self.send_buffer.0.min(BUFFER_ASKED_MAX)).unwrap_or(0);
-        if setsockopt(&socket, sockopt::SndBufForce, &wanted).is_err() {
-            setsockopt(&socket, sockopt::SndBuf, &wanted)?;
+    fn connect(&mut self) -> Result<(), Errno> {
+        if let Some(bind) = self.bind.filter(|_| !self.is_bound) {
+            socket::bind(self.socket.as_raw_fd(), &SockaddrStorage::from(bind))?;
+            self.is_bound = true;
         }
-        // Nothing is ever read, so nothing that arrives may occupy memory.
-        setsockopt(&socket, sockopt::RcvBuf, &0)?;
-        let segment = i32::try_from(self.datagram_bytes).unwrap_or(0);
-        if self.segmentation == Segmentation::Kernel
-            && let Err(errno) = setsockopt(&socket, sockopt::UdpGsoSegment, &segment)
-        {
-            tracing::info!(%errno, "the kernel does not cut datagrams; sending takes more time");
-            self.segmentation = Segmentation::Here;
-        }
-        socket.connect(self.to).map_err(errno)?;
-        Ok(socket)
+        // An earlier connection leaves a source address behind, which this host may not have any more.
+        connect_unspec(&self.socket).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+        socket::connect(self.socket.as_raw_fd(), &SockaddrStorage::from(self.to))?;
+        self.is_connected = true;
+        Ok(())
     }
 
     fn segments(&self) -> usize {
         (MESSAGE_BYTES_MAX / self.datagram_bytes).clamp(1, SEGMENTS_MAX)
+    }
+}
+
+impl AsFd for UdpLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -228,7 +252,10 @@ mod tests {
             .unwrap();
         let datagram = DatagramBytes::new(datagram_bytes).unwrap();
         let to = sink.local_addr().unwrap();
-        (UdpLink::open(to, None, datagram, ByteSize(4 << 20)), sink)
+        (
+            UdpLink::open(to, None, datagram, ByteSize(4 << 20)).unwrap(),
+            sink,
+        )
     }
 
     fn receive(sink: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
@@ -267,8 +294,7 @@ mod tests {
                     );
                     assert_eq!(received.concat(), datagrams);
                 }
-                link.segmentation = Segmentation::Kernel;
-                link.socket = None;
+                link.segment_by_kernel().unwrap();
             }
         }
     }
@@ -288,7 +314,7 @@ mod tests {
         let datagram = DatagramBytes::new(1_472).unwrap();
         // Packets to a multicast group leave by an interface that its index names; there is none of this one.
         let to = "[ff12::1%99999]:7000".parse().unwrap();
-        let mut link = UdpLink::open(to, None, datagram, ByteSize(1 << 20));
+        let mut link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
         for _ in 0..3 {
             let (sent, result) = link.send(&bytes(1_472));
             assert_eq!(sent, 0);
@@ -301,7 +327,7 @@ mod tests {
         let datagram = DatagramBytes::new(1_472).unwrap();
         let to = "127.0.0.1:9".parse().unwrap();
         let bind = Some("192.0.2.77:0".parse().unwrap());
-        let mut link = UdpLink::open(to, bind, datagram, ByteSize(1 << 20));
+        let mut link = UdpLink::open(to, bind, datagram, ByteSize(1 << 20)).unwrap();
         for _ in 0..3 {
             let (sent, result) = link.send(&bytes(1_472));
             assert_eq!(
@@ -312,12 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_was_down_is_connected_again_by_the_same_socket() {
+        let (mut link, sink) = link(1_472);
+        let datagrams = bytes(2 * 1_472);
+        for _ in 0..3 {
+            assert_eq!(link.send(&datagrams), (2, Ok(())));
+            assert_eq!(receive(&sink, 2).concat(), datagrams);
+            link.is_connected = false;
+        }
+    }
+
+    #[test]
     fn the_rate_counts_the_headers_of_ip_and_udp() {
         let (link, _sink) = link(1_472);
         assert_eq!(link.wire_bytes(), 1_500);
         let datagram = DatagramBytes::new(1_452).unwrap();
         let to = "[::1]:7000".parse().unwrap();
-        let link = UdpLink::open(to, None, datagram, ByteSize(1 << 20));
+        let link = UdpLink::open(to, None, datagram, ByteSize(1 << 20)).unwrap();
         assert_eq!(link.wire_bytes(), 1_500);
     }
 }

@@ -16,8 +16,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, send, socket,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, socket,
 };
+use nix::unistd::{read, write};
 
 /// Bytes of a message's own header.
 const MESSAGE_HEADER_BYTES: usize = 16;
@@ -52,6 +53,9 @@ impl Netlink {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        // To the kernel, so that no other process can send to this socket, and so that read(2) and write(2) will do: the
+        // fences allow no call that receives from the link.
+        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         Ok(Self {
             socket,
             sequence: 0,
@@ -71,18 +75,12 @@ impl Netlink {
     ) -> Result<Answer, Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         let question = encode(kind, self.sequence, header, attributes);
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        send(self.socket.as_raw_fd(), &question, flags)?;
+        write(&self.socket, &question)?;
         for _ in 0..OLDER_MAX {
-            let received = recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.buffer);
-            let (bytes, from) = match received {
+            let bytes = match read(&self.socket, &mut self.buffer) {
                 Err(Errno::EINTR) => continue,
                 received => received?,
             };
-            // Any process may send to this socket; the kernel is port 0.
-            if from.is_none_or(|from| from.pid() != 0) {
-                continue;
-            }
             let message = self.buffer.get(..bytes).unwrap_or_default();
             if let Some(answer) = decode(message, self.sequence, header.len()) {
                 return answer;
@@ -198,6 +196,18 @@ mod tests {
         let error = (-libc::ENETUNREACH).to_ne_bytes();
         let message = encode(2, 9, &error, &[]);
         assert_eq!(decode(&message, 9, 12), Some(Err(Errno::ENETUNREACH)));
+    }
+
+    #[test]
+    fn another_process_cannot_answer() {
+        use nix::sys::socket::{MsgFlags, getsockname, sendto};
+        let netlink = Netlink::open().unwrap();
+        let own: NetlinkAddr = getsockname(netlink.socket.as_raw_fd()).unwrap();
+        let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkRoute);
+        let other = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+        let forged = answer(0);
+        let sent = sendto(other.as_raw_fd(), &forged, &own, MsgFlags::empty());
+        assert_eq!(sent, Err(Errno::ECONNREFUSED));
     }
 
     proptest! {

@@ -91,7 +91,8 @@ impl Link {
             .ok_or_else(|| missing("link.to is missing"))?;
         let datagram = DatagramBytes::new(config.datagram_bytes());
         let datagram = datagram.ok_or_else(|| missing("link.datagram_bytes is out of range"))?;
-        let udp = UdpLink::open(to, config.link.bind, datagram, config.link.socket_buffer);
+        let udp = UdpLink::open(to, config.link.bind, datagram, config.link.socket_buffer)
+            .map_err(TransmitError::Link)?;
         let route = RouteWatch::open(to, config.link.bind).map_err(|error| error.to_string());
         let batch_count = usize::try_from(udp.batch_count_max()).unwrap_or(0);
         Ok(Self {
