@@ -82,6 +82,9 @@ alarms! {
     Fence = "fence",
         "a role works without one of its fences; an attacker inside it could do more",
         ["{restart}, when what refuses the fence is changed"];
+    ForbiddenCall = "forbidden-call",
+        "somebody may have broken into a role; it was ended, and works again",
+        ["look at this host before you trust it, then sudo mv {PATH} /root and {restart}"];
     ForeignFile = "foreign-file",
         "something that Valise did not make is in the place of a file of its own",
         ["sudo ls -l {PATH}, then move it out of the state folder"];

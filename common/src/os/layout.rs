@@ -149,6 +149,16 @@ macro_rules! common_paths {
             self.audit().join(format!("{role}.reserve"))
         }
 
+        /// The checkpoints of a role's audit log: the only file of it that the role opens again while it works.
+        pub fn checkpoints(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.checkpoints"))
+        }
+
+        /// The ends of a role by forbidden calls, which its next start reports.
+        pub fn forbidden_call(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.forbidden-call"))
+        }
+
         /// Held by a role's daemon as long as it lives.
         pub fn lock(&self, role: Role) -> PathBuf {
             self.root.join(format!("{role}.lock"))

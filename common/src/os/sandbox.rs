@@ -1,27 +1,35 @@
 //! What a role may do, given up before it touches any input.
 //!
-//! Three fences, each for what the others cannot see: no core dump and no swapped key (`memory`),
-//! no file outside the role's folders (`paths`, by Landlock), no system call that the role has no
-//! use for (`calls`, by seccomp): no role can run a program, gate and release cannot make a network
-//! socket at all, transmit and receive only datagram sockets. Landlock does not restrict UDP, and no fence of software
-//! makes a link one-way.
+//! Each fence is for what the others cannot see: no core dump and no swapped key (`memory`), no right of root
+//! (`capabilities`), no file outside the role's folders (`paths`, by Landlock), no system call that the role does not make
+//! (`calls`, by seccomp), and the end of a process that makes one that no role ever makes (`forbidden`).
+//!
+//! Sockets are made before the fences, and none after them. transmit never reads from the link, receive never sends:
+//! their system calls do not allow it. No fence of software makes a link one-way.
 
+mod breach;
 mod calls;
+mod capabilities;
 mod fence;
+mod forbidden;
 mod memory;
 mod paths;
 
 use std::fmt;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
+pub use breach::{NOTE_END, ended_by_breach, note_breach};
 pub use fence::{Fence, RefusedFence};
 pub use memory::protect_memory;
 
 use super::layout::{ReceiverState, Role, SenderState};
+use super::service;
+use crate::alarm::Alarm;
 use crate::config::Fences;
 
-/// The alarm of a role that works without a fence.
-pub const ALARM: &str = "fence";
+/// What SQLite seeds the names of its journals from.
+const RANDOM: &str = "/dev/urandom";
 
 /// What a role needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +37,17 @@ pub struct Profile {
     role: Role,
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
+    link: Option<RawFd>,
+    breaches: PathBuf,
 }
 
 impl Profile {
     /// What gate needs: all of its host's state but the link keys' folder is its own, so it gets
     /// the state folder.
     pub fn gate(state: &SenderState) -> Self {
-        Self::new(Role::Gate, vec![], vec![state.root().to_path_buf()])
+        let write = vec![state.root().to_path_buf()];
+        let breaches = state.forbidden_call(Role::Gate);
+        Self::new(Role::Gate, vec![RANDOM.into()], write, breaches)
     }
 
     /// What transmit needs: sealed containers to read; link keys to take over; progress, view and
@@ -47,10 +59,11 @@ impl Profile {
             state.handover_folder(),
             state.progress(),
             state.view(),
-            state.audit(),
             state.tmp(Role::Transmit),
+            state.checkpoints(Role::Transmit),
         ];
-        Self::new(Role::Transmit, read, write)
+        let breaches = state.forbidden_call(Role::Transmit);
+        Self::new(Role::Transmit, read, write, breaches)
     }
 
     /// What receive needs: link keys to take over; the inbox, partial containers, view and log to
@@ -64,31 +77,34 @@ impl Profile {
             state.damaged(),
             state.assembly(),
             state.view(),
-            state.audit(),
             state.tmp(Role::Receive),
+            state.checkpoints(Role::Receive),
         ];
-        Self::new(Role::Receive, read, write)
+        let breaches = state.forbidden_call(Role::Receive);
+        Self::new(Role::Receive, read, write, breaches)
     }
 
     /// What release needs: all of its host's state.
     pub fn release(state: &ReceiverState) -> Self {
-        Self::new(Role::Release, vec![], vec![state.root().to_path_buf()])
+        let write = vec![state.root().to_path_buf()];
+        let breaches = state.forbidden_call(Role::Release);
+        Self::new(Role::Release, vec![RANDOM.into()], write, breaches)
     }
 
-    /// Adds a file or folder to read, for example the configuration file.
-    pub fn reading(mut self, path: impl Into<PathBuf>) -> Self {
-        self.read.push(path.into());
+    /// Adds the socket of the link: the only one that transmit sends on and does not read, the only one that receive reads.
+    pub fn with_link(mut self, socket: BorrowedFd<'_>) -> Self {
+        self.link = Some(socket.as_raw_fd());
         self
     }
 
-    /// Adds a file or folder to read and write, for example a serial device.
-    pub fn writing(mut self, path: impl Into<PathBuf>) -> Self {
-        self.write.push(path.into());
-        self
-    }
-
-    fn new(role: Role, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Self {
-        Self { role, read, write }
+    fn new(role: Role, read: Vec<PathBuf>, write: Vec<PathBuf>, breaches: PathBuf) -> Self {
+        Self {
+            role,
+            read,
+            write,
+            link: None,
+            breaches,
+        }
     }
 }
 
@@ -110,6 +126,9 @@ pub struct Confinement {
     pub memory: Memory,
     /// The fences that were refused.
     pub refused: Vec<RefusedFence>,
+    role: Role,
+    /// The text of the alarm about earlier ends by forbidden calls.
+    breach: Option<String>,
 }
 
 impl Confinement {
@@ -118,26 +137,34 @@ impl Confinement {
         self.refused.iter().all(|refused| refused.fence != fence)
     }
 
-    /// Returns the text of the standing alarm [`ALARM`], if a fence was refused.
-    pub fn alarm(&self, role: Role) -> Option<String> {
-        (!self.refused.is_empty()).then(|| {
-            format!(
-                "{role} works without a fence: {}; then start {role} again",
-                list(&self.refused)
-            )
-        })
+    /// Returns the alarms that stand as long as the role works.
+    pub fn alarms(&self) -> Vec<(Alarm, String)> {
+        let role = self.role;
+        let refused = (!self.refused.is_empty()).then(|| {
+            let refused = list(&self.refused);
+            format!("{role} works without a fence: {refused}; then start {role} again")
+        });
+        let alarms = [
+            (Alarm::Fence, refused),
+            (Alarm::ForbiddenCall, self.breach.clone()),
+        ];
+        alarms
+            .into_iter()
+            .filter_map(|(alarm, text)| Some((alarm, text?)))
+            .collect()
     }
 
     /// Writes the fences of a role to the log.
-    pub fn log(&self, role: Role) {
+    pub fn log(&self) {
+        let role = self.role;
         tracing::info!(fences = %self, "{role} is fenced in");
         if self.memory == Memory::Limited {
             tracing::warn!(
                 "memory is not locked: keys may reach the swap device; lift the limit (LimitMEMLOCK=infinity, ulimit -l)"
             );
         }
-        if let Some(text) = self.alarm(role) {
-            tracing::warn!(alarm = ALARM, "{text}");
+        for (alarm, text) in self.alarms() {
+            tracing::warn!(%alarm, "{text}");
         }
     }
 }
@@ -147,8 +174,9 @@ impl fmt::Display for Confinement {
         let word = |granted| if granted { "yes" } else { "no" };
         write!(
             f,
-            "memory locked: {}, files restricted: {}, system calls restricted: {}",
+            "memory locked: {}, capabilities dropped: {}, files restricted: {}, system calls restricted: {}",
             word(self.memory == Memory::Locked),
+            word(self.holds(Fence::Capabilities)),
             word(self.holds(Fence::Files)),
             word(self.holds(Fence::Calls))
         )
@@ -177,6 +205,8 @@ fn list(refused: &[RefusedFence]) -> String {
 /// # Errors
 /// [`SandboxError`] names every fence that was refused, if fences are required.
 pub fn enter(profile: &Profile, fences: Fences) -> Result<Confinement, SandboxError> {
+    service::connect();
+    let breach = breach::report(profile.role, &profile.breaches);
     let mut refused = Vec::new();
     let mut note = |fence: Result<(), RefusedFence>| refused.extend(fence.err());
     note(memory::forbid_dumps());
@@ -184,11 +214,17 @@ pub fn enter(profile: &Profile, fences: Fences) -> Result<Confinement, SandboxEr
         note(Err(error));
         Memory::Refused
     });
+    note(capabilities::drop_all());
     note(paths::restrict(profile));
-    note(calls::restrict(profile.role));
+    note(calls::restrict(profile.role, profile.link));
     match fences {
         Fences::Required if !refused.is_empty() => Err(SandboxError::Refused(refused)),
-        Fences::Required | Fences::BestEffort => Ok(Confinement { memory, refused }),
+        Fences::Required | Fences::BestEffort => Ok(Confinement {
+            memory,
+            refused,
+            role: profile.role,
+            breach,
+        }),
     }
 }
 

@@ -5,12 +5,13 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::parent_id;
+use std::os::unix::process::{ExitStatusExt as _, parent_id};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2, read};
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 use super::clock::mono_now;
 use super::layout::Role;
+use super::sandbox::note_breach;
 use super::service::{self, SUPERVISOR_VARIABLE};
 use super::signals::{Asked, Signals, end_with_parent, spawn_unmasked};
 use crate::units::Mono;
@@ -69,6 +71,8 @@ pub enum SuperviseError {
 /// A child, running or waiting to be started again.
 struct Supervised {
     role: Role,
+    /// Where an end by a forbidden call is noted.
+    breaches: PathBuf,
     child: Option<Child>,
     /// Where the child writes when it is ready.
     told: Option<OwnedFd>,
@@ -79,7 +83,8 @@ struct Supervised {
     start_at: Mono,
 }
 
-/// Runs `program` once for each role, with the role's word and `arguments`, until a signal asks to stop.
+/// Runs `program` once for each role, with the role's word and `arguments`, until a signal asks to stop. Beside each role
+/// is the file that notes its ends by forbidden calls.
 ///
 /// To be called before any thread starts.
 ///
@@ -87,10 +92,10 @@ struct Supervised {
 /// [`SuperviseError`]; all children have ended by then.
 pub fn supervise(
     program: &PathBuf,
-    roles: &[Role],
+    roles: &[(Role, PathBuf)],
     arguments: &[OsString],
 ) -> Result<(), SuperviseError> {
-    let first = roles.first().copied().unwrap_or(Role::Gate);
+    let first = roles.first().map_or(Role::Gate, |(role, _)| *role);
     let signals = Signals::with_children().map_err(|source| SuperviseError::Io {
         role: first,
         source,
@@ -98,7 +103,7 @@ pub fn supervise(
     let now = mono_now();
     let mut children: Vec<Supervised> = roles
         .iter()
-        .map(|role| Supervised::new(*role, now))
+        .map(|(role, breaches)| Supervised::new(*role, breaches.clone(), now))
         .collect();
     let result = keep_running(program, arguments, &signals, &mut children);
     service::stopping();
@@ -165,9 +170,10 @@ fn keep_running(
 }
 
 impl Supervised {
-    fn new(role: Role, now: Mono) -> Self {
+    fn new(role: Role, breaches: PathBuf, now: Mono) -> Self {
         Self {
             role,
+            breaches,
             child: None,
             told: None,
             was_ready: false,
@@ -213,6 +219,14 @@ impl Supervised {
         // Whatever it had to tell stands in the pipe by now.
         if let Some(told) = self.told.take() {
             self.was_ready |= read(told, &mut [0]).is_ok_and(|bytes| bytes > 0);
+        }
+        if status.signal() == Some(libc::SIGSYS)
+            && let Err(error) = note_breach(&self.breaches)
+        {
+            tracing::error!(
+                "{} made a forbidden system call, which could not be noted: {error}",
+                self.role
+            );
         }
         self.judge(status)?;
         if now.since_us(self.started) >= HEALTHY_US {
@@ -295,7 +309,7 @@ mod tests {
     use super::*;
 
     fn one(role: Role) -> Supervised {
-        Supervised::new(role, Mono(0))
+        Supervised::new(role, PathBuf::from("/nonexistent"), Mono(0))
     }
 
     fn run_until_ended(
@@ -386,6 +400,23 @@ mod tests {
         let ended = Mono(1).plus_us(HEALTHY_US);
         supervised.handle_child(ended).unwrap();
         assert_eq!(supervised.start_at, ended.plus_us(PAUSE_FIRST_US));
+    }
+
+    #[test]
+    fn an_end_by_a_forbidden_call_is_noted_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let breaches = folder.path().join("gate.forbidden-call");
+        for (signal, count) in [("TERM", 0), ("SYS", 1), ("KILL", 1), ("SYS", 2)] {
+            let mut supervised = Supervised::new(Role::Gate, breaches.clone(), Mono(0));
+            let script = format!("kill -{signal} $$");
+            let arguments = ["-c", &script].map(OsString::from);
+            let mut command = Command::new("/bin/sh");
+            supervised.child = Some(command.args(arguments).spawn().unwrap());
+            supervised.child.as_mut().unwrap().wait().unwrap();
+            supervised.handle_child(Mono(1)).unwrap();
+            let noted = std::fs::read_to_string(&breaches).unwrap_or_default();
+            assert_eq!(noted.lines().count(), count, "{signal}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
-use valise_common::os::alarm;
+use valise_common::os::{alarm, sandbox};
 
 use super::audit::AuditCommand;
 use crate::release::states::State;
@@ -116,6 +116,17 @@ pub enum Command {
     /// Runs the alarm command for each line of standard input; release starts it by itself.
     #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-receiver alarm-runner -- COMMAND")]
     AlarmRunner(AlarmRunner),
+    /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
+    #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-receiver note-end receive")]
+    NoteEnd(NoteEnd),
+}
+
+/// Options of `note-end`.
+#[derive(Debug, Args)]
+pub struct NoteEnd {
+    /// The role that ended.
+    #[arg(value_parser = ["receive", "release"])]
+    pub role: String,
 }
 
 /// Options of the alarm's runner.

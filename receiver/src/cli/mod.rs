@@ -21,7 +21,7 @@ use valise_common::os::cli::{
     print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::{service, supervise};
+use valise_common::os::{sandbox, service, supervise};
 
 use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
@@ -92,7 +92,19 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         },
         Command::CheckConfig(options) => config::check(&config()?, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
+        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
+            note_end(&ReceiverState::new(&config()?.state), &options.role)
+        }
+        Command::NoteEnd(_) => Ok(()),
     }
+}
+
+fn note_end(state: &ReceiverState, ended: &str) -> Result<(), CliError> {
+    let roles = [Role::Receive, Role::Release].into_iter();
+    for role in roles.filter(|role| role.as_str() == ended) {
+        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
+    }
+    Ok(())
 }
 
 /// Checks what roles need before they touch anything.
@@ -109,15 +121,15 @@ fn run_both(path: &Path) -> Result<(), CliError> {
     service::init_logging("run", &config.log.level).map_err(CliError::system)?;
     // What both would stumble over is better told once.
     check_roles(&config, &[Role::Receive, Role::Release])?;
-    Host::read(&ReceiverState::new(&config.state).host())?;
+    let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::system)?;
     let arguments = ["--config".into(), path.into_os_string()];
-    supervise::supervise(&program, &[Role::Receive, Role::Release], &arguments).map_err(|error| {
-        match error {
-            supervise::SuperviseError::Configuration { .. } => CliError::usage(error),
-            other => CliError::system(other),
-        }
+    let roles = [Role::Receive, Role::Release].map(|role| (role, state.forbidden_call(role)));
+    supervise::supervise(&program, &roles, &arguments).map_err(|error| match error {
+        supervise::SuperviseError::Configuration { .. } => CliError::usage(error),
+        other => CliError::system(other),
     })
 }
 

@@ -6,7 +6,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
 use nix::cmsg_space;
@@ -47,7 +47,7 @@ pub struct Train {
     pub datagram_bytes: usize,
 }
 
-/// A bound UDP socket.
+/// A UDP socket: made before the fences, which allow no other one, and bound when its address and port are free.
 #[derive(Debug)]
 pub struct UdpLink {
     socket: UdpSocket,
@@ -57,13 +57,19 @@ pub struct UdpLink {
 }
 
 impl UdpLink {
-    /// Binds the socket and asks for a receive buffer: beyond the system's limit if this process may, else up to it. The
-    /// address need not be there yet.
+    /// Makes the socket and asks for a receive buffer: beyond the system's limit if this process may, else up to it.
     ///
     /// # Errors
-    /// If the port is in use or the system refuses.
+    /// If the system refuses.
     pub fn open(listen: SocketAddr, asked: ByteSize) -> io::Result<(Self, Granted)> {
-        let socket = bind_freely(listen)?;
+        let family = match listen {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = UdpSocket::from(socket(family, SockType::Datagram, flags, None)?);
+        // For both families: the kernel keeps one flag (ip(7), IP_FREEBIND).
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let wanted = usize::try_from(asked.0.min(BUFFER_ASKED_MAX)).map_err(io::Error::other)?;
         if setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err() {
@@ -85,6 +91,14 @@ impl UdpLink {
             },
             Granted { asked, granted },
         ))
+    }
+
+    /// Binds an address that this host may not have yet: datagrams arrive from the moment on that it has.
+    ///
+    /// # Errors
+    /// If the port is in use, or the system refuses.
+    pub fn bind(&self, listen: SocketAddr) -> Result<(), Errno> {
+        bind(self.socket.as_raw_fd(), &SockaddrStorage::from(listen))
     }
 
     /// The address that the socket is bound to.
@@ -156,29 +170,9 @@ impl UdpLink {
     }
 }
 
-/// Binds an address that this host may not have yet: datagrams arrive from the moment on that it has.
-fn bind_freely(listen: SocketAddr) -> io::Result<UdpSocket> {
-    let family = match listen {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(family, SockType::Datagram, flags, None)?;
-    // For both families: the kernel keeps one flag (ip(7), IP_FREEBIND).
-    setsockopt(&socket, sockopt::IpFreebind, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(listen))?;
-    Ok(UdpSocket::from(socket))
-}
-
-/// Returns whether this host has the address. A refusal for another reason counts as yes: it is not about the address.
-pub fn is_address_here(mut listen: SocketAddr) -> bool {
-    listen.set_port(0);
-    match UdpSocket::bind(listen) {
-        Ok(_) => true,
-        Err(error) => !matches!(
-            error.raw_os_error().map(Errno::from_raw),
-            Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)
-        ),
+impl AsFd for UdpLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -193,6 +187,7 @@ mod tests {
     fn link() -> (UdpLink, UdpSocket) {
         let (link, granted) =
             UdpLink::open("127.0.0.1:0".parse().unwrap(), ByteSize(1 << 16)).unwrap();
+        link.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(granted.granted.0 >= 1 << 16);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(link.local_addr().unwrap()).unwrap();

@@ -5,6 +5,7 @@ pub mod beacon_file;
 pub mod completed;
 pub mod link_serial;
 pub mod link_udp;
+pub mod net_tables;
 
 pub mod bundle_store;
 pub mod containers;

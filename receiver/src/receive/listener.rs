@@ -1,19 +1,19 @@
 //! The socket of the link, bound or waiting to be: an address that comes late or a port that is in use ends nothing.
 
-use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
-use valise_common::units::ByteSize;
 
 use super::ReceiveError;
 use super::shared::Shared;
 use crate::io::link_serial::SerialLink;
-use crate::io::link_udp::{self, Granted, UdpLink};
+use crate::io::link_udp::{Granted, UdpLink};
+use crate::io::net_tables::NetTables;
 
 /// How often a socket that could not be bound is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -27,29 +27,34 @@ pub enum Listening {
     Waiting(Errno),
 }
 
-/// The socket, or what it takes to bind one.
+/// The socket, bound or not yet.
 #[derive(Debug)]
 pub struct Listener {
     listen: SocketAddr,
-    buffer: ByteSize,
-    link: Result<(UdpLink, Granted), Errno>,
+    link: UdpLink,
+    granted: Granted,
+    bound: Result<(), Errno>,
 }
 
 impl Listener {
-    /// Binds the socket that the configuration describes. A refusal of the system is a state, see [`Listener::state`].
+    /// Makes the socket that the configuration describes, and binds it. A refusal to bind is a state, see
+    /// [`Listener::state`]. To be called before the fences.
     ///
     /// # Errors
-    /// If the configuration describes no UDP link.
+    /// If the configuration describes no UDP link, or the system makes no socket for it.
     pub fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
         if config.link.kind == LinkKind::Serial {
             let device = config.link.device.clone().unwrap_or_default();
             match SerialLink::open(&device, config.link.baud)? {}
         }
         let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
+        let socket = UdpLink::open(listen, config.link.socket_buffer);
+        let (link, granted) = socket.map_err(|source| ReceiveError::Socket { listen, source })?;
         let mut listener = Self {
             listen,
-            buffer: config.link.socket_buffer,
-            link: Err(Errno::UnknownErrno),
+            link,
+            granted,
+            bound: Err(Errno::UnknownErrno),
         };
         listener.bind();
         Ok(listener)
@@ -57,41 +62,50 @@ impl Listener {
 
     /// Returns the state of the socket.
     pub fn state(&self) -> Listening {
-        match &self.link {
-            Ok((_, granted)) => Listening::Bound(*granted),
-            Err(errno) => Listening::Waiting(*errno),
+        match self.bound {
+            Ok(()) => Listening::Bound(self.granted),
+            Err(errno) => Listening::Waiting(errno),
         }
     }
 
     /// Returns the link, if it is bound; else waits a moment and tries again.
     pub fn poll(&mut self, shared: &Shared) -> Option<(&mut UdpLink, Granted)> {
-        if self.link.is_err() {
+        if self.bound.is_err() {
             thread::sleep(RETRY);
             self.bind();
             shared.set_listening(self.state());
         }
-        let (link, granted) = self.link.as_mut().ok()?;
-        Some((link, *granted))
+        self.bound.is_ok().then_some((&mut self.link, self.granted))
     }
 
     /// Returns the address that the socket is bound to.
     #[cfg(test)]
     pub fn local_addr(&self) -> SocketAddr {
-        let (link, _) = self.link.as_ref().expect("bound");
-        link.local_addr().expect("a bound socket has an address")
+        self.link
+            .local_addr()
+            .expect("a bound socket has an address")
     }
 
     fn bind(&mut self) {
-        let opened = UdpLink::open(self.listen, self.buffer);
-        self.link = opened.map_err(|error| errno_of(&error));
-        if let Ok((link, granted)) = &self.link {
-            report(link, granted);
+        self.bound = self.link.bind(self.listen);
+        if self.bound.is_ok() {
+            report(self.listen, &self.granted);
         }
     }
 }
 
-/// Returns the texts of both alarms, each if it stands: this asks the system whether the address is there.
-pub fn alarms(listen: SocketAddr, state: Listening) -> [(Alarm, Option<String>); 2] {
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+/// Returns the texts of both alarms, each if it stands.
+pub fn alarms(
+    listen: SocketAddr,
+    state: Listening,
+    tables: &NetTables,
+) -> [(Alarm, Option<String>); 2] {
     let (ip, port) = (listen.ip(), listen.port());
     let address = match state {
         Listening::Waiting(Errno::EADDRINUSE) => None,
@@ -102,7 +116,7 @@ pub fn alarms(listen: SocketAddr, state: Listening) -> [(Alarm, Option<String>);
             "receive cannot listen on {listen} ({}), and tries again; look at ip address and at link.listen",
             errno.desc()
         )),
-        Listening::Bound(_) if link_udp::is_address_here(listen) => None,
+        Listening::Bound(_) if tables.has(listen) => None,
         Listening::Bound(_) => Some(format!(
             "{ip} is not an address of this host, so nothing arrives; give it one (ip address add {ip}/PREFIX dev \
              INTERFACE) or correct link.listen; receive listens already"
@@ -117,16 +131,8 @@ pub fn alarms(listen: SocketAddr, state: Listening) -> [(Alarm, Option<String>);
     [(Alarm::LinkAddress, address), (Alarm::LinkPort, port)]
 }
 
-fn errno_of(error: &io::Error) -> Errno {
-    error
-        .raw_os_error()
-        .map_or(Errno::UnknownErrno, Errno::from_raw)
-}
-
-fn report(link: &UdpLink, granted: &Granted) {
-    if let Ok(address) = link.local_addr() {
-        tracing::info!(%address, "listening");
-    }
+fn report(listen: SocketAddr, granted: &Granted) {
+    tracing::info!(address = %listen, "listening");
     if granted.granted < granted.asked {
         tracing::warn!(
             asked = %granted.asked,
@@ -145,7 +151,7 @@ mod tests {
     use super::*;
 
     fn texts(listen: &str, state: Listening) -> Vec<(Alarm, String)> {
-        let alarms = alarms(listen.parse().unwrap(), state).into_iter();
+        let alarms = alarms(listen.parse().unwrap(), state, &NetTables::open()).into_iter();
         alarms
             .filter_map(|(code, text)| Some((code, text?)))
             .collect()

@@ -60,6 +60,7 @@ use crate::io::assembly::AssemblyStore;
 use crate::io::completed::CompletedLog;
 use crate::io::host::{Host, HostError};
 use crate::io::link_serial::SerialLinkError;
+use crate::io::net_tables::NetTables;
 use crate::pipeline::Assembler;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
@@ -100,6 +101,17 @@ pub enum ReceiveError {
     /// The configuration names no address to listen on.
     #[error("link.listen is missing: a UDP link needs an address and port")]
     NoAddress,
+    /// The system makes no socket for the link.
+    #[error(
+        "link.listen = \"{listen}\": the system makes no socket for it ({source}); look at the kernel's IPv6 and at \
+             RestrictAddressFamilies= of the unit"
+    )]
+    Socket {
+        /// The address.
+        listen: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The system failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -141,15 +153,17 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     }
     let sync = SyncBatch::new(state.root())?;
     let runs = life::runs(Role::Receive);
-    let confinement = sandbox::enter(&Profile::receive(&state), config.sandbox.required)?;
-    confinement.log(Role::Receive);
-    // After the fences, as every later try.
+    // Before the fences, behind which there is neither a new socket nor a right to ask for a large buffer.
     let listener = Listener::open(config)?;
-    let mut receive = Receive::start(config, &state, &host, listener, audit, sync)?;
+    let tables = NetTables::open();
+    let profile = Profile::receive(&state).with_link(listener.as_fd());
+    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
+    confinement.log();
+    let mut receive = Receive::start(config, &state, &host, (listener, tables), audit, sync)?;
     receive.alarms.run_as(runs);
-    receive
-        .alarms
-        .set_text(Alarm::Fence, utc_now(), confinement.alarm(Role::Receive));
+    for (alarm, text) in confinement.alarms() {
+        receive.alarms.set(alarm, utc_now(), 1, || text);
+    }
     service::ready();
     let ended = receive.main_loop(&signals);
     if ended.is_ok() {
@@ -179,6 +193,7 @@ struct Receive {
     kernel_drops_told: u64,
     alarms: Alarms,
     egress: Egress,
+    tables: NetTables,
     constants: Constants,
 }
 
@@ -187,7 +202,7 @@ impl Receive {
         config: &ReceiverConfig,
         state: &ReceiverState,
         host: &Host,
-        listener: Listener,
+        (listener, tables): (Listener, NetTables),
         audit: AuditLog,
         mut sync: SyncBatch,
     ) -> Result<Self, ReceiveError> {
@@ -294,6 +309,7 @@ impl Receive {
             kernel_drops_told: 0,
             alarms: Alarms::new(Role::Receive, state.root()),
             egress: Egress::default(),
+            tables,
             constants: Constants {
                 started: now,
                 socket_buffer_asked: config.link.socket_buffer.0,
@@ -394,11 +410,12 @@ impl Receive {
     fn tick(&mut self) -> Result<(), ReceiveError> {
         let now = utc_now();
         if let Some(listen) = self.listen {
-            for (code, text) in listener::alarms(listen, self.shared.listening()) {
+            for (code, text) in listener::alarms(listen, self.shared.listening(), &self.tables) {
                 self.alarms.set_text(code, now, text);
             }
             let mono = mono_now();
-            self.egress.handle_count(mono, egress::count(listen.ip()));
+            self.egress
+                .handle_count(mono, self.tables.sent(listen.ip()));
             self.alarms
                 .set_text(Alarm::Egress, now, self.egress.alarm(mono));
         }

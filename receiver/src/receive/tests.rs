@@ -70,8 +70,15 @@ impl Site {
             channel: channel(),
             administrators: Vec::new(),
         };
-        let receive =
-            Receive::start(&self.config, &self.state, &host, listener, audit, sync).unwrap();
+        let receive = Receive::start(
+            &self.config,
+            &self.state,
+            &host,
+            (listener, NetTables::open()),
+            audit,
+            sync,
+        )
+        .unwrap();
         (receive, sender)
     }
 

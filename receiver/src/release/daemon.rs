@@ -154,8 +154,8 @@ pub struct Release {
     pub(super) neighbour: Neighbour,
     /// What is in the way.
     pub(super) foreign: Foreign,
-    /// The alarm of this process's own fences.
-    pub(super) fence: Option<String>,
+    /// The alarms of this process's own fences.
+    pub(super) fences: Vec<(Alarm, String)>,
     pub(super) counters: Counters,
     pub(super) noted_unopened: SerialSet,
     pub(super) noted_second: SerialSet,
@@ -200,9 +200,9 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let runs = life::runs(Role::Release);
     let groups = Groups::look_up(&config.mailboxes)?;
     let confinement = sandbox::enter(&Profile::release(&state), config.sandbox.required)?;
-    confinement.log(Role::Release);
+    confinement.log();
     let mut release = Release::open(config.clone(), state, groups)?;
-    release.fence = confinement.alarm(Role::Release);
+    release.fences = confinement.alarms();
     release.alarms.run_by(runner);
     release.alarms.run_as(runs);
     release.start_log()?;
@@ -258,7 +258,7 @@ impl Release {
             alarms: Alarms::new(Role::Release, &root),
             neighbour: Neighbour::new(Role::Receive, lock_of_receive, view_of_receive),
             foreign: Foreign::default(),
-            fence: None,
+            fences: Vec::new(),
             counters: Counters::default(),
             noted_unopened: SerialSet::new(),
             noted_second: SerialSet::new(),

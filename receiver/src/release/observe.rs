@@ -351,8 +351,9 @@ impl Release {
                 count_of(forged, "set")
             )
         });
-        let fence = self.fence.clone();
-        self.alarms.set_text(Alarm::Fence, now, fence);
+        for (alarm, text) in &self.fences {
+            self.alarms.set(*alarm, now, 1, || text.as_str());
+        }
         let mono = self.mono();
         self.neighbour.watch(&mut self.alarms, clock, mono);
         let last = receive.as_ref().and_then(ReceiveView::silent_since);

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use valise_common::host::status::Status;
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
-use valise_common::os::alarm;
+use valise_common::os::{alarm, sandbox};
 use valise_common::precedence::{Precedence, PrecedenceError};
 use valise_common::units::UtcTime;
 
@@ -130,6 +130,17 @@ pub enum Command {
     /// Runs the alarm command for each line of standard input; gate starts it by itself.
     #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-sender alarm-runner -- COMMAND")]
     AlarmRunner(AlarmRunner),
+    /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
+    #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-sender note-end gate")]
+    NoteEnd(NoteEnd),
+}
+
+/// Options of `note-end`.
+#[derive(Debug, Args)]
+pub struct NoteEnd {
+    /// The role that ended.
+    #[arg(value_parser = ["gate", "transmit"])]
+    pub role: String,
 }
 
 /// Options of the alarm's runner.

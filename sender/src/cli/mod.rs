@@ -22,6 +22,7 @@ use valise_common::os::cli::{
     print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{Role, SenderState};
+use valise_common::os::sandbox;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
@@ -97,7 +98,19 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         } => audit::verify(config, &options),
         Command::CheckConfig(options) => explain::check_config(&path, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
+        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
+            note_end(&SenderState::new(&config()?.state), &options.role)
+        }
+        Command::NoteEnd(_) => Ok(()),
     }
+}
+
+fn note_end(state: &SenderState, ended: &str) -> Result<(), CliError> {
+    let roles = [Role::Gate, Role::Transmit].into_iter();
+    for role in roles.filter(|role| role.as_str() == ended) {
+        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
+    }
+    Ok(())
 }
 
 /// Checks what roles need before they touch anything.

@@ -15,14 +15,16 @@ use crate::io::trust_store::{Host, TrustStoreError};
 pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
     service::init_logging("run", &config.log.level).map_err(CliError::usage)?;
     // What both would stumble over is better told once.
-    Host::load(&SenderState::new(&config.state)).map_err(|error| match error {
+    let state = SenderState::new(&config.state);
+    Host::load(&state).map_err(|error| match error {
         TrustStoreError::NotCommissioned => CliError::usage(error),
         _ => CliError::system(error),
     })?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::usage)?;
     let arguments = [OsString::from("--config"), path.into_os_string()];
-    supervise(&program, &[Role::Gate, Role::Transmit], &arguments).map_err(|error| match error {
+    let roles = [Role::Gate, Role::Transmit].map(|role| (role, state.forbidden_call(role)));
+    supervise(&program, &roles, &arguments).map_err(|error| match error {
         SuperviseError::Configuration { .. } => CliError::usage(error),
         SuperviseError::Io { .. } | SuperviseError::Start { .. } => CliError::system(error),
     })

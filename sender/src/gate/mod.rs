@@ -93,7 +93,7 @@ fn run_once(config: &SenderConfig) -> Result<(), GateError> {
     let mut gate = Gate::open(config)?;
     gate.alarms.run_by(runner);
     let confinement = sandbox::enter(&Profile::gate(&gate.state), config.sandbox.required)?;
-    confinement.log(Role::Gate);
+    confinement.log();
     let mut daemon = Daemon::start(gate, &confinement)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
     service::ready();
@@ -140,8 +140,8 @@ impl Daemon {
         if gate.ledger.trust.is_none() {
             gate.alarm(Alarm::TrustMissing, "no trust list is in force; import one");
         }
-        if let Some(text) = confinement.alarm(Role::Gate) {
-            gate.alarm(Alarm::Fence, text);
+        for (alarm, text) in confinement.alarms() {
+            gate.alarm(alarm, text);
         }
         if let Some(name) = copies_on_write(gate.state.root())? {
             gate.alarm(

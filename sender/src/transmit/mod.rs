@@ -27,7 +27,7 @@ use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
 use valise_common::host::alarms::Alarms;
 use valise_common::ids::Serial;
-use valise_common::os::audit_log::{AuditLog, AuditLogError};
+use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::entropy::EntropyError;
@@ -157,16 +157,15 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
         return Err(TransmitError::NotCommissioned(error));
     }
     let runs = life::runs(Role::Transmit);
-    let (lock, link) = claim(config)?;
+    let (lock, link, log) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
-    let profile = Profile::transmit(&SenderState::new(&config.state));
+    let profile = Profile::transmit(&SenderState::new(&config.state)).with_link(link.udp.as_fd());
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
-    confinement.log(Role::Transmit);
-    let mut transmit = Transmit::start(config, lock, link)?;
+    confinement.log();
+    let mut transmit = Transmit::start(config, lock, link, log)?;
     transmit.alarms.run_as(runs);
-    if let Some(text) = confinement.alarm(Role::Transmit) {
-        let now = clock::utc_now();
-        transmit.alarms.set(Alarm::Fence, now, 1, || text);
+    for (alarm, text) in confinement.alarms() {
+        transmit.alarms.set(alarm, clock::utc_now(), 1, || text);
     }
     service::ready();
     while transmit.step()? == Flow::GoOn {}
@@ -175,14 +174,17 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
 }
 
 /// Takes what only one process may have.
-fn claim(config: &SenderConfig) -> Result<(HostLock, Link), TransmitError> {
+fn claim(config: &SenderConfig) -> Result<(HostLock, Link, (AuditLog, Recovered)), TransmitError> {
     let state = SenderState::new(&config.state);
     // Before anything is written: none of them may lead to somewhere else.
     state.check_all().during("look at the state's folders")?;
     let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
     let lock = lock.ok_or(TransmitError::Running)?;
     durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
-    Ok((lock, Link::open(config)?))
+    let link = Link::open(config)?;
+    // Before the fences, which do not let this role into the folder of both roles' logs.
+    let log = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
+    Ok((lock, link, log))
 }
 
 /// Whether to go on.
@@ -221,14 +223,18 @@ struct Second {
 }
 
 impl Transmit {
-    fn start(config: &SenderConfig, lock: HostLock, link: Link) -> Result<Self, TransmitError> {
+    fn start(
+        config: &SenderConfig,
+        lock: HostLock,
+        link: Link,
+        (audit, recovered): (AuditLog, Recovered),
+    ) -> Result<Self, TransmitError> {
         let state = SenderState::new(&config.state);
         // Blocked before the recorder's thread starts, which inherits the mask.
         let signals = Signals::new().during("signals")?;
         durable::clear_tmp(&state.tmp(Role::Transmit), |_| false)
             .and_then(|()| durable::finish_erasing(&state.tmp(Role::Transmit)))
             .during("clear tmp/transmit")?;
-        let (audit, recovered) = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
         let recorder = Recorder::start(state.clone(), audit).during("start a thread")?;
         let torn_bytes = json!(recovered.torn_bytes);
         recorder.event(

@@ -24,8 +24,8 @@ use crate::io::progress;
 
 /// Starts transmit as `run` does, but for the fences: those would stand for all tests of this process.
 fn start(config: &SenderConfig) -> Result<Transmit, TransmitError> {
-    let (lock, link) = claim(config)?;
-    Transmit::start(config, lock, link)
+    let (lock, link, log) = claim(config)?;
+    Transmit::start(config, lock, link, log)
 }
 
 /// A sender's state with a container in it, and the far end of its link.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions, dead_code, missing_docs)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -373,10 +374,15 @@ impl Host {
             let part = fs::File::create(folder.join("part.bin")).unwrap();
             part.set_len(bytes).unwrap();
         }
+        // Gate has no right of root: its group stands for the default ACL of an installed host.
+        let give = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(path, Some(uid), None).unwrap();
+        };
         for path in fs::read_dir(&folder).unwrap() {
-            std::os::unix::fs::chown(path.unwrap().path(), Some(uid), None).unwrap();
+            give(&path.unwrap().path(), 0o660);
         }
-        std::os::unix::fs::chown(&folder, Some(uid), None).unwrap();
+        give(&folder, 0o770);
         let visible = self.state(&format!("requests/{name}"));
         fs::rename(&folder, &visible).unwrap();
         visible

@@ -10,12 +10,10 @@ use super::files::log_options;
 const TAIL_BYTES: u64 = 4_096;
 
 /// Cuts half a note off that a crash left at the end: the next one would be appended to it, and both would be unreadable.
-/// What ends otherwise than we write is left for `audit verify` to judge.
+/// What ends otherwise than we write is left for `audit verify` to judge. Makes a file that is gone: roles on the network
+/// make none in its folder while they work.
 pub(super) fn drop_torn(path: &Path) -> io::Result<()> {
-    let file = match log_options().open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
+    let file = log_options().create(true).open(path)?;
     let file_bytes = file.metadata()?.len();
     let start = file_bytes.saturating_sub(TAIL_BYTES);
     let mut tail = vec![0; usize::try_from(file_bytes - start).unwrap_or(0)];

@@ -12,6 +12,8 @@ pub enum Fence {
     Dumps,
     /// No swapped key, where the limit on locked memory is lifted.
     Memory,
+    /// No capability.
+    Capabilities,
     /// No file outside of the role's folders: Landlock.
     Files,
     /// No system call that the role does not use: seccomp.
@@ -23,6 +25,7 @@ impl fmt::Display for Fence {
         f.write_str(match self {
             Fence::Dumps => "core dumps are not switched off",
             Fence::Memory => "memory is not locked",
+            Fence::Capabilities => "capabilities are not dropped",
             Fence::Files => "files are not restricted (Landlock)",
             Fence::Calls => "system calls are not restricted (seccomp)",
         })
@@ -76,6 +79,9 @@ impl RefusedFence {
             }
             (Fence::Calls, _) => {
                 "use a kernel with CONFIG_SECCOMP_FILTER, or let the call filter that hides it allow seccomp and prctl"
+            }
+            (Fence::Capabilities, _) => {
+                "let the call filter allow capget, capset and prctl (SystemCallFilter= in the unit)"
             }
             (Fence::Dumps, _) => {
                 "let the call filter allow prctl and setrlimit (SystemCallFilter= in the unit)"

@@ -1,4 +1,4 @@
-//! Files: the role's own, and the few of the system that its libraries read.
+//! Files: the role's own, and no others.
 
 use std::error::Error;
 use std::io;
@@ -16,26 +16,8 @@ use super::{Fence, Profile, RefusedFence};
 /// kernel without one of them restricts the rest.
 const VERSION: ABI = ABI::V6;
 
-/// What the C library reads to map users and groups, to load its modules for that, and to know the
-/// machine; and what SQLite seeds the names of its journals from.
-const SYSTEM_READ: [&str; 16] = [
-    "/dev/urandom",
-    "/etc/group",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/run/systemd",
-    "/sys/devices/system/cpu",
-    "/sys/fs/cgroup",
-    "/usr/lib",
-    "/usr/lib64",
-];
+/// The Landlock version without which there is no fence: that of Debian 12's kernel, Linux 5.19.
+const VERSION_LEAST: ABI = ABI::V2;
 
 /// Restricts this process and its future children to the profile's files.
 ///
@@ -47,6 +29,7 @@ pub(super) fn restrict(profile: &Profile) -> Result<(), RefusedFence> {
     let asked = Errno::last();
     let status = build(ruleset, profile).map_err(|error| match cause(&error) {
         Some(cause) => RefusedFence::new(Fence::Files, cause),
+        None if asked != Errno::UnknownErrno => RefusedFence::new(Fence::Files, &asked.into()),
         None => RefusedFence::because(Fence::Files, error),
     })?;
     match status {
@@ -63,15 +46,12 @@ fn build(ruleset: Ruleset, profile: &Profile) -> Result<RulesetStatus, RulesetEr
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::Execute);
     let status = ruleset
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(VERSION_LEAST))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(VERSION))?
-        .scope(Scope::Signal)?
+        .scope(Scope::from_all(VERSION))?
         .create()?
-        .add_rules(path_beneath_rules(SYSTEM_READ, read))?
-        .add_rules(path_beneath_rules(
-            ["/dev/null"],
-            read | AccessFs::WriteFile,
-        ))?
         .add_rules(path_beneath_rules(&profile.read, read))?
         .add_rules(path_beneath_rules(&profile.write, write))?
         .restrict_self()?;

@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
 use std::fs;
-use std::io;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Read as _};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 
 use super::*;
 use crate::os::durable::{self, Access, SyncBatch};
@@ -48,6 +52,11 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
     fenced(
         "gate_works_on_its_state_and_reaches_nothing_else",
         |state| {
+            let mut status_file = fs::File::open("/proc/thread-self/status").unwrap();
+            // As a command does.
+            let mut request = Request::new(&state.requests()).unwrap();
+            request.add_file("cable.txt", &mut &b"text"[..]).unwrap();
+            let placed = request.place("request = \"submit\"").unwrap();
             let confinement = enter(&Profile::gate(state), Fences::BestEffort).unwrap();
             assert!(confinement.holds(Fence::Calls));
             // What gate does all day.
@@ -61,9 +70,6 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
                 durable::Sync::Yes,
             )
             .unwrap();
-            let mut request = Request::new(&state.requests()).unwrap();
-            request.add_file("cable.txt", &mut &b"text"[..]).unwrap();
-            let placed = request.place("request = \"submit\"").unwrap();
             let server = Requests::new(state.requests(), tmp.clone());
             let mut batch = SyncBatch::new(state.root()).unwrap();
             let found = server.scan().unwrap();
@@ -87,14 +93,13 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             server.forget(placed.name()).unwrap();
             let worker = std::thread::spawn(|| crate::os::entropy::bytes::<16>().unwrap());
             worker.join().unwrap();
-            assert!(UnixDatagram::unbound().is_ok());
             // What it never does.
-            let exec = Command::new("/bin/true").status();
-            assert_eq!(exec.unwrap_err().raw_os_error(), Some(nix::libc::ENOSYS));
+            assert!(UnixDatagram::unbound().is_err());
             assert!(UdpSocket::bind("127.0.0.1:0").is_err());
             assert!(TcpListener::bind("127.0.0.1:0").is_err());
-            assert!(nix::sys::prctl::get_no_new_privs().unwrap());
-            assert!(!nix::sys::prctl::get_dumpable().unwrap());
+            let mut status = String::new();
+            status_file.read_to_string(&mut status).unwrap();
+            assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
             if confinement.holds(Fence::Files) {
                 let outside = state.root().parent().unwrap().join("outside");
                 let refused = fs::read(&outside).unwrap_err().kind();
@@ -107,20 +112,58 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
     );
 }
 
+/// A message for a socket that is connected.
+fn send(socket: &UdpSocket) -> Result<usize, Errno> {
+    let slices = [[io::IoSlice::new(b"x")]];
+    let mut headers = MultiHeaders::<()>::preallocate(1, None);
+    let flags = MsgFlags::empty();
+    let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, [None], [], flags)?;
+    Ok(sent.count())
+}
+
+fn receive(socket: &UdpSocket) -> Result<usize, Errno> {
+    let mut buffer = [0];
+    let mut slices = [[io::IoSliceMut::new(&mut buffer)]];
+    let mut headers = MultiHeaders::<()>::preallocate(1, None);
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let fd = socket.as_raw_fd();
+    let received = recvmmsg(fd, &mut headers, slices.iter_mut(), flags, None)?;
+    Ok(received.count())
+}
+
+fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Option<Errno> {
+    result.unwrap_err().raw_os_error().map(Errno::from_raw)
+}
+
 #[test]
-fn transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps() {
+fn transmit_sends_on_its_link_reads_nothing_from_it_and_cannot_read_what_gate_keeps() {
     fenced(
-        "transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps",
+        "transmit_sends_on_its_link_reads_nothing_from_it_and_cannot_read_what_gate_keeps",
         |state| {
             fs::write(state.slots().join("1.slots"), b"psk").unwrap();
             fs::write(state.pending().join("manifest.txt"), b"plaintext").unwrap();
             fs::write(state.outbox().join("a.container"), b"sealed").unwrap();
-            let before = TcpListener::bind("127.0.0.1:0").unwrap();
-            let confinement = enter(&Profile::transmit(state), Fences::BestEffort).unwrap();
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
-            assert!(TcpListener::bind("127.0.0.1:0").is_err());
-            assert!(TcpStream::connect(before.local_addr().unwrap()).is_err());
+            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let link = UdpSocket::bind("127.0.0.1:0").unwrap();
+            peer.send_to(b"x", link.local_addr().unwrap()).unwrap();
+            let address = peer.local_addr().unwrap();
+            let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let profile = Profile::transmit(state).with_link(link.as_fd());
+            let confinement = enter(&profile, Fences::BestEffort).unwrap();
+            link.connect(address).unwrap();
+            assert_eq!(send(&link), Ok(1));
+            for refused in [
+                errno(link.recv(&mut [0])),
+                errno(link.recv_from(&mut [0])),
+                errno(nix::unistd::read(&link, &mut [0]).map_err(io::Error::from)),
+                errno(link.try_clone()),
+                errno(other.connect(address)),
+                errno(UdpSocket::bind("127.0.0.1:0")),
+            ] {
+                assert_eq!(refused, Some(Errno::ENOSYS));
+            }
+            assert_eq!(receive(&link), Err(Errno::ENOSYS));
+            assert_eq!(send(&other), Err(Errno::ENOSYS));
             let tmp = state.tmp(Role::Transmit);
             durable::replace(
                 &tmp,
@@ -145,15 +188,37 @@ fn transmit_has_datagram_sockets_and_cannot_read_what_gate_keeps() {
 }
 
 #[test]
-fn a_connection_that_waits_is_not_accepted() {
-    fenced("a_connection_that_waits_is_not_accepted", |state| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        enter(&Profile::gate(state), Fences::BestEffort).unwrap();
-        assert_eq!(
-            listener.accept().unwrap_err().raw_os_error(),
-            Some(nix::libc::ENOSYS)
-        );
+fn receive_reads_from_its_link_and_sends_nothing() {
+    fenced("receive_reads_from_its_link_and_sends_nothing", |_| {
+        let folder = tempfile::tempdir().unwrap();
+        let state = ReceiverState::new(folder.path());
+        state.create_all().unwrap();
+        let link = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"x", link.local_addr().unwrap()).unwrap();
+        let address = peer.local_addr().unwrap();
+        let profile = Profile::receive(&state).with_link(link.as_fd());
+        enter(&profile, Fences::BestEffort).unwrap();
+        assert_eq!(receive(&link), Ok(1));
+        for refused in [
+            errno(link.send_to(b"x", address)),
+            errno(link.connect(address)),
+            errno(UdpSocket::bind("127.0.0.1:0")),
+            errno(UnixDatagram::unbound()),
+        ] {
+            assert_eq!(refused, Some(Errno::ENOSYS));
+        }
+        assert_eq!(send(&link), Err(Errno::ENOSYS));
+        assert!(nix::unistd::write(&link, b"x").is_err());
+    });
+}
+
+#[test]
+fn a_protected_process_makes_no_core_dump() {
+    fenced("a_protected_process_makes_no_core_dump", |_| {
+        assert!(nix::sys::prctl::get_dumpable().unwrap());
+        protect_memory().unwrap();
+        assert!(!nix::sys::prctl::get_dumpable().unwrap());
     });
 }
 
@@ -169,6 +234,7 @@ fn each_refusal_has_its_own_advice() {
         (Fence::Calls, EPERM, "SystemCallFilter="),
         (Fence::Memory, EPERM, "LimitMEMLOCK="),
         (Fence::Dumps, EPERM, "prctl"),
+        (Fence::Capabilities, EPERM, "capset"),
     ] {
         let text = of(fence, errno);
         assert!(text.starts_with(&fence.to_string()), "{text}");
@@ -180,7 +246,11 @@ fn each_refusal_has_its_own_advice() {
 fn every_role_has_a_filter() {
     // The kernel takes at most 4,096 instructions.
     for role in [Role::Gate, Role::Transmit, Role::Receive, Role::Release] {
-        let program = calls::program(role, seccompiler::TargetArch::x86_64).unwrap();
-        assert!((100..4096).contains(&program.len()));
+        for link in [None, Some(9)] {
+            let program = calls::program(role, link, seccompiler::TargetArch::x86_64).unwrap();
+            assert!((100..4096).contains(&program.len()));
+        }
     }
+    let program = forbidden::program(seccompiler::TargetArch::x86_64).unwrap();
+    assert!((100..4096).contains(&program.len()));
 }

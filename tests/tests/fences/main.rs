@@ -1,6 +1,8 @@
 //! A fence that the kernel or the service manager refuses ends a role at its start, or is an alarm for as long as it runs.
 #![allow(clippy::unwrap_used)]
 
+mod probes;
+
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
@@ -19,6 +21,7 @@ const REFUSAL: &str = "VALISE_TEST_REFUSAL";
 const LANDLOCK: &str = "landlock";
 const SECCOMP: &str = "seccomp";
 const MLOCKALL: &str = "mlockall";
+const CAPSET: &str = "capset";
 const NETLINK: &str = "netlink";
 
 /// The calls below a name; the launcher's filter answers them with an error. Of `socket`, those of one family alone.
@@ -32,6 +35,7 @@ fn calls_of(name: &str) -> BTreeMap<i64, Vec<SeccompRule>> {
         ]),
         SECCOMP => whole(&[libc::SYS_seccomp]),
         MLOCKALL => whole(&[libc::SYS_mlockall]),
+        CAPSET => whole(&[libc::SYS_capset]),
         NETLINK => {
             let (family, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
             let netlink = u64::try_from(libc::AF_NETLINK).unwrap();
