@@ -80,8 +80,8 @@ alarms! {
         "frames leave the isolated host by the interface of the link",
         ["sudo systemctl enable --now valise-receiver-silence@{INTERFACE}"];
     Fence = "fence",
-        "a role works without one of its fences; an attacker inside it could do more",
-        ["{restart}, when what refuses the fence is changed"];
+        "a role works, or may start, without one of its fences; an attacker inside it could do more",
+        ["{restart}, when what refuses the fence is changed and required = false is removed"];
     ForbiddenCall = "forbidden-call",
         "somebody may have broken into a role; it was ended, and works again",
         ["look at this host before you trust it, then sudo mv {PATH} /root and {restart}"];

@@ -127,6 +127,7 @@ pub struct Confinement {
     /// The fences that were refused.
     pub refused: Vec<RefusedFence>,
     role: Role,
+    fences: Fences,
     /// The text of the alarm about earlier ends by forbidden calls.
     breach: Option<String>,
 }
@@ -140,10 +141,17 @@ impl Confinement {
     /// Returns the alarms that stand as long as the role works.
     pub fn alarms(&self) -> Vec<(Alarm, String)> {
         let role = self.role;
-        let refused = (!self.refused.is_empty()).then(|| {
-            let refused = list(&self.refused);
-            format!("{role} works without a fence: {refused}; then start {role} again")
-        });
+        let refused = match self.fences {
+            _ if !self.refused.is_empty() => Some(format!(
+                "{role} works without a fence: {}; then start {role} again",
+                list(&self.refused)
+            )),
+            Fences::BestEffort => Some(format!(
+                "{role} has all of its fences, and would start without them: remove required = false from [sandbox], \
+                 and start {role} again"
+            )),
+            Fences::Required => None,
+        };
         let alarms = [
             (Alarm::Fence, refused),
             (Alarm::ForbiddenCall, self.breach.clone()),
@@ -223,6 +231,7 @@ pub fn enter(profile: &Profile, fences: Fences) -> Result<Confinement, SandboxEr
             memory,
             refused,
             role: profile.role,
+            fences,
             breach,
         }),
     }

@@ -234,10 +234,27 @@ fn without_a_required_fence_each_role_works_under_a_standing_alarm() {
         })
         .unwrap();
     }
-    // Whole again, and the alarm ends.
+    // Whole again, and what allows the contrary is an alarm still.
     for role in Role::ALL {
         world.stop(role.word()).unwrap();
         world.start_by(role.host(), Vec::new());
+        world.start_role(role).unwrap();
+    }
+    for host in [Host::Sender, Host::Receiver] {
+        await_condition("the alarm of the setting", limit, &[], || {
+            let answer = world.run(host, &["status", "--check"])?;
+            let is_told = answer
+                .output
+                .contains("has all of its fences, and would start without");
+            Ok((is_told && !answer.output.contains("works without")).then_some(()))
+        })
+        .unwrap();
+        let path = world.configuration(host);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("required = false", "required = true")).unwrap();
+    }
+    for role in Role::ALL {
+        world.stop(role.word()).unwrap();
         world.start_role(role).unwrap();
     }
     for host in [Host::Sender, Host::Receiver] {

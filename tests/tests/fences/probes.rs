@@ -243,7 +243,7 @@ fn a_role_that_root_starts_has_no_right_of_root() {
         };
         let file = state.join(folder).join("others");
         fs::write(&file, "").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         chown(&file, Some(65_534), Some(65_534)).unwrap();
         let read = format!("read {}", file.display());
         let errors = |without| probe.errors(&world, role, without, &[&read]);
