@@ -125,6 +125,8 @@ install:
 	    $(AT_PREFIX) $$unit | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d config/sysusers/valise-$$host.conf; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d config/tmpfiles/valise-$$host.conf; \
+	  $(AT_PREFIX) config/systemd/valise-$$host-generator | \
+	    install -D -m 0755 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system-generators/valise-$$host-generator; \
 	  $(AT_PREFIX) config/$$host.toml | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/doc/valise/$$host.toml; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/valise-$$host.8; \
 	  for page in valise-$$host.toml.5 valise-trust.toml.5; do \

@@ -120,7 +120,7 @@ alarms! {
         "the newest link key of this host is damaged; nothing is sent or taken under it",
         ["valise-receiver bundle create --slots N --out DIR"];
     LinkPort = "link-port",
-        "receive cannot hear the link, because another program has its UDP port",
+        "receive cannot hear the link: another program has its UDP port, or systemd has bound no socket",
         ["ss -ulpn, then end the program that has port {PORT}"];
     LinkUnwatched = "link-unwatched",
         "a cable may count as transmitted although the link is down",

@@ -1,6 +1,7 @@
 //! The service manager and the log.
 
 mod log;
+pub mod units;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,9 @@ use std::time::Duration;
 use nix::unistd::write;
 
 pub use log::{LogError, init_logging};
+
+/// The command that systemd runs when it reads its units.
+pub const GENERATOR: &str = "systemd-generator";
 
 /// Tells a child of `run` which process started it, and that its standard input is a pipe to that process.
 pub(super) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";

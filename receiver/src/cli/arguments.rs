@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
-use valise_common::os::{alarm, sandbox};
+use valise_common::os::{alarm, sandbox, service};
 
 use super::audit::AuditCommand;
 use crate::release::states::State;
@@ -119,6 +119,9 @@ pub enum Command {
     /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
     #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-receiver note-end receive")]
     NoteEnd(NoteEnd),
+    /// Writes what the units take from the configuration; systemd runs it (systemd.generator(7)).
+    #[command(name = service::GENERATOR, hide = true, after_help = "Example:\n  valise-receiver systemd-generator FOLDER")]
+    SystemdGenerator(SystemdGenerator),
 }
 
 /// Options of `note-end`.
@@ -127,6 +130,14 @@ pub struct NoteEnd {
     /// The role that ended.
     #[arg(value_parser = ["receive", "release"])]
     pub role: String,
+}
+
+/// Options of the generator.
+#[derive(Debug, Args)]
+pub struct SystemdGenerator {
+    /// Where systemd reads units; it names three folders, and the first is meant.
+    #[arg(value_name = "FOLDER", num_args = 1.., required = true)]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Options of the alarm's runner.

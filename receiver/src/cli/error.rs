@@ -20,7 +20,9 @@ impl From<ReceiveError> for CliError {
     fn from(error: ReceiveError) -> CliError {
         match error {
             ReceiveError::Host(error) => error.into(),
-            ReceiveError::NoAddress | ReceiveError::Serial(_) => CliError::usage(error),
+            ReceiveError::NoAddress
+            | ReceiveError::Serial(_)
+            | ReceiveError::OtherAddress { .. } => CliError::usage(error),
             other => CliError::system(other),
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod request;
 mod status;
 mod trust;
+mod units;
 pub mod verify;
 
 use std::path::Path;
@@ -96,6 +97,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             note_end(&ReceiverState::new(&config()?.state), &options.role)
         }
         Command::NoteEnd(_) => Ok(()),
+        Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
 }
 

@@ -47,12 +47,12 @@ pub struct Train {
     pub datagram_bytes: usize,
 }
 
-/// A UDP socket: made before the fences, which allow no other one, and bound when its address and port are free.
+/// A UDP socket: made or passed before the fences, which allow no other one, and bound when its address and port are free.
 #[derive(Debug)]
 pub struct UdpLink {
     socket: UdpSocket,
-    // The kernel's counter of drops has 32 bits and starts with the socket.
-    drops_seen: u32,
+    // The kernel's counter of drops has 32 bits and starts with the socket; what an earlier process had of it is not known.
+    drops_seen: Option<u32>,
     drops: u64,
 }
 
@@ -67,17 +67,36 @@ impl UdpLink {
             SocketAddr::V6(_) => AddressFamily::Inet6,
         };
         let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = UdpSocket::from(socket(family, SockType::Datagram, flags, None)?);
+        let socket = socket(family, SockType::Datagram, flags, None)?;
         // For both families: the kernel keeps one flag (ip(7), IP_FREEBIND).
         setsockopt(&socket, sockopt::IpFreebind, &true)?;
+        Self::set_up(UdpSocket::from(socket), asked, Some(0))
+    }
+
+    /// Takes a socket that the service manager has made and bound.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn passed(socket: UdpSocket, asked: ByteSize) -> io::Result<(Self, Granted)> {
+        socket.set_nonblocking(false)?;
+        Self::set_up(socket, asked, None)
+    }
+
+    fn set_up(
+        socket: UdpSocket,
+        asked: ByteSize,
+        drops_seen: Option<u32>,
+    ) -> io::Result<(Self, Granted)> {
         socket.set_read_timeout(Some(PATIENCE))?;
         let wanted = usize::try_from(asked.0.min(BUFFER_ASKED_MAX)).map_err(io::Error::other)?;
-        if setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err() {
+        // The kernel doubles what it is asked for, to pay for its own structures, and reports the double.
+        let granted =
+            |socket: &UdpSocket| getsockopt(socket, sockopt::RcvBuf).map(|bytes| bytes / 2);
+        if granted(&socket)? < wanted && setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err()
+        {
             setsockopt(&socket, sockopt::RcvBuf, &wanted)?;
         }
-        // The kernel doubles what it is asked for, to pay for its own structures, and reports the double.
-        let granted = getsockopt(&socket, sockopt::RcvBuf)? / 2;
-        let granted = ByteSize(u64::try_from(granted).map_err(io::Error::other)?);
+        let granted = ByteSize(u64::try_from(granted(&socket)?).map_err(io::Error::other)?);
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         // A kernel without it hands over datagrams one by one, which is slower and otherwise the same.
         if let Err(error) = setsockopt(&socket, sockopt::UdpGroSegment, &true) {
@@ -86,7 +105,7 @@ impl UdpLink {
         Ok((
             Self {
                 socket,
-                drops_seen: 0,
+                drops_seen,
                 drops: 0,
             },
             Granted { asked, granted },
@@ -158,8 +177,8 @@ impl UdpLink {
                         train.datagram_bytes = usize::try_from(bytes).unwrap_or(message.bytes);
                     }
                     ControlMessageOwned::RxqOvfl(drops) => {
-                        self.drops += u64::from(drops.wrapping_sub(self.drops_seen));
-                        self.drops_seen = drops;
+                        let seen = self.drops_seen.replace(drops).unwrap_or(drops);
+                        self.drops += u64::from(drops.wrapping_sub(seen));
                     }
                     _ => {}
                 }
@@ -252,5 +271,35 @@ mod tests {
         sender.send(&[8]).unwrap();
         link.receive(&mut buffer, &mut trains).unwrap();
         assert_eq!(link.kernel_drops(), 200 - first);
+    }
+
+    #[test]
+    fn a_passed_socket_keeps_its_larger_buffer_and_counts_what_is_dropped_from_now_on() {
+        let (first, sender) = link();
+        setsockopt(&first.socket, sockopt::RcvBuf, &4096).unwrap();
+        for _ in 0..200 {
+            sender.send(&[7; 1400]).unwrap();
+        }
+        let socket = first.socket.try_clone().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (mut link, granted) = UdpLink::passed(socket, ByteSize(2048)).unwrap();
+        assert_eq!(granted.granted, ByteSize(4096));
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        let mut take = |link: &mut UdpLink| {
+            link.receive(&mut buffer, &mut trains).unwrap();
+            trains.len()
+        };
+        while take(&mut link) > 0 {}
+        sender.send(&[8]).unwrap();
+        assert_eq!(take(&mut link), 1);
+        // What an earlier process had dropped is not this one's.
+        assert_eq!(link.kernel_drops(), 0);
+        for _ in 0..200 {
+            sender.send(&[7; 1400]).unwrap();
+        }
+        while take(&mut link) > 0 {}
+        sender.send(&[8]).unwrap();
+        assert_eq!(take(&mut link), 1);
+        assert!(link.kernel_drops() > 100, "{}", link.kernel_drops());
     }
 }

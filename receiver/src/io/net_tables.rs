@@ -1,9 +1,18 @@
 //! The kernel's tables of addresses, routes and interfaces, as files below `/proc/net`: a socket that asks for them could
 //! also change them. They are opened before the fences, behind which there is no `/proc`, and read again for each look.
+//!
+//! A `receive` that its unit keeps off the network has a network of its own. There the unit shows it the tables of the host's.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// Where the unit of `receive` mounts the tables of the host's network.
+const MOUNTED: &str = "/run/valise-receiver/net";
+
+/// The tables of this process's own network.
+const OWN: &str = "/proc/self/net";
 
 /// Bytes of a table that are read at most.
 const TABLE_BYTES_MAX: u64 = 1 << 20;
@@ -11,7 +20,7 @@ const TABLE_BYTES_MAX: u64 = 1 << 20;
 /// The flag of a route through a gateway (route(8), RTF_GATEWAY).
 const ROUTE_GATEWAY: u32 = 2;
 
-/// Columns of `/proc/net/dev`, after the interface's name.
+/// Columns of the table `dev`, after the interface's name.
 const SENT_PACKETS: usize = 9;
 
 /// Flags of an IPv6 address that another host has, or may have (if_addr.h, IFA_F_DADFAILED and IFA_F_TENTATIVE).
@@ -26,7 +35,12 @@ pub struct Count {
     pub packets: u64,
 }
 
-/// The tables of this process's network. A file that is not there is a table that says nothing.
+/// Whether this process's unit keeps it off the network.
+pub fn is_mounted() -> bool {
+    Path::new(MOUNTED).join("dev").exists()
+}
+
+/// The tables of the host's network. A file that is not there is a table that says nothing.
 #[derive(Debug)]
 pub struct NetTables {
     routes: Option<File>,
@@ -38,7 +52,8 @@ pub struct NetTables {
 impl NetTables {
     /// Opens the tables. To be called before the fences.
     pub fn open() -> Self {
-        let open = |name: &str| File::open(format!("/proc/net/{name}")).ok();
+        let folder = Path::new(if is_mounted() { MOUNTED } else { OWN });
+        let open = |name: &str| File::open(folder.join(name)).ok();
         Self {
             routes: open("route"),
             local: open("fib_trie"),

@@ -42,7 +42,7 @@ impl Rights {
         Ok(match groups.gid(mailbox) {
             Some(gid) => Rights {
                 gid,
-                folder_mode: 0o2770,
+                folder_mode: 0o770,
                 file_mode: 0o440,
             },
             None => Rights {

@@ -2,9 +2,9 @@
 //! message-id published before" without reading the log; what it lacks, start-up rolls forward from the log, and what
 //! is broken is built again from it. It holds no content, no subject, no file name and no key.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
@@ -254,15 +254,16 @@ impl Register {
     }
 
     fn open_as_is(path: &Path) -> Result<Register, RegisterError> {
-        // SQLite would create the file with the process's umask; its side files copy the mode.
+        // SQLite would create the file with the process's umask; its side files copy the mode. Operators read it.
         match OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o640)
+            .mode(0o600)
             .open(path)
         {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-            _ => {}
+            Ok(file) => file.set_permissions(Permissions::from_mode(0o640))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX

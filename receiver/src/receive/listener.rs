@@ -1,10 +1,12 @@
 //! The socket of the link, bound or waiting to be: an address that comes late or a port that is in use ends nothing.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use nix::errno::Errno;
 use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
@@ -13,7 +15,13 @@ use super::ReceiveError;
 use super::shared::Shared;
 use crate::io::link_serial::SerialLink;
 use crate::io::link_udp::{Granted, UdpLink};
-use crate::io::net_tables::NetTables;
+use crate::io::net_tables::{self, NetTables};
+
+/// What binds the socket on an installed host, as `systemd-generator` makes it.
+pub const SOCKET_UNIT: &str = "valise-receiver-receive.socket";
+
+/// How long a `receive` that was passed no socket shows its alarm before it ends, so that the service manager tries again.
+pub const PASSING_US: u64 = 10 * 1_000_000;
 
 /// How often a socket that could not be bound is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -25,46 +33,90 @@ pub enum Listening {
     Bound(Granted),
     /// The system refused to bind, and is asked again.
     Waiting(Errno),
+    /// The service manager was to pass a socket and did not.
+    NotPassed,
 }
 
-/// The socket, bound or not yet.
+/// Where the socket comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// The service manager has bound it.
+    Passed(UdpSocket),
+    /// The service manager should have bound it: this process has no network.
+    Absent,
+    /// This process makes it.
+    Own,
+}
+
+impl Source {
+    /// Looks what the service manager passed, and whether it should have.
+    ///
+    /// # Errors
+    /// If it passed something that is no UDP socket.
+    pub fn find() -> io::Result<Self> {
+        match ListenFd::from_env().take_udp_socket(0)? {
+            Some(socket) => Ok(Self::Passed(socket)),
+            None if net_tables::is_mounted() => Ok(Self::Absent),
+            None => Ok(Self::Own),
+        }
+    }
+}
+
+/// The socket, bound or not yet, or none.
 #[derive(Debug)]
 pub struct Listener {
     listen: SocketAddr,
-    link: UdpLink,
-    granted: Granted,
+    link: Option<(UdpLink, Granted)>,
     bound: Result<(), Errno>,
 }
 
 impl Listener {
-    /// Makes the socket that the configuration describes, and binds it. A refusal to bind is a state, see
+    /// Makes or takes the socket that the configuration describes, and binds it. That it cannot be bound is a state, see
     /// [`Listener::state`]. To be called before the fences.
     ///
     /// # Errors
-    /// If the configuration describes no UDP link, or the system makes no socket for it.
-    pub fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
+    /// If the configuration describes no UDP link, or another one than the service manager's, or the system makes no socket
+    /// for it.
+    pub fn open(config: &ReceiverConfig, source: Source) -> Result<Self, ReceiveError> {
         if config.link.kind == LinkKind::Serial {
             let device = config.link.device.clone().unwrap_or_default();
             match SerialLink::open(&device, config.link.baud)? {}
         }
         let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
-        let socket = UdpLink::open(listen, config.link.socket_buffer);
-        let (link, granted) = socket.map_err(|source| ReceiveError::Socket { listen, source })?;
+        let buffer = config.link.socket_buffer;
         let mut listener = Self {
             listen,
-            link,
-            granted,
+            link: None,
             bound: Err(Errno::UnknownErrno),
         };
-        listener.bind();
+        match source {
+            Source::Passed(socket) => {
+                let passed = socket.local_addr()?;
+                if (passed.ip(), passed.port()) != (listen.ip(), listen.port()) {
+                    return Err(ReceiveError::OtherAddress { passed, listen });
+                }
+                let (link, granted) = UdpLink::passed(socket, buffer)?;
+                report(listen, &granted);
+                listener.link = Some((link, granted));
+                listener.bound = Ok(());
+            }
+            Source::Absent => {}
+            Source::Own => {
+                let made = UdpLink::open(listen, buffer);
+                listener.link =
+                    Some(made.map_err(|source| ReceiveError::Socket { listen, source })?);
+                listener.bind();
+            }
+        }
         Ok(listener)
     }
 
     /// Returns the state of the socket.
     pub fn state(&self) -> Listening {
-        match self.bound {
-            Ok(()) => Listening::Bound(self.granted),
-            Err(errno) => Listening::Waiting(errno),
+        match (&self.link, self.bound) {
+            (None, _) => Listening::NotPassed,
+            (Some((_, granted)), Ok(())) => Listening::Bound(*granted),
+            (Some(_), Err(errno)) => Listening::Waiting(errno),
         }
     }
 
@@ -75,28 +127,29 @@ impl Listener {
             self.bind();
             shared.set_listening(self.state());
         }
-        self.bound.is_ok().then_some((&mut self.link, self.granted))
+        let (link, granted) = self.link.as_mut().filter(|_| self.bound.is_ok())?;
+        Some((link, *granted))
+    }
+
+    /// Returns the socket, for the fences.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(|(link, _)| link.as_fd())
     }
 
     /// Returns the address that the socket is bound to.
     #[cfg(test)]
     pub fn local_addr(&self) -> SocketAddr {
-        self.link
-            .local_addr()
-            .expect("a bound socket has an address")
+        let (link, _) = self.link.as_ref().expect("a socket");
+        link.local_addr().expect("a bound socket has an address")
     }
 
     fn bind(&mut self) {
-        self.bound = self.link.bind(self.listen);
-        if self.bound.is_ok() {
-            report(self.listen, &self.granted);
+        if let Some((link, granted)) = &self.link {
+            self.bound = link.bind(self.listen);
+            if self.bound.is_ok() {
+                report(self.listen, granted);
+            }
         }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
     }
 }
 
@@ -108,7 +161,7 @@ pub fn alarms(
 ) -> [(Alarm, Option<String>); 2] {
     let (ip, port) = (listen.ip(), listen.port());
     let address = match state {
-        Listening::Waiting(Errno::EADDRINUSE) => None,
+        Listening::Waiting(Errno::EADDRINUSE) | Listening::NotPassed => None,
         Listening::Waiting(Errno::EACCES) => Some(format!(
             "receive may not bind port {port}: choose one from 1024 up for link.listen, on both hosts"
         )),
@@ -122,12 +175,18 @@ pub fn alarms(
              INTERFACE) or correct link.listen; receive listens already"
         )),
     };
-    let port = (state == Listening::Waiting(Errno::EADDRINUSE)).then(|| {
-        format!(
+    let port = match state {
+        Listening::Waiting(Errno::EADDRINUSE) => Some(format!(
             "another program holds UDP port {port} of this host, so nothing arrives; find it with ss -ulpn and end it; \
              receive tries again and needs no restart"
-        )
-    });
+        )),
+        Listening::NotPassed => Some(format!(
+            "systemd has bound no socket for {listen}, so nothing arrives; systemctl status {SOCKET_UNIT} tells why; if \
+             another program holds the port, find it with ss -ulpn and end it; if there is no such unit, run systemctl \
+             daemon-reload; systemd tries again by itself"
+        )),
+        _ => None,
+    };
     [(Alarm::LinkAddress, address), (Alarm::LinkPort, port)]
 }
 
@@ -146,8 +205,6 @@ fn report(listen: SocketAddr, granted: &Granted) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::net::UdpSocket;
-
     use super::*;
 
     fn texts(listen: &str, state: Listening) -> Vec<(Alarm, String)> {
@@ -165,7 +222,7 @@ mod tests {
     #[test]
     fn an_address_that_is_not_here_is_bound_all_the_same_and_an_alarm() {
         for listen in ["192.0.2.77:7000", "[2001:db8::77]:7000"] {
-            let listener = Listener::open(&config(listen.parse().unwrap())).unwrap();
+            let listener = Listener::open(&config(listen.parse().unwrap()), Source::Own).unwrap();
             assert!(matches!(listener.state(), Listening::Bound(_)), "{listen}");
             let told = texts(listen, listener.state());
             assert_eq!(told.len(), 1);
@@ -180,7 +237,7 @@ mod tests {
         let shared = Shared::new(events);
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let mut listener = Listener::open(&config(address)).unwrap();
+        let mut listener = Listener::open(&config(address), Source::Own).unwrap();
         assert!(listener.poll(&shared).is_none());
         assert_eq!(shared.listening(), Listening::Waiting(Errno::EADDRINUSE));
         let told = texts(&address.to_string(), shared.listening());

@@ -67,7 +67,8 @@ use digest::{Digest, GROWTHS_MAX};
 use egress::Egress;
 use forged::Report;
 use keys::LinkKeys;
-use listener::Listener;
+pub use listener::SOCKET_UNIT;
+use listener::{Listener, Listening, Source};
 use publish::{DELIVERIES_MAX, Folders, Publisher};
 use reader::Reader;
 use shared::{Event, Shared};
@@ -101,6 +102,23 @@ pub enum ReceiveError {
     /// The configuration names no address to listen on.
     #[error("link.listen is missing: a UDP link needs an address and port")]
     NoAddress,
+    /// The service manager passed a socket, but of another address.
+    #[error(
+        "systemd has bound {passed}, and link.listen is {listen}: run systemctl daemon-reload, then systemctl restart \
+         valise-receiver-receive"
+    )]
+    OtherAddress {
+        /// The socket's.
+        passed: SocketAddr,
+        /// The configuration's.
+        listen: SocketAddr,
+    },
+    /// The service manager passed no socket; it is to try again.
+    #[error(
+        "systemd has passed no socket; systemctl status {} tells why",
+        listener::SOCKET_UNIT
+    )]
+    NotPassed,
     /// The system makes no socket for the link.
     #[error(
         "link.listen = \"{listen}\": the system makes no socket for it ({source}); look at the kernel's IPv6 and at \
@@ -154,9 +172,12 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let sync = SyncBatch::new(state.root())?;
     let runs = life::runs(Role::Receive);
     // Before the fences, behind which there is neither a new socket nor a right to ask for a large buffer.
-    let listener = Listener::open(config)?;
+    let listener = Listener::open(config, Source::find()?)?;
     let tables = NetTables::open();
-    let profile = Profile::receive(&state).with_link(listener.as_fd());
+    let mut profile = Profile::receive(&state);
+    if let Some(socket) = listener.socket() {
+        profile = profile.with_link(socket);
+    }
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut receive = Receive::start(config, &state, &host, (listener, tables), audit, sync)?;
@@ -195,6 +216,7 @@ struct Receive {
     egress: Egress,
     tables: NetTables,
     constants: Constants,
+    started: Mono,
 }
 
 impl Receive {
@@ -314,6 +336,7 @@ impl Receive {
                 started: now,
                 socket_buffer_asked: config.link.socket_buffer.0,
             },
+            started: mono_now(),
         };
         receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
         receive.audit.checkpoint(mono_now())?;
@@ -418,6 +441,10 @@ impl Receive {
                 .handle_count(mono, self.tables.sent(listen.ip()));
             self.alarms
                 .set_text(Alarm::Egress, now, self.egress.alarm(mono));
+        }
+        let is_passed = self.shared.listening() != Listening::NotPassed;
+        if !is_passed && mono_now().since_us(self.started) > listener::PASSING_US {
+            return Err(ReceiveError::NotPassed);
         }
         // Release has a log and a command for them: here they only go to the journal.
         while self.alarms.poll_fresh(mono_now()).is_some() {}

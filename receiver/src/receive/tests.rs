@@ -61,7 +61,7 @@ impl Site {
     }
 
     fn start(&self) -> (Receive, UdpSocket) {
-        let listener = Listener::open(&self.config).unwrap();
+        let listener = Listener::open(&self.config, Source::Own).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(listener.local_addr()).unwrap();
         let (audit, _) = AuditLog::open(&self.state.audit(), "receive").unwrap();

@@ -114,7 +114,7 @@ impl ReceiveView {
             socket_buffer_asked: constants.socket_buffer_asked,
             socket_buffer_granted: match listening {
                 Listening::Bound(granted) => granted.granted.0,
-                Listening::Waiting(_) => 0,
+                Listening::Waiting(_) | Listening::NotPassed => 0,
             },
             completed: assembly.sets.completed,
             poisoned: assembly.sets.poisoned,

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use valise_common::host::status::Status;
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
-use valise_common::os::{alarm, sandbox};
+use valise_common::os::{alarm, sandbox, service};
 use valise_common::precedence::{Precedence, PrecedenceError};
 use valise_common::units::UtcTime;
 
@@ -133,6 +133,9 @@ pub enum Command {
     /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
     #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-sender note-end gate")]
     NoteEnd(NoteEnd),
+    /// Writes what the units take from the configuration; systemd runs it (systemd.generator(7)).
+    #[command(name = service::GENERATOR, hide = true, after_help = "Example:\n  valise-sender systemd-generator FOLDER")]
+    SystemdGenerator(SystemdGenerator),
 }
 
 /// Options of `note-end`.
@@ -141,6 +144,14 @@ pub struct NoteEnd {
     /// The role that ended.
     #[arg(value_parser = ["gate", "transmit"])]
     pub role: String,
+}
+
+/// Options of the generator.
+#[derive(Debug, Args)]
+pub struct SystemdGenerator {
+    /// Where systemd reads units; it names three folders, and the first is meant.
+    #[arg(value_name = "FOLDER", num_args = 1.., required = true)]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Options of the alarm's runner.

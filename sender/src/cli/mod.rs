@@ -11,6 +11,7 @@ mod reading;
 mod request;
 mod sign;
 mod supervise;
+mod units;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -102,6 +103,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
             note_end(&SenderState::new(&config()?.state), &options.role)
         }
         Command::NoteEnd(_) => Ok(()),
+        Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
 }
 

@@ -26,7 +26,7 @@ use valise_common::sshsig::{Signature, SshsigError};
 pub const MANIFEST_NAME: &str = "manifest.txt";
 const HASH_NAME: &str = "manifest.sha256";
 const APPROVALS_NAME: &str = "approvals";
-const FOLDER_MODE: u32 = 0o2750;
+const FOLDER_MODE: u32 = 0o750;
 const SHA256_HEX_BYTES: usize = 64;
 
 /// Why a pending cable cannot be read.

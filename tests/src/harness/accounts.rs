@@ -190,29 +190,23 @@ impl Accounts {
         })
     }
 
-    /// The user of a role, with the groups and capabilities that its unit adds.
+    /// The user of a role, with its groups and the capabilities that its unit adds.
     ///
     /// # Errors
     /// When the unit says something else than the program that follows it expects.
-    pub fn role(&mut self, role: Role) -> Result<User> {
+    pub fn role(&self, role: Role) -> Result<User> {
         let value = |key: &str| {
             let mut lines = role.unit().lines();
             lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
         };
         let name = value("User").unwrap_or_default();
-        if value("Group") != Some(name) || value("UMask") != Some("0027") {
+        if value("UMask") != Some("0077") {
             return not_understood(&format!("the unit of {}", role.word()));
         }
-        let groups = value("SupplementaryGroups").unwrap_or_default();
-        for group in groups.split_whitespace() {
-            self.join(name, self.id(group)?);
-        }
-        let capabilities = value("AmbientCapabilities").map(|words| {
-            let words = words.split_whitespace();
-            let words = words.map(|word| word.to_lowercase().replace("cap_", "+"));
-            words.collect::<Vec<_>>().join(",")
-        });
+        // In the place of systemd, which binds the link's socket with a receive buffer above the system's limit.
+        let capabilities = (role == Role::Receive).then(|| "+net_admin".to_owned());
         Ok(User {
+            gid: self.id(value("Group").unwrap_or(name))?,
             capabilities,
             ..self.user(name)?
         })
@@ -285,7 +279,7 @@ impl User {
             "--",
             "/bin/sh",
             "-c",
-            "umask 0027; exec \"$@\"",
+            "umask 0077; exec \"$@\"",
             "sh",
         ];
         words.extend(rest.map(str::to_owned));

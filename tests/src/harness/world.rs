@@ -181,7 +181,7 @@ impl World {
 
     /// Gives each role the user and the folders that an installation gives it.
     fn make_accounts(&mut self) -> Result<()> {
-        let mut accounts = Accounts::shipped()?;
+        let accounts = Accounts::shipped()?;
         for role in Role::ALL {
             self.users.insert(role, accounts.role(role)?);
         }

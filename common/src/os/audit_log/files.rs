@@ -68,7 +68,7 @@ pub(super) fn log_options() -> OpenOptions {
     options
         .read(true)
         .append(true)
-        .mode(0o640)
+        .mode(0o600)
         .custom_flags(OFlag::O_NOFOLLOW.bits());
     options
 }

@@ -66,7 +66,7 @@ impl AuditLog {
         let copy = with_reserve(is_full, || {
             let mut tail = self.log.try_clone()?;
             tail.seek(SeekFrom::Start(self.log_bytes))?;
-            let mut copy = new_options().truncate(true).mode(0o640).open(&aside)?;
+            let mut copy = new_options().truncate(true).mode(0o600).open(&aside)?;
             io::copy(&mut tail.take(torn_bytes), &mut copy)?;
             Ok(copy)
         })?;
