@@ -23,3 +23,50 @@ pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    fn generated(config: Option<&str>) -> Result<Option<String>, CliError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("receiver.toml");
+        if let Some(config) = config {
+            fs::write(
+                &path,
+                format!("state = '/nonexistent/valise'\n[link]\n{config}\n"),
+            )
+            .unwrap();
+        }
+        let units = folder.path().join("units");
+        let folders = ["units", "early", "late"].map(|name| folder.path().join(name));
+        generate(
+            &path,
+            &SystemdGenerator {
+                folders: folders.to_vec(),
+            },
+        )?;
+        Ok(fs::read_to_string(units.join(SOCKET_UNIT)).ok())
+    }
+
+    #[test]
+    fn the_socket_is_that_of_the_configuration() {
+        let udp = "kind = 'udp'\nlisten = '[2001:db8::2]:7000'\nsocket_buffer = '1 MiB'";
+        let socket = generated(Some(udp)).unwrap().unwrap();
+        for line in [
+            "ListenDatagram=[2001:db8::2]:7000",
+            "ReceiveBuffer=1048576",
+            "FreeBind=yes",
+            "BindsTo=valise-receiver-receive.service",
+        ] {
+            assert!(socket.lines().any(|has| has == line), "{line}: {socket}");
+        }
+        assert_eq!(generated(None).unwrap(), None);
+        let serial = "kind = 'serial'\ndevice = '/dev/ttyS0'";
+        assert_eq!(generated(Some(serial)).unwrap(), None);
+        generated(Some("kind = 'udp'\nlisten = 'here'")).unwrap_err();
+    }
+}
