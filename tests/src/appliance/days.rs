@@ -19,6 +19,7 @@ pub fn all(story: &mut Story) -> Result<()> {
     hundred_parts(story)?;
     gap(story)?;
     port_in_use(story)?;
+    off_the_network(story)?;
     full_disks(story)?;
     quarantine(story)?;
     renewal(story)?;
@@ -97,6 +98,47 @@ fn resend(story: &mut Story, serial: u64) -> Result<()> {
     story.site.variables.insert("SERIALS", serial.to_string());
     story.site.run_marked(OPERATIONS, "gaps")?;
     story.site.run_marked(OPERATIONS, "resend")
+}
+
+/// `receive` has a network of its own with nothing in it and no capability; the socket is the configuration's, also after a kill.
+fn off_the_network(story: &mut Story) -> Result<()> {
+    let root = |story: &Story, line: &str| story.site.receiver.run_ok("root", line);
+    let process = "pid=$(systemctl show -P MainPID valise-receiver-receive)";
+    root(
+        story,
+        &format!("{process}; test \"$(tail -n +3 /proc/$pid/net/dev | cut -d: -f1 | xargs)\" = lo"),
+    )?;
+    root(
+        story,
+        &format!("{process}; test 5 = $(grep -c '^Cap[A-Z][a-z]*:.0*$' /proc/$pid/status)"),
+    )?;
+    let killed = root(story, &format!("{process}; kill -KILL $pid; echo $pid"))?;
+    let is_back = format!(
+        "{process}; test $pid != {} && systemctl is-active --quiet valise-receiver-receive",
+        killed.trim()
+    );
+    story.site.await_line(Receiver, &is_back, SHOWS)?;
+    story.send_and_take(10_000, "routine")?;
+    let edit = "sed -i s/:7000/:7001/ /etc/valise/receiver.toml";
+    let told =
+        "systemctl restart valise-receiver-receive || systemctl status valise-receiver-receive";
+    let told = story
+        .site
+        .receiver
+        .run("root", &format!("{edit}; {told}"))?;
+    if !told.output.contains("run systemctl daemon-reload") {
+        return Err(HarnessError::Wrong(format!(
+            "a changed link.listen without daemon-reload: {}",
+            told.output
+        )));
+    }
+    root(
+        story,
+        "sed -i s/:7001/:7000/ /etc/valise/receiver.toml; systemctl restart valise-receiver-receive",
+    )?;
+    story.send_and_take(10_000, "routine")?;
+    story.say("receive has no network; its socket is the configuration's, also after a kill");
+    Ok(())
 }
 
 /// Another program holds receive's port when it starts.
