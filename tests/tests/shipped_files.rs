@@ -249,14 +249,11 @@ fn every_unit_names_an_installed_program_a_role_and_its_own_user() {
         let users =
             fs::read_to_string(root().join(format!("config/sysusers/valise-{host}.conf"))).unwrap();
         assert!(users.contains(&format!("valise-{role} ")));
-        // Whoever holds content keys has no network.
-        let isolated = unit.contains("PrivateNetwork=yes\n");
-        assert_eq!(
-            isolated,
-            matches!(role, "gate" | "release"),
-            "{}",
-            file.display()
-        );
+        // Transmit alone has a network: the socket of receive is made for it.
+        for line in ["PrivateNetwork=yes\n", "RestrictAddressFamilies=AF_UNIX\n"] {
+            let is_there = unit.contains(line);
+            assert_eq!(is_there, role != "transmit", "{} {line}", file.display());
+        }
     }
 }
 
