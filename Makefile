@@ -39,6 +39,8 @@ all: build
 setup:
 	@missing=(); \
 	command -v cc >/dev/null || missing+=(gcc libc6-dev); \
+	command -v pkg-config >/dev/null || missing+=(pkg-config); \
+	pkg-config --exists libsystemd 2>/dev/null || missing+=(libsystemd-dev); \
 	command -v ssh-keygen >/dev/null || missing+=(openssh-client); \
 	tests/install-packages "$${missing[@]}" || exit 3; \
 	command -v $(CARGO) >/dev/null || { \

@@ -30,7 +30,7 @@ const COMMON_ORDER: [&str; 21] = [
 ];
 
 /// Where each confined crate may be named: paths are prefixes.
-const CONFINED: [(&str, &[&str]); 21] = [
+const CONFINED: [(&str, &[&str]); 22] = [
     ("reed_solomon_erasure", &["common/src/fec/"]),
     ("reed_solomon_simd", &["common/src/fec/"]),
     (
@@ -44,6 +44,10 @@ const CONFINED: [(&str, &[&str]); 21] = [
     (
         "ed25519_dalek",
         &["common/src/sshsig/", "common/src/audit/"],
+    ),
+    (
+        "systemd",
+        &["common/src/os/service.rs", "common/src/os/service/"],
     ),
     (
         "rustix",

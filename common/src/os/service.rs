@@ -4,7 +4,7 @@ mod log;
 pub mod units;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -49,15 +49,18 @@ pub fn status(line: &str) {
 
 /// How often [`watchdog`] must be called, if the service manager watches this process: half the
 /// time that it allows.
-///
-/// # Source
-/// sd_watchdog_enabled(3)
+#[cfg(feature = "systemd")]
 pub fn watchdog_interval() -> Option<Duration> {
-    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    let is_meant = env::var_os("WATCHDOG_PID")
-        .is_none_or(|pid| pid == OsString::from(std::process::id().to_string()));
-    let allowed_us = number("WATCHDOG_USEC").filter(|us| is_meant && *us > 0)?;
-    Some(Duration::from_micros(allowed_us / 2))
+    match systemd::daemon::watchdog_enabled() {
+        Ok(allowed_us) if allowed_us > 0 => Some(Duration::from_micros(allowed_us / 2)),
+        _ => None,
+    }
+}
+
+/// How often [`watchdog`] must be called: without systemd, never.
+#[cfg(not(feature = "systemd"))]
+pub fn watchdog_interval() -> Option<Duration> {
+    None
 }
 
 /// The socket of the service manager: connected once, before the fences, which allow no new one and no address.
