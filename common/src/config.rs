@@ -19,8 +19,8 @@ use crate::limits;
 use crate::units::Rate;
 
 pub use tables::{
-    Alarm, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, ReceiverLink, Release, Retain,
-    Sandbox, SenderLink, Spool,
+    Alarm, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, Metrics, ReceiverLink, Release,
+    Retain, Sandbox, SenderLink, Spool,
 };
 
 /// Why a configuration cannot be used.
@@ -80,6 +80,9 @@ pub struct SenderConfig {
     /// Whom to tell.
     #[serde(default)]
     pub alarm: Alarm,
+    /// Figures for a monitor.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The fences.
     #[serde(default)]
     pub sandbox: Sandbox,
@@ -113,6 +116,9 @@ pub struct ReceiverConfig {
     /// Whom to tell.
     #[serde(default)]
     pub alarm: Alarm,
+    /// Figures for a monitor.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The fences.
     #[serde(default)]
     pub sandbox: Sandbox,
@@ -189,6 +195,17 @@ fn check_path(key: &'static str, path: &Path) -> Result<(), ConfigError> {
     Err(ConfigError::Range {
         key,
         rule: rule.to_owned(),
+    })
+}
+
+fn check_metrics(metrics: &Metrics) -> Result<(), ConfigError> {
+    let folder = &metrics.folder;
+    if folder.as_os_str().is_empty() || folder.is_absolute() {
+        return Ok(());
+    }
+    Err(ConfigError::Range {
+        key: "metrics.folder",
+        rule: "the whole path of a folder, or nothing".to_owned(),
     })
 }
 
@@ -271,6 +288,7 @@ impl SenderConfig {
             limits::PACKAGE_BYTES_MAX / 2,
         )?;
         check_alarm(&config.alarm)?;
+        check_metrics(&config.metrics)?;
         check_log(&config.log)?;
         Ok(config)
     }
@@ -303,6 +321,7 @@ impl ReceiverConfig {
         config.link.rate.map_or(Ok(()), check_rate)?;
         config.fec.as_ref().map_or(Ok(()), check_fec)?;
         check_alarm(&config.alarm)?;
+        check_metrics(&config.metrics)?;
         // Two of the largest blocks: one being finished while the next begins.
         let least = 2 * limits::BLOCK_BYTES_MAX;
         within(

@@ -185,6 +185,14 @@ impl Default for Alarm {
     }
 }
 
+/// `[metrics]`: figures for a monitor.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// The folder of the Prometheus text files; empty for none.
+    pub folder: PathBuf,
+}
+
 /// `[memory]` of a receiver.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]

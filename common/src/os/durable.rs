@@ -99,6 +99,23 @@ pub fn replace(
     }
 }
 
+/// Writes a file that everybody may read in place of an older one, by way of a fixed name beside it: for a folder that is not
+/// the host's own, where nothing but this name may be left behind. Nothing is synced.
+///
+/// # Errors
+/// The system's; a symbolic link in the place of the staged file is refused.
+pub fn replace_beside(staged: &Path, dest: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(staged)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(bytes)?;
+    fs::rename(staged, dest)
+}
+
 /// Makes the names in a directory durable.
 ///
 /// # Errors

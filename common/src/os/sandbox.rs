@@ -91,6 +91,12 @@ impl Profile {
         Self::new(Role::Release, vec![RANDOM.into()], write, breaches)
     }
 
+    /// Adds a folder to write to: that of the metrics. A path that does not exist gives no right.
+    pub fn writing(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.write.push(folder.into());
+        self
+    }
+
     /// Adds the socket of the link: the only one that transmit sends on and does not read, the only one that receive reads.
     pub fn with_link(mut self, socket: BorrowedFd<'_>) -> Self {
         self.link = Some(socket.as_raw_fd());

@@ -54,22 +54,15 @@ fn health(state: &ReceiverState, ages: Ages) -> Result<Health, CliError> {
 }
 
 fn facts(view: &ReleaseView) -> Facts {
-    let live = view.bundles.iter().filter(|bundle| bundle.left > 0);
-    let counts = &view.counts;
-    let decided = counts.claimed.saturating_sub(counts.quarantined);
-    let cables = [
-        ("complete", counts.complete),
-        ("decided", decided),
-        ("missing", counts.missing),
-        ("quarantined", counts.quarantined),
-    ];
+    let cables = view.cables();
+    let (slots_left, slots_total) = view.slots();
     Facts {
         channel: Some(view.channel.to_string()),
         trust_version: view.trust_version,
         software_keys: view.software_keys,
-        highest_serial: counts.highest,
-        slots_left: live.clone().map(|bundle| bundle.left).sum(),
-        slots_total: live.map(|bundle| u64::from(bundle.count)).sum(),
+        highest_serial: view.counts.highest,
+        slots_left,
+        slots_total,
         cables: cables
             .map(|(state, count)| (state.to_owned(), count))
             .into(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
+use valise_common::host::metrics::Metrics;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
@@ -151,6 +152,61 @@ pub struct Counters {
 }
 
 impl ReleaseView {
+    /// Cables by state, as far as they are counted.
+    pub fn cables(&self) -> [(&'static str, u64); 4] {
+        let counts = &self.counts;
+        [
+            ("complete", counts.complete),
+            ("decided", counts.claimed.saturating_sub(counts.quarantined)),
+            ("missing", counts.missing),
+            ("quarantined", counts.quarantined),
+        ]
+    }
+
+    /// Slots that are left, and those of the bundles that have some left.
+    pub fn slots(&self) -> (u64, u64) {
+        let live = self.bundles.iter().filter(|bundle| bundle.left > 0);
+        let left = live.clone().map(|bundle| bundle.left).sum();
+        (left, live.map(|bundle| u64::from(bundle.count)).sum())
+    }
+
+    /// Writes what a monitor reads.
+    pub fn write_metrics(&self, metrics: &mut Metrics) {
+        let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
+        metrics.write(&self.alarms, |sheet| {
+            sheet.gauges(
+                "cables",
+                "Cables by state",
+                self.cables()
+                    .map(|(state, count)| (label("state", state), count)),
+            );
+            let (left, total) = self.slots();
+            sheet.gauge(
+                "serial_highest",
+                "Highest serial announced",
+                self.counts.highest,
+            );
+            sheet.gauge("slots_left", "Slots left in all bundles", left);
+            sheet.gauge("slots", "Slots of the bundles that have some left", total);
+            sheet.gauge(
+                "trust_list_version",
+                "Version of the trust list in force, 0 for none",
+                self.trust_version.unwrap_or(0).into(),
+            );
+            let outcomes = [
+                ("released", self.counters.released),
+                ("quarantined", self.counters.quarantined),
+                ("unopened", self.counters.unopened),
+                ("second", self.counters.second_containers),
+            ];
+            sheet.counters(
+                "containers_judged",
+                "Containers by their outcome",
+                outcomes.map(|(outcome, count)| (label("outcome", outcome), count)),
+            );
+        });
+    }
+
     /// Writes the view. It is no state: nothing waits for the disk.
     ///
     /// # Errors

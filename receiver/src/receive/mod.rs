@@ -39,6 +39,7 @@ use thiserror::Error;
 use valise_common::alarm::Alarm;
 use valise_common::config::ReceiverConfig;
 use valise_common::host::alarms::Alarms;
+use valise_common::host::metrics::{self, Metrics};
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
@@ -174,7 +175,8 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     // Before the fences, behind which there is neither a new socket nor a right to ask for a large buffer.
     let listener = Listener::open(config, Source::find()?)?;
     let tables = NetTables::open();
-    let mut profile = Profile::receive(&state);
+    metrics::make_folder(&config.metrics.folder)?;
+    let mut profile = Profile::receive(&state).writing(&config.metrics.folder);
     if let Some(socket) = listener.socket() {
         profile = profile.with_link(socket);
     }
@@ -213,6 +215,8 @@ struct Receive {
     audit: AuditLog,
     kernel_drops_told: u64,
     alarms: Alarms,
+    metrics: Metrics,
+    datagram_bytes: u16,
     egress: Egress,
     tables: NetTables,
     constants: Constants,
@@ -329,6 +333,8 @@ impl Receive {
             keys_untold: None,
             audit,
             kernel_drops_told: 0,
+            metrics: Metrics::new(Role::Receive, &config.metrics.folder, state.root()),
+            datagram_bytes: config.datagram_bytes(),
             alarms: Alarms::new(Role::Receive, state.root()),
             egress: Egress::default(),
             tables,
@@ -471,7 +477,7 @@ impl Receive {
         Ok(())
     }
 
-    fn write_view(&self, now: UtcTime) -> Result<(), ReceiveError> {
+    fn write_view(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
         let view = ReceiveView::new(
             now,
             self.constants,
@@ -479,6 +485,7 @@ impl Receive {
             &self.shared.assembly(),
             (self.shared.listening(), self.alarms.views()),
         );
+        view.write_metrics(&mut self.metrics, self.datagram_bytes);
         let text = serde_json::to_vec(&view).map_err(io::Error::other)?;
         let path = self.state.view_of(Role::Receive);
         match replace(

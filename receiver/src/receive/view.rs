@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
+use valise_common::host::metrics::Metrics;
 use valise_common::ids::{ContainerId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::units::UtcTime;
@@ -9,7 +10,7 @@ use valise_common::units::UtcTime;
 use super::listener::Listening;
 use super::shared::{AssemblyView, ReadView};
 use crate::pipeline::Tally;
-use valise_common::wire::Counters;
+use valise_common::wire::{Counters, DropReason};
 
 /// What `receive` shows, once a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,77 @@ pub struct Constants {
 }
 
 impl ReceiveView {
+    /// Writes what a monitor reads.
+    pub fn write_metrics(&self, metrics: &mut Metrics, datagram_bytes: u16) {
+        let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
+        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        metrics.write(&self.alarms, |sheet| {
+            let kinds = [
+                ("symbol", self.symbols),
+                ("beacon", self.beacons),
+                ("cover", self.covers),
+            ];
+            sheet.counters(
+                "datagrams_received",
+                "Datagrams that verified and were of use",
+                kinds.map(|(kind, count)| (label("kind", kind), count)),
+            );
+            let used: u64 = kinds.into_iter().map(|(_, count)| count).sum();
+            let received = used.saturating_add(self.counters.total());
+            sheet.counters(
+                "link_received_bytes",
+                "Bytes of the datagrams that were read",
+                [(vec![], received.saturating_mul(datagram_bytes.into()))],
+            );
+            // All of them, so that each is there before it occurs first.
+            let reasons = DropReason::ALL.iter();
+            sheet.counters(
+                "datagrams_dropped",
+                "Datagrams that were dropped, by reason",
+                reasons.map(|reason| (label("reason", reason.name()), self.counters.of(*reason))),
+            );
+            let one = |count: u64| [(vec![], count)];
+            sheet.counters(
+                "kernel_drops",
+                "Datagrams that the kernel dropped, because they were not read in time",
+                one(self.kernel_drops),
+            );
+            sheet.counters(
+                "containers_completed",
+                "Containers handed to release",
+                one(self.completed),
+            );
+            let discarded = [("forged", self.poisoned), ("yielded", self.yielded)];
+            sheet.counters(
+                "sets_discarded",
+                "Incomplete containers that were discarded",
+                discarded.map(|(cause, count)| (label("cause", cause), count)),
+            );
+            sheet.gauge(
+                "containers_assembling",
+                "Containers that are being collected",
+                bytes(self.assembling_count),
+            );
+            sheet.gauge(
+                "assembly_memory_bytes",
+                "Incomplete blocks in memory",
+                bytes(self.memory_bytes),
+            );
+            sheet.gauge(
+                "assembly_disk_bytes",
+                "Incomplete containers on the disk",
+                self.disk_bytes,
+            );
+            if let Some(last) = self.last_datagram {
+                sheet.gauge(
+                    "last_datagram_timestamp_seconds",
+                    "Time of the last datagram that verified",
+                    last.as_s(),
+                );
+            }
+        });
+    }
+
     /// Puts the threads' views together.
     pub fn new(
         time: UtcTime,

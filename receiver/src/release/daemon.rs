@@ -10,6 +10,7 @@ use thiserror::Error;
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::ReceiverConfig;
 use valise_common::host::alarms::{Alarms, NewAlarm};
+use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::neighbour::Neighbour;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
@@ -152,6 +153,8 @@ pub struct Release {
     pub(super) alarms: Alarms,
     /// Receive, as this process sees it.
     pub(super) neighbour: Neighbour,
+    /// What a monitor reads; a command that works without the daemon writes none.
+    pub(super) metrics: Option<Metrics>,
     /// What is in the way.
     pub(super) foreign: Foreign,
     /// The alarms of this process's own fences.
@@ -199,12 +202,16 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let runner = AlarmRunner::start(&config.alarm.command)?;
     let runs = life::runs(Role::Release);
     let groups = Groups::look_up(&config.mailboxes)?;
-    let confinement = sandbox::enter(&Profile::release(&state), config.sandbox.required)?;
+    metrics::make_folder(&config.metrics.folder)?;
+    let metrics = Metrics::new(Role::Release, &config.metrics.folder, state.root());
+    let profile = Profile::release(&state).writing(&config.metrics.folder);
+    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut release = Release::open(config.clone(), state, groups)?;
     release.fences = confinement.alarms();
     release.alarms.run_by(runner);
     release.alarms.run_as(runs);
+    release.metrics = Some(metrics);
     release.start_log()?;
     service::ready();
     release.work(&signals)
@@ -256,6 +263,7 @@ impl Release {
             beacon: None,
             suspects: Suspects::default(),
             alarms: Alarms::new(Role::Release, &root),
+            metrics: None,
             neighbour: Neighbour::new(Role::Receive, lock_of_receive, view_of_receive),
             foreign: Foreign::default(),
             fences: Vec::new(),

@@ -478,6 +478,9 @@ impl Release {
     pub(super) fn show(&mut self) {
         self.dirty = false;
         let view = self.view();
+        if let Some(metrics) = &mut self.metrics {
+            view.write_metrics(metrics);
+        }
         service::status(&format!(
             "released {} · quarantine {} · missing {}",
             self.counters.released, view.counts.quarantined, view.counts.missing

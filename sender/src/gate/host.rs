@@ -7,6 +7,7 @@ use valise_common::alarm::{Alarm, Cause};
 use valise_common::audit::AuditRecord;
 use valise_common::config::SenderConfig;
 use valise_common::host::alarms::Alarms;
+use valise_common::host::metrics::Metrics;
 use valise_common::host::neighbour::Neighbour;
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
@@ -33,7 +34,7 @@ use crate::io::progress::Progress;
 use crate::io::register::Register;
 use crate::io::slots::SlotStore;
 use crate::io::trust_store::{self, Host};
-use crate::io::view::{BundleView, CableView, HostView, ViewWriter};
+use crate::io::view::{BundleView, CableView, HostView, ViewWriter, state_word};
 
 /// Ended cables that stay in memory and in the view; older ones are in the register alone.
 pub const ENDED_SHOWN_MAX: usize = 2_000;
@@ -91,6 +92,8 @@ pub struct Gate {
     pub alarms: Alarms,
     /// Transmit, as gate sees it.
     pub neighbour: Neighbour,
+    /// What a monitor reads; a command that works without the daemon writes none.
+    pub metrics: Option<Metrics>,
     /// Whether the clock is to be believed.
     pub time: Timekeeper,
     /// Cables with a serial whose sealing waits for room on the disk.
@@ -162,6 +165,7 @@ impl Gate {
             hindered: BTreeMap::new(),
             troubled: BTreeMap::new(),
             alarms: Alarms::new(Role::Gate, state.root()),
+            metrics: None,
             neighbour: Neighbour::new(
                 Role::Transmit,
                 state.lock(Role::Transmit),
@@ -384,8 +388,11 @@ impl Gate {
     ///
     /// # Errors
     /// [`GateError`].
-    pub fn write_view(&self) -> Result<(), GateError> {
-        match self.view.write(&self.state, &self.host_view(self.now())) {
+    pub fn write_view(&mut self) -> Result<(), GateError> {
+        let now = self.now();
+        let host = self.host_view(now);
+        self.write_metrics(&host, now);
+        match self.view.write(&self.state, &host) {
             // Not worth the end: what is shown is old, and `status` says so.
             Err(error) if is_full(&error) => {
                 tracing::warn!("the view cannot be written: {error}");
@@ -393,6 +400,38 @@ impl Gate {
             }
             written => Ok(written?),
         }
+    }
+
+    fn write_metrics(&mut self, host: &HostView, now: UtcTime) {
+        let Some(metrics) = &mut self.metrics else {
+            return;
+        };
+        let (ledger, progress) = (&self.ledger, &self.progress);
+        metrics.write(&host.alarms, |sheet| {
+            let mut cables = BTreeMap::<_, u64>::new();
+            for cable in ledger.cables.values() {
+                let progress = cable.serial().and_then(|serial| progress.get(&serial));
+                *cables.entry(state_word(cable, progress, now)).or_default() += 1;
+            }
+            let cables = cables.into_iter();
+            sheet.gauges(
+                "cables",
+                "Cables by state",
+                cables.map(|(state, count)| (vec![("state", state.to_owned())], count)),
+            );
+            sheet.gauge("serial_highest", "Highest serial issued", host.issued);
+            sheet.gauge("slots_left", "Slots left in all bundles", host.slots_left);
+            sheet.gauge(
+                "slots",
+                "Slots of the bundles that have some left",
+                host.slots_total,
+            );
+            sheet.gauge(
+                "trust_list_version",
+                "Version of the trust list in force, 0 for none",
+                host.trust_version.unwrap_or(0).into(),
+            );
+        });
     }
 
     fn host_view(&self, now: UtcTime) -> HostView {

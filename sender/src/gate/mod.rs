@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
+use valise_common::host::metrics::{self, Metrics};
 use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
@@ -92,7 +93,14 @@ fn run_once(config: &SenderConfig) -> Result<(), GateError> {
     let runner = AlarmRunner::start(&config.alarm.command)?;
     let mut gate = Gate::open(config)?;
     gate.alarms.run_by(runner);
-    let confinement = sandbox::enter(&Profile::gate(&gate.state), config.sandbox.required)?;
+    metrics::make_folder(&config.metrics.folder)?;
+    gate.metrics = Some(Metrics::new(
+        Role::Gate,
+        &config.metrics.folder,
+        gate.state.root(),
+    ));
+    let profile = Profile::gate(&gate.state).writing(&config.metrics.folder);
+    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut daemon = Daemon::start(gate, &confinement)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");

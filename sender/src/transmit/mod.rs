@@ -26,6 +26,7 @@ use thiserror::Error;
 use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
 use valise_common::host::alarms::Alarms;
+use valise_common::host::metrics::{self, Metrics};
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::clock;
@@ -159,7 +160,10 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     let runs = life::runs(Role::Transmit);
     let (lock, link, log) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
-    let profile = Profile::transmit(&SenderState::new(&config.state)).with_link(link.udp.as_fd());
+    metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
+    let profile = Profile::transmit(&SenderState::new(&config.state))
+        .writing(&config.metrics.folder)
+        .with_link(link.udp.as_fd());
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut transmit = Transmit::start(config, lock, link, log)?;
@@ -235,7 +239,8 @@ impl Transmit {
         durable::clear_tmp(&state.tmp(Role::Transmit), |_| false)
             .and_then(|()| durable::finish_erasing(&state.tmp(Role::Transmit)))
             .during("clear tmp/transmit")?;
-        let recorder = Recorder::start(state.clone(), audit).during("start a thread")?;
+        let metrics = Metrics::new(Role::Transmit, &config.metrics.folder, state.root());
+        let recorder = Recorder::start(state.clone(), audit, metrics).during("start a thread")?;
         let torn_bytes = json!(recovered.torn_bytes);
         recorder.event(
             "start",
@@ -606,6 +611,7 @@ impl Transmit {
             written: Some(clock::Stamp::now()),
             session: self.session.as_ref().map(Session::view),
             rate: self.rate,
+            wire_bytes: self.link.udp.wire_bytes(),
             rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,
             sent: self.pipeline.totals(),
             held_up: self.link.held_up,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
+use valise_common::host::metrics::Metrics;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
@@ -73,13 +74,13 @@ impl Recorder {
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub fn start(state: SenderState, audit: AuditLog) -> io::Result<Self> {
+    pub fn start(state: SenderState, audit: AuditLog, metrics: Metrics) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("record".to_owned())
             .spawn(move || {
-                let ended = run(&theirs, &state, audit);
+                let ended = run(&theirs, &state, audit, metrics);
                 // Whoever waits for a line, or would, learns that none is written any more.
                 *lock(&theirs.waiting) = Waiting {
                     over: true,
@@ -197,7 +198,12 @@ impl Waiting {
     }
 }
 
-fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), RecordError> {
+fn run(
+    shared: &Shared,
+    state: &SenderState,
+    mut audit: AuditLog,
+    mut metrics: Metrics,
+) -> Result<(), RecordError> {
     // Within the folders that the sandbox leaves; any on this file system will do.
     let mut batch = SyncBatch::new(&state.progress())?;
     loop {
@@ -213,6 +219,9 @@ fn run(shared: &Shared, state: &SenderState, mut audit: AuditLog) -> Result<(), 
         let taken = std::mem::take(&mut *waiting);
         drop(waiting);
         write(state, &mut audit, &mut batch, &taken)?;
+        if let Some(view) = &taken.view {
+            view.write_metrics(&mut metrics);
+        }
         if taken.stop {
             // After whatever ended at the last moment.
             audit.append(clock::utc_now(), "stop", &[("role", json!("transmit"))]);
@@ -311,7 +320,12 @@ mod tests {
         AuditLog::create(&state.audit(), "transmit", "valise/test/transmit").unwrap();
         let (audit, _) = AuditLog::open(&state.audit(), "transmit").unwrap();
         fs::remove_dir(state.progress()).unwrap();
-        let mut recorder = Recorder::start(state, audit).unwrap();
+        let metrics = Metrics::new(
+            valise_common::role::Role::Transmit,
+            std::path::Path::new(""),
+            state.root(),
+        );
+        let mut recorder = Recorder::start(state, audit, metrics).unwrap();
         recorder.event("start", Vec::new());
         let error = recorder.event_durable("session", Vec::new()).unwrap_err();
         assert!(matches!(error, RecordError::Io(_)), "{error}");

@@ -4,6 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
+use valise_common::host::metrics::Metrics;
 use valise_common::ids::{BundleId, LinkKeyId, Serial, SessionId};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
@@ -24,6 +25,9 @@ pub struct TransmitView {
     pub session: Option<SessionView>,
     /// The configured rate.
     pub rate: Rate,
+    /// Bytes of an IP packet on the link.
+    #[serde(default)]
+    pub wire_bytes: u32,
     /// Bits a second over the last second, IP packets with their headers.
     pub rate_achieved_bits: u64,
     /// Datagrams that left since the start.
@@ -91,6 +95,57 @@ pub struct OnLinkView {
 }
 
 impl TransmitView {
+    /// Writes what a monitor reads.
+    pub fn write_metrics(&self, metrics: &mut Metrics) {
+        let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
+        let Totals {
+            symbols,
+            beacons,
+            cover,
+        } = self.sent;
+        let HeldUp {
+            full,
+            congested,
+            down,
+        } = self.held_up;
+        metrics.write(&self.alarms, |sheet| {
+            let kinds = [("symbol", symbols), ("beacon", beacons), ("cover", cover)];
+            sheet.counters(
+                "datagrams_sent",
+                "Datagrams that left",
+                kinds.map(|(kind, count)| (label("kind", kind), count)),
+            );
+            let sent = symbols.saturating_add(beacons).saturating_add(cover);
+            let bytes = sent.saturating_mul(self.wire_bytes.into());
+            sheet.counters(
+                "link_sent_bytes",
+                "Bytes of the IP packets that left",
+                [(vec![], bytes)],
+            );
+            let causes = [("full", full), ("congested", congested), ("down", down)];
+            sheet.counters(
+                "send_delays",
+                "Times that datagrams did not leave at once",
+                causes.map(|(cause, count)| (label("cause", cause), count)),
+            );
+            sheet.gauge(
+                "link_up",
+                "1 while datagrams leave",
+                u64::from(self.link == LinkState::Up),
+            );
+            let waiting = self.waiting.iter().map(|count| u64::try_from(*count));
+            let waiting = waiting.map(|count| count.unwrap_or(u64::MAX));
+            let precedences = ["flash", "immediate", "priority", "routine"].into_iter();
+            sheet.gauges(
+                "containers_waiting",
+                "Containers that wait for a pass, by precedence",
+                precedences
+                    .zip(waiting)
+                    .map(|(precedence, count)| (label("precedence", precedence), count)),
+            );
+        });
+    }
+
     /// Writes the view in place of the older one.
     ///
     /// # Errors
