@@ -61,9 +61,13 @@ mod tests {
             "ReceiveBuffer=1048576",
             "FreeBind=yes",
             "BindsTo=valise-receiver-receive.service",
+            "Service=valise-receiver-receive.service",
+            "StartLimitIntervalSec=0",
         ] {
             assert!(socket.lines().any(|has| has == line), "{line}: {socket}");
         }
+        // An operator restarts `valise-*`, which must not reach a socket whose service runs.
+        assert!(!SOCKET_UNIT.starts_with("valise-"));
         assert_eq!(generated(None).unwrap(), None);
         let serial = "kind = 'serial'\ndevice = '/dev/ttyS0'";
         assert_eq!(generated(Some(serial)).unwrap(), None);

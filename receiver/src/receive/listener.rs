@@ -18,7 +18,7 @@ use crate::io::link_udp::{Granted, UdpLink};
 use crate::io::net_tables::{self, NetTables};
 
 /// What binds the socket on an installed host, as `systemd-generator` makes it.
-pub const SOCKET_UNIT: &str = "valise-receiver-receive.socket";
+pub const SOCKET_UNIT: &str = "valise.socket";
 
 /// How long a `receive` that was passed no socket shows its alarm before it ends, so that the service manager tries again.
 pub const PASSING_US: u64 = 10 * 1_000_000;

@@ -134,7 +134,7 @@ fn off_the_network(story: &mut Story) -> Result<()> {
     }
     root(
         story,
-        "sed -i s/:7001/:7000/ /etc/valise/receiver.toml; systemctl restart valise-receiver-receive",
+        "sed -i s/:7001/:7000/ /etc/valise/receiver.toml; systemctl daemon-reload; systemctl restart 'valise-*'",
     )?;
     story.send_and_take(10_000, "routine")?;
     story.say("receive has no network; its socket is the configuration's, also after a kill");

@@ -11,11 +11,13 @@ use crate::units::ByteSize;
 
 /// The unit of a UDP socket that systemd makes and binds, so that the role needs no network and no capability.
 ///
-/// It lives and ends with the role: a datagram never starts a role that somebody stopped.
+/// It lives and ends with the role: a datagram never starts a role that somebody stopped. Its name is not one of `valise-*`:
+/// systemd refuses to restart a socket in front of a service that runs, and operators restart `valise-*`.
 pub fn udp_socket(config: &Path, service: &str, listen: SocketAddr, buffer: ByteSize) -> String {
     format!(
-        "[Unit]\nDescription=Valise: the socket of the one-way link\nSourcePath={}\nBindsTo={service}\n\n\
-         [Socket]\nListenDatagram={listen}\nFreeBind=yes\nReceiveBuffer={}\nTriggerLimitIntervalSec=0\n",
+        "[Unit]\nDescription=Valise: the socket of the one-way link\nSourcePath={}\nBindsTo={service}\n\
+         StartLimitIntervalSec=0\n\n[Socket]\nService={service}\nListenDatagram={listen}\nFreeBind=yes\nReceiveBuffer={}\n\
+         TriggerLimitIntervalSec=0\n",
         config.display(),
         buffer.0
     )
