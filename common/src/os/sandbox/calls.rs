@@ -17,7 +17,7 @@ use seccompiler::{
 use super::{Fence, RefusedFence, forbidden};
 use crate::os::layout::Role;
 
-/// What every role does. Calls with checked arguments are in [`checked`].
+/// What every role does. Calls with checked arguments are in `checked_of`.
 const EVERY_ROLE: &[c_long] = &[
     // Memory.
     libc::SYS_brk,
