@@ -38,7 +38,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Takes the folder of the configuration; an empty one is none.
+    /// Writes into the folder that the configuration names. Without a name it writes nothing.
     pub fn new(role: Role, folder: &Path, state: &Path) -> Self {
         let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty());
         Self {

@@ -52,7 +52,7 @@ impl Source {
     /// Looks what the service manager passed, and whether it should have.
     ///
     /// # Errors
-    /// If it passed something that is no UDP socket.
+    /// If what it passed is not a UDP socket.
     pub fn find() -> io::Result<Self> {
         match ListenFd::from_env().take_udp_socket(0)? {
             Some(socket) => Ok(Self::Passed(socket)),
