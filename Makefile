@@ -60,7 +60,7 @@ demo: build
 	  --rate "400 Mbit/s" --count 1 --size 200000000
 
 test: setup $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 # OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package:
 # installing that would bring another OpenSSH. Nothing of it is part of what is built.

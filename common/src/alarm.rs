@@ -380,8 +380,8 @@ pub struct AlarmView {
     pub alarm: String,
     /// The role that it is about.
     pub role: Role,
-    /// Since when.
-    pub since: UtcTime,
+    /// Since when, if anybody knows.
+    pub since: Option<UtcTime>,
     /// What happened, without content.
     pub text: String,
     /// What follows from it.
@@ -392,11 +392,17 @@ pub struct AlarmView {
 
 impl AlarmView {
     /// Puts the view of an alarm together.
-    pub fn new(alarm: Alarm, role: Role, on: &Installation, since: UtcTime, cause: Cause) -> Self {
+    pub fn new(
+        alarm: Alarm,
+        role: Role,
+        on: &Installation,
+        since: impl Into<Option<UtcTime>>,
+        cause: Cause,
+    ) -> Self {
         Self {
             alarm: alarm.as_str().to_owned(),
             role,
-            since,
+            since: since.into(),
             means: alarm.means().to_owned(),
             repair: alarm.repair(role, on, cause.repair.as_deref()),
             text: cause.text,
@@ -422,7 +428,11 @@ impl fmt::Display for AlarmView {
             repair,
             ..
         } = self;
-        write!(f, "{alarm}: {text} (since {since}; repair: {repair})")
+        write!(f, "{alarm}: {text} (")?;
+        if let Some(since) = since {
+            write!(f, "since {since}; ")?;
+        }
+        write!(f, "repair: {repair})")
     }
 }
 
@@ -496,7 +506,7 @@ mod tests {
         let view = AlarmView {
             alarm: "link-down".to_owned(),
             role: Role::Gate,
-            since: UtcTime::from_s(5),
+            since: Some(UtcTime::from_s(5)),
             text: "no carrier".to_owned(),
             means: "type evil".to_owned(),
             repair: "evil".to_owned(),
@@ -505,6 +515,12 @@ mod tests {
         assert_eq!(alarm, Some(Alarm::LinkDown));
         let line = view.as_ref().map(ToString::to_string).unwrap_or_default();
         assert!(line.starts_with("link-down: no carrier (since 1970-01-01T00:00:05Z; repair: ip "));
+        let unknown = view.clone().map(|view| AlarmView {
+            since: None,
+            ..view
+        });
+        let line = unknown.map(|view| view.to_string()).unwrap_or_default();
+        assert!(line.starts_with("link-down: no carrier (repair: ip "));
         let view = view.map(|view| (view.role, view.means));
         let means = Alarm::LinkDown.means().to_owned();
         assert_eq!(view, Some((Role::Transmit, means)));

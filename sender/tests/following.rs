@@ -52,6 +52,10 @@ fn lines_are_printed_once_and_again_as_they_change() {
     let first = until("disk ");
     assert!(first.contains(&"cables    none".to_owned()), "{first:?}");
     assert!(first.contains(&"gate      running".to_owned()), "{first:?}");
+    // A beginning that is not known would be another at each look, and news for ever.
+    let alarm = first.iter().find(|line| line.starts_with("ALARM"));
+    let never_ran = "ALARM     transmit-not-running: transmit is not running";
+    assert_eq!(alarm.map(String::as_str), Some(never_ran));
     change(&host);
     let changed = until("cables    1 submitted");
     assert_eq!(changed, ["cables    1 submitted"]);

@@ -173,8 +173,8 @@ impl Alarms {
         self.active.insert(key, active);
     }
 
-    /// Takes the alarms of the neighbour: this role has the log and the command for them.
-    pub fn report(&mut self, neighbour: Role, views: Vec<AlarmView>) {
+    /// Takes the alarms that the neighbour has now: this role has the log and the command for them.
+    pub fn report(&mut self, neighbour: Role, now: UtcTime, views: Vec<AlarmView>) {
         let mut stay = BTreeSet::new();
         for view in views {
             let Some((alarm, view)) = view.of_role(neighbour, &self.installation) else {
@@ -182,7 +182,7 @@ impl Alarms {
             };
             let key = (neighbour, alarm);
             stay.insert(key);
-            self.set_of(key, view.since, 1, || {
+            self.set_of(key, view.since.unwrap_or(now), 1, || {
                 Cause::repaired_by(view.text, view.repair)
             });
         }
@@ -224,7 +224,7 @@ impl Alarms {
         let line = view.to_string();
         tracing::warn!(
             alarm = view.alarm,
-            since = %view.since,
+            since = %since,
             means = view.means,
             repair = view.repair,
             "{text}"
@@ -405,9 +405,9 @@ mod tests {
             ..views[0].clone()
         };
         let three = [&views[..], &[unknown]].concat();
-        alarms.report(Role::Receive, three.clone());
+        alarms.report(Role::Receive, now, three.clone());
         alarms.set(Alarm::Fence, now, 1, || "of release itself");
-        alarms.report(Role::Receive, three);
+        alarms.report(Role::Receive, now, three);
         let told = codes(&mut alarms, Mono(0));
         let expected = [
             "fence no fence",
@@ -415,10 +415,10 @@ mod tests {
             "fence of release itself",
         ];
         assert_eq!(told, expected);
-        alarms.report(Role::Receive, views[1..].to_vec());
+        alarms.report(Role::Receive, now, views[1..].to_vec());
         let left: Vec<_> = alarms.views().into_iter().map(|view| view.text).collect();
         assert_eq!(left, ["taken", "of release itself"]);
-        alarms.report(Role::Receive, vec![]);
+        alarms.report(Role::Receive, now, vec![]);
         assert_eq!(alarms.views().len(), 1);
     }
 }

@@ -182,7 +182,9 @@ impl Sheet {
         self.gauges(
             "alarm_since_timestamp_seconds",
             "Beginning of the alarm",
-            alarms.iter().map(|view| (labels(view), view.since.as_s())),
+            alarms
+                .iter()
+                .filter_map(|view| Some((labels(view), view.since?.as_s()))),
         );
     }
 

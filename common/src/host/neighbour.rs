@@ -51,10 +51,10 @@ impl Neighbour {
         let first = *self.first.get_or_insert(mono);
         let is_starting = !self.has_run && mono.since_us(first) < START_US;
         let views: Vec<AlarmView> = match (seen.life, is_starting) {
-            (Life::Running, _) | (_, false) => seen.alarms(now),
+            (Life::Running, _) | (_, false) => seen.alarms(Some(now)),
             (Life::NotRunning | Life::Hung, true) => Vec::new(),
         };
-        alarms.report(self.role, views);
+        alarms.report(self.role, now, views);
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let of_view = AlarmView {
             alarm: Alarm::LinkDown.as_str().to_owned(),
             role: Role::Transmit,
-            since: now,
+            since: Some(now),
             text: "no carrier".to_owned(),
             means: String::new(),
             repair: String::new(),

@@ -80,14 +80,13 @@ pub struct Health {
 impl Health {
     /// Begins with the role that knows the cables, on the host with this state folder.
     pub fn new<T>(state: &Path, first: &Observed<T>, view: Value, facts: Facts) -> Self {
-        let time = clock::utc_now();
         let disk = disk_alarm(state).map(|text| {
             let on = &first.installation;
-            AlarmView::new(Alarm::Disk, first.role, on, time, text.into())
+            AlarmView::new(Alarm::Disk, first.role, on, None, text.into())
         });
         let mut health = Self {
             host: first.role.host(),
-            time,
+            time: clock::utc_now(),
             roles: BTreeMap::new(),
             facts,
             disk_free_bytes: free_bytes(state).unwrap_or(0),
@@ -101,7 +100,7 @@ impl Health {
 
     /// Adds a role.
     pub fn add<T>(&mut self, role: &Observed<T>, view: Value) {
-        self.add_alarms(role.alarms(self.time));
+        self.add_alarms(role.alarms(None));
         let status = RoleStatus {
             state: role.life.as_str(),
             written: role.time,
@@ -161,7 +160,12 @@ impl Health {
         let [what, means, repair] = ALARM_LINES;
         for view in &self.alarms {
             let AlarmView { alarm, since, .. } = view;
-            lines.push(format!("{what:<10}{alarm}: {} (since {since})", view.text));
+            let since = since.map(|since| format!(" (since {since})"));
+            lines.push(format!(
+                "{what:<10}{alarm}: {}{}",
+                view.text,
+                since.unwrap_or_default()
+            ));
             lines.push(format!("{means:<10}{alarm}: {}", view.means));
             lines.push(format!("{repair:<10}{alarm}: {}", view.repair));
         }

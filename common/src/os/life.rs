@@ -240,10 +240,10 @@ impl<T> Observed<T> {
         signs
     }
 
-    /// Returns every alarm of the role: its signs, and what it reports in its view. `now` is the beginning of a sign whose
+    /// Returns every alarm of the role: its signs, and what it reports in its view. `noticed` is the beginning of a sign whose
     /// role has left nothing to tell it.
-    pub fn alarms(&self, now: UtcTime) -> Vec<AlarmView> {
-        let since = self.time.unwrap_or(now);
+    pub fn alarms(&self, noticed: Option<UtcTime>) -> Vec<AlarmView> {
+        let since = self.time.or(noticed);
         let signs = self.signs().into_iter().map(|(alarm, text)| {
             AlarmView::new(alarm, self.role, &self.installation, since, text.into())
         });
@@ -304,7 +304,7 @@ mod tests {
         }
 
         fn codes(&self) -> Vec<String> {
-            let alarms = self.look().alarms(UtcTime::EPOCH);
+            let alarms = self.look().alarms(None);
             alarms.into_iter().map(|view| view.alarm).collect()
         }
 
@@ -344,7 +344,7 @@ mod tests {
         assert!(world.codes().is_empty());
         assert_eq!(world.look().warning(), None);
         world.write("gate.json", 95);
-        let alarm = world.look().alarms(UtcTime::EPOCH).remove(0);
+        let alarm = world.look().alarms(None).remove(0);
         assert_eq!(alarm.alarm, "gate-hung");
         let text = alarm.text;
         assert!(
@@ -379,7 +379,7 @@ mod tests {
         stamp["mono_us"] = json!(u64::MAX);
         let view = json!({ "written": stamp });
         fs::write(world.path("gate.json"), view.to_string()).unwrap();
-        let text = world.look().alarms(UtcTime::EPOCH).remove(0).text;
+        let text = world.look().alarms(None).remove(0).text;
         assert!(
             text.contains("before the last start of this host"),
             "{text}"
