@@ -29,7 +29,7 @@ pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
 use crate::limits;
 use crate::os::durable::{erase, finish_erasing, is_full, read_bounded, sync_dir, with_reserve};
-use crate::os::entropy;
+use crate::os::{entropy, service};
 use crate::secret::{Secret32, wipe_stack};
 use crate::units::{Mono, UtcTime};
 
@@ -292,6 +292,8 @@ impl AuditLog {
             .map_err(AuditLogError::io("write"))?;
         self.log.sync_data().map_err(AuditLogError::io("sync"))?;
         self.log_bytes += u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        // They have happened now.
+        service::log_events(&self.pending);
         self.pending.clear();
         self.last_time = self.pending_time.take().or(self.last_time);
         self.key_file

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::unistd::write;
 
-pub use log::{LogError, init_logging};
+pub use log::{LogError, init_logging, log_events};
 
 /// The command that systemd runs when it reads its units.
 pub const GENERATOR: &str = "systemd-generator";

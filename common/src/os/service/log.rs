@@ -4,8 +4,13 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use nix::unistd::write;
+
 use std::ffi::OsStr;
 use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -18,10 +23,41 @@ use crate::os::clock;
 ///
 /// # Source
 /// systemd, Native Journal Protocol
-const JOURNAL: &str = "/run/systemd/journal/socket";
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
-/// The longest message: a datagram takes so much under every default of the kernel.
+/// The longest message: a datagram takes so much, and the fields, under every default of the kernel.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// The longest value of another field.
+const VALUE_BYTES_MAX: usize = 1 << 10;
+
+/// How long an entry waits for a journal that has no room, before the role goes on without it.
+const JOURNAL_WAIT: Duration = Duration::from_secs(1);
+
+/// The fields of an audit line that go to the journal: numbers, ids and fixed words. None holds persons, mailboxes, labels or
+/// what somebody typed.
+const EVENT_FIELDS: [&str; 17] = [
+    "alarm",
+    "bundle",
+    "channel",
+    "code",
+    "container",
+    "count",
+    "first",
+    "id",
+    "last",
+    "message_id",
+    "passes",
+    "replaces",
+    "seq",
+    "serial",
+    "session",
+    "sha256",
+    "version",
+];
+
+/// Where this process logs, if that is the journal. Connected once, before the fences, which allow no new socket.
+static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
 /// The log could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,26 +84,78 @@ pub fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
         "trace" => LevelFilter::TRACE,
         _ => return Err(LogError::Level),
     };
-    // Connected once, before the fences, which allow no new socket.
-    let journal = stderr_is_journal().then(|| connected(OsStr::new(JOURNAL)).ok());
-    let output = journal.flatten().map_or(Output::Stderr, Output::Journal);
+    if stderr_is_journal()
+        && let Ok(journal) = Journal::connect(role)
+    {
+        // A second call is refused below.
+        let _ = JOURNAL.set(journal);
+    }
     let lines = Lines {
         role: role.to_owned(),
-        output,
         dated: !io::stderr().is_terminal(),
     };
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
 }
 
-enum Output {
-    Stderr,
-    Journal(UnixDatagram),
+/// Sends the lines that an audit log made durable to the journal, if this process logs there: each an entry with fields of its
+/// own, so that `journalctl VALISE_EVENT=sealed` finds them.
+pub fn log_events(lines: &[u8]) {
+    let Some(journal) = JOURNAL.get() else {
+        return;
+    };
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Ok(line) = serde_json::from_slice(line) else {
+            continue;
+        };
+        let fields = event_fields(&line);
+        let words = fields.iter().map(|(name, value)| match *name {
+            "event" => value.clone(),
+            name => format!("{name}={value}"),
+        });
+        let text = words.collect::<Vec<_>>().join(" ");
+        if journal.send(Level::INFO, &text, &fields).is_err() {
+            // One that takes nothing must not hold up the role for each line; the audit log has them all.
+            return;
+        }
+    }
+}
+
+/// Returns the event of an audit line, and its fields that the journal gets.
+fn event_fields(line: &Map<String, Value>) -> Vec<(&'static str, String)> {
+    let text_of = |name: &&'static str| {
+        let text = match line.get(*name)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        Some((*name, text))
+    };
+    let names = [&["event"], &EVENT_FIELDS[..]].concat();
+    names.iter().filter_map(text_of).collect()
+}
+
+struct Journal {
+    role: String,
+    socket: UnixDatagram,
+}
+
+impl Journal {
+    fn connect(role: &str) -> io::Result<Self> {
+        let socket = connected(OsStr::new(JOURNAL_SOCKET))?;
+        socket.set_write_timeout(Some(JOURNAL_WAIT))?;
+        let role = role.to_owned();
+        Ok(Self { role, socket })
+    }
+
+    fn send(&self, level: Level, text: &str, fields: &[(&str, String)]) -> nix::Result<()> {
+        let entry = entry(level, &self.role, text, fields);
+        write(&self.socket, entry.as_bytes()).map(drop)
+    }
 }
 
 struct Lines {
     role: String,
-    output: Output,
     dated: bool,
 }
 
@@ -76,13 +164,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut text = Text::default();
         event.record(&mut text);
         let level = *event.metadata().level();
-        let text = text.joined();
-        if let Output::Journal(journal) = &self.output
-            && write(journal, entry(level, &self.role, &text).as_bytes()).is_ok()
+        if let Some(journal) = JOURNAL.get()
+            && journal.send(level, &text.joined(), &text.named).is_ok()
         {
             return;
         }
-        let line = self.line(level, &text);
+        let line = self.line(level, &text.joined());
         // Whom could it be told to that the log cannot be written?
         let _ = io::stderr().lock().write_all(line.as_bytes());
     }
@@ -105,6 +192,7 @@ impl Lines {
 struct Text {
     message: String,
     fields: String,
+    named: Vec<(&'static str, String)>,
 }
 
 impl Text {
@@ -119,6 +207,7 @@ impl Visit for Text {
             "message" => self.message.push_str(value),
             name => {
                 let _ = write!(self.fields, " {name}={value:?}");
+                self.named.push((name, value.to_owned()));
             }
         }
     }
@@ -126,7 +215,10 @@ impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
+            name => {
+                self.named.push((name, format!("{value:?}")));
+                write!(self.fields, " {name}={value:?}")
+            }
         };
     }
 }
@@ -146,7 +238,7 @@ fn stderr_is_journal() -> bool {
 }
 
 /// An entry of the journal. The text has no line end.
-fn entry(level: Level, role: &str, text: &str) -> String {
+fn entry(level: Level, role: &str, text: &str, fields: &[(&str, String)]) -> String {
     let priority = match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -154,9 +246,15 @@ fn entry(level: Level, role: &str, text: &str) -> String {
         _ => 7,
     };
     let text = &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)];
-    format!(
+    let mut entry = format!(
         "PRIORITY={priority}\nMESSAGE={role}: {text}\nVALISE_ROLE={role}\nSYSLOG_IDENTIFIER=valise\n"
-    )
+    );
+    for (name, value) in fields {
+        let value = plain(value);
+        let value = &value[..value.floor_char_boundary(VALUE_BYTES_MAX)];
+        let _ = writeln!(entry, "VALISE_{}={value}", name.to_ascii_uppercase());
+    }
+    entry
 }
 
 #[cfg(test)]
@@ -183,7 +281,6 @@ mod tests {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let lines = Lines {
             role: "gate".into(),
-            output: Output::Stderr,
             dated: false,
         };
         let subscriber = tracing_subscriber::registry().with(Kept(lines, kept.clone()));
@@ -201,14 +298,43 @@ mod tests {
 
     #[test]
     fn an_entry_of_the_journal_has_one_field_a_line_and_fits_a_datagram() {
-        let entry_of = |text: &str| entry(Level::WARN, "gate", text);
-        assert_eq!(
-            entry_of("sealing stopped"),
-            "PRIORITY=4\nMESSAGE=gate: sealing stopped\nVALISE_ROLE=gate\nSYSLOG_IDENTIFIER=valise\n"
-        );
+        let entry_of = |text: &str| {
+            let value = "x\nMESSAGE=evil".to_owned() + &"é".repeat(VALUE_BYTES_MAX);
+            entry(Level::WARN, "gate", text, &[("since", value)])
+        };
+        let short = entry_of("sealing stopped");
+        let expected = "PRIORITY=4\nMESSAGE=gate: sealing stopped\nVALISE_ROLE=gate\nSYSLOG_IDENTIFIER=valise\n\
+                        VALISE_SINCE=x MESSAGE=evilé";
+        assert!(short.starts_with(expected), "{short}");
+        assert_eq!(short.lines().count(), 5);
         let (from, _to) = UnixDatagram::pair().unwrap();
         let long = entry_of(&"é".repeat(MESSAGE_BYTES_MAX));
         assert_eq!(write(&from, long.as_bytes()), Ok(long.len()));
+    }
+
+    #[test]
+    fn the_journal_gets_the_numbers_and_fixed_words_of_an_audit_line_and_nothing_a_person_typed() {
+        let line = br#"{"seq":9,"time":"2026-11-22T21:53:18Z","event":"submitted","id":"00","serial":7,"drafter":"a.person",
+            "to":["paris-desk"],"label":"X","reason":"typed","mac":"11"}"#;
+        let fields = event_fields(&serde_json::from_slice(line).unwrap());
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(fields, ["event=submitted", "id=00", "seq=9", "serial=7"]);
+    }
+
+    #[test]
+    fn a_journal_that_takes_nothing_holds_an_entry_up_for_a_second() {
+        let (socket, _other) = UnixDatagram::pair().unwrap();
+        socket.set_write_timeout(Some(JOURNAL_WAIT)).unwrap();
+        let role = "gate".to_owned();
+        let journal = Journal { role, socket };
+        let mut sent = 0;
+        while journal.send(Level::INFO, "started", &[]).is_ok() {
+            sent += 1;
+        }
+        assert!(sent > 0);
     }
 
     #[test]
