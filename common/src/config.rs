@@ -19,8 +19,8 @@ use crate::limits;
 use crate::units::Rate;
 
 pub use tables::{
-    Alarm, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, Metrics, ReceiverLink, Release,
-    Retain, Sandbox, SenderLink, Spool,
+    Alarm, AuditFiles, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, Metrics, ReceiverLink,
+    Release, Retain, Sandbox, SenderLink, Spool,
 };
 
 /// Why a configuration cannot be used.
@@ -86,6 +86,9 @@ pub struct SenderConfig {
     /// The fences.
     #[serde(default)]
     pub sandbox: Sandbox,
+    /// The files of the audit logs.
+    #[serde(default)]
+    pub audit: AuditFiles,
     /// How much to log.
     #[serde(default)]
     pub log: Log,
@@ -122,6 +125,9 @@ pub struct ReceiverConfig {
     /// The fences.
     #[serde(default)]
     pub sandbox: Sandbox,
+    /// The files of the audit logs.
+    #[serde(default)]
+    pub audit: AuditFiles,
     /// How much to log.
     #[serde(default)]
     pub log: Log,
@@ -239,6 +245,10 @@ fn check_fec(fec: &Fec) -> Result<(), ConfigError> {
     within("fec.interleave (us)", fec.interleave.as_us(), 0, 10_000_000)
 }
 
+fn check_audit(audit: AuditFiles) -> Result<(), ConfigError> {
+    within("audit.file_bytes (B)", audit.file_bytes.0, 4 << 10, 1 << 40)
+}
+
 fn check_log(log: &Log) -> Result<(), ConfigError> {
     if ["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()) {
         return Ok(());
@@ -289,6 +299,7 @@ impl SenderConfig {
         )?;
         check_alarm(&config.alarm)?;
         check_metrics(&config.metrics)?;
+        check_audit(config.audit)?;
         check_log(&config.log)?;
         Ok(config)
     }
@@ -336,6 +347,7 @@ impl ReceiverConfig {
             1 << 20,
             1 << 50,
         )?;
+        check_audit(config.audit)?;
         check_log(&config.log)?;
         Ok(config)
     }

@@ -295,6 +295,22 @@ impl Default for Sandbox {
 /// `[log]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+/// `[audit]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditFiles {
+    /// An audit log goes on in another file when one has so many bytes.
+    pub file_bytes: ByteSize,
+}
+
+impl Default for AuditFiles {
+    fn default() -> Self {
+        Self {
+            file_bytes: ByteSize(64 << 20),
+        }
+    }
+}
+
 pub struct Log {
     /// error, warn, info, debug or trace.
     pub level: String,

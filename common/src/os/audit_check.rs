@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use self::brought::{Brought, BroughtFiles};
 use self::brought::{FirstKey, read_notes, read_verifiers};
 pub use self::report::{Fault, Report};
-use super::audit_log::read_key_state;
+use super::audit_log::{InTurn, parts, read_key_state};
 use crate::audit::{AuditError, Chain, Checkpoint, CheckpointVerifier, Evidence, Verifier};
 use crate::limits;
 use crate::secret::Secret32;
@@ -51,7 +51,7 @@ const ROLES: [&str; 4] = ["gate", "transmit", "receive", "release"];
 /// A log to be verified.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The log. Checkpoints and their public key are looked for beside it.
+    /// The log's first file. The others, checkpoints and their public key are looked for beside it.
     pub log: PathBuf,
     /// Whose log it is.
     pub role: Option<String>,
@@ -87,7 +87,7 @@ impl Place {
 
 /// A log that is being verified: its lines are to be read to the end, then there is a report.
 pub struct Check {
-    verifier: Verifier<BufReader<File>>,
+    verifier: Verifier<BufReader<InTurn>>,
     basis: Basis,
     error: Option<AuditError>,
 }
@@ -178,6 +178,9 @@ impl Check {
             }
             other => other.map_err(|error| CheckError::open(&place.log, &error))?,
         };
+        let parts = parts(&place.log).map_err(|error| CheckError::open(&place.log, &error))?;
+        let next = parts.into_iter().skip(1).map(|part| part.path);
+        let log = InTurn::new(log, next);
         let first_key = choose_first_key(place, brought)?;
         basis.has_first_key = first_key.is_some();
         let evidence = Evidence {

@@ -2,7 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `ROLE.log` | the lines |
+//! | `ROLE.log` | the first lines |
+//! | `ROLE/SEQ.log` | the lines from that number on, each begun when the file before has its size |
 //! | `ROLE.key` | where the chain stands, and the key of the next line; no older one |
 //! | `ROLE.checkpoints` | signed notes, an empty line behind each |
 //! | `ROLE.signer`, `ROLE.verifier` | the key that signs them, and its public half for the auditor |
@@ -13,8 +14,10 @@ mod files;
 mod key_file;
 mod lines;
 mod notes;
+mod parts;
 mod recover;
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -25,8 +28,10 @@ pub use self::error::AuditLogError;
 use self::files::{Paths, check_verifier, log_options, read_signer, write_synced};
 use self::key_file::KeyFile;
 pub use self::key_file::read_key_state;
+pub use self::parts::{InTurn, Part, parts};
 pub use self::recover::Recovered;
-use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields};
+use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields, read_seq};
+use crate::config;
 use crate::limits;
 use crate::os::durable::{erase, finish_erasing, is_full, read_bounded, sync_dir, with_reserve};
 use crate::os::{entropy, service};
@@ -39,8 +44,13 @@ const INIT_LINE_BYTES_MAX: usize = 4_096;
 /// A role's audit log, open for appending.
 pub struct AuditLog {
     paths: Paths,
+    /// Its files, the oldest first.
+    parts: Vec<Part>,
+    /// The last of them, and its bytes that are committed.
     log: File,
     log_bytes: u64,
+    /// A file of so many bytes is the last no longer.
+    part_bytes: u64,
     key_file: KeyFile,
     signer: CheckpointKey,
     chain: Chain,
@@ -57,6 +67,14 @@ pub struct AuditLog {
     /// When the hour began after which a checkpoint is due.
     checkpoint_at: Option<Mono>,
     is_failed: bool,
+}
+
+/// The file that a log is written to.
+struct Open {
+    parts: Vec<Part>,
+    log: File,
+    log_bytes: u64,
+    key_file: KeyFile,
 }
 
 impl AuditLog {
@@ -113,8 +131,13 @@ impl AuditLog {
                 return Err(AuditLogError::io("create")(error));
             }
         };
-        let audit_log = Self::new(paths, log, 0, key_file, signer, chain);
-        Ok((audit_log, first_key))
+        let open = Open {
+            parts: parts(&paths.of("log")).map_err(AuditLogError::io("create"))?,
+            log,
+            log_bytes: 0,
+            key_file,
+        };
+        Ok((Self::new(paths, open, signer, chain), first_key))
     }
 
     /// Erases a log and its keys: of a commissioning that failed. What is gone already is no error.
@@ -171,7 +194,8 @@ impl AuditLog {
         Self::discard(folder, role)
     }
 
-    /// Opens a log, verifies what lies beyond its key file and puts a torn tail aside.
+    /// Opens a log, verifies what lies beyond its key file and puts a torn tail aside. Makes the folder of the files after the
+    /// first: behind its fences a role on the network makes none beside the logs of both roles.
     ///
     /// # Errors
     /// The system's, and a log that does not go with its key file.
@@ -196,27 +220,46 @@ impl AuditLog {
         let held = held.ok_or_else(|| AuditLogError::KeyFile {
             path: paths.of("key"),
         })?;
-        let log = log_options()
-            .open(paths.of("log"))
-            .map_err(io_error("open"))?;
-        let file_bytes = log.metadata().map_err(io_error("open"))?.len();
+        parts::make_folder(&paths.of("log")).map_err(io_error("open"))?;
+        let parts = parts(&paths.of("log")).map_err(io_error("open"))?;
         let mismatch = AuditLogError::Mismatch {
             line: held.state.next_seq,
         };
-        if file_bytes < held.log_bytes {
+        // The key file was durable before the last file was made, so it stands in that one: at its beginning, or behind.
+        let (Some(newest), before) = (parts.last(), parts.iter().rev().nth(1)) else {
+            return Err(mismatch);
+        };
+        let log_bytes = match held.state.next_seq.cmp(&newest.first_seq) {
+            Ordering::Less => return Err(mismatch),
+            Ordering::Equal => 0,
+            Ordering::Greater => held.log_bytes,
+        };
+        let log = log_options().open(&newest.path).map_err(io_error("open"))?;
+        let file_bytes = log.metadata().map_err(io_error("open"))?.len();
+        if file_bytes < log_bytes {
             return Err(mismatch);
         }
-        let last = lines::last_line(&log, held.log_bytes).map_err(io_error("read"));
-        let last = if held.log_bytes == 0 { None } else { last? };
+        let last = match (log_bytes, before) {
+            (0, None) => Ok(None),
+            (0, Some(before)) => lines::last_line_of(&before.path),
+            _ => lines::last_line(&log, log_bytes),
+        };
+        let last = last.map_err(io_error("read"))?;
         let is_head = match &last {
             Some(line) => *blake3::hash(line).as_bytes() == held.state.head,
-            None => held.log_bytes == 0 && held.state.next_seq == 0,
+            None => held.state.next_seq == 0,
         };
         if !is_head {
             return Err(mismatch);
         }
         let chain = Chain::resume(held.state, held.key);
-        let mut opened = Self::new(paths, log, held.log_bytes, key_file, signer, chain);
+        let open = Open {
+            parts,
+            log,
+            log_bytes,
+            key_file,
+        };
+        let mut opened = Self::new(paths, open, signer, chain);
         opened.last_time = last
             .and_then(|line| AuditRecord::parse(&line))
             .map(|line| line.time);
@@ -224,18 +267,19 @@ impl AuditLog {
         Ok((opened, recovered))
     }
 
-    fn new(
-        paths: Paths,
-        log: File,
-        log_bytes: u64,
-        key_file: KeyFile,
-        signer: CheckpointKey,
-        chain: Chain,
-    ) -> Self {
-        Self {
-            paths,
+    fn new(paths: Paths, open: Open, signer: CheckpointKey, chain: Chain) -> Self {
+        let Open {
+            parts,
             log,
             log_bytes,
+            key_file,
+        } = open;
+        Self {
+            paths,
+            parts,
+            log,
+            log_bytes,
+            part_bytes: config::AuditFiles::default().file_bytes.0,
             key_file,
             signer,
             chain,
@@ -248,6 +292,11 @@ impl AuditLog {
             checkpoint_at: None,
             is_failed: false,
         }
+    }
+
+    /// Begins another file when the last has so many bytes.
+    pub fn set_part_bytes(&mut self, bytes: u64) {
+        self.part_bytes = bytes;
     }
 
     /// Adds a line to the next commit and returns its number. Nothing has happened before [`AuditLog::commit`] returns.
@@ -287,6 +336,9 @@ impl AuditLog {
     }
 
     fn write_lines(&mut self) -> Result<(), AuditLogError> {
+        if self.log_bytes >= self.part_bytes {
+            self.begin_part().map_err(AuditLogError::io("begin"))?;
+        }
         let (log, log_bytes) = (&self.log, self.log_bytes);
         with_reserve(is_full, || append_whole(log, log_bytes, &self.pending))
             .map_err(AuditLogError::io("write"))?;
@@ -299,6 +351,19 @@ impl AuditLog {
         self.key_file
             .write(&self.chain, self.log_bytes)
             .map_err(AuditLogError::io("write the key of"))
+    }
+
+    /// Begins the file for the lines of this commit. One that a kill leaves empty is what the next opening goes on with.
+    fn begin_part(&mut self) -> io::Result<()> {
+        let Some(first_seq) = read_seq(&self.pending) else {
+            return Ok(());
+        };
+        // It says where the file before ends: what is made now must not be there without it.
+        self.key_file.sync()?;
+        let (part, log) = parts::begin(&self.paths.of("log"), first_seq)?;
+        self.parts.push(part);
+        (self.log, self.log_bytes) = (log, 0);
+        Ok(())
     }
 
     fn write_notes(&mut self) -> io::Result<()> {
@@ -371,8 +436,7 @@ impl AuditLog {
         seq: u64,
     ) -> Result<impl Iterator<Item = Result<AuditRecord, AuditLogError>> + use<>, AuditLogError>
     {
-        let file = File::open(self.paths.of("log")).map_err(AuditLogError::io("read"))?;
-        lines::Lines::new(file, self.log_bytes, seq).map_err(AuditLogError::io("read"))
+        lines::Lines::new(&self.parts, self.log_bytes, seq).map_err(AuditLogError::io("read"))
     }
 }
 
@@ -447,7 +511,11 @@ mod tests {
 
         fn lines(&self) -> u64 {
             let key = Secret32::new(*self.first_key.expose());
-            let log = fs::read(self.path("log")).unwrap();
+            let log: Vec<u8> = self
+                .parts()
+                .iter()
+                .flat_map(|path| fs::read(path).unwrap())
+                .collect();
             let verifier = fs::read_to_string(self.path("verifier")).unwrap();
             let verifier = CheckpointVerifier::parse(&verifier).unwrap();
             let file = fs::read_to_string(self.path("checkpoints")).unwrap();
@@ -460,6 +528,11 @@ mod tests {
                 key_state: None,
             };
             verify(&log[..], evidence).unwrap().state.next_seq
+        }
+
+        fn parts(&self) -> Vec<PathBuf> {
+            let parts = parts(&self.path("log")).unwrap();
+            parts.into_iter().map(|part| part.path).collect()
         }
 
         fn seqs_from(&self, seq: u64) -> Vec<u64> {
@@ -572,6 +645,106 @@ mod tests {
         assert_eq!(world.reopen().unwrap(), CLEAN);
         world.commit(1);
         assert_eq!(world.lines(), 6);
+    }
+
+    #[test]
+    fn a_log_goes_on_in_another_file_when_one_has_its_size_and_is_one_chain() {
+        let mut world = World::new();
+        world.reopen().unwrap();
+        world.log().set_part_bytes(1_000);
+        for _ in 0..5 {
+            // Three lines are longer than 600 bytes.
+            world.commit(3);
+        }
+        let folder = world.path("log").with_extension("");
+        let names = ["00000000000000000006.log", "00000000000000000012.log"];
+        let expected: Vec<_> = [world.path("log")]
+            .into_iter()
+            .chain(names.map(|name| folder.join(name)))
+            .collect();
+        assert_eq!(world.parts(), expected);
+        world.log().checkpoint(MONO).unwrap();
+        assert_eq!(world.lines(), 15);
+        for seq in [0, 5, 6, 7, 11, 12, 14, 15, 99] {
+            let expected: Vec<_> = (seq..15).collect();
+            assert_eq!(world.seqs_from(seq), expected, "{seq}");
+        }
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        assert_eq!(world.log().last_time(), Some(TIME));
+        world.commit(1);
+        assert_eq!(world.seqs_from(13), [13, 14, 15]);
+        assert_eq!(world.lines(), 16);
+        // A file in the middle is gone: its lines are not passed over.
+        fs::remove_file(&expected[1]).unwrap();
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        let lines: Vec<_> = world.log().lines_from(3).unwrap().collect();
+        assert_eq!(lines.len(), 4, "lines 3 to 5, and the fault");
+        let mismatch = AuditLogError::Mismatch { line: 7 };
+        let fault = lines.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(fault.to_string(), mismatch.to_string());
+    }
+
+    #[test]
+    fn a_kill_or_a_power_cut_around_the_beginning_of_a_file_loses_no_line() {
+        for has_line in [false, true] {
+            let mut world = World::new();
+            world.reopen().unwrap();
+            world.log().set_part_bytes(1);
+            world.commit(2);
+            let key_before = fs::read(world.path("key")).unwrap();
+            world.commit(2);
+            let [_, last] = world.parts().try_into().unwrap();
+            // The key file was made durable before the file, and not since.
+            fs::write(world.path("key"), key_before).unwrap();
+            if !has_line {
+                fs::write(&last, b"").unwrap();
+            }
+            let lines_forward = if has_line { 2 } else { 0 };
+            let torn_bytes = 0;
+            let found = world.reopen().unwrap();
+            assert_eq!(
+                found,
+                Recovered {
+                    torn_bytes,
+                    lines_forward
+                }
+            );
+            assert_eq!(world.log().last_time(), Some(TIME));
+            world.commit(3);
+            assert_eq!(
+                world.parts().len(),
+                2,
+                "nothing is begun over an empty file"
+            );
+            assert_eq!(world.lines(), 5 + lines_forward);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_where_the_key_stands_and_another_thing_in_the_folder_s_place_are_refused()
+    {
+        let mut world = World::new();
+        world.reopen().unwrap();
+        world.log().set_part_bytes(1);
+        world.commit(2);
+        world.commit(2);
+        let [_, last] = world.parts().try_into().unwrap();
+        let later = last.with_file_name("00000000000000000009.log");
+        fs::write(&later, b"").unwrap();
+        assert!(matches!(
+            world.reopen(),
+            Err(AuditLogError::Mismatch { line: 4 })
+        ));
+        fs::remove_file(&later).unwrap();
+        // Not a name of ours.
+        fs::write(last.with_file_name("9.log"), b"").unwrap();
+        assert_eq!(world.reopen().unwrap(), CLEAN);
+        let folder = last.parent().unwrap();
+        let away = folder.with_extension("away");
+        fs::rename(folder, &away).unwrap();
+        std::os::unix::fs::symlink(&away, folder).unwrap();
+        let refusal = world.reopen().unwrap_err().to_string();
+        assert!(refusal.contains("move it away"), "{refusal}");
     }
 
     #[test]

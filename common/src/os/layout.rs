@@ -149,7 +149,12 @@ macro_rules! common_paths {
             self.audit().join(format!("{role}.reserve"))
         }
 
-        /// The checkpoints of a role's audit log: the only file of it that the role opens again while it works.
+        /// The files of a role's audit log after the first.
+        pub fn audit_files(&self, role: Role) -> PathBuf {
+            self.audit().join(role.as_str())
+        }
+
+        /// The checkpoints of a role's audit log, which the role opens again while it works.
         pub fn checkpoints(&self, role: Role) -> PathBuf {
             self.audit().join(format!("{role}.checkpoints"))
         }

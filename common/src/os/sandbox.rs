@@ -61,6 +61,7 @@ impl Profile {
             state.view(),
             state.tmp(Role::Transmit),
             state.checkpoints(Role::Transmit),
+            state.audit_files(Role::Transmit),
         ];
         let breaches = state.forbidden_call(Role::Transmit);
         Self::new(Role::Transmit, read, write, breaches)
@@ -79,6 +80,7 @@ impl Profile {
             state.view(),
             state.tmp(Role::Receive),
             state.checkpoints(Role::Receive),
+            state.audit_files(Role::Receive),
         ];
         let breaches = state.forbidden_call(Role::Receive);
         Self::new(Role::Receive, read, write, breaches)

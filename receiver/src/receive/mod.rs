@@ -164,6 +164,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
     hold_reserve(&state.reserve(Role::Receive))?;
     let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+    audit.set_part_bytes(config.audit.file_bytes.0);
     if recovered.torn_bytes > 0 {
         tracing::warn!("the audit log ended in a torn line, which was put aside");
         // Durable with the line of the start.

@@ -232,7 +232,7 @@ impl Release {
         let lock = HostLock::try_take(&state.lock(Role::Release))?
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
         hold_reserve(&state.reserve(Role::Release))?;
-        let (ledger, recovered) = Ledger::open(&state)?;
+        let (ledger, recovered) = Ledger::open(&state, config.audit)?;
         let root = state.root().to_owned();
         let (lock_of_receive, view_of_receive) =
             (state.lock(Role::Receive), state.view_of(Role::Receive));

@@ -1,6 +1,7 @@
 //! The history of this host: the audit log, which decides what has happened, and the register that follows it.
 
 use thiserror::Error;
+use valise_common::config::AuditFiles;
 use valise_common::ids::{BundleId, ContainerHash, Serial};
 use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::layout::{ReceiverState, Role};
@@ -45,8 +46,12 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when the log does not go with its key, or the disk fails.
-    pub fn open(state: &ReceiverState) -> Result<(Ledger, Recovered), LedgerError> {
-        let (log, recovered) = AuditLog::open(&state.audit(), Role::Release.as_str())?;
+    pub fn open(
+        state: &ReceiverState,
+        files: AuditFiles,
+    ) -> Result<(Ledger, Recovered), LedgerError> {
+        let (mut log, recovered) = AuditLog::open(&state.audit(), Role::Release.as_str())?;
+        log.set_part_bytes(files.file_bytes.0);
         let register = match Self::roll_forward(&log, state) {
             Err(LedgerError::Register(error)) if error.is_damage() => {
                 tracing::warn!(%error, "the register is built again from the audit log");

@@ -125,7 +125,8 @@ impl Gate {
         state.create_all()?;
         let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
         hold_reserve(&state.reserve(Role::Gate))?;
-        let (audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
+        let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
+        audit.set_part_bytes(config.audit.file_bytes.0);
         let (register, ledger, is_rebuilt) = open_register(&audit, &state.register())?;
         let (trust, trust_fault) = match ledger.trust {
             Some((_, hash)) => load_trust(&state, &host, hash)?,

@@ -187,7 +187,8 @@ fn claim(config: &SenderConfig) -> Result<(HostLock, Link, (AuditLog, Recovered)
     durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
     let link = Link::open(config)?;
     // Before the fences, which do not let this role into the folder of both roles' logs.
-    let log = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
+    let mut log = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
+    log.0.set_part_bytes(config.audit.file_bytes.0);
     Ok((lock, link, log))
 }
 

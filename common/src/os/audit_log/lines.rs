@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Take};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use super::AuditLogError;
+use super::parts::{InTurn, Part};
 use crate::audit::{AuditRecord, read_seq};
 
 /// Bytes below which a part of the log is read rather than halved.
@@ -12,17 +14,34 @@ const SCAN_BYTES: u64 = 64 * 1024;
 
 /// The lines of a log from one number on, up to a length that was committed.
 pub(super) struct Lines {
-    reader: Take<BufReader<File>>,
+    reader: Take<BufReader<InTurn>>,
     line: Vec<u8>,
     from_seq: u64,
     is_over: bool,
 }
 
 impl Lines {
-    pub(super) fn new(mut file: File, log_bytes: u64, from_seq: u64) -> io::Result<Self> {
-        let start = find(&file, log_bytes, from_seq)?;
+    /// Begins in one of the files of a log; `last_bytes` of the last one are committed.
+    pub(super) fn new(parts: &[Part], last_bytes: u64, from_seq: u64) -> io::Result<Self> {
+        let behind = parts.partition_point(|part| part.first_seq <= from_seq);
+        let parts = parts.get(behind.saturating_sub(1)..).unwrap_or_default();
+        let (Some((first, next)), Some(last)) = (parts.split_first(), parts.last()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let bytes_of = |part: &Part| match part == last {
+            true => Ok(last_bytes),
+            false => Ok::<_, io::Error>(part.path.metadata()?.len()),
+        };
+        let mut file = File::open(&first.path)?;
+        let file_bytes = bytes_of(first)?;
+        let start = find(&file, file_bytes, from_seq)?;
         file.seek(SeekFrom::Start(start))?;
-        let reader = BufReader::with_capacity(64 * 1024, file).take(log_bytes - start);
+        let mut limit = file_bytes - start;
+        for part in next {
+            limit += bytes_of(part)?;
+        }
+        let in_turn = InTurn::new(file, next.iter().map(|part| part.path.clone()));
+        let reader = BufReader::with_capacity(64 * 1024, in_turn).take(limit);
         Ok(Self {
             reader,
             line: Vec::new(),
@@ -110,6 +129,13 @@ fn line_behind(
         at += u64::try_from(count).unwrap_or(u64::MAX);
     }
     Ok(None)
+}
+
+/// The last line of a whole file, without its LF; `None` if it does not end in one.
+pub(super) fn last_line_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    let file_bytes = file.metadata()?.len();
+    last_line(&file, file_bytes)
 }
 
 /// The last line of the first `log_bytes` bytes, without its LF; `None` if they do not end in one.
