@@ -233,6 +233,8 @@ pub struct Release {
     pub pickup_alarm: Span,
     /// An alarm when the link has been silent for so long.
     pub silence_alarm: Span,
+    /// Whether a credential of the unit covers new slots on the disk.
+    pub slots_credential: bool,
 }
 
 impl Default for Release {
@@ -240,6 +242,7 @@ impl Default for Release {
         Self {
             pickup_alarm: Span(Duration::from_secs(86_400)),
             silence_alarm: Span(Duration::from_secs(60)),
+            slots_credential: false,
         }
     }
 }
@@ -292,9 +295,6 @@ impl Default for Sandbox {
     }
 }
 
-/// `[log]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 /// `[audit]`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -311,6 +311,9 @@ impl Default for AuditFiles {
     }
 }
 
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// error, warn, info, debug or trace.
     pub level: String,

@@ -93,6 +93,12 @@ impl Profile {
         Self::new(Role::Release, vec![RANDOM.into()], write, breaches)
     }
 
+    /// Adds a file to read: the credential of the unit.
+    pub fn reading(mut self, file: Option<PathBuf>) -> Self {
+        self.read.extend(file);
+        self
+    }
+
     /// Adds a folder to write to: that of the metrics. A path that does not exist gives no right.
     pub fn writing(mut self, folder: impl Into<PathBuf>) -> Self {
         self.write.push(folder.into());

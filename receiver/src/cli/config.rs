@@ -60,6 +60,11 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "silence     an alarm when no datagram verified for {}",
             config.release.silence_alarm
         ),
+        match config.release.slots_credential {
+            true => "slots       new ones are covered with the unit's credential valise-slots",
+            false => "slots       not covered with a credential",
+        }
+        .to_owned(),
         match config.alarm.command.first() {
             Some(program) => format!("alarm       each new one runs {program}"),
             None => "alarm       no command; see valise-receiver status --check".to_owned(),
@@ -87,6 +92,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "spool_bytes_max": config.spool.bytes_max.0,
             "pickup_alarm_s": config.release.pickup_alarm.as_s(),
             "silence_alarm_s": config.release.silence_alarm.as_s(),
+            "slots_credential": config.release.slots_credential,
             "alarm_command": config.alarm.command,
             "mailboxes": mailboxes,
             "sandbox_required": config.sandbox.required == Fences::Required,

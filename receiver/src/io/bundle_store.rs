@@ -16,7 +16,8 @@ use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::seal::SlotSecret;
 use valise_common::secret::Secret32;
 
-use crate::io::slots::{SlotsHeader, record};
+use crate::io::slots::SlotsHeader;
+use crate::io::slots_key::SlotsKey;
 
 /// Name of the bundle in the courier's folder.
 pub const BUNDLE_FILE: &str = "channel.bundle";
@@ -76,7 +77,7 @@ pub struct LinkKeyFile {
 }
 
 /// Makes a bundle. Everything is written durably and nothing is in force: slots and link key have names that nobody
-/// reads until [`settle`], and the courier's files are in `out`, which the caller shows only then.
+/// reads until [`settle`], and the courier's files are in `out`, which the caller shows only then. `key` covers the slots.
 ///
 /// # Errors
 /// [`BundleStoreError`]; what was written by then is swept by [`settle`] at the next start.
@@ -84,6 +85,7 @@ pub fn make(
     state: &ReceiverState,
     plan: &BundlePlan,
     out: &Path,
+    key: Option<&SlotsKey>,
 ) -> Result<Sha256Digest, BundleStoreError> {
     let last = plan.first.plus(u64::from(plan.count.saturating_sub(1)));
     let last = last.ok_or(BundleError::Serials {
@@ -99,7 +101,7 @@ pub fn make(
     let staged_slots = new_path(&state.slots(), plan.bundle);
     durable::erase(&staged_slots)?;
     let mut slots = StagedFile::create_named(&state.slots(), name_of(&staged_slots)?)?;
-    slots.write_all(&header.encode())?;
+    slots.write_all(&header.encode(key))?;
     let mut bundle = Bundle {
         channel: plan.channel,
         id: plan.bundle,
@@ -108,13 +110,14 @@ pub fn make(
         link_key: entropy::secret()?,
         slots: Vec::new(),
     };
-    for _ in 0..plan.count {
+    for index in 0..u64::from(plan.count) {
+        let serial = plan.first.plus(index).unwrap_or(last);
         let secret = SlotSecret {
             seed: entropy::secret()?,
             psk: entropy::secret()?,
         };
         bundle.slots.push(secret.public());
-        slots.write_all(record(&secret).expose())?;
+        slots.write_all(header.record(serial, &secret, key).expose())?;
     }
     let _in_place = slots.finish()?;
     durable::sync_dir(&state.slots())?;

@@ -15,5 +15,6 @@ pub mod register;
 pub mod regular;
 pub mod released;
 pub mod slots;
+pub mod slots_key;
 pub mod trust_store;
 pub mod view;

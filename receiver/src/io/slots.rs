@@ -2,9 +2,11 @@
 //! erased in place when its cable has been released; nothing else ever reads it.
 //!
 //! ```text
-//! 0 magic "VALSLT" 00 01 (8)  8 channel (16)  24 bundle (4)  28 first serial (8)  36 count (4)  40 zero (24)
+//! 0 magic "VALSLT" 00 01 (8)  8 channel (16)  24 bundle (4)  28 first serial (8)  36 count (4)  40 mark (24)
 //! 64 + 64·n  seed (32)  PSK (32) of serial first + n; zeros once erased
 //! ```
+//!
+//! The mark is zero, or tells of the key that covers seeds and PSKs ([`super::slots_key`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,6 +20,7 @@ use valise_common::limits;
 use valise_common::seal::SlotSecret;
 use valise_common::secret::{Secret, Secret32};
 
+use super::slots_key::SlotsKey;
 use crate::io::register::BundleRow;
 
 const MAGIC: &[u8; 8] = b"VALSLT\x00\x01";
@@ -27,6 +30,12 @@ pub const HEADER_BYTES: usize = 64;
 
 /// Length of a record.
 pub const RECORD_BYTES: usize = 64;
+
+/// Bytes of the header that tell of a bundle.
+const BUNDLE_BYTES: usize = 40;
+
+/// Length of the mark behind them.
+pub const MARK_BYTES: usize = HEADER_BYTES - BUNDLE_BYTES;
 
 /// Why slots cannot be used. Each ends the process: without its slots this host opens nothing.
 #[derive(Debug, Error)]
@@ -46,6 +55,15 @@ pub enum SlotsError {
         "{path} holds keys and is open to others: chmod 600 it, and renew the bundle if anyone may have read it"
     )]
     OpenToOthers {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The slots are covered with a key that this process has not.
+    #[error(
+        "the slots in {path} are covered with the key of a credential, and this process has another or none: give \
+         valise-receiver-release the credential valise-slots with which they were made, and set release.slots_credential"
+    )]
+    OtherKey {
         /// Where.
         path: PathBuf,
     },
@@ -73,44 +91,76 @@ pub struct SlotsHeader {
 }
 
 impl SlotsHeader {
-    /// The header's bytes.
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+    /// The header's bytes, for slots that are covered with a key, or not.
+    pub fn encode(&self, key: Option<&SlotsKey>) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(MAGIC);
         bytes[8..24].copy_from_slice(self.channel.as_bytes());
         bytes[24..28].copy_from_slice(&self.bundle.0.to_be_bytes());
         bytes[28..36].copy_from_slice(&self.first.get().to_be_bytes());
         bytes[36..40].copy_from_slice(&self.count.to_be_bytes());
+        if let Some(key) = key {
+            let mark = key.mark(&bytes[..BUNDLE_BYTES]);
+            bytes[BUNDLE_BYTES..].copy_from_slice(&mark);
+        }
         bytes
     }
-}
 
-/// The record of one slot, as it is written.
-pub fn record(slot: &SlotSecret) -> Secret<RECORD_BYTES> {
-    let mut bytes = [0; RECORD_BYTES];
-    bytes[..32].copy_from_slice(slot.seed.expose());
-    bytes[32..].copy_from_slice(slot.psk.expose());
-    Secret::new(bytes)
+    /// The record of one slot, as it is written.
+    pub fn record(
+        &self,
+        serial: Serial,
+        slot: &SlotSecret,
+        key: Option<&SlotsKey>,
+    ) -> Secret<RECORD_BYTES> {
+        let plain = Secret::fill(|bytes: &mut [u8; RECORD_BYTES]| {
+            bytes[..32].copy_from_slice(slot.seed.expose());
+            bytes[32..].copy_from_slice(slot.psk.expose());
+        });
+        match key {
+            Some(key) => self.covered(serial, &plain, key),
+            None => plain,
+        }
+    }
+
+    /// Covers a record, or uncovers it.
+    fn covered(
+        &self,
+        serial: Serial,
+        record: &Secret<RECORD_BYTES>,
+        key: &SlotsKey,
+    ) -> Secret<RECORD_BYTES> {
+        let cover = key.cover(&self.encode(None)[..BUNDLE_BYTES], serial);
+        Secret::fill(|bytes| {
+            let pairs = record.expose().iter().zip(cover.expose());
+            for (byte, (one, other)) in bytes.iter_mut().zip(pairs) {
+                *byte = one ^ other;
+            }
+        })
+    }
 }
 
 /// The slots of one bundle, open for reading and erasing.
 pub struct SlotFile {
     file: File,
     path: PathBuf,
-    first: Serial,
+    header: SlotsHeader,
+    /// What covers its records, if anything does.
+    key: Option<SlotsKey>,
     /// Slots in the file.
     held: u32,
 }
 
 impl SlotFile {
-    /// Opens the slots of a bundle.
+    /// Opens the slots of a bundle, which may be covered with the key of this process.
     ///
     /// # Errors
-    /// [`SlotsError`] when the file is absent, open to others, or of another bundle.
+    /// [`SlotsError`] when the file is absent, open to others, of another bundle, or covered with another key.
     pub fn open(
         path: &Path,
         channel: ChannelId,
         bundle: &BundleRow,
+        key: Option<&SlotsKey>,
     ) -> Result<SlotFile, SlotsError> {
         let failed = |doing| {
             move |source| SlotsError::Io {
@@ -149,9 +199,18 @@ impl SlotFile {
         // What was cut off is lost; the slots before are not.
         let held = u32::try_from(records_bytes / offset(0)).map_err(|_| damaged())?;
         file.read_exact_at(&mut bytes, 0).map_err(failed("read"))?;
-        let whole = header.encode();
-        let wrong = bytes.iter().zip(&whole).filter(|(is, was)| is != was);
-        match wrong.count() {
+        let wrong = |key| {
+            let whole = header.encode(key);
+            bytes
+                .iter()
+                .zip(whole)
+                .filter(|(is, was)| *is != was)
+                .count()
+        };
+        let plain = wrong(None);
+        let key = key.filter(|key| wrong(Some(key)) < plain);
+        let whole = header.encode(key);
+        match wrong(key) {
             0 => {}
             // The log has all that the header says, and another bundle's file differs in more.
             1 => {
@@ -161,12 +220,18 @@ impl SlotFile {
                     .and_then(|()| file.sync_data())
                     .map_err(failed("written"))?;
             }
+            _ if bytes[..BUNDLE_BYTES] == whole[..BUNDLE_BYTES] => {
+                return Err(SlotsError::OtherKey {
+                    path: path.to_owned(),
+                });
+            }
             _ => return Err(damaged()),
         }
         Ok(SlotFile {
             file,
             path: path.to_owned(),
-            first: bundle.first,
+            header,
+            key: key.cloned(),
             held,
         })
     }
@@ -194,11 +259,15 @@ impl SlotFile {
             let source = failure.unwrap_or_else(|| io::Error::other("no bytes"));
             return Err(self.failed("read", source));
         };
-        let (seed, psk) = record.expose().split_at(32);
-        // A seed of zeros is an erased one; no random seed is.
-        if seed.iter().all(|byte| *byte == 0) {
+        // A seed of zeros is an erased one; no random seed is, covered or not.
+        if record.expose()[..32].iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
+        let record = match &self.key {
+            Some(key) => self.header.covered(serial, &record, key),
+            None => record,
+        };
+        let (seed, psk) = record.expose().split_at(32);
         let (Some(seed), Some(psk)) = (Secret32::from_slice(seed), Secret32::from_slice(psk))
         else {
             return Ok(None);
@@ -230,7 +299,7 @@ impl SlotFile {
     }
 
     fn offset_of(&self, serial: Serial) -> Option<u64> {
-        let index = serial.get().checked_sub(self.first.get())?;
+        let index = serial.get().checked_sub(self.header.first.get())?;
         (index < u64::from(self.held)).then(|| offset(index))
     }
 
@@ -276,19 +345,24 @@ mod tests {
     }
 
     fn write(path: &Path) {
+        write_covered(path, None);
+    }
+
+    fn write_covered(path: &Path, key: Option<&SlotsKey>) {
         let header = SlotsHeader {
             channel: ChannelId::from_bytes([1; 16]),
             bundle: BundleId(3),
             first: serial(11),
             count: 3,
         };
-        let mut bytes = header.encode().to_vec();
-        for fill in [5, 6, 7] {
+        let mut bytes = header.encode(key).to_vec();
+        for (number, fill) in [(11, 5), (12, 6), (13, 7)] {
             let slot = SlotSecret {
                 seed: Secret32::new([fill; 32]),
                 psk: Secret32::new([fill + 1; 32]),
             };
-            bytes.extend_from_slice(record(&slot).expose());
+            let record = header.record(serial(number), &slot, key);
+            bytes.extend_from_slice(record.expose());
         }
         fs::write(path, bytes).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -299,7 +373,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("3.slots");
         write(&path);
-        let slots = SlotFile::open(&path, ChannelId::from_bytes([1; 16]), &bundle()).unwrap();
+        let slots = SlotFile::open(&path, ChannelId::from_bytes([1; 16]), &bundle(), None).unwrap();
         let slot = slots.slot(serial(12)).unwrap().unwrap();
         assert_eq!(
             (slot.seed.expose(), slot.psk.expose()),
@@ -315,11 +389,60 @@ mod tests {
     }
 
     #[test]
+    fn covered_slots_open_with_their_key_alone_and_each_is_erased_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("3.slots");
+        let channel = ChannelId::from_bytes([1; 16]);
+        let [key, other] = [1, 2].map(|fill| SlotsKey::from_slice(&[fill; 32]).unwrap());
+        write_covered(&path, Some(&key));
+        let on_disk = fs::read(&path).unwrap();
+        for part in [[5; 32], [6; 32], [7; 32], [8; 32]] {
+            assert!(!on_disk.windows(32).any(|window| window == part));
+        }
+        assert_ne!(
+            on_disk[64..128],
+            on_disk[128..192],
+            "each has its own cover"
+        );
+        for wrong in [None, Some(&other)] {
+            let opened = SlotFile::open(&path, channel, &bundle(), wrong);
+            assert!(matches!(opened, Err(SlotsError::OtherKey { .. })));
+        }
+        // One damaged byte of the header is mended here too, wherever it is.
+        for at in [9, 41, 63] {
+            let mut bytes = on_disk.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let slots = SlotFile::open(&path, channel, &bundle(), Some(&key)).unwrap();
+            assert_eq!(
+                slots.slot(serial(12)).unwrap().unwrap().seed.expose(),
+                &[6; 32]
+            );
+            assert_eq!(fs::read(&path).unwrap(), on_disk);
+        }
+        let slots = SlotFile::open(&path, channel, &bundle(), Some(&key)).unwrap();
+        slots.erase(serial(12)).unwrap();
+        assert!(slots.slot(serial(12)).unwrap().is_none());
+        let left = slots.slot(serial(13)).unwrap().unwrap();
+        assert_eq!(
+            (left.seed.expose(), left.psk.expose()),
+            (&[7; 32], &[8; 32])
+        );
+        // Slots from before the credential stay as they are.
+        write(&path);
+        let slots = SlotFile::open(&path, channel, &bundle(), Some(&key)).unwrap();
+        assert_eq!(
+            slots.slot(serial(11)).unwrap().unwrap().seed.expose(),
+            &[5; 32]
+        );
+    }
+
+    #[test]
     fn serials_outside_have_no_slot() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("3.slots");
         write(&path);
-        let slots = SlotFile::open(&path, ChannelId::from_bytes([1; 16]), &bundle()).unwrap();
+        let slots = SlotFile::open(&path, ChannelId::from_bytes([1; 16]), &bundle(), None).unwrap();
         for outside in [1, 10, 14, (1 << 63) - 1] {
             assert!(slots.slot(serial(outside)).unwrap().is_none());
             slots.erase(serial(outside)).unwrap();
@@ -335,18 +458,18 @@ mod tests {
         write(&path);
         let other = ChannelId::from_bytes([2; 16]);
         assert!(matches!(
-            SlotFile::open(&path, other, &bundle()),
+            SlotFile::open(&path, other, &bundle(), None),
             Err(SlotsError::Damaged { .. })
         ));
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(matches!(
-            SlotFile::open(&link, channel, &bundle()),
+            SlotFile::open(&link, channel, &bundle(), None),
             Err(SlotsError::Io { .. })
         ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
-            SlotFile::open(&path, channel, &bundle()),
+            SlotFile::open(&path, channel, &bundle(), None),
             Err(SlotsError::OpenToOthers { .. })
         ));
         write(&path);
@@ -356,7 +479,7 @@ mod tests {
             .unwrap()
             .set_len(255)
             .unwrap();
-        let cut = SlotFile::open(&path, channel, &bundle()).unwrap();
+        let cut = SlotFile::open(&path, channel, &bundle(), None).unwrap();
         assert!(cut.holds(serial(12)) && !cut.holds(serial(13)));
         cut.erase(serial(13)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 255);

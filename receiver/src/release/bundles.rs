@@ -168,7 +168,7 @@ impl Release {
         out: &Path,
         by: Asker,
     ) -> Result<Sha256Digest, ReleaseError> {
-        let sha256 = bundle_store::make(&self.state, plan, out)?;
+        let sha256 = bundle_store::make(&self.state, plan, out, self.slots_key.as_ref())?;
         self.settle_bundle(plan, sha256, by)?;
         Ok(sha256)
     }

@@ -31,6 +31,7 @@ use crate::io::host::{Host, HostError};
 use crate::io::publish::{GroupError, Groups};
 use crate::io::register::RegisterError;
 use crate::io::slots::{SlotFile, SlotsError};
+use crate::io::slots_key::{self, SlotsKey, SlotsKeyError};
 use crate::io::trust_store::{SignedList, TrustStoreError};
 use crate::io::view::Counters;
 use crate::release::cables::{Batch, Incoming};
@@ -59,6 +60,9 @@ pub enum ReleaseError {
     /// The slots.
     #[error("{0}")]
     Slots(#[from] SlotsError),
+    /// The key that covers them.
+    #[error("{0}")]
+    SlotsKey(#[from] SlotsKeyError),
     /// The host was not commissioned.
     #[error("{0}")]
     Host(#[from] HostError),
@@ -119,6 +123,8 @@ pub struct Release {
     pub(super) trust: Option<SignedList>,
     pub(super) groups: Groups,
     pub(super) slots: BTreeMap<BundleId, SlotFile>,
+    /// What covers new ones on the disk, if the operator wants that.
+    pub(super) slots_key: Option<SlotsKey>,
     pub(super) sync: SyncBatch,
     /// Erases what is put away in `tmp/release`: bodies that are not released, requests that are done.
     pub(super) eraser: Eraser,
@@ -204,7 +210,9 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let groups = Groups::look_up(&config.mailboxes)?;
     metrics::make_folder(&config.metrics.folder)?;
     let metrics = Metrics::new(Role::Release, &config.metrics.folder, state.root());
-    let profile = Profile::release(&state).writing(&config.metrics.folder);
+    let profile = Profile::release(&state)
+        .reading(slots_key::credential())
+        .writing(&config.metrics.folder);
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut release = Release::open(config.clone(), state, groups)?;
@@ -232,6 +240,10 @@ impl Release {
         let lock = HostLock::try_take(&state.lock(Role::Release))?
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
         hold_reserve(&state.reserve(Role::Release))?;
+        let slots_key = match config.release.slots_credential {
+            true => Some(SlotsKey::load()?),
+            false => None,
+        };
         let (ledger, recovered) = Ledger::open(&state, config.audit)?;
         let root = state.root().to_owned();
         let (lock_of_receive, view_of_receive) =
@@ -245,7 +257,7 @@ impl Release {
             unanswered: Unanswered::default(),
             look_again: false,
             more_requests: false,
-            worker: Worker::start(state.clone())?,
+            worker: Worker::start(state.clone(), slots_key.clone())?,
             config,
             state,
             host,
@@ -253,6 +265,7 @@ impl Release {
             trust: None,
             groups,
             slots: BTreeMap::new(),
+            slots_key,
             waiting: BTreeMap::new(),
             rechecks: VecDeque::new(),
             in_work: None,

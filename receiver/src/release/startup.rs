@@ -129,7 +129,7 @@ impl Release {
         for row in self.ledger.bundles() {
             if !self.slots.contains_key(&row.bundle) {
                 let path = self.state.slots_of(row.bundle);
-                match SlotFile::open(&path, self.host.channel, row) {
+                match SlotFile::open(&path, self.host.channel, row, self.slots_key.as_ref()) {
                     Err(SlotsError::Damaged { .. }) => continue,
                     Err(SlotsError::Io { source, .. })
                         if source.kind() == io::ErrorKind::NotFound =>

@@ -1929,7 +1929,7 @@ fn rubbish_for_every_second_serial_of_a_large_bundle_keeps_no_bundle_from_being_
             first,
             count: 2 * ARRIVED,
         };
-        let mut slots = header.encode().to_vec();
+        let mut slots = header.encode(None).to_vec();
         slots.resize(slots.len() + 64 * 2 * ARRIVED as usize, 0);
         let path = world.state.slots_of(BundleId(2));
         fs::write(&path, slots).unwrap();

@@ -12,6 +12,7 @@ use valise_common::os::layout::ReceiverState;
 use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::publish::{BodyFolder, Groups, Syncing, stage};
+use crate::io::slots_key::SlotsKey;
 use crate::io::trust_store::SignedList;
 use crate::release::cables::Incoming;
 use crate::release::event::Asker;
@@ -66,13 +67,13 @@ impl Worker {
     ///
     /// # Errors
     /// The system's.
-    pub fn start(state: ReceiverState) -> io::Result<Worker> {
+    pub fn start(state: ReceiverState, slots_key: Option<SlotsKey>) -> io::Result<Worker> {
         let (tasks, todo) = sync_channel(1);
         let (ready, done) = sync_channel(1);
         let (wake, waker) = io::pipe()?;
         thread::Builder::new()
             .name("large".to_owned())
-            .spawn(move || work(&state, &todo, &ready, waker))?;
+            .spawn(move || work(&state, slots_key.as_ref(), &todo, &ready, waker))?;
         Ok(Worker {
             tasks,
             done,
@@ -126,6 +127,7 @@ fn gone() -> io::Error {
 
 fn work(
     state: &ReceiverState,
+    slots_key: Option<&SlotsKey>,
     todo: &Receiver<Task>,
     ready: &SyncSender<Done>,
     mut waker: PipeWriter,
@@ -139,7 +141,7 @@ fn work(
                 Done::Staged(incoming, cable, names)
             }
             Task::Bundle(plan, out, request, by) => {
-                let made = bundle_store::make(state, &plan, &out);
+                let made = bundle_store::make(state, &plan, &out, slots_key);
                 Done::Bundle(plan, out, request, by, made)
             }
         };

@@ -22,7 +22,9 @@ pub fn all(story: &mut Story) -> Result<()> {
     off_the_network(story)?;
     full_disks(story)?;
     quarantine(story)?;
+    story.site.run_marked(OPERATIONS, "slots-credential")?;
     renewal(story)?;
+    covered_slots(story)?;
     restart_after_editing(story)?;
     revocation(story)
 }
@@ -251,6 +253,54 @@ fn renewal(story: &mut Story) -> Result<()> {
     story.send_and_take(70_000, "immediate")?;
     story.site.carry("/media/courier", Sender, Receiver)?;
     story.say("the bundle was renewed");
+    Ok(())
+}
+
+/// A credential of the unit covers the slots of the second bundle, which are used when a third has replaced the first;
+/// without it release does not start.
+fn covered_slots(story: &mut Story) -> Result<()> {
+    let changes = [
+        ("second", "third"),
+        ("--slots 10000", "--slots 1000 --replaces 1"),
+    ];
+    for mark in ["bundle-create", "bundle-sign", "bundle-signed"] {
+        story.site.run_changed(OPERATIONS, mark, &changes)?;
+    }
+    story.site.carry("/media/courier", Receiver, Sender)?;
+    story
+        .site
+        .run_changed(OPERATIONS, "bundle-import", &changes)?;
+    story.site.carry("/media/courier", Sender, Receiver)?;
+    story.send_and_take(70_000, "immediate")?;
+    let highest =
+        "valise-receiver status --json | sed -n 's/^ *\"highest_serial\": *\\([0-9]*\\).*/\\1/p'";
+    let highest = story.site.receiver.run_ok("root", highest)?;
+    story.serial = highest
+        .trim()
+        .parse()
+        .map_err(|_| HarnessError::Wrong(format!("{highest:?} is no serial")))?;
+    let root = |story: &Story, line: &str| story.site.receiver.run_ok("root", line);
+    let mark =
+        "tail -c +41 /var/lib/valise-receiver/slots/2.slots | head -c 24 | tr -d '\\0' | wc -c";
+    let mark = root(story, mark)?;
+    if mark.trim() == "0" {
+        return Err(HarnessError::Wrong("2.slots is not covered".into()));
+    }
+    // It is a secret of the unit: without it release says what is missing, and with it all goes on.
+    let conf = "/etc/systemd/system/valise-receiver-release.service.d/slots.conf";
+    let restart = "systemctl daemon-reload; systemctl restart valise-receiver-release";
+    story
+        .site
+        .receiver
+        .run("root", &format!("mv {conf} {conf}.away; {restart}"))?;
+    let told =
+        "journalctl -u valise-receiver-release -n 20 | grep -q 'has no credential valise-slots'";
+    story.site.await_line(Receiver, told, SHOWS)?;
+    let back =
+        format!("mv {conf}.away {conf}; systemctl reset-failed valise-receiver-release; {restart}");
+    root(story, &back)?;
+    story.send_and_take(10_000, "routine")?;
+    story.say("a credential of the unit covers the slots, and release does not start without it");
     Ok(())
 }
 

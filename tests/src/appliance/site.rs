@@ -128,6 +128,19 @@ impl Site {
     /// # Errors
     /// If there is none, or it fails.
     pub fn run_marked(&mut self, document: &str, mark: &str) -> Result<()> {
+        self.run_changed(document, mark, &[])
+    }
+
+    /// Runs the blocks of a document that have a mark, with some words of theirs replaced by others.
+    ///
+    /// # Errors
+    /// As [`Site::run_marked`].
+    pub fn run_changed(
+        &mut self,
+        document: &str,
+        mark: &str,
+        changes: &[(&str, &str)],
+    ) -> Result<()> {
         let steps = read(&source_root()?.join(document))?;
         let mut found = false;
         for step in &steps {
@@ -135,7 +148,11 @@ impl Site {
                 && block.is(mark)
             {
                 found = true;
-                self.run_block(block)?;
+                let mut block = block.clone();
+                for (from, to) in changes {
+                    block.text = block.text.replace(from, to);
+                }
+                self.run_block(&block)?;
             }
         }
         match found {
