@@ -66,7 +66,7 @@ pub enum Command {
         #[command(subcommand)]
         command: LinkKeyCommand,
     },
-    /// Who may release what to whom.
+    /// Who may draft and approve what, and for whom.
     #[command(after_help = "Example:\n  valise-receiver trust check trust.toml")]
     Trust {
         /// What to do with the list.
@@ -81,7 +81,7 @@ pub enum Command {
     /// Shows one serial: its state, its reason, its container, who got it.
     #[command(after_help = "Example:\n  valise-receiver show 41")]
     Show(OneSerial),
-    /// Names the missing serials, for the sender's resend.
+    /// Lists the missing serials, for the sender's resend.
     #[command(after_help = "Example:\n  valise-receiver gaps")]
     Gaps(Shown),
     /// Cables that opened and may not be released.
@@ -110,7 +110,7 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// Says what the configuration means, or what is wrong in it.
+    /// Explains the configuration, or reports what is wrong in it.
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml check-config")]
     CheckConfig(Shown),
     /// Runs the alarm command for each line of standard input; release starts it by itself.
@@ -161,7 +161,7 @@ pub enum BundleCommand {
         after_help = "Example:\n  valise-receiver bundle void 2 --reason \"courier's bag was lost\""
     )]
     Void(BundleVoid),
-    /// Tells how many slots are left.
+    /// Shows how many slots are left.
     #[command(after_help = "Example:\n  valise-receiver bundle status")]
     Status(Shown),
 }
@@ -177,7 +177,7 @@ pub enum LinkKeyCommand {
 /// `trust …`.
 #[derive(Debug, Subcommand)]
 pub enum TrustCommand {
-    /// Says what a trust list means and how it differs, before or after it is signed.
+    /// Explains a trust list and how it differs from the one in force, before or after it is signed.
     #[command(after_help = "Example:\n  valise-receiver trust check trust.toml")]
     Check(TrustFile),
     /// Puts a signed trust list into force.
@@ -185,7 +185,7 @@ pub enum TrustCommand {
         after_help = "Example:\n  valise-receiver trust import trust.toml      # with trust.toml.1.sig, trust.toml.2.sig beside it"
     )]
     Import(TrustFile),
-    /// Says what the list in force means.
+    /// Explains the list in force.
     #[command(after_help = "Example:\n  valise-receiver trust show")]
     Show(Shown),
 }
@@ -196,10 +196,10 @@ pub enum QuarantineCommand {
     /// Lists what is held.
     #[command(after_help = "Example:\n  valise-receiver quarantine list --json")]
     List(Shown),
-    /// Says why a cable is held.
+    /// Shows why a cable is held.
     #[command(after_help = "Example:\n  valise-receiver quarantine show 41")]
     Show(OneSerial),
-    /// Verifies a cable again, in full, by today's trust list; releases it if nothing speaks against it.
+    /// Verifies a cable again, in full, by today's trust list, and releases it if no check refuses it.
     #[command(after_help = "Example:\n  valise-receiver quarantine recheck 41")]
     Recheck(OneSerial),
     /// Destroys a cable and the slot that opens it.
@@ -284,7 +284,7 @@ pub struct LinkKeyRetire {
 /// Options of `trust check` and `trust import`.
 #[derive(Debug, Args)]
 pub struct TrustFile {
-    /// The list; its signatures stand beside it.
+    /// The list; its signatures are beside it, as FILE.1.sig, FILE.2.sig.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// One JSON document instead of text.
@@ -295,7 +295,7 @@ pub struct TrustFile {
 /// Options of `list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only serials in this state.
+    /// Only serials in this state, such as missing, released, quarantined or not-sent.
     #[arg(long)]
     pub state: Option<State>,
     /// One JSON document instead of text.

@@ -18,13 +18,13 @@ pub use reconcile::reconcile;
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Verifies the logs of both roles, or one that is named, and says what that proves and what not.
+    /// Verifies the logs of both roles, or one that is named, and reports what that proves and what not.
     #[command(
         after_help = "Example:\n  valise-receiver audit verify\n  valise-receiver audit verify copied/release.log --key init.txt --public-key init.txt \\\n    --checkpoint january.checkpoints\n\n\
                       init.txt is what init printed; an auditor keeps it away from this host."
     )]
     Verify(Verify),
-    /// Tells for each serial what the sender's log and this host's say of it.
+    /// Compares the sender's log with this host's, serial by serial.
     #[command(after_help = "Example:\n  valise-receiver audit reconcile gate.log --key init.txt")]
     Reconcile(reconcile::Reconcile),
 }
@@ -35,7 +35,7 @@ pub struct Verify {
     /// A log elsewhere, a copy for example; by default the logs of both roles of this host.
     #[arg(value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Whose log FILE is, if its name does not say it.
+    /// Whose log FILE is, if it is not called ROLE.log.
     #[arg(long, requires = "log", value_parser = ["receive", "release"])]
     pub role: Option<String>,
     /// What the auditor brings.

@@ -98,7 +98,7 @@ pub enum Command {
         #[command(subcommand)]
         command: BundleCommand,
     },
-    /// Who may release what to whom.
+    /// Who may draft and approve what, and for whom.
     #[command(after_help = "Example:\n  valise-sender trust check trust.toml")]
     Trust {
         /// What to do with the list.
@@ -124,7 +124,7 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// Says what the configuration means, or what is wrong in it.
+    /// Explains the configuration, or reports what is wrong in it.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
     CheckConfig(Shown),
     /// Runs the alarm command for each line of standard input; gate starts it by itself.
@@ -168,7 +168,7 @@ pub enum BundleCommand {
     /// Takes a bundle from the courier's folder.
     #[command(after_help = "Example:\n  valise-sender bundle import courier/")]
     Import(BundleImport),
-    /// Tells how many slots are left.
+    /// Shows how many slots are left.
     #[command(after_help = "Example:\n  valise-sender bundle status")]
     Status(Shown),
 }
@@ -176,7 +176,7 @@ pub enum BundleCommand {
 /// `trust …`.
 #[derive(Debug, Subcommand)]
 pub enum TrustCommand {
-    /// Says what a trust list means and how it differs, before or after it is signed.
+    /// Explains a trust list and how it differs from the one in force, before or after it is signed.
     #[command(after_help = "Example:\n  valise-sender trust check trust.toml")]
     Check(TrustFile),
     /// Puts a signed trust list into force.
@@ -184,7 +184,7 @@ pub enum TrustCommand {
         after_help = "Example:\n  valise-sender trust import trust.toml      # with trust.toml.1.sig, trust.toml.2.sig beside it"
     )]
     Import(TrustFile),
-    /// Says what the list in force means.
+    /// Explains the list in force.
     #[command(after_help = "Example:\n  valise-sender trust show")]
     Show(Shown),
 }
@@ -240,10 +240,10 @@ pub struct Submit {
     /// The reference, at most 64 characters.
     #[arg(long, value_name = "TEXT")]
     pub reference: Option<String>,
-    /// The last moment at which it may be released; by default the longest validity of its label.
+    /// The last moment at which it may be released, as 2026-11-28T12:00:00Z; by default the longest validity of its label.
     #[arg(long, value_name = "TIME")]
     pub not_after: Option<UtcTime>,
-    /// The parts, in order; the media type by default after the extension.
+    /// The parts, in order; by default the extension gives the media type.
     #[arg(required = true, value_name = "FILE[:MEDIA-TYPE]")]
     pub files: Vec<OsString>,
     /// One JSON document instead of the bare id.
@@ -254,7 +254,7 @@ pub struct Submit {
 /// Options of `list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only cables in this state.
+    /// Only cables in this state, such as submitted, approved, transmitted, retained or expired.
     #[arg(long)]
     pub state: Option<String>,
     /// Only what still needs my approval.
@@ -372,7 +372,7 @@ pub struct BundleImport {
 /// Options of `trust check` and `trust import`.
 #[derive(Debug, Args)]
 pub struct TrustFile {
-    /// The list; its signatures stand beside it.
+    /// The list; its signatures are beside it, as FILE.1.sig, FILE.2.sig.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// One JSON document instead of text.

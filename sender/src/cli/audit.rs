@@ -13,7 +13,7 @@ use super::CliError;
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Verifies the logs of both roles, or one that is named, and says what that proves and what not.
+    /// Verifies the logs of both roles, or one that is named, and reports what that proves and what not.
     #[command(
         after_help = "Example:\n  valise-sender audit verify\n  valise-sender audit verify copied/gate.log --key init.txt --public-key init.txt \\\n    --checkpoint january.checkpoints\n\n\
                       init.txt is what init printed; an auditor keeps it away from this host."
@@ -27,7 +27,7 @@ pub struct Verify {
     /// A log elsewhere, a copy for example; by default the logs of both roles of this host.
     #[arg(value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Whose log FILE is, if its name does not say it.
+    /// Whose log FILE is, if it is not called ROLE.log.
     #[arg(long, requires = "log", value_parser = ["gate", "transmit"])]
     pub role: Option<String>,
     /// What the auditor brings.

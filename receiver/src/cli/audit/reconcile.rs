@@ -32,7 +32,7 @@ pub struct Reconcile {
     /// What the auditor brings, for both logs.
     #[command(flatten)]
     pub brought: BroughtFiles,
-    /// A JSON array instead of text. What is not proved of the logs is said on standard error then.
+    /// A JSON array instead of text. What is not proved of the logs is on standard error then.
     #[arg(long)]
     pub json: bool,
 }
