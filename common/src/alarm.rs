@@ -69,7 +69,7 @@ alarms! {
         ["{restart gate}"];
     CopiesOnWrite = "copies-on-write",
         "what is overwritten stays on the disk, because the file system copies on write",
-        ["findmnt -T {STATE}, then move the state folder to ext4 or xfs"];
+        ["findmnt -T {STATE}, then move the state folder to ext4 or xfs, on an encrypted disk"];
     Damaged = "damaged",
         "the disk changed a container after it arrived; nothing of it was released",
         ["valise-sender resend {SERIALS}"];
@@ -118,7 +118,7 @@ alarms! {
         ];
     LinkKey = "link-key",
         "the newest link key of this host is damaged; nothing is sent or taken under it",
-        ["valise-receiver bundle create --slots N --out DIR"];
+        ["valise-receiver bundle create --slots N --out DIR, then valise-sender bundle import DIR"];
     LinkPort = "link-port",
         "receive cannot hear the link: another program has its UDP port, or systemd has bound no socket",
         ["ss -ulpn, then end the program that has port {PORT}"];
@@ -139,10 +139,10 @@ alarms! {
         ["valise-sender submit, for the cable again"];
     PendingDamaged = "pending-damaged",
         "the disk changed a waiting cable; it is neither approved nor sealed",
-        ["valise-sender withdraw {ID}"];
+        ["valise-sender withdraw {ID}, then submit the cable again"];
     PendingMissing = "pending-missing",
         "the folder of a waiting cable is gone",
-        ["valise-sender withdraw {ID}"];
+        ["valise-sender withdraw {ID}, then submit the cable again"];
     Quarantine = "quarantine",
         "cables are held back, because a check of the receiver refused them",
         ["valise-receiver quarantine list"];
@@ -178,16 +178,16 @@ alarms! {
         ["valise-sender show {ID}"];
     SecondContainer = "second-container",
         "a serial came with a second cable, which is lost: the sender was restored from a backup, or somebody else has the link key",
-        ["valise-receiver bundle create --replaces {BUNDLE}"];
+        ["valise-receiver bundle create --slots N --out DIR --replaces {BUNDLE}, then valise-sender bundle import DIR"];
     Silence = "silence",
         "nothing arrives: the line, the diode or the sender is down",
         ["valise-sender status"];
     SlotsDamaged = "slots-damaged",
         "the slots of a bundle are damaged, and its cables cannot be sealed or opened",
-        ["valise-receiver bundle create --replaces {BUNDLE}"];
+        ["valise-receiver bundle create --slots N --out DIR --replaces {BUNDLE}, then valise-sender bundle import DIR"];
     SlotsLow = "slots-low",
         "soon no cable can be sealed any more",
-        ["valise-receiver bundle create --slots N --out DIR"];
+        ["valise-receiver bundle create --slots N --out DIR, then valise-sender bundle import DIR"];
     SlotsNone = "slots-none",
         "approved cables wait, because no slot is left",
         ["valise-sender bundle import DIR"];

@@ -59,7 +59,7 @@ fn the_alarm_command_reaches_files_and_networks_that_gate_does_not() {
     );
     let host = host(&format!("'/bin/bash', '-c', '{script}', 'bash'"));
     let text = await_text(&told);
-    assert!(text.starts_with("trust-missing: no trust list is in force; import one (since 20"));
+    assert!(text.starts_with("trust-missing: no trust list is in force (since 20"));
     assert!(text.ends_with("; repair: valise-sender trust import FILE)\n"));
     let mut datagram = [0; 300];
     let length = page.recv(&mut datagram).unwrap();

@@ -186,7 +186,7 @@ impl<T> Observed<T> {
     fn damage_text(&self) -> Option<String> {
         let (role, damage) = (self.role, self.damage.as_ref()?);
         Some(format!(
-            "view/{role}.json cannot be read: {damage}; {role} writes it anew within seconds while it works"
+            "view/{role}.json cannot be read: {damage}; {role} writes it again within seconds while it works"
         ))
     }
 

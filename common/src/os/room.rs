@@ -24,10 +24,10 @@ const PROBE_BYTES: usize = 1 << 20;
 /// How often the disk is tried.
 const PROBE_EVERY_MS: u16 = 1_000;
 
-/// The text of the alarm `disk`, the same from whoever raises it: what is free, what follows, what to do.
+/// The text of the alarm `disk`, the same from whoever raises it: what is free, and what follows.
 pub fn disk_text(state: &Path, effect: &str) -> String {
     format!(
-        "{} free on the disk of {}: {effect}; make room, and all goes on by itself",
+        "{} free on the disk of {}: {effect}",
         ByteSize(free_bytes(state).unwrap_or(0)).rough(),
         state.display()
     )

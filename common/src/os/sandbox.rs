@@ -157,12 +157,11 @@ impl Confinement {
         let role = self.role;
         let refused = match self.fences {
             _ if !self.refused.is_empty() => Some(format!(
-                "{role} works without a fence: {}; then start {role} again",
+                "{role} works without a fence: {}",
                 list(&self.refused)
             )),
             Fences::BestEffort => Some(format!(
-                "{role} has all of its fences, and would start without them: remove required = false from [sandbox], \
-                 and start {role} again"
+                "{role} has all of its fences, and would start without them"
             )),
             Fences::Required => None,
         };

@@ -529,12 +529,10 @@ impl Receive {
 
     fn load_keys(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
         let in_force = self.keys.load(now)?;
-        let fault = in_force.faults.first().map(|fault| {
-            format!(
-                "{fault}. What is sent under such a key is not taken: if no other key is in force, make a new bundle and have it \
-                 imported on the sender"
-            )
-        });
+        let fault = in_force
+            .faults
+            .first()
+            .map(|fault| format!("{fault}; what is sent under such a key is not taken"));
         self.alarms.set_text(Alarm::LinkKey, now, fault);
         if in_force.keys.is_empty() {
             tracing::debug!("there is no link key: run bundle create");

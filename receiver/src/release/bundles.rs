@@ -271,7 +271,7 @@ impl Release {
                 self.handover_is_behind = true;
                 let advice = format!(
                     ", and something in it cannot be replaced or deleted, so that receive does not learn which link keys \
-                     are in force ({error}): find out who put it there, and move it out of the folder"
+                     are in force ({error})"
                 );
                 self.note_foreign(Trouble::Foreign, &folder, &advice);
             }

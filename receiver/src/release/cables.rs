@@ -491,7 +491,7 @@ impl Release {
             let folder = incoming.path.parent().unwrap_or(&incoming.path).display();
             let advice = format!(
                 ", and release may not read it. It is a cable that arrived: do not delete it, and do not have it sent again. \
-                 Run chown --reference={folder} and chmod 0640 on it; release tries it again every half minute"
+                 Run chown --reference={folder} on it too; release tries it again every half minute"
             );
             self.note_foreign(Trouble::Unreadable, &incoming.path, &advice);
             Due::Permitted(until)
@@ -626,7 +626,7 @@ impl Release {
                 self.alarms.set(Alarm::Hindered, now, 1, || {
                     format!(
                         "someone keeps taking the name of serial {} in mailbox {}; the cable is not visible there, \
-                         and release goes on trying: find out who of the mailbox's readers does it",
+                         and release goes on trying",
                         name.serial, name.mailbox
                     )
                 });
@@ -765,12 +765,13 @@ impl Release {
                 let replaces =
                     bundle.map_or_else(|| "BUNDLE".to_owned(), |bundle| bundle.to_string());
                 let text = format!(
-                    "serial {serial} came a second time, with another cable; the first one stands, and the second one is lost. \
-                     The sender was restored from a backup or copied, and uses serials again; or somebody else has the link \
-                     key. Stop the sender, run valise-receiver bundle create --replaces {replaces}, import that bundle on the \
-                     sender, and have what was sent since the backup submitted again"
+                    "serial {serial} came a second time, with another cable; the first one counts, and the second one is lost. \
+                     Stop the sender until a bundle is imported that replaces this one, and have what was sent since the backup \
+                     submitted again"
                 );
-                let repair = format!("valise-receiver bundle create --replaces {replaces}");
+                let repair = format!(
+                    "valise-receiver bundle create --slots N --out DIR --replaces {replaces}, then valise-sender bundle import DIR"
+                );
                 self.raise(Alarm::SecondContainer, Cause::repaired_by(text, repair));
             }
         }

@@ -298,7 +298,7 @@ impl Release {
         }
         if release.ledger.is_rebuilt() {
             let text = format!(
-                "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
+                "{} was damaged or missing, and was built again from the audit log",
                 release.state.register().display()
             );
             release.raise(Alarm::RegisterRebuilt, text);

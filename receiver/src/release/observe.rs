@@ -27,12 +27,11 @@ use crate::release::states::{Announced, Knowledge};
 /// `receive`, which rebuilds and syncs a large container long after they came.
 const GAP_GRACE_US: u64 = 5_000_000;
 
-/// What to do about a link or a folder in the place of a container.
-pub(super) const NOT_A_CONTAINER: &str = " in the place of a container, and Valise did not make it: find out who did, and move it out of the inbox";
+/// A link or a folder in the place of a container: the text after its description.
+pub(super) const NOT_A_CONTAINER: &str = " in the place of a container, and Valise did not make it";
 
-/// What to do about something that had a cable's name in a mailbox.
-pub(super) const PUT_ASIDE: &str = " that had the name of a cable's folder and was put aside; the cable is visible under its own name. Find out which of \
-     the mailbox's readers made it, and remove it";
+/// Something that had a cable's name in a mailbox: the text after its description.
+pub(super) const PUT_ASIDE: &str = " that had the name of a cable's folder and was put aside; the cable is visible under its own name";
 
 /// Below this many free bytes an operator must make room.
 const DISK_LOW_BYTES: u64 = 1 << 30;
@@ -233,8 +232,8 @@ impl Release {
                 let bundle = bundle.map_or(0, |bundle| bundle.0);
                 let path = path.unwrap_or_default();
                 format!(
-                    "{} is damaged, and cables whose slots it lacks wait in inbox/: run bundle create --replaces {bundle}, import \
-                     what it makes on the sender, and have them submitted again",
+                    "{} is damaged, and cables of bundle {bundle} whose slots it lacks wait in inbox/; they have to be \
+                     submitted again once another bundle replaces it",
                     path.display()
                 )
             });
@@ -331,26 +330,25 @@ impl Release {
         });
         let clock = clock::utc_now();
         let behind_s = now.since(clock);
-        self.alarms.set(Alarm::Clock, now, u64::from(behind_s > CLOCK_BEHIND_S), || {
-            format!(
-                "the clock says {clock}, but the log or the trust list says {now}; set the clock, \
-                 or run valise-receiver clock accept if it is right"
-            )
-        });
+        self.alarms.set(
+            Alarm::Clock,
+            now,
+            u64::from(behind_s > CLOCK_BEHIND_S),
+            || format!("the clock says {clock}, but the log or the trust list says {now}"),
+        );
         let none = u64::from(self.trust.is_none());
         self.alarms.set(Alarm::TrustMissing, now, none, || {
-            "there is no trust list, so that nothing is released; run valise-receiver trust import"
-                .to_owned()
+            "no trust list is in force".to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
         let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
-        self.alarms.set(Alarm::Forged, now, u64::from(forged > 0), || {
-            format!(
-                "receive has discarded {} with forged symbols since its start: somebody else may \
-                 have the link key; make a new bundle, and retire the key when the sender has imported it",
-                count_of(forged, "set")
-            )
-        });
+        self.alarms
+            .set(Alarm::Forged, now, u64::from(forged > 0), || {
+                format!(
+                    "receive has discarded {} with forged symbols since its start",
+                    count_of(forged, "set")
+                )
+            });
         for (alarm, text) in &self.fences {
             self.alarms.set(*alarm, now, 1, || text.as_str());
         }
@@ -362,7 +360,7 @@ impl Release {
         self.alarms
             .set(Alarm::Silence, now, u64::from(silent_s > limit_s), || {
                 format!(
-                    "no datagram has verified since {}; look at the sender and the line",
+                    "no datagram has verified since {}",
                     last.unwrap_or(UtcTime::EPOCH)
                 )
             });
@@ -381,7 +379,7 @@ impl Release {
                 let serials = shortened(&gaps);
                 let count = count_of(gaps.serial_count(), "serial");
                 let repair = format!("valise-sender resend {serials}");
-                let text = format!("{count} did not arrive; have the sender run {repair}");
+                let text = format!("{count} did not arrive: {serials}");
                 Cause::repaired_by(text, repair)
             });
         for serial in self.damaged.clone().iter() {
@@ -395,15 +393,14 @@ impl Release {
             let serials = shortened(damaged);
             let repair = format!("valise-sender resend {serials}");
             let text = format!(
-                "containers that had arrived were damaged on the disk: {serials}. Look at the health of the disk, and have \
-                 the sender run {repair}"
+                "containers that had arrived were damaged on the disk: {serials}. Look at the health of the disk"
             );
             Cause::repaired_by(text, repair)
         });
         let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
         let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
         self.alarms.set(Alarm::Quarantine, now, held_count, || {
-            format!("{held_count} in quarantine; see valise-receiver quarantine list")
+            format!("{held_count} in quarantine")
         });
         let highest = knowledge.highest().map_or(0, Serial::get);
         let bundles = self.ledger.bundles();
@@ -418,10 +415,7 @@ impl Release {
         };
         let low = left <= self.config.alarm.slots_low.of_ceil(count);
         self.alarms.set(Alarm::SlotsLow, now, u64::from(low), || {
-            format!(
-                "{} left; run valise-receiver bundle create and send the courier",
-                count_of(left, "slot")
-            )
+            format!("{} left", count_of(left, "slot"))
         });
         Ok(())
     }

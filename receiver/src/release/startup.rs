@@ -54,8 +54,7 @@ impl Release {
                 let path = self.state.trust_list();
                 self.alarms.set(Alarm::TrustDamaged, now, 1, || {
                     format!(
-                        "{} or a signature beside it is not what was imported last ({error}): import the same list or a newer \
-                         one; until then what arrives waits in inbox/",
+                        "{} or a signature beside it is not what was imported last ({error})",
                         path.display()
                     )
                 });
@@ -90,7 +89,7 @@ impl Release {
         match self.state.handover().clear_placed() {
             Err(error) if is_in_the_way(&error) => {
                 for path in self.state.handover().placed_paths()? {
-                    let advice = ", cannot be deleted, and no bundle is known for it: move it out of the folder, and destroy it if it holds a key";
+                    let advice = ", cannot be deleted, and no bundle is known for it: destroy it if it holds a key";
                     self.note_foreign(Trouble::Foreign, &path, advice);
                 }
             }
@@ -266,7 +265,7 @@ impl Release {
                 None => false,
             };
             if !known {
-                let advice = ", and the register does not know it: find out who put it there, and move it out of quarantine/";
+                let advice = ", and the register does not know it";
                 self.note_foreign(Trouble::Foreign, &entry.path(), advice);
             }
         }

@@ -183,15 +183,14 @@ impl Gate {
         };
         if is_rebuilt {
             let text = format!(
-                "{} was damaged or missing, and was built again from the audit log: look at the health of the disk",
+                "{} was damaged or missing, and was built again from the audit log",
                 gate.state.register().display()
             );
             gate.note(Alarm::RegisterRebuilt, text);
         }
         if let Some(fault) = trust_fault {
             let text = format!(
-                "{} or a signature beside it is not what was imported last ({fault}): import the same list or a newer one; \
-                 until then nothing is accepted or sealed",
+                "{} or a signature beside it is not what was imported last ({fault})",
                 gate.state.trust_list().display()
             );
             gate.alarm(Alarm::TrustDamaged, text);

@@ -146,7 +146,7 @@ impl Daemon {
         gate.left_over = gate.preparer.requests.left_over()?;
         let mut large = gate.recover()?;
         if gate.ledger.trust.is_none() {
-            gate.alarm(Alarm::TrustMissing, "no trust list is in force; import one");
+            gate.alarm(Alarm::TrustMissing, "no trust list is in force");
         }
         for (alarm, text) in confinement.alarms() {
             gate.alarm(alarm, text);

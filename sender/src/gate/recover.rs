@@ -135,10 +135,8 @@ impl Gate {
         for id in missing {
             self.hindered
                 .insert(id, "its folder is missing; submit it again".to_owned());
-            let text = format!(
-                "pending/{id}, the folder of a waiting cable, is missing: withdraw the cable, and submit it again"
-            );
-            let repair = format!("valise-sender withdraw {id}");
+            let text = format!("pending/{id}, the folder of a waiting cable, is missing");
+            let repair = format!("valise-sender withdraw {id}, then submit the cable again");
             self.alarm(Alarm::PendingMissing, Cause::repaired_by(text, repair));
             self.troubled.insert(id, Alarm::PendingMissing);
         }
@@ -365,7 +363,7 @@ impl Gate {
             .take(NAME_CHARS_MAX)
             .collect();
         let mut text = format!(
-            "gate did not make {}/{name}, and has put it aside: find out who did, and take it away",
+            "gate did not make {}/{name}, and has put it aside",
             aside.display()
         );
         let others = entries.count();

@@ -146,7 +146,7 @@ impl Gate {
         let body_bytes = cable.body_bytes;
         let Some((serial, bundle)) = self.ledger.next_serial() else {
             let text = "no slot is left; approved cables wait until a new bundle is imported";
-            self.alarm(Alarm::SlotsNone, text);
+            self.alarm(Alarm::SlotsNone, "no slot is left");
             return Err(Hindrance::NotNow(text.to_owned()));
         };
         if self.slots.is_damaged(bundle) {
@@ -336,7 +336,7 @@ impl Gate {
 
     /// Raises the alarm of a waiting cable whose files the disk changed.
     pub(super) fn note_damaged(&mut self, id: MessageId, text: &str) {
-        let repair = format!("valise-sender withdraw {id}");
+        let repair = format!("valise-sender withdraw {id}, then submit the cable again");
         self.alarm(Alarm::PendingDamaged, Cause::repaired_by(text, repair));
         self.troubled.insert(id, Alarm::PendingDamaged);
     }

@@ -145,14 +145,12 @@ impl Gate {
                 };
                 let text = format!(
                     "the {says} {now}, but it should be about {expected}: no submission is taken and nothing \
-                     expires until {mend}, or valise-sender clock accept says that it is right"
+                     expires until {mend}"
                 );
                 self.alarm(Alarm::ClockAhead, text);
             }
             Some(Doubt::Behind) => {
-                let text = format!(
-                    "the clock says {clock}, but the log says {logged}; set the clock, or run valise-sender clock accept if it is right"
-                );
+                let text = format!("the clock says {clock}, but the log says {logged}");
                 self.alarm(Alarm::Clock, text);
             }
             None => {

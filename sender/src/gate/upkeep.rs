@@ -184,11 +184,13 @@ impl Gate {
             return self.alarms.clear(Alarm::SlotsDamaged);
         };
         let text = format!(
-            "{} is damaged, and nothing is sealed from bundle {bundle}: have the receiver run `bundle create --replaces {bundle}` \
-             and import what it makes. Cables that wait are sealed then; one that has a serial of bundle {bundle} is submitted again",
+            "{} is damaged, and nothing is sealed from bundle {bundle}. Cables that wait are sealed from the bundle that replaces it; \
+             one that has a serial of it has to be submitted again",
             self.state.slots_of(bundle).display()
         );
-        let repair = format!("valise-receiver bundle create --replaces {bundle}");
+        let repair = format!(
+            "valise-receiver bundle create --slots N --out DIR --replaces {bundle}, then valise-sender bundle import DIR"
+        );
         self.alarm(Alarm::SlotsDamaged, Cause::repaired_by(text, repair));
     }
 
@@ -197,17 +199,13 @@ impl Gate {
         if left == 0 {
             if !self.ledger.bundles.is_empty() {
                 self.alarms.clear(Alarm::SlotsLow);
-                self.alarm(
-                    Alarm::SlotsNone,
-                    "no slot is left: nothing is sealed until a new bundle is imported",
-                );
+                self.alarm(Alarm::SlotsNone, "no slot is left");
             }
             return;
         }
         self.alarms.clear(Alarm::SlotsNone);
         if left <= self.config.alarm.slots_low.of_ceil(total) {
-            let text =
-                format!("slots left: {left} of {total}; have the receiver make a new bundle");
+            let text = format!("slots left: {left} of {total}");
             self.alarm(Alarm::SlotsLow, text);
         } else {
             self.alarms.clear(Alarm::SlotsLow);

@@ -133,19 +133,18 @@ impl fmt::Display for Obstacle {
         match self {
             Obstacle::NoRoute(to) => write!(
                 f,
-                "there is no route to {to}: ip route add {to} dev INTERFACE; if its interface is down: ip link set dev \
-                 INTERFACE up"
+                "there is no route to {to}; if its interface is down: ip link set dev INTERFACE up"
             ),
             Obstacle::NotOneHost(to) => write!(
                 f,
                 "{to} is a broadcast or multicast address: set link.to to the diode's or the receiver's own"
             ),
             Obstacle::InterfaceDown(name) => {
-                write!(f, "interface {name} is down: ip link set dev {name} up")
+                write!(f, "interface {name} is down")
             }
             Obstacle::NoCarrier(name) => write!(
                 f,
-                "interface {name} has no carrier: look at the cable, the diode and its power; ip link show dev {name}"
+                "interface {name} has no carrier: look at the cable, the diode and its power"
             ),
             Obstacle::NoNeighbour {
                 interface,
@@ -153,15 +152,11 @@ impl fmt::Display for Obstacle {
                 found,
             } => write!(
                 f,
-                "{next_hop} has no usable neighbour entry on {interface} ({found}), and a diode never answers: \
-                 ip neigh replace {next_hop} lladdr MAC dev {interface} nud permanent"
+                "{next_hop} has no usable neighbour entry on {interface} ({found}), and a diode never answers"
             ),
-            Obstacle::NoSource(address) => write!(
-                f,
-                "{address} (link.bind) is not an address of this host: ip address add {}/PREFIX dev INTERFACE, or \
-                 correct link.bind",
-                address.ip()
-            ),
+            Obstacle::NoSource(address) => {
+                write!(f, "{address} (link.bind) is not an address of this host")
+            }
             Obstacle::Refused(errno) => write!(
                 f,
                 "the kernel refuses to send ({}): look at the firewall, RestrictNetworkInterfaces= and the way to link.to",
@@ -415,7 +410,7 @@ mod tests {
         let Look::Down(obstacle) = await_look(to, bind, is_down) else {
             panic!("not down")
         };
-        let text = obstacle.to_string();
+        let text = format!("{obstacle}: {}", obstacle.repair().unwrap_or_default());
         assert!(text.contains(command), "{text}");
     }
 

@@ -206,10 +206,7 @@ impl Link {
     /// Returns the text of the alarm `link-unwatched`, if the way cannot be seen.
     pub fn unwatched_alarm(&self) -> Option<String> {
         let error = self.route.as_ref().err()?;
-        Some(format!(
-            "the state of the link cannot be read ({error}), so that a cable may count as transmitted although the link \
-             is down; let the unit allow AF_NETLINK (RestrictAddressFamilies=), and start transmit again"
-        ))
+        Some(format!("the state of the link cannot be read ({error})"))
     }
 
     fn handle_up(&mut self) {

@@ -566,9 +566,7 @@ impl Transmit {
                     Some(_) => "the one before it is used",
                     None => "nothing is sent",
                 };
-                let text = format!(
-                    "the newest link key cannot be used: {error}; {effect}. Have the receiver make a new bundle, and import it"
-                );
+                let text = format!("the newest link key cannot be used: {error}; {effect}");
                 self.alarms
                     .set(Alarm::LinkKey, clock::utc_now(), 1, || text);
                 if self.session.is_none() {

@@ -77,8 +77,7 @@ fn describe(serial: Serial, why: Why) -> String {
     match why {
         Why::Damaged => format!(
             "the container of serial {serial} is not what gate sealed: the disk changed it or the file beside it. Nothing \
-             more of it is sent: look at the health of the disk, restart gate, and if the alarm stays have the drafter \
-             submit the cable again"
+             more of it is sent. Look at the health of the disk; if the alarm stays, the drafter has to submit the cable again"
         ),
         Why::Cut { symbol_bytes } => format!(
             "the container of serial {serial} was cut for link.datagram_bytes = {}: set it back until it is sent",

@@ -32,8 +32,7 @@ pub const ERASING_PREFIX: &str = ".erase-";
 
 /// The text of the alarm `not-erased`.
 pub const NOT_ERASED: &str = "a file was deleted without being overwritten, or could not even be deleted, because this role's \
-     user may not write it or it has a second name: its content may still be on the disk; have the program that places \
-     requests give this user the right to write its files";
+     user may not write it or it has a second name";
 
 /// Bytes that are written at a time.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -25,11 +25,7 @@ pub fn copies_on_write(path: &Path) -> io::Result<Option<&'static str>> {
 
 /// The text of the alarm `copies-on-write`.
 pub fn copies_on_write_text(path: &Path, name: &str) -> String {
-    format!(
-        "{} is on {name}, which copies on write: what is erased stays on the disk; move the state to ext4 or xfs on an \
-         encrypted disk",
-        path.display()
-    )
+    format!("{} is on {name}, which copies on write", path.display())
 }
 
 fn name_of(number: u64) -> Option<&'static str> {

@@ -286,16 +286,13 @@ impl RequestQueue {
                 1 => String::new(),
                 count => format!(" and of {} other users", count - 1),
             };
-            format!(
-                "requests of user {uid}{others} wait, because too many of them were refused: look at what is placed in requests/"
-            )
+            format!("requests of user {uid}{others} wait, because too many of them were refused")
         });
         let staying = self.abandoned.staying();
         let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let (count, left) = staying.map_or((0, Cause::from("")), |(name, uid, count)| {
             let text = format!(
-                "requests/{name} of user {uid} was left by its writer and cannot be taken away ({count} in all): \
-                 delete it as that user or as root"
+                "requests/{name} of user {uid} was left by its writer and cannot be taken away ({count} in all)"
             );
             let folder = requests.requests.display();
             let repair = format!("sudo rm -r {folder}/{name}");
@@ -307,9 +304,7 @@ impl RequestQueue {
             (
                 Alarm::AnswersOpen,
                 u64::from(requests.has_opened()),
-                "every user who may place requests can read the answers to all others, because the file system has no \
-                 access control lists: move the state to ext4 or xfs, and start this role again"
-                    .into(),
+                "the file system of the state folder has no access control lists".into(),
             ),
         ]
     }
