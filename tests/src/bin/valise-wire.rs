@@ -17,7 +17,7 @@ use valise_tests::wire::{LineConditions, Wire};
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
-    /// Where datagrams come in; port 0 lets the kernel choose, and the first line of output says.
+    /// Where datagrams come in; port 0 lets the kernel choose: the first line of output is the address.
     #[arg(long)]
     listen: SocketAddr,
     /// Where they go.
@@ -41,7 +41,7 @@ struct Options {
     /// The share that arrives with flipped bits.
     #[arg(long, default_value = "0%", value_parser = share)]
     corrupt: Percent,
-    /// What all chance follows from.
+    /// Decides all chance: one seed gives the same decisions again.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// A file that holds the statistics as JSON, renewed while the line runs (and on SIGUSR1).

@@ -64,7 +64,7 @@ pub struct Options {
     /// The share that arrives with flipped bits.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub corrupt: Percent,
-    /// What all chance of the line and all generated content follow from.
+    /// Decides all chance of the line, and all generated content: one seed, one run.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// The sender's rate on the link, such as "100 Mbit/s" or "unlimited".
