@@ -103,3 +103,15 @@ fn on_a_terminal_it_is_redrawn_in_place() {
     );
     assert!(both.matches("\u{1b}[Hgate ").count() >= 2, "{both:?}");
 }
+
+#[test]
+fn what_no_role_has_shown_is_not_claimed() {
+    let host = Host::commissioned(10);
+    let text = host.ok(&["status"]);
+    for line in ["channel ", "trust ", "serials ", "slots ", "cables "] {
+        assert!(!text.contains(line), "{text}");
+    }
+    let document = host.json(&["status", "--json"]);
+    assert!(document.get("slots_left").is_none(), "{document}");
+    assert_eq!(document["roles"]["gate"]["state"], "not running");
+}

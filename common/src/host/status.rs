@@ -48,9 +48,43 @@ pub struct Facts {
     pub slots_total: u64,
     /// How many cables are in which state.
     pub cables: BTreeMap<String, u64>,
-    /// Lines that change by themselves all the time.
-    #[serde(skip)]
-    pub passing: Vec<String>,
+}
+
+impl Facts {
+    fn lines(&self) -> [String; 5] {
+        let channel = self.channel.as_deref();
+        let channel = channel.unwrap_or("none yet; import a bundle");
+        let trust = match self.trust_version {
+            Some(version) if self.software_keys => {
+                format!("version {version}, which allows software keys: for exercises only")
+            }
+            Some(version) => format!("version {version}"),
+            None => "no list; import one".to_owned(),
+        };
+        let serials = match self.highest_serial {
+            0 => "none yet".to_owned(),
+            highest => format!("up to {highest}"),
+        };
+        let slots = match (self.slots_left, self.slots_total) {
+            (0, _) => "none left".to_owned(),
+            (left, total) => format!("{left} of {total} left"),
+        };
+        let cables = self.cables.iter().filter(|(_, count)| **count > 0);
+        let cables: Vec<String> = cables
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
+        let cables = match cables.is_empty() {
+            true => "none".to_owned(),
+            false => cables.join(", "),
+        };
+        [
+            format!("channel   {channel}"),
+            format!("trust     {trust}"),
+            format!("serials   {serials}"),
+            format!("slots     {slots}"),
+            format!("cables    {cables}"),
+        ]
+    }
 }
 
 /// One role, as it shows itself.
@@ -71,15 +105,25 @@ pub struct Health {
     host: &'static str,
     time: UtcTime,
     roles: BTreeMap<Role, RoleStatus>,
+    /// Nothing before the role that knows the cables has shown itself.
     #[serde(flatten)]
-    facts: Facts,
+    facts: Option<Facts>,
+    #[serde(skip)]
+    passing: Vec<String>,
     disk_free_bytes: u64,
     alarms: Vec<AlarmView>,
 }
 
 impl Health {
-    /// Begins with the role that knows the cables, on the host with this state folder.
-    pub fn new<T>(state: &Path, first: &Observed<T>, view: Value, facts: Facts) -> Self {
+    /// Begins with the role that knows the cables, on the host with this state folder. `passing` are lines that change by
+    /// themselves all the time.
+    pub fn new<T>(
+        state: &Path,
+        first: &Observed<T>,
+        view: Value,
+        facts: Option<Facts>,
+        passing: Vec<String>,
+    ) -> Self {
         let disk = disk_alarm(state).map(|text| {
             let on = &first.installation;
             AlarmView::new(Alarm::Disk, first.role, on, None, text.into())
@@ -89,6 +133,7 @@ impl Health {
             time: clock::utc_now(),
             roles: BTreeMap::new(),
             facts,
+            passing,
             disk_free_bytes: free_bytes(state).unwrap_or(0),
             alarms: Vec::new(),
         };
@@ -120,40 +165,11 @@ impl Health {
     }
 
     fn lines(&self) -> Vec<String> {
-        let facts = &self.facts;
         let roles = self.roles.iter();
         let mut lines: Vec<String> = roles
             .map(|(role, status)| format!("{:<10}{}", role.as_str(), status.line))
             .collect();
-        let channel = facts.channel.as_deref();
-        lines.push(format!(
-            "channel   {}",
-            channel.unwrap_or("none yet; import a bundle")
-        ));
-        lines.push(match facts.trust_version {
-            Some(version) if facts.software_keys => format!(
-                "trust     version {version}, which allows software keys: for exercises only"
-            ),
-            Some(version) => format!("trust     version {version}"),
-            None => "trust     no list; import one".to_owned(),
-        });
-        lines.push(match facts.highest_serial {
-            0 => "serials   none yet".to_owned(),
-            highest => format!("serials   up to {highest}"),
-        });
-        lines.push(match (facts.slots_left, facts.slots_total) {
-            (0, _) => "slots     none left".to_owned(),
-            (left, total) => format!("slots     {left} of {total} left"),
-        });
-        let cables = facts.cables.iter();
-        let cables: Vec<String> = cables
-            .filter(|(_, count)| **count > 0)
-            .map(|(state, count)| format!("{count} {state}"))
-            .collect();
-        lines.push(match cables.is_empty() {
-            true => "cables    none".to_owned(),
-            false => format!("cables    {}", cables.join(", ")),
-        });
+        lines.extend(self.facts.iter().flat_map(Facts::lines));
         if self.alarms.is_empty() {
             lines.push("alarms    none".to_owned());
         }
@@ -173,7 +189,7 @@ impl Health {
     }
 
     fn shown(&self) -> Result<Shown, CliError> {
-        let mut passing = self.facts.passing.clone();
+        let mut passing = self.passing.clone();
         // Free space changes all the time; too little of it is an alarm.
         let free = ByteSize(self.disk_free_bytes).rough();
         passing.push(format!("disk      {free} free"));

@@ -44,10 +44,10 @@ pub fn status(config: &ReceiverConfig, options: Status) -> Result<(), CliError> 
 fn health(state: &ReceiverState, ages: Ages) -> Result<Health, CliError> {
     let release = look::<ReleaseView>(state, Role::Release)?.with(ages);
     let receive = look::<ReceiveView>(state, Role::Receive)?.with(ages);
-    let mut facts = release.view.as_ref().map_or_else(Facts::default, facts);
-    facts.passing = receive.view.as_ref().map_or_else(Vec::new, passing);
+    let facts = release.view.as_ref().map(facts);
+    let passing = receive.view.as_ref().map_or_else(Vec::new, passing);
     let view = serde_json::to_value(&release.view).map_err(CliError::system)?;
-    let mut health = Health::new(state.root(), &release, view, facts);
+    let mut health = Health::new(state.root(), &release, view, facts, passing);
     let view = serde_json::to_value(&receive.view).map_err(CliError::system)?;
     health.add(&receive, view);
     Ok(health)
@@ -66,7 +66,6 @@ fn facts(view: &ReleaseView) -> Facts {
         cables: cables
             .map(|(state, count)| (state.to_owned(), count))
             .into(),
-        passing: Vec::new(),
     }
 }
 

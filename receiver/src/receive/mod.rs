@@ -188,6 +188,8 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     for (alarm, text) in confinement.alarms() {
         receive.alarms.set(alarm, utc_now(), 1, || text);
     }
+    // Whoever sees it ready finds what it shows.
+    receive.write_view(utc_now())?;
     service::ready();
     let ended = receive.main_loop(&signals);
     if ended.is_ok() {

@@ -221,6 +221,8 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     release.alarms.run_as(runs);
     release.metrics = Some(metrics);
     release.start_log()?;
+    // Whoever sees it ready finds what it shows.
+    release.show();
     service::ready();
     release.work(&signals)
 }

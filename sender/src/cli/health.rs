@@ -33,24 +33,23 @@ fn health(config: &SenderConfig, state: &SenderState, ages: Ages) -> Result<Heal
         Observed::look(Role::Transmit, &lock, &path, view::VIEW_BYTES_MAX)
             .map_err(CliError::system)?
             .with(ages);
-    let mut facts = gate.view.as_ref().map_or_else(Facts::default, facts);
+    let facts = gate.view.as_ref().map(facts);
     let link = transmit
         .view
         .as_ref()
         .and_then(|view| Link::deserialize(view).ok());
-    facts.passing.extend(link.map(
-        |Link {
-             link,
-             rate_achieved_bits,
-         }| { format!("link      {link}, {rate_achieved_bits} bit/s") },
-    ));
+    let passing = link.iter().map(|link| {
+        let (state, bits) = (&link.link, link.rate_achieved_bits);
+        format!("link      {state}, {bits} bit/s")
+    });
     // The cables are what `list` shows.
     let host = gate
         .view
         .as_ref()
         .map(|view| serde_json::to_value(&view.host));
     let host = host.transpose().map_err(CliError::system)?;
-    let mut health = Health::new(state.root(), &gate, host.unwrap_or_default(), facts);
+    let (host, passing) = (host.unwrap_or_default(), passing.collect());
+    let mut health = Health::new(state.root(), &gate, host, facts, passing);
     let view = transmit.view.clone().unwrap_or_default();
     health.add(&transmit, view);
     Ok(health)
