@@ -106,7 +106,8 @@ fn on_a_terminal_it_is_redrawn_in_place() {
 
 #[test]
 fn what_no_role_has_shown_is_not_claimed() {
-    let host = Host::commissioned(10);
+    let host = Host::bare();
+    host.init();
     let text = host.ok(&["status"]);
     for line in ["channel ", "trust ", "serials ", "slots ", "cables "] {
         assert!(!text.contains(line), "{text}");

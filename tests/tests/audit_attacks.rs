@@ -90,7 +90,10 @@ fn copy_audit(state: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(state.join("audit"))? {
         let path = entry?.path();
-        fs::copy(&path, to.join(path.file_name().unwrap()))?;
+        // These logs are short: the folders of their further files are empty.
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap()))?;
+        }
     }
     Ok(())
 }
