@@ -74,7 +74,10 @@ fn who_asks_where_there_are_no_access_control_lists_is_answered_under_an_alarm()
         let text = String::from_utf8_lossy(&status.stdout).into_owned();
         text.contains("answers-open").then_some(text)
     });
-    assert!(alarm.contains("move the state folder to ext4 or xfs"), "{alarm}");
+    assert!(
+        alarm.contains("move the state folder to ext4 or xfs"),
+        "{alarm}"
+    );
     site.stop(Role::Gate);
 }
 
