@@ -231,11 +231,16 @@ impl Release {
             .set(Alarm::SlotsDamaged, now, u64::from(bundle.is_some()), || {
                 let bundle = bundle.map_or(0, |bundle| bundle.0);
                 let path = path.unwrap_or_default();
-                format!(
-                    "{} is damaged, and cables of bundle {bundle} whose slots it lacks wait in inbox/; they have to be \
-                     submitted again once another bundle replaces it",
+                let text = format!(
+                    "{} is damaged, or covered with a credential that release has not (release.slots_credential), and \
+                     cables of bundle {bundle} whose slots it lacks wait in inbox/; they have to be submitted again once \
+                     another bundle replaces it",
                     path.display()
-                )
+                );
+                let repair = format!(
+                    "valise-receiver bundle create --slots N --out DIR --replaces {bundle}, then valise-sender bundle import DIR"
+                );
+                Cause::repaired_by(text, repair)
             });
     }
 

@@ -122,7 +122,7 @@ impl Release {
         Ok(())
     }
 
-    /// Opens the slots of bundles that are not open yet. A file that is damaged or gone is left out, and told by
+    /// Opens the slots of bundles that are not open yet. A file that is damaged, gone or covered is left out, and told by
     /// [`Release::watch_slot_files`].
     pub(super) fn open_slots(&mut self) -> Result<(), ReleaseError> {
         for row in self.ledger.bundles() {
@@ -130,6 +130,8 @@ impl Release {
                 let path = self.state.slots_of(row.bundle);
                 match SlotFile::open(&path, self.host.channel, row, self.slots_key.as_ref()) {
                     Err(SlotsError::Damaged { .. }) => continue,
+                    // The credential may be gone for good; with another one the start is refused instead.
+                    Err(SlotsError::OtherKey { .. }) if self.slots_key.is_none() => continue,
                     Err(SlotsError::Io { source, .. })
                         if source.kind() == io::ErrorKind::NotFound =>
                     {

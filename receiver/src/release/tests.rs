@@ -20,6 +20,7 @@ use super::testing::{Keys, World, make_bundle, name_of, trust_text};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
 use crate::io::register::{CableRow, Claim};
 use crate::io::slots::SlotsHeader;
+use crate::io::slots_key::SlotsKey;
 use crate::io::trust_store::SignedList;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
@@ -2459,4 +2460,48 @@ mod crashes {
                 .any(|alarm| alarm.alarm == "foreign-file")
         );
     }
+}
+
+#[test]
+fn covered_slots_open_cables_and_wait_for_a_credential_that_is_gone() {
+    let key = SlotsKey::from_slice(&[7; 32]).unwrap();
+    let mut world = World::new();
+    {
+        let mut release = world.release();
+        release.slots_key = Some(key.clone());
+        world.bundle = make_bundle(&mut release, world.folder.path(), 5);
+    }
+    let [first, second] = [13, 14].map(|serial| (serial, world.honest(serial, &[b"text"])));
+    // Nothing is judged, and nothing is lost, while the credential is gone.
+    let mut release = world.release();
+    world.deliver(first.0, &first.1);
+    settle(&mut release);
+    release.watch_slot_files(clock::utc_now());
+    let alarms = release.alarms.views();
+    let alarm = alarms.iter().find(|view| view.alarm == "slots-damaged");
+    assert!(
+        alarm.unwrap().repair.contains(" --replaces 2, "),
+        "{alarms:?}"
+    );
+    world.assert_nothing_visible();
+    assert_eq!(world.log_count("unopened"), 0);
+    drop(release);
+    // It is back.
+    let mut release = world.release();
+    release.slots_key = Some(key);
+    release.open_slots().unwrap();
+    world.deliver(second.0, &second.1);
+    settle(&mut release);
+    assert_eq!(world.folder_of("paris-desk").len(), 2);
+    release.watch_slot_files(clock::utc_now());
+    assert!(
+        release
+            .alarms
+            .views()
+            .iter()
+            .all(|view| view.alarm != "slots-damaged")
+    );
+    let on_disk = fs::read(world.state.slots_of(BundleId(2))).unwrap();
+    let records: Vec<_> = on_disk[64..].chunks(64).map(|one| one == [0; 64]).collect();
+    assert_eq!(records, [true, true, false, false, false]);
 }
