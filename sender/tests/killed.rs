@@ -37,7 +37,7 @@ fn answer(request: &std::path::Path) -> Option<String> {
 fn killed_until_answered(host: &mut Host, requests: &[PathBuf], step: usize) -> usize {
     let mut kills = 0;
     loop {
-        host.start_gate();
+        host.begin_gate();
         // The stretch grows, so that each step of a batch is hit and the end is reached.
         for _ in 0..kills * step {
             std::thread::yield_now();

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions, dead_code, missing_docs)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -441,7 +441,6 @@ impl Host {
             .spawn()
             .unwrap();
         self.gate = Some(child);
-        self.await_gate();
     }
 
     /// Starts a gate that must end by itself with this status; returns what it said.
@@ -463,15 +462,36 @@ impl Host {
         told
     }
 
-    fn await_gate(&mut self) {
-        let lock = self.state("gate.lock");
+    #[track_caller]
+    fn await_gate(&mut self, what: &str, is_there: impl Fn(&Self) -> bool) {
         let patience = Patience::begin();
-        while !valise_common::os::lock::HostLock::is_held(&lock).unwrap() {
+        while !is_there(self) {
             let ended = self.gate.as_mut().unwrap().try_wait().unwrap();
             assert!(
                 ended.is_none(),
-                "{}",
+                "gate ended before {what} was there: {}",
                 fs::read_to_string(self.path("gate.err")).unwrap()
+        let before = self.view_identity();
+        self.launch_gate();
+        self.await_gate("its view", |host| host.view_identity() != before);
+    }
+
+    /// Starts gate and waits for its lock alone: it is taking up what an earlier one left.
+    pub fn begin_gate(&mut self) {
+        self.launch_gate();
+        let lock = self.state("gate.lock");
+        self.await_gate("its lock", |_| {
+            valise_common::os::lock::HostLock::is_held(&lock).unwrap()
+        });
+    }
+
+    /// Tells one writing of gate's view from another.
+    fn view_identity(&self) -> Option<(SystemTime, u64)> {
+        let found = fs::metadata(self.state("view/gate.json")).ok()?;
+        Some((found.modified().unwrap(), found.ino()))
+    }
+
+    fn launch_gate(&mut self) {
             );
             patience.wait();
         }
