@@ -41,23 +41,6 @@ fn send(signal: Signal, process: i32) {
     kill(Pid::from_raw(process), signal).unwrap();
 }
 
-/// What is in requests/.
-fn requests(host: &Host) -> Vec<PathBuf> {
-    let names = fs::read_dir(host.state("requests")).unwrap();
-    names.map(|entry| entry.unwrap().path()).collect()
-}
-
-/// A megabyte of the part is written, out of sight.
-fn is_being_written(host: &Host) -> bool {
-    let files = requests(host)
-        .into_iter()
-        .filter_map(|folder| fs::read_dir(folder).ok());
-    files.flatten().any(|file| {
-        let metadata = file.and_then(|file| file.metadata());
-        metadata.is_ok_and(|metadata| metadata.len() > 1 << 20)
-    })
-}
-
 #[test]
 fn a_submit_that_is_interrupted_erases_what_it_wrote() {
     let host = Host::commissioned(1);
@@ -67,14 +50,14 @@ fn a_submit_that_is_interrupted_erases_what_it_wrote() {
     for signal in ENDING {
         let mut child = submit(&host, "large.txt");
         let patience = Patience::begin();
-        while !is_being_written(&host) {
+        while !host.is_being_copied() {
             assert!(child.try_wait().unwrap().is_none(), "submit has ended");
             patience.wait();
         }
         send(signal, child.id() as i32);
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
-        assert_eq!(requests(&host), Vec::<PathBuf>::new(), "{signal}");
+        assert_eq!(host.requests(), Vec::<PathBuf>::new(), "{signal}");
     }
 }
 
@@ -91,12 +74,12 @@ fn a_submit_that_is_interrupted_while_it_waits_takes_its_request_back() {
             path.is_dir() && !name.starts_with('.')
         };
         let patience = Patience::begin();
-        while !requests(&host).iter().any(is_shown) {
+        while !host.requests().iter().any(is_shown) {
             patience.wait();
         }
         send(signal, child.id() as i32);
         assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
-        assert_eq!(requests(&host), Vec::<PathBuf>::new(), "{signal}");
+        assert_eq!(host.requests(), Vec::<PathBuf>::new(), "{signal}");
         send(Signal::SIGCONT, host.gate_id());
     }
     host.submit("text", "routine");
@@ -125,7 +108,7 @@ fn a_hangup_that_is_to_be_ignored_interrupts_no_submit() {
         .spawn()
         .unwrap();
     let patience = Patience::begin();
-    while requests(&host).is_empty() {
+    while host.requests().is_empty() {
         patience.wait();
     }
     send(Signal::SIGHUP, child.id() as i32);

@@ -7,7 +7,7 @@ mod common;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Stdio;
 
 use common::{Host, List, Patience};
 
@@ -755,25 +755,20 @@ fn a_link_that_this_version_lacks_ends_run_with_what_is_true() {
 
 #[test]
 fn a_file_that_changes_while_submit_reads_it_is_refused() {
-    const BYTES: u64 = 48 << 20;
     let host = Host::running(1);
-    let (file, done) = (
-        fs::File::create(host.path("cable.txt")).unwrap(),
-        AtomicBool::new(false),
-    );
-    file.set_len(BYTES).unwrap();
-    let told = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // Cut and grown again until the command has ended.
-            while !done.load(Ordering::Relaxed) {
-                file.set_len(BYTES / 2).unwrap();
-                file.set_len(BYTES).unwrap();
-            }
-        });
-        let told = host.run(&submit_of("cable.txt"));
-        done.store(true, Ordering::Relaxed);
-        told
-    });
+    let file = fs::File::create(host.path("cable.txt")).unwrap();
+    // It costs nothing and takes long: the command is still at it when the file is cut.
+    file.set_len(32 << 30).unwrap();
+    let mut command = host.command(&submit_of("cable.txt"));
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let patience = Patience::begin();
+    while !host.is_being_copied() {
+        assert!(child.try_wait().unwrap().is_none(), "submit has ended");
+        patience.wait();
+    }
+    file.set_len(48 << 20).unwrap();
+    let told = child.wait_with_output().unwrap();
     let reason = String::from_utf8(told.stderr).unwrap();
     assert_eq!(told.status.code(), Some(1), "{reason}");
     assert!(

@@ -393,6 +393,33 @@ impl Host {
     pub fn await_answer(request: &Path) -> (bool, String) {
         let patience = Patience::begin();
         loop {
+    /// What is in requests/.
+    pub fn requests(&self) -> Vec<PathBuf> {
+        let names = fs::read_dir(self.state("requests")).unwrap();
+        names.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Whether a command has copied a megabyte of a part, out of sight.
+    pub fn is_being_copied(&self) -> bool {
+        let files = self
+            .requests()
+            .into_iter()
+            .filter_map(|folder| fs::read_dir(folder).ok());
+        files.flatten().any(|file| {
+            let metadata = file.and_then(|file| file.metadata());
+            metadata.is_ok_and(|metadata| metadata.len() > 1 << 20)
+        })
+    }
+
+    /// Waits until gate has taken the folder of an answered request away.
+    #[track_caller]
+    pub fn await_gone(request: &Path) {
+        let patience = Patience::begin();
+        while request.exists() {
+            patience.wait();
+        }
+    }
+
             for (word, accepted) in [("accepted", true), ("refused", false)] {
                 if let Ok(text) = fs::read_to_string(request.with_added_extension(word))
                     && let Some(text) = text.strip_suffix('\n')
