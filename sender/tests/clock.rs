@@ -46,9 +46,8 @@ fn submission_is_refused(host: &Host) {
 
 /// The words of the audit log's lines that tell of the clock.
 fn clock_events(host: &Host) -> Vec<String> {
-    let log = fs::read_to_string(host.state("audit/gate.log")).unwrap();
-    log.lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+    let lines = host.audit_lines().into_iter();
+    lines
         .map(|line| line["event"].as_str().unwrap().to_owned())
         .filter(|word| word.starts_with("clock-"))
         .collect()

@@ -11,7 +11,7 @@ use valise_common::manifest::{FileName, FreeText, Manifest, MediaType, Part};
 use valise_common::units::UtcTime;
 use valise_common::wire::DatagramBytes;
 use valise_tests::attack::{Loot, Thief, container_id, deliver, sign, transmit};
-use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
+use valise_tests::harness::{self, Host, Programs, Role, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const BODY: &[u8] = b"the body of a cable\n";
@@ -71,12 +71,8 @@ fn a_container_that_is_right_is_released_so_that_the_others_are_refused_for_thei
 
 /// The lines of release's log with this event.
 fn audited(world: &World, event: &str) -> Vec<serde_json::Value> {
-    let path = world.state(Host::Receiver).join("audit/release.log");
-    let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    lines
-        .filter(|line: &serde_json::Value| line["event"] == event)
-        .collect()
+    let log = world.state(Host::Receiver).join("audit/release.log");
+    harness::audited(&log, event).unwrap()
 }
 
 #[test]

@@ -431,8 +431,8 @@ impl Host {
         }
     }
 
-    /// The audit log's lines of one event.
-    pub fn audited(&self, event: &str) -> Vec<Value> {
+    /// The audit log's lines.
+    pub fn audit_lines(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.state("audit/gate.log")).unwrap();
         log.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -445,6 +445,13 @@ impl Host {
         let source = "../tests/src/harness/clock.c";
         self.compile(source, &["-shared", "-fPIC"], "clock.so");
         fs::write(self.path("clock"), [0; 8]).unwrap();
+    }
+
+    /// The audit log's lines of one event.
+    pub fn audited(&self, event: &str) -> Vec<Value> {
+        let mut lines = self.audit_lines();
+        lines.retain(|line| line["event"] == event);
+        lines
     }
 
     pub fn set_clock_ahead(&self, ahead_s: i64) {

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod acl;
+mod audit;
 mod awaiting;
 mod bulk;
 mod cable;
@@ -22,6 +23,7 @@ mod tokens;
 mod world;
 
 pub use accounts::{Accounts, User, obstacle};
+pub use audit::audited;
 pub use awaiting::await_condition;
 pub use bulk::HiddenRequest;
 pub use cable::{Released, Submission, compare_files};

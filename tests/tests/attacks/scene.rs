@@ -10,7 +10,7 @@ use valise_common::ids::MessageId;
 use valise_common::manifest::{FileName, FreeText, Manifest, MediaType, Part};
 use valise_common::units::UtcTime;
 use valise_tests::attack::{Loot, Thief, deliver, files_that_hold, sign};
-use valise_tests::harness::{Host, KeyPair, Programs, Role, Settings, Submission, World};
+use valise_tests::harness::{Host, KeyPair, Programs, Role, Settings, Submission, World, audited};
 
 /// What takes longer than this never happens.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -293,10 +293,6 @@ impl Scene {
     /// The lines of a role's audit log with this event.
     pub fn audited(&self, role: Role, event: &str) -> Vec<Value> {
         let path = format!("audit/{}.log", role.word());
-        let text = fs::read_to_string(self.state(role.host(), &path)).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines
-            .filter(|line: &Value| line["event"] == event)
-            .collect()
+        audited(&self.state(role.host(), &path), event).unwrap()
     }
 }

@@ -12,7 +12,7 @@ use valise_common::wire::DatagramBytes;
 use valise_tests::attack::{
     container_id, deliver, files_that_hold, remembered, stream_key, transmit,
 };
-use valise_tests::harness::{Host, KeyPair, Role, Settings, Submission};
+use valise_tests::harness::{Host, KeyPair, Role, Settings, Submission, audited};
 
 use crate::scene::{LIMIT, Scene};
 
@@ -43,19 +43,10 @@ fn await_empty_inbox(scene: &mut Scene) {
 fn await_audited(scene: &mut Scene, event: &str, count: usize) -> Vec<serde_json::Value> {
     let folder = scene.state(Host::Receiver, "audit");
     let log = folder.join("release.log");
-    let lines = |text: &str| -> Vec<serde_json::Value> {
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let lines = whole
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        lines
-            .filter(|line: &serde_json::Value| line["event"] == event)
-            .collect()
-    };
     scene
         .world
         .await_alive(event, LIMIT, std::slice::from_ref(&folder), |_| {
-            let found = lines(&fs::read_to_string(&log).unwrap());
+            let found = audited(&log, event)?;
             Ok((found.len() >= count).then_some(found))
         })
         .unwrap()

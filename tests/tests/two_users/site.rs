@@ -12,8 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use valise_common::units::UtcTime;
 use valise_tests::harness::{
-    Accounts, Host, Process, Programs, Released, Role, Roster, Submission, User, await_condition,
-    obstacle, remark,
+    Accounts, Host, Process, Programs, Released, Role, Roster, Submission, User, audited,
+    await_condition, obstacle, remark,
 };
 
 use super::of_root;
@@ -245,11 +245,7 @@ impl Site {
     /// The lines of a role's audit log with this event.
     pub fn audited(&self, role: Role, event: &str) -> Vec<Value> {
         let log = format!("audit/{}.log", role.word());
-        let log = fs::read_to_string(self.state(host_word(role)).join(log)).unwrap();
-        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines
-            .filter(|line: &Value| line["event"] == event)
-            .collect()
+        audited(&self.state(host_word(role)).join(log), event).unwrap()
     }
 
     /// Starts a role as its user.

@@ -1,0 +1,43 @@
+//! What roles write down, read while they write on.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::error::{Context, HarnessError, Result};
+
+/// The lines of an audit log with this event. Its role may be writing the one after the last line end, which does not count.
+///
+/// # Errors
+/// When the log cannot be read, or a whole line is not JSON.
+pub fn audited(log: &Path, event: &str) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(log).context("read", log)?;
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let parse = |line: &str| -> Result<Value> {
+        let wrong = |error| HarnessError::Wrong(format!("{}: {error}: {line}", log.display()));
+        serde_json::from_str(line).map_err(wrong)
+    };
+    let mut lines = whole.lines().map(parse).collect::<Result<Vec<Value>>>()?;
+    lines.retain(|line| line["event"] == event);
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_being_written_does_not_count_and_a_bad_one_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("gate.log");
+        let of = |text: &str| {
+            std::fs::write(&log, text).expect("written");
+            audited(&log, "start").map(|lines| lines.len())
+        };
+        let line = "{\"event\":\"start\"}\n";
+        let torn = format!("{line}{{\"event\":\"stop\"}}\n{line}{{\"event\":\"sta");
+        assert_eq!(of(&torn).expect("read"), 2);
+        assert_eq!(of("{\"ev").expect("read"), 0);
+        assert!(of(&format!("nothing\n{line}")).is_err());
+    }
+}
