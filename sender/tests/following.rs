@@ -80,14 +80,18 @@ fn on_a_terminal_it_is_redrawn_in_place() {
     let mut command = host.command(&["status", "--follow"]);
     let _follower = follow(command.stdout(terminal.slave));
     drop(command);
-    let (mut master, mut shown) = (File::from(terminal.master), String::new());
+    let (mut master, mut shown) = (File::from(terminal.master), Vec::new());
     let mut until = |wanted: &str| {
         let mut buffer = [0; 4096];
-        while !shown.contains(wanted) {
+        loop {
+            // A read may end within a character.
+            let text = String::from_utf8_lossy(&shown);
+            if text.contains(wanted) {
+                return text.into_owned();
+            }
             let count = master.read(&mut buffer).unwrap();
-            shown.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            shown.extend_from_slice(&buffer[..count]);
         }
-        shown.clone()
     };
     let first = until("\u{1b}[J");
     assert!(

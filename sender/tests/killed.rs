@@ -194,12 +194,13 @@ fn the_slot_of_a_cable_that_ended_with_a_serial_is_erased_at_the_next_start() {
     host.approve(&id, "officer1");
     host.approve(&id, "officer2");
     host.set_clock_ahead(40 * 86_400);
+    let patience = Patience::begin();
     while host.audited("clock-leapt").is_empty() {
-        std::thread::yield_now();
+        patience.wait();
     }
     host.ok(&["clock", "accept"]);
     while host.cable(&id)["state"] != "expired" {
-        std::thread::yield_now();
+        patience.wait();
     }
     host.stop_gate();
     // As a gate that is killed between the line and the erasure leaves it.
@@ -313,9 +314,7 @@ fn a_request_whose_answer_was_lost_gets_the_same_answer_and_has_no_second_effect
         host.start_gate();
         let (accepted, first) = Host::await_answer(&request);
         assert!(accepted, "{event}: {first}");
-        while request.exists() {
-            std::thread::yield_now();
-        }
+        Host::await_gone(&request);
         host.kill_gate();
         // As a gate that was killed behind its act leaves it: no answer, and the request is still there.
         fs::remove_file(request.with_added_extension("accepted")).unwrap();
@@ -451,9 +450,8 @@ fn a_request_that_a_kill_leaves_while_it_is_deleted_is_never_judged_again() {
         requests.push((request, id));
     }
     host.start_gate();
-    let patience = Patience::begin();
-    while requests.iter().any(|(request, _)| request.exists()) {
-        patience.wait();
+    for (request, _) in &requests {
+        Host::await_gone(request);
     }
     host.stop_gate();
     for (request, id) in &requests {
@@ -499,10 +497,7 @@ fn an_accepted_request_that_stands_there_changed_has_no_second_answer_and_no_new
     fs::remove_dir_all(&request).unwrap();
     place_five_parts(&host, "five");
     host.start_gate();
-    let patience = Patience::begin();
-    while request.exists() {
-        patience.wait();
-    }
+    Host::await_gone(&request);
     host.stop_gate();
     assert_eq!(answer(&request), Some(id));
     assert_eq!(host.audited("submitted").len(), 1);

@@ -370,6 +370,7 @@ fn a_request_of_another_program_is_answered_and_a_refused_one_stays() {
         fs::rename(&hidden, host.state(&format!("requests/{name}"))).unwrap();
         let answers =
             ["accepted", "refused"].map(|word| host.state(&format!("requests/{name}.{word}")));
+        let patience = Patience::begin();
         loop {
             for path in &answers {
                 if let Ok(text) = fs::read_to_string(path)
@@ -378,7 +379,7 @@ fn a_request_of_another_program_is_answered_and_a_refused_one_stays() {
                     return (path.extension().unwrap().to_str().unwrap().to_owned(), text);
                 }
             }
-            std::thread::yield_now();
+            patience.wait();
         }
     };
     let text = "request = 'submit'\nlabel = 'EU-RESTRICTED'\nto = ['paris-desk']\n\
@@ -395,10 +396,7 @@ fn a_request_of_another_program_is_answered_and_a_refused_one_stays() {
         .to_owned();
     assert!(manifest.contains("part: 1 5 text/plain"), "{manifest}");
     // The same request again gets the same answer, and no second cable.
-    let gone = host.state("requests/from-mail.1");
-    while gone.exists() {
-        std::thread::yield_now();
-    }
+    Host::await_gone(&host.state("requests/from-mail.1"));
     fs::remove_file(host.state("requests/from-mail.1.accepted")).unwrap();
     let again = place(
         "from-mail.1",
@@ -435,9 +433,7 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
         let request = host.place("again", "request = 'resend'\nserials = '1'\n", &[]);
         let answer = Host::await_answer(&request);
         assert_eq!(answer, (true, "queued again: 1 cable".to_owned()));
-        while request.exists() {
-            std::thread::yield_now();
-        }
+        Host::await_gone(&request);
         fs::remove_file(request.with_added_extension("accepted")).unwrap();
         passes.push(host.cable(&id)["passes"].as_u64().unwrap());
     }

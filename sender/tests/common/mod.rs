@@ -311,16 +311,21 @@ impl Host {
         // The last end of the terminal but the program's own, so that the reading below ends with the program.
         drop(command);
         let mut master = fs::File::from(terminal.master);
-        let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+        // Bytes: a read may end within a character.
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = std::io::Read::read(&mut master, &mut buffer) {
-            shown.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-            if shown.ends_with("[y/N] ") {
+            shown.extend_from_slice(&buffer[..count]);
+            if shown.ends_with(b"[y/N] ") {
                 std::io::Write::write_all(&mut master, format!("{answer}\n").as_bytes()).unwrap();
             }
         }
         let output = child.wait_with_output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
-        (output.status.code(), shown, errors)
+        (
+            output.status.code(),
+            String::from_utf8(shown).unwrap(),
+            errors,
+        )
     }
 
     /// Runs a command that must be refused with this status; returns what it said.
@@ -388,11 +393,6 @@ impl Host {
         visible
     }
 
-    /// Waits for the answer to a request: whether it is accepted, and the text.
-    #[track_caller]
-    pub fn await_answer(request: &Path) -> (bool, String) {
-        let patience = Patience::begin();
-        loop {
     /// What is in requests/.
     pub fn requests(&self) -> Vec<PathBuf> {
         let names = fs::read_dir(self.state("requests")).unwrap();
@@ -420,6 +420,11 @@ impl Host {
         }
     }
 
+    /// Waits for the answer to a request: whether it is accepted, and the text.
+    #[track_caller]
+    pub fn await_answer(request: &Path) -> (bool, String) {
+        let patience = Patience::begin();
+        loop {
             for (word, accepted) in [("accepted", true), ("refused", false)] {
                 if let Ok(text) = fs::read_to_string(request.with_added_extension(word))
                     && let Some(text) = text.strip_suffix('\n')
@@ -434,17 +439,12 @@ impl Host {
     /// The audit log's lines.
     pub fn audit_lines(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.state("audit/gate.log")).unwrap();
-        log.lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .filter(|line| line["event"] == event)
+        // Gate may be writing the one after the last line end.
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
             .collect()
-    }
-
-    /// Gives gate a clock that the test moves, from its next start on.
-    pub fn make_clock(&self) {
-        let source = "../tests/src/harness/clock.c";
-        self.compile(source, &["-shared", "-fPIC"], "clock.so");
-        fs::write(self.path("clock"), [0; 8]).unwrap();
     }
 
     /// The audit log's lines of one event.
@@ -452,6 +452,13 @@ impl Host {
         let mut lines = self.audit_lines();
         lines.retain(|line| line["event"] == event);
         lines
+    }
+
+    /// Gives gate a clock that the test moves, from its next start on.
+    pub fn make_clock(&self) {
+        let source = "../tests/src/harness/clock.c";
+        self.compile(source, &["-shared", "-fPIC"], "clock.so");
+        fs::write(self.path("clock"), [0; 8]).unwrap();
     }
 
     pub fn set_clock_ahead(&self, ahead_s: i64) {
@@ -463,7 +470,29 @@ impl Host {
         std::os::unix::fs::FileExt::write_all_at(&file, &ahead_s.to_ne_bytes(), 0).unwrap();
     }
 
+    /// Starts gate and waits until it is ready: it has written its view, which commands read.
     pub fn start_gate(&mut self) {
+        let before = self.view_identity();
+        self.launch_gate();
+        self.await_gate("its view", |host| host.view_identity() != before);
+    }
+
+    /// Starts gate and waits for its lock alone: it is taking up what an earlier one left.
+    pub fn begin_gate(&mut self) {
+        self.launch_gate();
+        let lock = self.state("gate.lock");
+        self.await_gate("its lock", |_| {
+            valise_common::os::lock::HostLock::is_held(&lock).unwrap()
+        });
+    }
+
+    /// Tells one writing of gate's view from another.
+    fn view_identity(&self) -> Option<(SystemTime, u64)> {
+        let found = fs::metadata(self.state("view/gate.json")).ok()?;
+        Some((found.modified().unwrap(), found.ino()))
+    }
+
+    fn launch_gate(&mut self) {
         let mut command = self.command(&["gate"]);
         if self.path("clock.so").exists() {
             command
@@ -505,27 +534,6 @@ impl Host {
                 ended.is_none(),
                 "gate ended before {what} was there: {}",
                 fs::read_to_string(self.path("gate.err")).unwrap()
-        let before = self.view_identity();
-        self.launch_gate();
-        self.await_gate("its view", |host| host.view_identity() != before);
-    }
-
-    /// Starts gate and waits for its lock alone: it is taking up what an earlier one left.
-    pub fn begin_gate(&mut self) {
-        self.launch_gate();
-        let lock = self.state("gate.lock");
-        self.await_gate("its lock", |_| {
-            valise_common::os::lock::HostLock::is_held(&lock).unwrap()
-        });
-    }
-
-    /// Tells one writing of gate's view from another.
-    fn view_identity(&self) -> Option<(SystemTime, u64)> {
-        let found = fs::metadata(self.state("view/gate.json")).ok()?;
-        Some((found.modified().unwrap(), found.ino()))
-    }
-
-    fn launch_gate(&mut self) {
             );
             patience.wait();
         }
@@ -647,8 +655,9 @@ impl Host {
         let mut found = Vec::new();
         let mut folders = vec![self.path("state")];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
+            // Gate takes the folder of an answered request away after the answer.
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
                 if path.is_dir() {
                     folders.push(path);
                 } else if fs::read(&path)
