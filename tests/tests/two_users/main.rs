@@ -77,7 +77,10 @@ fn a_link_key_that_was_retired_while_receive_was_down_is_erased_at_its_start() {
     site.start(Role::Transmit);
     site.await_taken_keys("receiver", &["2.key"]);
     site.await_taken_keys("sender", &["2.key"]);
-    assert!(site.given_keys("sender").is_empty());
+    let handover = site.state("sender").join("keys/handover");
+    site.await_some("an empty handover", &[handover], |site| {
+        site.given_keys("sender").is_empty().then_some(())
+    });
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::of_root;
 use super::people::Person as _;
 
 /// What has not happened by then will not.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Tells, and says so, whether nobody else's rights can be tried here.
 pub fn is_skipped() -> bool {
@@ -248,15 +248,22 @@ impl Site {
         audited(&self.state(host_word(role)).join(log), event).unwrap()
     }
 
-    /// Starts a role as its user.
+    /// Starts a role as its user, and waits until it is ready: it has written its view.
     pub fn start(&mut self, role: Role) {
         let host = host_word(role);
         let word = role.word();
         let mut words = self.roles[word].command_line(&self.program(host));
         words.extend([word.to_owned(), "--config".to_owned(), self.config(host)]);
         let log = self.folder.path().join("log").join(word);
+        let view = self.state(host).join(format!("view/{word}.json"));
+        let written = |view: &Path| fs::metadata(view).ok()?.modified().ok();
+        let before = written(&view);
         let process = Process::start(word, Path::new(&words[0]), &words[1..], &log).unwrap();
         self.processes.insert(word, process);
+        let folder = view.parent().unwrap().to_owned();
+        self.await_some(&format!("the start of {word}"), &[folder], |_| {
+            written(&view).filter(|now| Some(*now) != before)
+        });
     }
 
     /// Ends a role with SIGTERM.

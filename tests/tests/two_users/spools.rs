@@ -45,6 +45,8 @@ fn each_size_crosses_every_spool_and_no_role_on_the_network_reads_plaintext() {
     site.start(Role::Release);
     for (id, serial) in waiting.iter().zip(1..) {
         site.await_released(id, serial);
+        // In each of its mailboxes, not in the first one alone.
+        site.await_state(serial, "released");
     }
     for (submission, serial) in submissions.iter().zip(1..) {
         site.assert_released_as_sent(submission, serial);
