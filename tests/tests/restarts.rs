@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use valise_common::os::lock::HostLock;
 use valise_tests::harness::{Host, Line, Programs, Role, Settings, Submission, World};
 use valise_tests::wire::LineConditions;
 
@@ -183,11 +184,15 @@ fn supervisors_start_again_what_died() {
     world.start().unwrap();
     for role in Role::ALL {
         let before = world.role_pid(role).unwrap();
+        let lock = format!("{}.lock", role.word());
+        let lock = world.state(role.host()).join(lock);
         let pid = nix::unistd::Pid::from_raw(before.try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         world
             .await_alive("a new process", LIMIT, &[], |world| {
-                Ok(world.role_pid(role).filter(|pid| *pid != before))
+                let new = world.role_pid(role).filter(|pid| *pid != before);
+                // With it commands find the role.
+                Ok(new.filter(|_| HostLock::is_held(&lock).unwrap()))
             })
             .unwrap();
     }
