@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use valise_tests::harness::{Host, Programs, Role, Settings, World};
+use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition};
 
 /// Three intervals, and time for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,8 +46,26 @@ fn codes(world: &World) -> (Vec<String>, String) {
 }
 
 fn signal(world: &World, role: Role, signal: Signal) {
-    let pid = world.role_pid(role).unwrap().try_into().unwrap();
-    kill(Pid::from_raw(pid), signal).unwrap();
+    let pid = world.role_pid(role).unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+    if signal == Signal::SIGSTOP {
+        await_stop(pid);
+    }
+}
+
+/// Waits until every thread of a process has stopped: one may be in the middle of writing the view.
+fn await_stop(pid: u32) {
+    let is_stopped = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap();
+        // The state stands after the name in brackets.
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let are_stopped = || {
+        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let is_over = tasks.all(|task| is_stopped(&task.unwrap().path()));
+        Ok(is_over.then_some(()))
+    };
+    await_condition("the stop", LIMIT, &[], are_stopped).unwrap();
 }
 
 /// Makes the last signs of life of a role 95 seconds old, which spares the test the wait. Only for a role that is stopped.
