@@ -269,14 +269,19 @@ fn world() -> World {
     world.await_released(&id, &first, LIMIT).unwrap();
     world.stop("release").unwrap();
     let second = Submission::new("second", std::slice::from_ref(&small));
-    world.send(&second).unwrap();
+    let second = world.send(&second).unwrap();
     let (inbox, assembly) = ["inbox", "assembly"]
         .map(|name| world.state(Host::Receiver).join(name))
         .into();
     await_name(&mut world, &inbox, "2-");
+    // With both passes: what is left of them would change its state as soon as transmit runs again.
+    let view = world.state(Host::Sender).join("view");
+    let transmitted = world.await_alive("the passes of the second", LIMIT, &[view], |world| {
+        let shown = world.json(Host::Sender, &["show", &second])?;
+        Ok((shown["state"] == "transmitted").then_some(()))
+    });
+    transmitted.unwrap();
     world.send(&Submission::new("third", &[large])).unwrap();
-    let progress = world.state(Host::Sender).join("progress");
-    await_name(&mut world, &progress, "2");
     await_name(&mut world, &assembly, "3-");
     world.stop("receive").unwrap();
     world.stop("transmit").unwrap();
@@ -406,14 +411,14 @@ fn show(
         (Shows::Ends(_), Ok(())) if must => Err("it works on".to_owned()),
         (_, Err(error)) => Err(error.to_string()),
         (Shows::Logs(words), Ok(())) if must => {
-            let found = await_condition(words, Duration::from_secs(10), &[], || {
+            let found = await_condition(words, LIMIT, &[], || {
                 Ok(said().contains(words).then_some(()))
             });
             found.map_err(|error| format!("{error}: {}", said()))
         }
         (Shows::Alarm(word), Ok(())) if must => {
             let begins = format!("{word}: ");
-            let found = await_condition(word, Duration::from_secs(10), &[], || {
+            let found = await_condition(word, LIMIT, &[], || {
                 let alarms = alarms(world, host);
                 Ok(alarms
                     .lines()
