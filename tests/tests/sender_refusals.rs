@@ -238,9 +238,12 @@ fn what_the_trust_list_does_not_allow_is_refused_at_submission() {
 
 #[test]
 fn a_cable_that_expires_while_it_waits_is_never_sealed() {
-    let mut world = world();
+    let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
+    world.make_clock(Host::Sender).unwrap();
+    world.start_role(Role::Gate).unwrap();
     let mut submission = cable(&world);
-    let soon = std::time::SystemTime::now() + Duration::from_secs(3);
+    // However long the commands take, it expires when the clock is moved, and not before.
+    let soon = std::time::SystemTime::now() + Duration::from_secs(3_600);
     let soon = soon
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
         .unwrap()
@@ -250,6 +253,8 @@ fn a_cable_that_expires_while_it_waits_is_never_sealed() {
     let id = world.submit(&submission).unwrap();
     let officers = world.roster.officers.clone();
     assert_eq!(approve(&world, &id, &officers[0]).status, 0);
+    world.set_clock_ahead(Host::Sender, 3_700).unwrap();
+    assert_refused(&approve(&world, &id, &officers[1]), "");
     let state = world.state(Host::Sender).join("view");
     world
         .await_alive("its expiry", LIMIT, &[state], |world| {
