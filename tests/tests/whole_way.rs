@@ -6,6 +6,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use valise_tests::harness::{Host, Line, Programs, Role, Settings, Submission, World};
 use valise_tests::wire::LineConditions;
 
@@ -198,10 +200,13 @@ fn a_flash_cable_overtakes_a_routine_one_that_is_on_the_link() {
     let small = world.generate_file("small.bin", 4_096, 2).unwrap();
     let mut flash = Submission::new("urgent", &[small]);
     flash.precedence = "flash".into();
+    // However long the commands take, the routine cable does not end meanwhile.
+    let transmit = world.role_pid(Role::Transmit).unwrap();
+    let transmit = Pid::from_raw(transmit.try_into().unwrap());
+    kill(transmit, Signal::SIGSTOP).unwrap();
     let flash_id = world.send(&flash).unwrap();
-    world
-        .await_released(&flash_id, &flash, Duration::from_secs(10))
-        .unwrap();
+    kill(transmit, Signal::SIGCONT).unwrap();
+    world.await_released(&flash_id, &flash, LIMIT).unwrap();
     let released = world.released().unwrap();
     assert_eq!(released.len(), 1, "the routine cable is still on its way");
     world.await_released(&routine_id, &routine, LIMIT).unwrap();
