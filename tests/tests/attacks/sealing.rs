@@ -100,8 +100,14 @@ fn somebody_alters_cuts_or_lengthens_containers_on_the_link() {
     scene.assert_nothing_visible();
     await_empty_inbox(&mut scene);
     assert!(scene.slots() == slots, "a slot changed");
-    let answer = scene.world.run(Host::Receiver, &["status", "--check"]);
-    assert_eq!(answer.unwrap().status, 1, "an alarm");
+    let view = scene.state(Host::Receiver, "view");
+    scene
+        .world
+        .await_alive("an alarm", LIMIT, &[view], |world| {
+            let answer = world.run(Host::Receiver, &["status", "--check"])?;
+            Ok((answer.status == 1).then_some(()))
+        })
+        .unwrap();
     // The true container of an attacked serial, over the same link.
     let container = scene.thief.seal(1, &honest).unwrap();
     let datagrams =

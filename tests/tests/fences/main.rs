@@ -276,9 +276,13 @@ fn transmit_that_cannot_see_the_link_sends_under_an_alarm() {
     let limit = Duration::from_secs(60);
     let id = world.send(&submission).unwrap();
     world.await_released(&id, &submission, limit).unwrap();
-    let answer = world.run(Host::Sender, &["status", "--check"]).unwrap();
-    let mut lines = answer.output.lines();
-    let alarm = lines.find(|line| line.starts_with("link-unwatched: "));
-    assert!(alarm.unwrap().contains("AF_NETLINK"), "{answer:?}");
-    assert_eq!(answer.status, 1);
+    let (status, alarm) = await_condition("the alarm", limit, &[], || {
+        let answer = world.run(Host::Sender, &["status", "--check"])?;
+        let mut lines = answer.output.lines();
+        let alarm = lines.find(|line| line.starts_with("link-unwatched: "));
+        Ok(alarm.map(|alarm| (answer.status, alarm.to_owned())))
+    })
+    .unwrap();
+    assert!(alarm.contains("AF_NETLINK"), "{alarm}");
+    assert_eq!(status, 1);
 }
