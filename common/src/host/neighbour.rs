@@ -95,6 +95,7 @@ mod tests {
         fs::write(&view, text).unwrap();
         assert_eq!(words(&mut neighbour, START_US), ["link-down"]);
         drop(held);
+        HostLock::await_free(&lock);
         let found = words(&mut neighbour, START_US + 1);
         assert!(
             found.contains(&"transmit-not-running".to_owned()),

@@ -144,6 +144,10 @@ fn log_untold(line: &str, error: &UntoldError) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     /// A runner that is some other program.
@@ -202,6 +206,9 @@ mod tests {
         let mut commands = commands(&mut Command::new("true"));
         let runner = commands.runner.as_mut().unwrap();
         runner.child.wait().unwrap();
+        // A child that another test is starting has a copy of the pipe's other end until its `exec`.
+        let mut closed = [PollFd::new(runner.pipe.as_fd(), PollFlags::empty())];
+        assert_eq!(poll(&mut closed, PollTimeout::from(60_000_u16)), Ok(1));
         let error = runner.tell("disk: almost full").unwrap_err();
         assert!(matches!(error, UntoldError::Ended(_)), "{error}");
         commands.tell("disk: almost full".to_owned());

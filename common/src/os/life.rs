@@ -394,6 +394,7 @@ mod tests {
         let world = World::new();
         assert_eq!(world.codes(), ["gate-not-running"], "never started");
         drop(world.hold());
+        HostLock::await_free(&world.path("gate.lock"));
         world.write("gate.json", 0);
         assert_eq!(world.codes(), ["gate-not-running"], "ended");
         fs::write(world.path("gate.json"), b"{\"written\":").unwrap();

@@ -78,6 +78,16 @@ impl HostLock {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
+
+    /// Waits until a lock that was given up is free: a child that another test is starting has a copy until its `exec`.
+    #[cfg(test)]
+    pub fn await_free(path: &Path) {
+        let begun = std::time::Instant::now();
+        while Self::is_held(path).is_ok_and(|is_held| is_held) {
+            assert!(begun.elapsed().as_secs() < 60, "it is not given up");
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Writes over the stamp of before, so that it needs no room.
@@ -116,7 +126,7 @@ mod tests {
         assert!(HostLock::try_take(&path).unwrap().is_none());
         assert_eq!(HostLock::taken(&path), Some(taken));
         drop(first);
-        assert!(!HostLock::is_held(&path).unwrap());
+        HostLock::await_free(&path);
         assert!(HostLock::try_take(&path).unwrap().is_some());
     }
 

@@ -85,7 +85,17 @@ impl World {
             "state = \"{root}\"\n[link]\nkind = \"udp\"\nto = \"{to}\"\ndatagram_bytes = {datagram_bytes}\n\
              rate = \"{rate}\"\n[fec]\ninterleave = \"5 ms\"\n"
         );
-        start(&SenderConfig::parse(&config).unwrap()).unwrap()
+        let config = SenderConfig::parse(&config).unwrap();
+        let begun = clock::mono_now();
+        loop {
+            match start(&config) {
+                // A child that another test is starting holds a copy of the lock until its `exec`.
+                Err(TransmitError::Running) if clock::mono_now().since_us(begun) < 60_000_000 => {
+                    std::thread::yield_now();
+                }
+                started => return started.unwrap(),
+            }
+        }
     }
 
     /// Puts a container into the outbox as gate does, and returns its bytes.
