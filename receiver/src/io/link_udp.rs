@@ -265,12 +265,18 @@ mod tests {
             sender.send(&[7; 1400]).unwrap();
         }
         let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
-        link.receive(&mut buffer, &mut trains).unwrap();
-        let first = datagrams(&buffer, &trains).len() as u64;
+        let mut taken = 0;
+        loop {
+            link.receive(&mut buffer, &mut trains).unwrap();
+            match datagrams(&buffer, &trains).len() as u64 {
+                0 => break,
+                count => taken += count,
+            }
+        }
         // The count comes with the next datagram that finds room.
         sender.send(&[8]).unwrap();
         link.receive(&mut buffer, &mut trains).unwrap();
-        assert_eq!(link.kernel_drops(), 200 - first);
+        assert_eq!(link.kernel_drops(), 200 - taken);
     }
 
     #[test]
