@@ -17,6 +17,8 @@ use super::error::{Context, HarnessError, Result};
 
 /// The share of a log that is shown when its program failed.
 const LOG_TAIL_BYTES: u64 = 4096;
+/// A program that has not ended by then never will.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// The kernel's unit of CPU time in /proc (USER_HZ), the same on every Linux that we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -140,11 +142,11 @@ impl Process {
     /// Sends SIGTERM to the program and waits for its end.
     ///
     /// # Errors
-    /// When it still runs after ten seconds.
+    /// When it still runs after a minute: what it has put away to be erased is erased before its end.
     pub fn stop(mut self) -> Result<std::process::ExitStatus> {
         let _ = kill(self.nix_pid(), Signal::SIGTERM);
         let what = format!("the end of {} after SIGTERM", self.name);
-        await_condition(&what, Duration::from_secs(10), &[], || {
+        await_condition(&what, END_LIMIT, &[], || {
             self.child
                 .try_wait()
                 .context("wait for", Path::new(&self.name))

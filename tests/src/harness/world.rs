@@ -27,7 +27,7 @@ use crate::wire::{Prng, WireStatistics};
 /// A command that has not ended by then never will.
 const COMMAND_LIMIT_S: &str = "600";
 /// A daemon that is not ready by then will not be.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder whose files get its group.
 const SET_GROUP_ID: u32 = 0o2000;
