@@ -246,7 +246,7 @@ pub fn container_id(container: &[u8]) -> ContainerId {
     ContainerId::from_bytes(id)
 }
 
-/// Sends datagrams to an address, a few at a time so that no buffer overflows.
+/// Sends datagrams to an address as fast as the socket takes them: a receiver with a small buffer loses some.
 ///
 /// # Errors
 /// When the socket refuses.
