@@ -75,7 +75,10 @@ alarms! {
         ["valise-sender resend {SERIALS}"];
     Disk = "disk",
         "the disk of the state folder is nearly full, full, or read-only; nothing that was accepted is lost",
-        ["df -h {STATE}, then make room outside of the state folder"];
+        [
+            "df -h {STATE}, then make room outside of the state folder",
+            "findmnt -T {STATE}, then look at the disk and mount it for writing"
+        ];
     Egress = "egress",
         "frames leave the isolated host by the interface of the link",
         ["sudo systemctl enable --now valise-receiver-silence@{INTERFACE}"];
@@ -113,7 +116,7 @@ alarms! {
             "ip link set dev {INTERFACE} up",
             "ip link show dev {INTERFACE}",
             "ip neigh replace {ADDRESS} lladdr MAC dev {INTERFACE} nud permanent",
-            "ip route add {ADDRESS} dev INTERFACE",
+            "ip link set dev INTERFACE up, or ip route add {ADDRESS} dev INTERFACE",
             "ip address add {ADDRESS}/PREFIX dev INTERFACE"
         ];
     LinkKey = "link-key",

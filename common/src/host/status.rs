@@ -124,9 +124,9 @@ impl Health {
         facts: Option<Facts>,
         passing: Vec<String>,
     ) -> Self {
-        let disk = disk_alarm(state).map(|text| {
+        let disk = disk_alarm(state).map(|cause| {
             let on = &first.installation;
-            AlarmView::new(Alarm::Disk, first.role, on, None, text.into())
+            AlarmView::new(Alarm::Disk, first.role, on, None, cause)
         });
         let mut health = Self {
             host: first.role.host(),

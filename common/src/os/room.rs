@@ -13,6 +13,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use super::durable::{free_bytes, is_full};
 use super::service;
 use super::signals::{Asked, Signals};
+use crate::alarm::Cause;
 use crate::units::ByteSize;
 
 /// Below so many free bytes no role can be relied on to say so itself.
@@ -34,17 +35,16 @@ pub fn disk_text(state: &Path, effect: &str) -> String {
 }
 
 /// The text of the alarm `disk` as a command finds it, whatever the roles show.
-pub fn disk_alarm(state: &Path) -> Option<String> {
+pub fn disk_alarm(state: &Path) -> Option<Cause> {
     let root = state.display();
     let is_read_only = statvfs(state).is_ok_and(|told| told.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only {
-        let text = format!(
-            "the file system of {root} is read-only, and no role can go on: look at the disk, then mount it for writing"
-        );
-        return Some(text);
+        let text = format!("the file system of {root} is read-only, and no role can go on");
+        let repair = format!("findmnt -T {root}, then look at the disk and mount it for writing");
+        return Some(Cause::repaired_by(text, repair));
     }
     let free = free_bytes(state).ok()?;
-    let text = || disk_text(state, "nothing more is accepted");
+    let text = || disk_text(state, "nothing more is accepted").into();
     (free < NO_ROOM_BYTES).then(text)
 }
 

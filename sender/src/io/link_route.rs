@@ -109,7 +109,10 @@ impl Obstacle {
     /// Returns the command that removes it, if there is one.
     pub fn repair(&self) -> Option<String> {
         match self {
-            Obstacle::NoRoute(to) => Some(format!("ip route add {to} dev INTERFACE")),
+            // The kernel drops the routes of an interface that is down.
+            Obstacle::NoRoute(to) => Some(format!(
+                "ip link set dev INTERFACE up, or ip route add {to} dev INTERFACE"
+            )),
             Obstacle::InterfaceDown(name) => Some(format!("ip link set dev {name} up")),
             Obstacle::NoCarrier(name) => Some(format!("ip link show dev {name}")),
             Obstacle::NoNeighbour {
@@ -131,10 +134,7 @@ impl Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::NoRoute(to) => write!(
-                f,
-                "there is no route to {to}; if its interface is down: ip link set dev INTERFACE up"
-            ),
+            Obstacle::NoRoute(to) => write!(f, "there is no route to {to}"),
             Obstacle::NotOneHost(to) => write!(
                 f,
                 "{to} is a broadcast or multicast address: set link.to to the diode's or the receiver's own"
