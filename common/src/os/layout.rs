@@ -405,7 +405,8 @@ pub fn approval_file(officer: &PersonId) -> String {
 /// The group may place requests, and the sticky bit keeps them from deleting each other's.
 const REQUESTS_MODE: u32 = 0o3770;
 
-/// Both roles of a host write here, and the sticky bit keeps each from deleting the other's log.
+/// Both roles of a host write here, and the sticky bit keeps each from deleting the other's log: on an installed host the
+/// folder is root's.
 const AUDIT_MODE: u32 = 0o3770;
 
 /// Both roles of a host write here, and the sticky bit keeps the role on the network from replacing the other's view.
