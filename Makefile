@@ -119,7 +119,8 @@ install:
 	  echo "make: run make first, as yourself"; exit 3; }
 	@set -e; for host in $(HOSTS); do case $$host in \
 	tools) \
-	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback $(RELEASE)/valise-verify $(RELEASE)/valise-wire; \
+	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-loopback $(RELEASE)/valise-verify \
+	    $(RELEASE)/valise-wire $(RELEASE)/valise-bench; \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1 ;; \
 	sender|receiver) \
 	  install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/valise-$$host; \

@@ -30,7 +30,7 @@ pub enum Rows {
 /// Where the state of both hosts lies while it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Place {
-    /// `target/bench`, on whatever disk that is.
+    /// `target/bench` below the current folder, on whatever disk that is.
     Disk,
     /// `/dev/shm`.
     Tmpfs,

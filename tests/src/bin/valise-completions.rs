@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate_to};
 use valise_receiver::cli::verify::Verify;
-use valise_tests::loopback;
+use valise_tests::{bench, loopback};
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -29,6 +29,7 @@ fn write(folder: &Path) -> std::io::Result<()> {
         valise_receiver::cli::command(),
         Verify::command(),
         loopback::Options::command(),
+        bench::Options::command(),
     ] {
         let name = command.get_name().to_owned();
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
