@@ -46,7 +46,9 @@ pub fn parts(log: &Path) -> io::Result<Vec<Part>> {
         let path = entry?.path();
         let number = path.file_name().and_then(|name| name.to_str());
         let number = number.and_then(|name| name.strip_suffix(".log"));
-        let number = number.filter(|number| number.len() == DIGITS);
+        let is_number =
+            |name: &&str| name.len() == DIGITS && name.bytes().all(|one| one.is_ascii_digit());
+        let number = number.filter(is_number);
         if let Some(first_seq) = number.and_then(|number| number.parse().ok()) {
             parts.push(Part { first_seq, path });
         }
@@ -60,7 +62,8 @@ fn folder(log: &Path) -> PathBuf {
     log.with_extension("")
 }
 
-/// Makes the folder, where it is missing, and refuses anything else in its place: a role makes files there behind its fences.
+/// Creates the folder if it is missing, and refuses anything else that has its name. The role creates files there later, behind
+/// its fences.
 pub(super) fn make_folder(log: &Path) -> io::Result<()> {
     let folder = folder(log);
     match DirBuilder::new().mode(0o700).create(&folder) {
