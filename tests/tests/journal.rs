@@ -62,7 +62,7 @@ fn every_audit_event_is_an_entry_of_the_journal_without_anything_confidential() 
 }
 
 #[test]
-#[ignore = "run by the test above"]
+#[ignore = "needs a /run of its own: the test above runs it, with cargo test -p valise-tests --test journal"]
 fn inside() {
     let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
     let journal = UnixDatagram::bind(SOCKET).unwrap();

@@ -6,7 +6,7 @@
 //! 64 + 64·n  seed (32)  PSK (32) of serial first + n; zeros once erased
 //! ```
 //!
-//! The mark is zero, or tells of the key that covers seeds and PSKs ([`super::slots_key`]).
+//! The mark is zero if seeds and PSKs are stored as they are. If a key covers them, it identifies that key ([`super::slots_key`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -66,7 +66,7 @@ impl SlotsKey {
         Secret32::from_slice(bytes).map(|key| Self(Arc::new(key)))
     }
 
-    /// What the header of a file says of the key, without telling it: `bundle` are the header's bytes before.
+    /// The mark of this key for the header of a file. `bundle` is what stands before the mark. The mark does not reveal the key.
     pub(super) fn mark(&self, bundle: &[u8]) -> [u8; MARK_BYTES] {
         let mut mark = [0; MARK_BYTES];
         self.stream("valise v1 slots mark", bundle, &[])
