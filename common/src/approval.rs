@@ -407,6 +407,7 @@ mod tests {
         subject: test\n\
         created: 2026-11-22T12:00:00Z\n\
         not-after: 2026-12-22T12:00:00Z\n\
+        act-by: -\n\
         part: 1 600 text/plain sha256:\
         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 a.txt\n\
         part: 2 400 application/pdf sha256:\

@@ -8,10 +8,11 @@ use thiserror::Error;
 use super::{FileName, FreeText, Manifest, MediaType, Part, TextError};
 use crate::ids::{MailboxId, Sha256Digest, parse_decimal};
 use crate::limits;
+use crate::units::UtcTime;
 
 const FIRST_LINE: &str = "VALISE-MANIFEST 1";
 const LAST_LINE: &str = "end";
-/// Stands for an absent reference.
+/// The value of an absent reference, and of an absent `act-by`.
 const ABSENT: &str = "-";
 
 /// What keeps to the other bounds fits a manifest: [`Manifest::encode`] need not measure it.
@@ -25,9 +26,9 @@ const _: () = {
         + limits::MEDIA_TYPE_BYTES_MAX
         + HASH_BYTES
         + limits::FILE_NAME_BYTES_MAX;
-    let fields = 12 * LINE_BYTES_MAX
+    let fields = 13 * LINE_BYTES_MAX
         + 2 * 32
-        + 2 * 20
+        + 3 * 20
         + (1 + limits::CATEGORIES_MAX) * (limits::MARKING_BYTES_MAX + 1)
         + (1 + limits::MAILBOXES_MAX) * (limits::NAME_BYTES_MAX + 1)
         + (limits::REFERENCE_CHARS_MAX + limits::SUBJECT_CHARS_MAX) * CHAR_BYTES_MAX;
@@ -91,6 +92,9 @@ pub enum ManifestError {
     /// The validity ends before it begins.
     #[error("`not-after` is not later than `created`")]
     Validity,
+    /// The answer is due before the cable exists, or after its validity.
+    #[error("`act-by` is not later than `created`, or is later than `not-after`")]
+    ActBy,
     /// The parts together are larger than a package may be.
     #[error(
         "the parts have more than {} bytes together",
@@ -138,9 +142,13 @@ impl Manifest {
     fn text(&self) -> String {
         let to: Vec<&str> = self.to.iter().map(MailboxId::as_str).collect();
         let reference = self.reference.as_ref().map_or(ABSENT, FreeText::as_str);
+        let act_by = self
+            .act_by
+            .map_or_else(|| ABSENT.to_owned(), |time| time.to_string());
         let mut text = format!(
             "{FIRST_LINE}\nchannel: {}\nmessage-id: {}\nlabel: {}\nprecedence: {}\nto: {}\n\
-             drafter: {}\nreference: {reference}\nsubject: {}\ncreated: {}\nnot-after: {}\n",
+             drafter: {}\nreference: {reference}\nsubject: {}\ncreated: {}\nnot-after: {}\n\
+             act-by: {act_by}\n",
             self.channel,
             self.message_id,
             self.label,
@@ -174,6 +182,10 @@ impl Manifest {
         check_chars("subject", &self.subject, limits::SUBJECT_CHARS_MAX)?;
         if self.created >= self.not_after {
             return Err(ManifestError::Validity);
+        }
+        let in_time = |act_by| self.created < act_by && act_by <= self.not_after;
+        if !self.act_by.is_none_or(in_time) {
+            return Err(ManifestError::ActBy);
         }
         let parts = self.parts.len();
         if !(1..=limits::PARTS_MAX).contains(&parts) {
@@ -267,6 +279,7 @@ impl<'a> Lines<'a> {
         )?;
         let created = self.parsed("created: ")?;
         let not_after = self.parsed("not-after: ")?;
+        let act_by = self.act_by()?;
         let parts = self.parts()?;
         Ok(Manifest {
             channel,
@@ -279,6 +292,7 @@ impl<'a> Lines<'a> {
             subject,
             created,
             not_after,
+            act_by,
             parts,
         })
     }
@@ -312,6 +326,14 @@ impl<'a> Lines<'a> {
     fn parsed<T: FromStr>(&mut self, prefix: &'static str) -> Result<T, ManifestError> {
         let value = self.value(prefix)?;
         value.parse().map_err(|_| self.malformed(prefix))
+    }
+
+    fn act_by(&mut self) -> Result<Option<UtcTime>, ManifestError> {
+        const PREFIX: &str = "act-by: ";
+        match self.value(PREFIX)? {
+            ABSENT => Ok(None),
+            time => time.parse().map(Some).map_err(|_| self.malformed(PREFIX)),
+        }
     }
 
     fn mailboxes(&mut self) -> Result<Vec<MailboxId>, ManifestError> {
@@ -364,7 +386,7 @@ mod tests {
     use super::*;
     use crate::label::Label;
     use crate::precedence::Precedence;
-    use crate::units::UtcTime;
+    use crate::testing::vector;
     use proptest::prelude::*;
 
     const SAMPLE: &str = "VALISE-MANIFEST 1\n\
@@ -378,6 +400,7 @@ mod tests {
         subject: Réunion du 3 décembre\n\
         created: 2026-11-22T21:53:18Z\n\
         not-after: 2026-12-22T00:00:00Z\n\
+        act-by: 2026-11-30T12:00:00Z\n\
         part: 1 4321 text/plain sha256:\
         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 cable.txt\n\
         part: 2 88012 application/pdf sha256:\
@@ -436,20 +459,28 @@ mod tests {
             ("21:53:18Z", "21:53:18+00:00", 10),
             ("21:53:18Z", "21:53:18.0Z", 10),
             ("2026-11-22T", "2026-11-32T", 10),
-            ("part: 1 ", "part: 01 ", 12),
-            ("part: 1 ", "part: 2 ", 12),
-            ("part: 1 ", "part: 0 ", 12),
-            ("4321", "04321", 12),
-            ("4321", "+4321", 12),
-            ("4321", "18446744073709551616", 12),
-            ("text/plain", "text/plain;charset=utf-8", 12),
-            ("sha256:e3", "sha256:E3", 12),
-            ("sha256:e3", "sha512:e3", 12),
-            (" cable.txt\n", "\n", 12),
-            ("part: 2 ", "part: 3 ", 13),
-            ("end\n", "", 14),
-            ("end\n", "END\n", 14),
-            ("end\n", "end \n", 14),
+            ("act-by: 2026-11-30T12:00:00Z\n", "", 12),
+            ("act-by: 2026-11-30T12:00:00Z", "act-by: ", 12),
+            ("act-by: 2026-11-30T12:00:00Z", "act-by: none", 12),
+            ("act-by: 2", "act-by:  2", 12),
+            ("act-by: 2", "Act-by: 2", 12),
+            ("11-30T12:00:00Z", "11-30T12:00:00+01:00", 12),
+            ("11-30T12:00:00Z", "11-30T12:00:00Z ", 12),
+            ("11-30T12:00:00Z", "11-30T12:00:00Z\nact-by: -", 13),
+            ("part: 1 ", "part: 01 ", 13),
+            ("part: 1 ", "part: 2 ", 13),
+            ("part: 1 ", "part: 0 ", 13),
+            ("4321", "04321", 13),
+            ("4321", "+4321", 13),
+            ("4321", "18446744073709551616", 13),
+            ("text/plain", "text/plain;charset=utf-8", 13),
+            ("sha256:e3", "sha256:E3", 13),
+            ("sha256:e3", "sha512:e3", 13),
+            (" cable.txt\n", "\n", 13),
+            ("part: 2 ", "part: 3 ", 14),
+            ("end\n", "", 15),
+            ("end\n", "END\n", 15),
+            ("end\n", "end \n", 15),
         ] {
             match decode_with(line, other) {
                 Err(ManifestError::Line { line, .. } | ManifestError::Value { line, .. }) => {
@@ -542,7 +573,9 @@ mod tests {
                 Err(ManifestError::Validity)
             );
         }
-        assert!(decode_with("2026-12-22T00:00:00Z", "2026-11-22T21:53:19Z").is_ok());
+        let brief = SAMPLE.replace("2026-11-30T12:00:00Z", "-");
+        let brief = brief.replace("2026-12-22T00:00:00Z", "2026-11-22T21:53:19Z");
+        assert!(Manifest::decode(brief.as_bytes()).is_ok());
         assert!(decode_with("88012", "1099511623455").is_ok());
         assert_eq!(
             decode_with("88012", "1099511623456"),
@@ -552,6 +585,58 @@ mod tests {
             decode_with("88012", "18446744073709551615"),
             Err(ManifestError::BodyTooLarge)
         );
+    }
+
+    #[test]
+    fn an_answer_is_due_after_the_cable_was_made_and_before_it_expires() {
+        assert_eq!(sample().act_by, "2026-11-30T12:00:00Z".parse().ok());
+        assert_eq!(
+            decode_with("2026-11-30T12:00:00Z", "-").unwrap().act_by,
+            None
+        );
+        for (act_by, accepted) in [
+            ("2026-11-22T21:53:17Z", false),
+            ("2026-11-22T21:53:18Z", false),
+            ("2026-11-22T21:53:19Z", true),
+            ("2026-12-22T00:00:00Z", true),
+            ("2026-12-22T00:00:01Z", false),
+        ] {
+            let decoded = decode_with("2026-11-30T12:00:00Z", act_by);
+            let mut manifest = sample();
+            manifest.act_by = Some(act_by.parse().unwrap());
+            assert_eq!(manifest.encode().is_ok(), accepted, "{act_by}");
+            match accepted {
+                true => assert_eq!(decoded, Ok(manifest)),
+                false => assert_eq!(decoded, Err(ManifestError::ActBy), "{act_by}"),
+            }
+        }
+    }
+
+    #[test]
+    fn act_by_is_read_as_in_the_vectors() {
+        let vector = vector("manifest-act-by");
+        let ok = vector["ok"].as_array().unwrap();
+        assert_eq!(ok.len(), 3);
+        for text in ok {
+            let text = text.as_str().unwrap();
+            let manifest = Manifest::decode(text.as_bytes()).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("act-by: "));
+            let act_by = manifest
+                .act_by
+                .map_or("-".to_owned(), |act_by| act_by.to_string());
+            assert_eq!(line, Some(act_by.as_str()));
+            assert_eq!(manifest.encode().unwrap(), text.as_bytes());
+        }
+        let bad = vector["bad"].as_array().unwrap();
+        assert_eq!(bad.len(), 7);
+        for one in bad {
+            let text = one["manifest"].as_str().unwrap();
+            assert!(
+                Manifest::decode(text.as_bytes()).is_err(),
+                "{}",
+                one["fault"]
+            );
+        }
     }
 
     #[test]
@@ -619,6 +704,7 @@ mod tests {
             subject in "[a-zA-Zéß本]{1}[ a-zA-Zéß本🦀]{0,119}",
             created in 0..200_000_000_000u64,
             validity in 1..50_000_000_000u64,
+            due in prop::option::of(any::<prop::sample::Index>()),
             parts in prop::collection::vec(part(), 1..20),
         ) -> Manifest {
             let mut label = label.into_iter();
@@ -635,6 +721,10 @@ mod tests {
                 subject: FreeText::parse(&subject, 120).unwrap(),
                 created: UtcTime::from_s(created),
                 not_after: UtcTime::from_s(created + validity),
+                act_by: due.map(|due| {
+                    let seconds = due.index(usize::try_from(validity).unwrap());
+                    UtcTime::from_s(created + 1 + u64::try_from(seconds).unwrap())
+                }),
                 parts,
             }
         }

@@ -41,6 +41,8 @@ pub struct Manifest {
     pub created: UtcTime,
     /// Until when it may be released, this second included.
     pub not_after: UtcTime,
+    /// When an answer is due, or silence means consent: later than `created`, at most `not_after`.
+    pub act_by: Option<UtcTime>,
     /// Its parts in order: 1 to 100.
     pub parts: Vec<Part>,
 }
