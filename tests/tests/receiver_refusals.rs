@@ -45,6 +45,7 @@ fn manifest(thief: &Thief, number: u8) -> Manifest {
         subject: FreeText::parse("A cable", 120).unwrap(),
         created: now(),
         not_after: now().plus_s(86_400),
+        act_by: None,
         parts: vec![Part {
             length: BODY.len().try_into().unwrap(),
             media_type: MediaType::for_extension("txt"),

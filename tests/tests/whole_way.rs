@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use valise_common::units::UtcTime;
 use valise_tests::harness::{Host, Line, Programs, Role, Settings, Submission, World};
 use valise_tests::wire::LineConditions;
 
@@ -82,6 +83,56 @@ fn a_small_cable_crosses_a_clean_link() {
     assert_eq!(
         (&received[0]["serial"], &received[0]["message_id"]),
         (&1.into(), &id.into())
+    );
+}
+
+#[test]
+fn the_time_by_which_an_answer_is_due_is_shown_on_both_hosts() {
+    let mut world = world(Settings::default());
+    let file = world.cables().join("cable.txt");
+    fs::write(&file, "Silence is consent.\n").unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = UtcTime::from_s(now.unwrap().as_secs());
+    let act_by = now.plus_s(3_600).to_string();
+    let mut submission = Submission::new("Silence procedure", &[file]);
+    for wrong in [now, now.plus_s(40 * 86_400)] {
+        submission.act_by = Some(wrong.to_string());
+        let answer = world.run(Host::Sender, &submission.arguments()).unwrap();
+        assert_eq!(answer.status, 1, "{answer:?}");
+        assert!(answer.errors.contains("act-by"), "{answer:?}");
+    }
+    submission.act_by = Some(act_by.clone());
+    let id = world.submit(&submission).unwrap();
+    let line = format!("act-by: {act_by}\n");
+    let due = format!("act by {act_by}");
+    let list = world.expect(Host::Sender, &["list"]).unwrap();
+    assert!(list.contains(&due), "{list}");
+    let shown = world.expect(Host::Sender, &["show", &id]).unwrap();
+    assert!(
+        shown.contains(&format!("act by     {act_by}")) && shown.contains(&line),
+        "{shown}"
+    );
+    let reading = world.folder().join("reading");
+    let export = ["export", &id, &reading.display().to_string()];
+    world.expect(Host::Sender, &export).unwrap();
+    let manifest = fs::read_to_string(reading.join("manifest.txt")).unwrap();
+    assert!(manifest.contains(&line), "{manifest}");
+    for officer in world.roster.officers[..2].to_vec() {
+        world.approve(&id, &officer).unwrap();
+    }
+    let released = world.await_released(&id, &submission, LIMIT).unwrap();
+    world.await_state(1, "released", LIMIT).unwrap();
+    let record = fs::read(released[0].folder.join("release.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["act_by"], act_by);
+    let sent = world.json(Host::Sender, &["show", &id]).unwrap();
+    assert_eq!(sent["act_by"], act_by);
+    let received = world.json(Host::Receiver, &["show", "1"]).unwrap();
+    assert_eq!(received["act_by"], act_by);
+    let shown = world.expect(Host::Receiver, &["show", "1"]).unwrap();
+    assert!(
+        shown.contains(&format!("act-by        {act_by}")),
+        "{shown}"
     );
 }
 

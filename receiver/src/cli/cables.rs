@@ -166,6 +166,7 @@ pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError
         "message_id": cable.and_then(|cable| cable.message_id),
         "container": cable.map(|cable| cable.container),
         "mailboxes": mailboxes,
+        "act_by": cable.and_then(|cable| cable.act_by),
         "claimed": cable.map(|cable| cable.claimed_at),
         "changed": cable.map(|cable| cable.updated_at),
         "have_symbols": assembling.map(|one| one.have_symbols),
@@ -187,6 +188,7 @@ fn print_fields(document: &Value) -> Result<(), CliError> {
         "message_id",
         "container",
         "mailboxes",
+        "act_by",
         "claimed",
         "changed",
         "have_symbols",
@@ -332,6 +334,7 @@ mod tests {
             code: Some("expired".to_owned()),
             reason: Some("the cable expired".to_owned()),
             mailboxes: None,
+            act_by: None,
             claimed_at: UtcTime::EPOCH,
             updated_at: UtcTime::EPOCH,
         };

@@ -80,6 +80,7 @@ fn print(cable: &ReleasedCable, vouched: bool, as_json: bool) -> Result<(), CliE
             "subject": manifest.subject.as_str(),
             "created": manifest.created,
             "not_after": manifest.not_after,
+            "act_by": manifest.act_by,
             "trust": { "version": list.list.version(), "issued": list.list.issued(), "sha256": list.sha256 },
         }));
     }
@@ -106,6 +107,12 @@ fn print(cable: &ReleasedCable, vouched: bool, as_json: bool) -> Result<(), CliE
         ),
         ("created", manifest.created.to_string()),
         ("not-after", manifest.not_after.to_string()),
+        (
+            "act-by",
+            manifest
+                .act_by
+                .map_or_else(|| "-".to_owned(), |act_by| act_by.to_string()),
+        ),
         (
             "verified",
             format!("{} (the receiver's word)", record.verified),

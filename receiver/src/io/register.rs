@@ -20,14 +20,14 @@ use crate::release::serial_set::SerialSet;
 use crate::release::told::Told;
 
 /// The layout below; another one is thrown away and built anew from the log.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (applied_seq INTEGER NOT NULL);
 INSERT INTO meta VALUES (-1);
 CREATE TABLE cables (
     serial INTEGER PRIMARY KEY, state TEXT NOT NULL, container TEXT NOT NULL, message_id TEXT,
-    code TEXT, reason TEXT, mailboxes TEXT, claimed_at TEXT NOT NULL, updated_at TEXT NOT NULL);
+    code TEXT, reason TEXT, mailboxes TEXT, claimed_at TEXT NOT NULL, updated_at TEXT NOT NULL, act_by TEXT);
 CREATE INDEX cables_by_state ON cables (state) WHERE state != 'released';
 CREATE TABLE seen (message_id TEXT PRIMARY KEY, serial INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE bundles (
@@ -148,6 +148,8 @@ pub struct CableRow {
     pub reason: Option<String>,
     /// Who got it, with spaces between.
     pub mailboxes: Option<String>,
+    /// When an answer is due, if the cable asks for one and was released.
+    pub act_by: Option<UtcTime>,
     /// When it claimed its serial.
     pub claimed_at: UtcTime,
     /// When it last changed.
@@ -569,7 +571,7 @@ fn resolved(path: &Path) -> Result<PathBuf, io::Error> {
 }
 
 const COLUMNS: &str =
-    "serial, state, container, message_id, code, reason, mailboxes, claimed_at, updated_at";
+    "serial, state, container, message_id, code, reason, mailboxes, claimed_at, updated_at, act_by";
 
 fn number(serial: Serial) -> i64 {
     // A serial is below 2^63.
@@ -603,6 +605,10 @@ fn cable_of(row: &Row<'_>) -> Result<CableRow, RegisterError> {
         code: row.get(4)?,
         reason: row.get(5)?,
         mailboxes: row.get(6)?,
+        act_by: row
+            .get::<_, Option<String>>(9)?
+            .map(|act_by| act_by.parse().map_err(|_| RegisterError::Field("time")))
+            .transpose()?,
         claimed_at: time(7)?,
         updated_at: time(8)?,
     })
@@ -625,20 +631,22 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             container,
             message_id,
             to,
+            act_by,
             ..
         } => {
             let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
             db.prepare_cached(
-                "INSERT INTO cables VALUES (?1, 'publishing', ?2, ?3, NULL, NULL, ?4, ?5, ?5)
+                "INSERT INTO cables VALUES (?1, 'publishing', ?2, ?3, NULL, NULL, ?4, ?5, ?5, ?6)
                  ON CONFLICT (serial) DO UPDATE SET state = 'publishing', code = NULL,
-                 reason = NULL, message_id = ?3, mailboxes = ?4, updated_at = ?5",
+                 reason = NULL, message_id = ?3, mailboxes = ?4, updated_at = ?5, act_by = ?6",
             )?
             .execute(params![
                 number(*serial),
                 container.to_string(),
                 message_id.to_string(),
                 to.join(" "),
-                time
+                time,
+                act_by.map(|act_by| act_by.to_string())
             ])?;
             db.prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1, ?2)")?
                 .execute(params![message_id.to_string(), number(*serial)])?;
@@ -658,7 +666,7 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
         } => {
             db.prepare_cached(
                 "INSERT OR IGNORE INTO cables VALUES
-                 (?1, 'quarantined', ?2, ?3, ?4, ?5, NULL, ?6, ?6)",
+                 (?1, 'quarantined', ?2, ?3, ?4, ?5, NULL, ?6, ?6, NULL)",
             )?
             .execute(params![
                 number(*serial),
@@ -808,6 +816,7 @@ mod tests {
             container: ContainerHash::from_bytes([3; 32]),
             message_id: MessageId::from_bytes([id; 16]),
             to: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            act_by: Some("2026-11-30T12:00:00Z".parse().unwrap()),
             trust_version: 1,
             asked: None,
         }
@@ -838,6 +847,7 @@ mod tests {
             (row.claim, row.mailboxes.as_deref()),
             (Claim::Released, Some("a b"))
         );
+        assert_eq!(row.act_by, "2026-11-30T12:00:00Z".parse().ok());
         assert_eq!(register.claimed().unwrap().to_string(), "4");
         let reader = Register::open_to_read(&path).unwrap();
         assert_eq!(reader.cables(None).unwrap().len(), 1);

@@ -684,6 +684,7 @@ impl Release {
                 container: ready.cable.container(),
                 message_id: manifest.message_id,
                 to: manifest.to.clone(),
+                act_by: manifest.act_by,
                 trust_version: ready.cable.trust_version(),
                 asked: match &ready.incoming.origin {
                     Origin::Inbox => None,

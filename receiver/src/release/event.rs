@@ -129,6 +129,8 @@ pub enum Event {
         message_id: MessageId,
         /// Who gets it.
         to: Vec<MailboxId>,
+        /// When an answer is due.
+        act_by: Option<UtcTime>,
         /// The trust list that decided.
         trust_version: u32,
         /// The placing of the request that asked for a recheck, if one did.
@@ -353,6 +355,7 @@ impl Event {
                 container,
                 message_id,
                 to,
+                act_by,
                 trust_version,
                 asked,
             } => {
@@ -361,6 +364,7 @@ impl Event {
                     ("container", json!(container)),
                     ("message_id", json!(message_id)),
                     ("to", json!(to)),
+                    ("act_by", json!(act_by)),
                     ("trust_version", json!(trust_version)),
                 ];
                 fields.extend(asked.iter().map(|asked| ("asked", json!(asked))));
@@ -541,6 +545,7 @@ mod tests {
                 container: hash,
                 message_id,
                 to: vec!["paris-desk".parse().unwrap()],
+                act_by: "2026-11-30T12:00:00Z".parse().ok(),
                 trust_version: 7,
                 asked: Some("0f".to_owned()),
             },

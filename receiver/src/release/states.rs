@@ -317,6 +317,7 @@ mod tests {
             code: None,
             reason: None,
             mailboxes: None,
+            act_by: None,
             claimed_at: time,
             updated_at: time,
         }

@@ -218,6 +218,7 @@ impl World {
             subject: FreeText::parse("Draft conclusions", 120).unwrap(),
             created: UtcTime::from_s(now.as_s() - 60),
             not_after: now.plus_s(86_400),
+            act_by: None,
             parts: parts
                 .iter()
                 .map(|part| Part {

@@ -105,6 +105,8 @@ pub struct ReleaseRecord {
     precedence: Precedence,
     to: Vec<MailboxId>,
     drafter: PersonId,
+    /// When an answer is due; null if the cable asks for none.
+    act_by: Option<UtcTime>,
     /// The officers, in the order of their approvals.
     pub approved_by: Vec<PersonId>,
     /// The time by which the cable was judged.
@@ -140,6 +142,7 @@ impl ReleaseRecord {
             precedence: manifest.precedence,
             to: manifest.to.clone(),
             drafter: manifest.drafter.clone(),
+            act_by: manifest.act_by,
             approved_by,
             verified,
             trust_version,

@@ -243,6 +243,9 @@ pub struct Submit {
     /// The last moment at which it may be released, as 2026-11-28T12:00:00Z; by default the longest validity of its label.
     #[arg(long, value_name = "TIME")]
     pub not_after: Option<UtcTime>,
+    /// When an answer is due, or silence means consent; it hinders neither approval nor release.
+    #[arg(long, value_name = "TIME")]
+    pub act_by: Option<UtcTime>,
     /// The parts, in order; by default the extension gives the media type.
     #[arg(required = true, value_name = "FILE[:MEDIA-TYPE]")]
     pub files: Vec<OsString>,

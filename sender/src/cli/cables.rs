@@ -49,6 +49,9 @@ pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     if let Some(not_after) = options.not_after {
         set(&mut text, "not-after", not_after.to_string());
     }
+    if let Some(act_by) = options.act_by {
+        set(&mut text, "act-by", act_by.to_string());
+    }
     // A name in a folder stays on the disk when the folder is gone; the request's text is overwritten.
     let neutral = |number: usize| part_file(number, "");
     let entries: Vec<String> = (1..)

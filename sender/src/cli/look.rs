@@ -143,10 +143,14 @@ fn line_of(cable: &CableView) -> String {
         }
         _ => {}
     }
-    format!(
+    let mut line = format!(
         "{} {serial:>8} {:<9} {state:<28} {}",
         cable.id, cable.precedence, cable.label
-    )
+    );
+    if let Some(act_by) = cable.act_by {
+        line.push_str(&format!("  act by {act_by}"));
+    }
+    line
 }
 
 /// The calling user's person, who must be an officer for `--mine` to mean anything.
@@ -216,6 +220,9 @@ pub fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
     print_line(&format!("drafter    {}", cable.drafter))?;
     print_line(&format!("submitted  {}", cable.submitted))?;
     print_line(&format!("not after  {}", cable.not_after))?;
+    if let Some(act_by) = cable.act_by {
+        print_line(&format!("act by     {act_by}"))?;
+    }
     let by: Vec<&str> = cable.approved_by.iter().map(PersonId::as_str).collect();
     let by = if by.is_empty() {
         "nobody yet".to_owned()
@@ -302,7 +309,9 @@ mod tests {
             approved_by: vec!["b.officer".parse().unwrap()],
             body_bytes: 4,
             submitted: UtcTime::from_s(1),
+            to: vec!["paris-desk".parse().unwrap()],
             not_after: UtcTime::from_s(9),
+            act_by: None,
             changed: UtcTime::from_s(2),
             reason: None,
             rejected_by: None,
@@ -328,7 +337,13 @@ mod tests {
                 "needed": 2,
             })
         );
-        assert!(line_of(&cable()).contains("approved 1 of 2"));
+        let line = line_of(&cable());
+        assert!(line.contains("approved 1 of 2") && !line.contains("act by"));
+        let due = CableView {
+            act_by: Some(UtcTime::from_s(8)),
+            ..cable()
+        };
+        assert!(line_of(&due).ends_with("EU-RESTRICTED  act by 1970-01-01T00:00:08Z"));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Gate {
             precedence: manifest.precedence,
             to: manifest.to.clone(),
             not_after: manifest.not_after,
+            act_by: manifest.act_by,
             body_bytes: manifest.body_bytes(),
             needed: prepared.needed(),
         });

@@ -39,6 +39,8 @@ pub enum Event {
         to: Vec<MailboxId>,
         /// Its last moment.
         not_after: UtcTime,
+        /// When an answer is due.
+        act_by: Option<UtcTime>,
         /// Bytes of its parts.
         body_bytes: u64,
         /// Distinct officers that its label asks for.
@@ -200,6 +202,7 @@ impl Event {
                 precedence,
                 to,
                 not_after,
+                act_by,
                 body_bytes,
                 needed,
             } => (
@@ -212,6 +215,7 @@ impl Event {
                     ("precedence", json!(precedence)),
                     ("to", json!(to)),
                     ("not_after", json!(not_after)),
+                    ("act_by", json!(act_by)),
                     ("body_bytes", json!(body_bytes)),
                     ("needed", json!(needed)),
                 ],
@@ -375,6 +379,7 @@ mod tests {
                 precedence: Precedence::Flash,
                 to: vec!["paris-desk".parse().unwrap()],
                 not_after: UtcTime::from_s(1_800_000_000),
+                act_by: Some(UtcTime::from_s(1_700_000_000)),
                 body_bytes: 4096,
                 needed: 2,
             },

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, PersonId, Serial};
+use valise_common::ids::{
+    BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
+};
 use valise_common::label::Label;
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
@@ -104,8 +106,12 @@ pub struct Cable {
     pub label: Label,
     /// Its precedence.
     pub precedence: Precedence,
+    /// Its mailboxes.
+    pub to: Vec<MailboxId>,
     /// Its last moment.
     pub not_after: UtcTime,
+    /// When an answer is due.
+    pub act_by: Option<UtcTime>,
     /// Bytes of its parts.
     pub body_bytes: u64,
     /// Officers that its label asks for.
@@ -182,8 +188,9 @@ impl Ledger {
                 drafter,
                 label,
                 precedence,
-                to: _,
+                to,
                 not_after,
+                act_by,
                 body_bytes,
                 needed,
             } => {
@@ -194,7 +201,9 @@ impl Ledger {
                     drafter: drafter.clone(),
                     label: label.clone(),
                     precedence: *precedence,
+                    to: to.clone(),
                     not_after: *not_after,
+                    act_by: *act_by,
                     body_bytes: *body_bytes,
                     needed: *needed,
                     approvals: Vec::new(),
@@ -417,6 +426,7 @@ mod tests {
             precedence: Precedence::Routine,
             to: vec!["paris-desk".parse().unwrap()],
             not_after: at(1_000),
+            act_by: None,
             body_bytes: 1,
             needed: 2,
         }

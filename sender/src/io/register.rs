@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use thiserror::Error;
-use valise_common::ids::{BundleId, ContainerHash, MessageId, PersonId, Serial};
+use valise_common::ids::{BundleId, ContainerHash, MailboxId, MessageId, PersonId, Serial};
 use valise_common::label::Label;
 use valise_common::os::durable::{remove_any, with_reserve};
 use valise_common::precedence::Precedence;
@@ -73,7 +73,7 @@ fn is_full(error: &RegisterError) -> bool {
 }
 
 /// The layout of the tables; another number has them built anew from the log.
-const LAYOUT: i64 = 4;
+const LAYOUT: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS cable (
@@ -97,7 +97,9 @@ CREATE TABLE IF NOT EXISTS cable (
     changed INTEGER NOT NULL,
     resent TEXT,
     rejected_by TEXT,
-    checked TEXT NOT NULL
+    checked TEXT NOT NULL,
+    mailboxes TEXT NOT NULL,
+    act_by INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cable_request ON cable (request);
 CREATE INDEX IF NOT EXISTS cable_phase ON cable (phase, changed);
@@ -354,9 +356,10 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
     let issued = cable.issued.as_ref();
     let container = issued.and_then(|issued| issued.container);
     let approvals: Vec<&str> = cable.approvals.iter().map(PersonId::as_str).collect();
+    let to: Vec<&str> = cable.to.iter().map(MailboxId::as_str).collect();
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO cable
-         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23)",
     )?;
     statement.execute(params![
         cable.id.to_string(),
@@ -385,6 +388,11 @@ fn put_cable(connection: &Connection, cable: &Cable) -> Result<(), RegisterError
             .map(|request| request.to_string()),
         cable.rejected_by.as_ref().map(PersonId::as_str),
         check_of(cable),
+        to.join(" "),
+        cable
+            .act_by
+            .map(|act_by| signed(act_by.as_s()))
+            .transpose()?,
     ])?;
     Ok(())
 }
@@ -418,6 +426,8 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
         _ => None,
     };
     let approvals: String = text(9)?;
+    let to: String = text(21)?;
+    let act_by: Option<i64> = row.get(22)?;
     let cable = Cable {
         id: parsed(&text(0)?)?,
         request: parsed(&text(1)?)?,
@@ -425,7 +435,12 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
         drafter: parsed(&text(3)?)?,
         label: parsed::<Label>(&text(4)?)?,
         precedence: parsed::<Precedence>(&text(5)?)?,
+        to: to
+            .split_whitespace()
+            .map(parsed)
+            .collect::<Result<_, _>>()?,
         not_after: time(6)?,
+        act_by: act_by.map(unsigned).transpose()?.map(UtcTime::from_s),
         body_bytes: unsigned(row.get(7)?)?,
         needed: row.get(8)?,
         approvals: approvals
@@ -478,8 +493,9 @@ mod tests {
                 drafter: "a.person".parse().unwrap(),
                 label: "EU-RESTRICTED LIMITE".parse().unwrap(),
                 precedence: Precedence::Flash,
-                to: vec![],
+                to: vec!["paris-desk".parse().unwrap(), "protocol".parse().unwrap()],
                 not_after: UtcTime::from_s(1_000),
+                act_by: Some(UtcTime::from_s(900)),
                 body_bytes: 77,
                 needed: 2,
             },
@@ -509,8 +525,9 @@ mod tests {
                 drafter: "a.person".parse().unwrap(),
                 label: "EU-RESTRICTED".parse().unwrap(),
                 precedence: Precedence::Routine,
-                to: vec![],
+                to: vec!["paris-desk".parse().unwrap()],
                 not_after: UtcTime::from_s(1_000),
+                act_by: None,
                 body_bytes: 7,
                 needed: 2,
             },

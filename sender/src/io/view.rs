@@ -5,7 +5,9 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
-use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, PersonId, Serial};
+use valise_common::ids::{
+    BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
+};
 use valise_common::label::Label;
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{Access, Sync, replace};
@@ -47,8 +49,12 @@ pub struct CableView {
     pub body_bytes: u64,
     /// When it was submitted.
     pub submitted: UtcTime,
+    /// Its mailboxes.
+    pub to: Vec<MailboxId>,
     /// Its last moment.
     pub not_after: UtcTime,
+    /// When an answer is due.
+    pub act_by: Option<UtcTime>,
     /// When its state last changed.
     pub changed: UtcTime,
     /// Why it ended, or why it is not being sealed.
@@ -162,7 +168,9 @@ impl CableView {
             approved_by: cable.approvals.clone(),
             body_bytes: cable.body_bytes,
             submitted: cable.submitted,
+            to: cable.to.clone(),
             not_after: cable.not_after,
+            act_by: cable.act_by,
             changed: cable.changed,
             reason: cable.reason.as_ref().or(hindered).cloned(),
             rejected_by: cable.rejected_by.clone(),
@@ -265,6 +273,7 @@ mod tests {
             precedence: Precedence::Routine,
             to: vec![],
             not_after: UtcTime::from_s(9_000),
+            act_by: None,
             body_bytes: 1,
             needed: 2,
         };

@@ -99,6 +99,9 @@ pub struct Draft {
     /// Its last moment; by default as late as the classification allows.
     #[serde(default, alias = "not_after")]
     pub not_after: Option<UtcTime>,
+    /// When an answer is due; by default no time is given.
+    #[serde(default, alias = "act_by")]
+    pub act_by: Option<UtcTime>,
     /// Order and media types of the parts, as `NAME` or `NAME:MEDIA-TYPE`; by default all, sorted by name.
     #[serde(default)]
     pub files: Option<Vec<String>>,
@@ -276,6 +279,7 @@ impl Submission {
             not_after: draft
                 .not_after
                 .unwrap_or_else(|| occasion.now.plus_s(longest_s)),
+            act_by: draft.act_by,
             parts: parts
                 .into_iter()
                 .map(|(chosen, measured)| Part {
@@ -433,13 +437,20 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_values_are_refused() {
-        for wrong in ["surprise = 1", "not-after = 'soon'", "files = 'a'"] {
+        for wrong in [
+            "surprise = 1",
+            "not-after = 'soon'",
+            "act-by = '-'",
+            "files = 'a'",
+        ] {
             assert!(
                 toml::from_str::<Draft>(&format!("{LEAST}{wrong}")).is_err(),
                 "{wrong}"
             );
         }
-        let typed = format!("{LEAST}not-after = '2030-01-01T00:00:00Z'");
-        assert!(draft(&typed).not_after.is_some());
+        let typed = draft(&format!("{LEAST}not-after = '2030-01-01T00:00:00Z'"));
+        assert!(typed.not_after.is_some() && typed.act_by.is_none());
+        let typed = draft(&format!("{LEAST}act-by = '2030-01-01T00:00:00Z'"));
+        assert!(typed.not_after.is_none() && typed.act_by.is_some());
     }
 }

@@ -19,6 +19,8 @@ pub struct Submission {
     pub subject: String,
     /// `--not-after`, when it is not the default.
     pub not_after: Option<String>,
+    /// `--act-by`, if an answer is due.
+    pub act_by: Option<String>,
     /// The parts.
     pub files: Vec<PathBuf>,
 }
@@ -32,6 +34,7 @@ impl Submission {
             precedence: "routine".to_owned(),
             subject: subject.to_owned(),
             not_after: None,
+            act_by: None,
             files: files.to_vec(),
         }
     }
@@ -49,8 +52,10 @@ impl Submission {
         ] {
             arguments.extend([option.to_owned(), value.clone()]);
         }
-        if let Some(time) = &self.not_after {
-            arguments.extend(["--not-after".to_owned(), time.clone()]);
+        for (option, time) in [("--not-after", &self.not_after), ("--act-by", &self.act_by)] {
+            if let Some(time) = time {
+                arguments.extend([option.to_owned(), time.clone()]);
+            }
         }
         arguments.extend(self.files.iter().map(|file| file.display().to_string()));
         arguments

@@ -14,7 +14,7 @@ fn a_dishonest_sender_changes_what_the_officers_signed() {
     let mut scene = Scene::receiver();
     let signed = scene.manifest(1);
     let approvals = scene.honest(1).approvals;
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         ("the cable's id", &|m| {
             m.message_id = MessageId::from_bytes([2; 16])
         }),
@@ -43,6 +43,7 @@ fn a_dishonest_sender_changes_what_the_officers_signed() {
         ("how long it holds", &|m| {
             m.not_after = m.not_after.plus_s(1)
         }),
+        ("when an answer is due", &|m| m.act_by = Some(m.not_after)),
         ("a media type", &|m| {
             m.parts[0].media_type = "application/pdf".parse().unwrap()
         }),

@@ -89,6 +89,7 @@ impl Scene {
             subject: FreeText::parse(MARKER, 120).unwrap(),
             created: now(),
             not_after: now().plus_s(86_400),
+            act_by: None,
             parts: vec![Part {
                 length: MARKER.len().try_into().unwrap(),
                 media_type: MediaType::for_extension("txt"),
