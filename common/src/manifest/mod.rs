@@ -8,6 +8,7 @@ mod text;
 pub use codec::ManifestError;
 pub use media_type::{MediaType, MediaTypeError};
 pub use shown::{printable, printable_json, shown_lines, shown_name};
+pub(crate) use text::is_forbidden;
 pub use text::{FileName, FreeText, TextError, one_line};
 
 use crate::ids::{ChannelId, MailboxId, MessageId, PersonId};

@@ -188,7 +188,7 @@ fn plain_space(c: char) -> char {
 }
 
 /// Tells whether a character may not be in free text: control, invisible, reordering, unassigned, or another space than U+0020.
-pub(super) fn is_forbidden(c: char) -> bool {
+pub(crate) fn is_forbidden(c: char) -> bool {
     use GeneralCategory as Category;
     if c == ' ' {
         return false;

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::file::{self, ClassificationEntry, ListEntry, MailboxEntry, PersonEntry};
 use super::{
     Classification, Fault, Mailbox, Person, Role, TrustError, TrustList, VALIDITY_DAYS_MAX,
+    spelling,
 };
 use crate::ids::{CategoryId, ClassificationId, PersonId};
 use crate::limits;
@@ -28,6 +29,7 @@ impl TrustList {
     /// [`TrustError`], with the line.
     pub fn parse(bytes: &[u8]) -> Result<Self, TrustError> {
         let text = file::text_of(bytes)?;
+        spelling::check(text)?;
         let entry = ListEntry::read(text)?;
         list(entry).map_err(|At { offset, fault }| TrustError::Unsafe {
             line: file::line_of(text, offset),
@@ -325,7 +327,7 @@ mod tests {
 
     fn syntax(text: &str) -> usize {
         match TrustList::parse(text.as_bytes()) {
-            Err(TrustError::Syntax { line, .. }) => line,
+            Err(TrustError::Syntax { line, .. } | TrustError::Spelling { line, .. }) => line,
             result => panic!("{result:?}"),
         }
     }
@@ -587,7 +589,7 @@ mod tests {
                 Fault::MediaTypes { .. }
             ));
         }
-        for to in ["marking = \"\"", "marking = \"a\u{202e}b\""] {
+        for to in ["marking = \"\"", "marking = \"e\u{301}\""] {
             assert!(matches!(
                 fault(&changed("marking = \"OPEN MARKING\"", to), to),
                 Fault::Marking { .. }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::SpellingError;
 use crate::limits;
 use crate::manifest::TextError;
 use crate::sshsig::{Namespace, SshsigError};
@@ -22,6 +23,14 @@ pub enum TrustError {
     /// Not UTF-8.
     #[error("the trust list is not utf-8 text")]
     NotUtf8,
+    /// The file is not written as a list must be.
+    #[error("line {line} of the trust list: {fault}")]
+    Spelling {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        fault: SpellingError,
+    },
     /// No TOML, a key that is missing or unknown, or a value of the wrong kind.
     #[error("line {line} of the trust list: {message}")]
     Syntax {

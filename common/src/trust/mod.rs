@@ -11,10 +11,12 @@ mod explain;
 mod file;
 #[cfg(test)]
 pub(crate) mod sample;
+mod spelling;
 
 pub use administrators::{SIGNATURES_NEEDED, check_administrators, verify_administrators};
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
+pub use spelling::SpellingError;
 
 use std::collections::BTreeMap;
 use std::fmt;

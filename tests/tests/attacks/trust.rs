@@ -207,3 +207,86 @@ fn a_cable_held_for_its_officer_is_released_once_a_newer_list_knows_him() {
     assert_ne!(recheck(&scene).status, 0);
     assert_eq!(scene.world.released().unwrap().len(), 1);
 }
+
+#[test]
+fn administrators_sign_a_list_that_means_something_else_than_it_shows() {
+    let mut scene = scene();
+    let list = |from: &str, to: &str| scene.list(2, &[(from, to)]);
+    let (three, marking) = ("officers = 3", "\"RESTREINT UE/EU RESTRICTED\"");
+    let head = "allow-software-keys = true";
+    let texts = [
+        // In force in an earlier version.
+        ("a number with a mark in it", list(three, "officers = 1_6")),
+        (
+            "a comment that runs backwards",
+            list(three, "officers = 3 # \u{202e}2 = sreciffo"),
+        ),
+        (
+            "a marking that runs backwards",
+            list(marking, "\"\u{202e}TERCES\u{202c}\""),
+        ),
+        (
+            "blanks of another width",
+            list(three, "officers\u{a0}=\u{2003}3"),
+        ),
+        (
+            "an invisible character in a comment",
+            list(head, "allow-software-keys = true # no\u{200b}thing"),
+        ),
+        (
+            "a letter of another alphabet",
+            list(three, "\u{43e}fficers = 3"),
+        ),
+        ("a sign and a base", list(three, "officers = 0x3")),
+        (
+            "an escape in a value",
+            list("id = \"o.one\"", "id = \"o.\\u006fne\""),
+        ),
+        (
+            "an escape in a key",
+            list(head, "\"allow-software-ke\\u0079s\" = true"),
+        ),
+        (
+            "a string on several lines",
+            list(marking, "\"\"\"\nRESTREINT UE/EU RESTRICTED\"\"\""),
+        ),
+        (
+            "a dotted key",
+            list(
+                "[[category]]\nid = \"LIMITE\"",
+                "[[category]]\n\"i\".d = \"LIMITE\"",
+            ),
+        ),
+        (
+            "a table on one line",
+            list("[[category]]\nid = \"LIMITE\"\n", "")
+                .replace(head, &format!("{head}\ncategory = [{{ id = \"LIMITE\" }}]"))
+                .replace("[[category]]\nid = \"CRISIS\"\n", "")
+                .replace("\"LIMITE\", \"CRISIS\"", "\"LIMITE\""),
+        ),
+        (
+            "a byte-order mark",
+            format!("\u{feff}{}", scene.list(2, &[])),
+        ),
+        (
+            "a line that an editor shows as two",
+            list(three, "officers = 3 #\rofficers = 2"),
+        ),
+    ];
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    for (number, (what, text)) in (0..).zip(&texts) {
+        let name = format!("list-{number}");
+        let file = written(&scene, &name, text, NAMESPACE, &[one, two]);
+        assert_refused(&scene, &file, 1, what);
+        for host in HOSTS {
+            let check = ["trust", "check", &file.display().to_string()];
+            let answer = scene.world.run(host, &check).unwrap();
+            assert_eq!(answer.status, 1, "{what}: {answer:?}");
+            assert!(answer.errors.contains("line "), "{what}: {answer:?}");
+        }
+    }
+    // The same list in its one spelling is in force at once.
+    scene.import(&scene.list(2, &[]));
+    let honest = scene.honest(1);
+    scene.assert_honest_arrives(1, &honest);
+}
