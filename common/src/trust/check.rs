@@ -230,6 +230,7 @@ fn classification(entry: ClassificationEntry, available: usize) -> Result<Classi
         media_types: entry.media_types.into_inner(),
         cable_bytes_max: entry.cable_bytes_max.into_inner(),
         validity_days_max: entry.validity_days_max.into_inner(),
+        colour: entry.colour,
     })
 }
 
@@ -434,6 +435,40 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn a_colour_is_one_of_seven() {
+        let marking = "marking = \"OPEN MARKING\"\n";
+        let with = |colour: &str| changed(marking, &format!("{marking}colour = {colour}\n"));
+        for colour in [
+            "white", "green", "blue", "purple", "red", "orange", "yellow",
+        ] {
+            let text = with(&format!("\"{colour}\""));
+            let list = TrustList::parse(text.as_bytes()).unwrap();
+            let found: Vec<_> = list
+                .classifications()
+                .iter()
+                .map(|one| one.colour)
+                .collect();
+            assert_eq!(found[0].map(|one| one.as_str()), Some(colour));
+            assert_eq!(found[1..], [None, None]);
+        }
+        for wrong in [
+            "\"black\"",
+            "\"Red\"",
+            "\"\"",
+            "\"#ff0000\"",
+            "1",
+            "[\"red\"]",
+        ] {
+            let line = syntax(&with(wrong));
+            let text = with(wrong);
+            assert!(
+                text.lines().nth(line - 1).unwrap().starts_with("colour"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

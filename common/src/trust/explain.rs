@@ -135,7 +135,10 @@ impl Classification {
             "{} ({}, {}): {} officers must approve{}; parts may be {}; at most {}, \
              valid for at most {} days",
             self.id,
-            self.marking.escaped(),
+            match self.colour {
+                None => self.marking.escaped(),
+                Some(colour) => format!("{} in {colour}", self.marking.escaped()),
+            },
             below.map_or_else(
                 || "the lowest".to_owned(),
                 |below| format!("above {}", below.id)
@@ -271,6 +274,14 @@ mod tests {
         assert!(warnings.contains("software keys may approve"));
         assert!(warnings.contains("nobody can release RESTRICTED"));
         assert!(!warnings.contains("nobody can release OPEN"));
+    }
+
+    #[test]
+    fn a_colour_is_in_the_meaning_beside_the_marking() {
+        let coloured = list_with("id = \"SECRET\"", "id = \"SECRET\"\ncolour = \"red\"");
+        let lines = coloured.explain().join("\n");
+        assert!(lines.contains("SECRET (SECRET MARKING in red, above RESTRICTED): 3"));
+        assert!(difference(&sample::list(), &coloured)[0].starts_with("changed: SECRET"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ids::{CategoryId, ChannelId, ClassificationId, MailboxId, PersonId};
 use crate::manifest::MediaType;
 use crate::units::UtcTime;
 
-use super::{Role, TrustError};
+use super::{Colour, Role, TrustError};
 use crate::limits;
 
 /// A trust list as its author wrote it.
@@ -51,6 +51,8 @@ pub(super) struct ClassificationEntry {
     pub(super) media_types: Spanned<Vec<MediaType>>,
     pub(super) cable_bytes_max: Spanned<u64>,
     pub(super) validity_days_max: Spanned<u32>,
+    #[serde(default)]
+    pub(super) colour: Option<Colour>,
 }
 
 #[derive(Deserialize)]

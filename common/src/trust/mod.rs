@@ -6,6 +6,7 @@
 
 mod administrators;
 mod check;
+mod colour;
 mod error;
 mod explain;
 mod file;
@@ -14,6 +15,7 @@ pub(crate) mod sample;
 mod spelling;
 
 pub use administrators::{SIGNATURES_NEEDED, check_administrators, verify_administrators};
+pub use colour::Colour;
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
 pub use spelling::SpellingError;
@@ -99,6 +101,8 @@ pub struct Classification {
     pub cable_bytes_max: u64,
     /// Days between `created` and the latest `not-after`.
     pub validity_days_max: u32,
+    /// The colour of its banner, if it has one.
+    pub colour: Option<Colour>,
 }
 
 /// A mailbox, and what it may take.
