@@ -140,6 +140,9 @@ alarms! {
     NotSealed = "not-sealed",
         "a cable that had its serial could not be sealed, and is not sent",
         ["valise-sender submit, for the cable again"];
+    PendingClosed = "pending-closed",
+        "officers cannot read waiting cables: the file system cannot limit them to those who need to know",
+        ["findmnt -T {STATE}, then move the state folder to ext4 or xfs and {restart}"];
     PendingDamaged = "pending-damaged",
         "the disk changed a waiting cable; it is neither approved nor sealed",
         ["valise-sender withdraw {ID}, then submit the cable again"];

@@ -10,7 +10,7 @@ use crate::ids::{MailboxId, PersonId};
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::sshsig::{Namespace, Signature, SshsigError};
-use crate::trust::{Classification, Person, Role, TrustList};
+use crate::trust::{Classification, LimitKind, Person, Role, TrustList};
 use crate::units::{ByteSize, UtcTime};
 
 const DAY_S: u64 = 86_400;
@@ -107,6 +107,14 @@ pub enum Refusal {
         /// The person.
         id: PersonId,
     },
+    /// The person need not know of the cable.
+    #[error("the limits of {id} in the trust list do not cover the {limit} of this cable")]
+    OutsideLimits {
+        /// The person.
+        id: PersonId,
+        /// The limit.
+        limit: LimitKind,
+    },
     /// The bytes that were signed are not the manifest's.
     #[error("the manifest is not the one that was to be approved")]
     OtherManifest,
@@ -174,7 +182,7 @@ pub fn check_policy(manifest: &Manifest, list: &TrustList, now: UtcTime) -> Resu
         .ok_or_else(|| Refusal::UnknownDrafter {
             id: manifest.drafter.clone(),
         })?;
-    check_person(drafter, Role::Drafter, manifest, now)
+    check_person(drafter, Role::Drafter, manifest, list, now)
 }
 
 /// Whether one approval counts, and whose it is. `manifest_bytes` is what `manifest` was decoded
@@ -314,11 +322,12 @@ pub fn latest_not_after(created: UtcTime, classification: &Classification) -> Ut
     created.plus_s(u64::from(classification.validity_days_max) * DAY_S)
 }
 
-/// Whether a person held a role when the cable was made, and holds it now.
+/// Checks that a person held a role when the cable was made, holds it now, and may know of the cable.
 fn check_person(
     person: &Person,
     role: Role,
     manifest: &Manifest,
+    list: &TrustList,
     now: UtcTime,
 ) -> Result<(), Refusal> {
     let id = || person.id.clone();
@@ -331,7 +340,8 @@ fn check_person(
     if !person.is_valid_at(manifest.created) || !person.is_valid_at(now) {
         return Err(Refusal::NotValid { id: id() });
     }
-    Ok(())
+    list.check_need_to_know(person, &manifest.label, &manifest.to)
+        .map_err(|limit| Refusal::OutsideLimits { id: id(), limit })
 }
 
 fn check_one(
@@ -350,7 +360,7 @@ fn check_one(
     if person.id == manifest.drafter {
         return Err(Refusal::OwnCable { id: id() });
     }
-    check_person(person, Role::Officer, manifest, now)?;
+    check_person(person, Role::Officer, manifest, list, now)?;
     // A software key never has checked anything, so this keeps it out as well.
     if classification.user_verification && !presence.user_verified {
         return Err(Refusal::NotUserVerified { id: id() });
@@ -376,6 +386,7 @@ impl Refusal {
             Refusal::Role { .. } => "role",
             Refusal::NotValid { .. } => "not-valid",
             Refusal::Revoked { .. } => "revoked",
+            Refusal::OutsideLimits { .. } => "outside-limits",
             Refusal::OtherManifest => "other-manifest",
             Refusal::Signature(_) => "signature",
             Refusal::UnknownKey => "unknown-key",
@@ -715,6 +726,82 @@ mod tests {
                 assert_eq!(verdict, expected, "{person} {field} {time}");
             }
         }
+    }
+
+    /// A list in which these persons have these lines more.
+    fn limited(persons: &[&str], lines: &str) -> TrustList {
+        let mut text = sample::text();
+        for person in persons {
+            let id = format!("id = \"{person}\"\n");
+            assert!(text.contains(&id), "{person}");
+            text = text.replace(&id, &format!("{id}{lines}\n"));
+        }
+        TrustList::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_approval_outside_of_its_signers_limits_refuses_the_cable_even_beside_enough_others() {
+        // The cable is RESTRICTED CRISIS LIMITE, to paris-desk and registry.
+        let outside = |limit| {
+            Err(Refusal::OutsideLimits {
+                id: id("c.officer"),
+                limit,
+            })
+        };
+        for (lines, limit) in [
+            ("classification-max = \"OPEN\"", LimitKind::Classification),
+            ("categories = [\"LIMITE\"]", LimitKind::Categories),
+            ("categories = []", LimitKind::Categories),
+            ("mailboxes = [\"registry\"]", LimitKind::Mailboxes),
+            ("mailboxes = []", LimitKind::Mailboxes),
+        ] {
+            let list = limited(&["c.officer"], lines);
+            let judged = |seeds: &[u8]| {
+                let signatures = approved(seeds, &manifest());
+                judge_at(&manifest(), &signatures, &list, now())
+            };
+            assert_eq!(judged(&[B, C]), outside(limit), "{lines}");
+            assert_eq!(judged(&[B, D, C]), outside(limit), "{lines}");
+            // Others' approvals count as before, and the cable may go.
+            assert!(judged(&[B, D]).is_ok(), "{lines}");
+            assert_eq!(check_policy(&manifest(), &list, now()), Ok(()));
+        }
+        for lines in [
+            "classification-max = \"RESTRICTED\"",
+            "categories = [\"NUCLEAR\", \"CRISIS\", \"LIMITE\"]",
+            "mailboxes = [\"registry\", \"paris-desk\"]",
+        ] {
+            let list = limited(&["a.person", "b.officer", "c.officer"], lines);
+            let signatures = approved(&[B, C], &manifest());
+            assert!(judge_at(&manifest(), &signatures, &list, now()).is_ok());
+            assert_eq!(check_policy(&manifest(), &list, now()), Ok(()), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_drafter_drafts_within_their_limits_only() {
+        for (lines, limit) in [
+            ("classification-max = \"OPEN\"", LimitKind::Classification),
+            ("categories = [\"CRISIS\"]", LimitKind::Categories),
+            ("mailboxes = [\"paris-desk\"]", LimitKind::Mailboxes),
+        ] {
+            let refused = check_policy(&manifest(), &limited(&["a.person"], lines), now());
+            let expected = Refusal::OutsideLimits {
+                id: id("a.person"),
+                limit,
+            };
+            assert_eq!(refused, Err(expected), "{lines}");
+        }
+    }
+
+    #[test]
+    fn limits_are_judged_after_the_signature_so_that_nobody_else_learns_of_them() {
+        let list = limited(&["c.officer"], "mailboxes = []");
+        let mut forged = token(C);
+        forged.namespace = Namespace::Bundle.as_str();
+        let bytes = manifest().encode().unwrap();
+        let refused = judge_at(&manifest(), &[forged.signature(&bytes)], &list, now());
+        assert!(matches!(refused, Err(Refusal::Signature(_))), "{refused:?}");
     }
 
     #[test]

@@ -214,6 +214,31 @@ fn the_example_trust_list_is_refused_until_channel_and_keys_are_filled_in_and_so
     let warnings = list.warnings("2026-11-22T00:00:00Z".parse().unwrap());
     assert!(warnings.is_empty(), "{warnings:?}");
 
+    // What stands commented in it is taken as it is.
+    let mut full = with_keys.clone();
+    for key in [
+        "classification-max",
+        "categories",
+        "mailboxes",
+        "revoked",
+        "colour",
+    ] {
+        let commented = format!("\n# {key} = ");
+        assert_eq!(full.matches(&commented).count(), 1, "{key}");
+        full = full.replace(&commented, &format!("\n{key} = "));
+    }
+    let meaning = TrustList::parse(full.as_bytes())
+        .unwrap()
+        .explain()
+        .join("\n");
+    for found in [
+        "need to know: classification up to EU-RESTRICTED, categories LIMITE, mailboxes paris-desk",
+        "in blue",
+        "revoked from",
+    ] {
+        assert_eq!(meaning.matches(found).count(), 1, "{found}: {meaning}");
+    }
+
     // What operations.md says of exercises.
     let software = |seed| {
         Token::new(seed)

@@ -30,6 +30,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
+pub use acl::{Readers, share_folder};
 pub use batch::SyncBatch;
 pub use behind::WriteBehind;
 pub use checked::{add_check, checked};

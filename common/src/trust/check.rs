@@ -10,10 +10,10 @@ use toml::Spanned;
 
 use super::file::{self, ClassificationEntry, ListEntry, MailboxEntry, PersonEntry};
 use super::{
-    Classification, Fault, Mailbox, Person, Role, TrustError, TrustList, VALIDITY_DAYS_MAX,
-    spelling,
+    Classification, Fault, Limit, Mailbox, NeedToKnow, Person, Role, TrustError, TrustList,
+    VALIDITY_DAYS_MAX, spelling,
 };
-use crate::ids::{CategoryId, ClassificationId, PersonId};
+use crate::ids::{CategoryId, ClassificationId, MailboxId, PersonId};
 use crate::limits;
 use crate::manifest::FreeText;
 use crate::sshsig::{KeyKind, PublicKey};
@@ -75,11 +75,19 @@ fn list(entry: ListEntry) -> Result<TrustList, At> {
     )?;
     unique("mailbox", entry.mailbox.iter().map(|one| &one.get_ref().id))?;
 
+    let known = Known::of(&entry);
     let mut keyring = Keyring::default();
     let persons = entry
         .person
         .into_iter()
-        .map(|one| person(one.into_inner(), entry.allow_software_keys, &mut keyring))
+        .map(|one| {
+            person(
+                one.into_inner(),
+                entry.allow_software_keys,
+                &known,
+                &mut keyring,
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let available = persons
         .iter()
@@ -90,15 +98,10 @@ fn list(entry: ListEntry) -> Result<TrustList, At> {
         .into_iter()
         .map(|one| classification(one.into_inner(), available))
         .collect::<Result<Vec<_>, _>>()?;
-    let categories: Vec<CategoryId> = entry
-        .category
-        .into_iter()
-        .map(|one| one.into_inner().id.into_inner())
-        .collect();
     let mailboxes = entry
         .mailbox
         .into_iter()
-        .map(|one| mailbox(one.into_inner(), &classifications, &categories))
+        .map(|one| mailbox(one.into_inner(), &known))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(TrustList {
         version: entry.version.into_inner(),
@@ -107,7 +110,7 @@ fn list(entry: ListEntry) -> Result<TrustList, At> {
         allow_software_keys: entry.allow_software_keys,
         persons,
         classifications,
-        categories,
+        categories: known.categories,
         mailboxes,
         by_key: keyring.by_key,
     })
@@ -130,6 +133,32 @@ fn unique<'a, T: Ord + ToString + 'a>(
     Ok(())
 }
 
+/// The ids that the list defines: limits and clearances name no others.
+struct Known {
+    classifications: Vec<ClassificationId>,
+    categories: Vec<CategoryId>,
+    mailboxes: Vec<MailboxId>,
+}
+
+impl Known {
+    fn of(entry: &ListEntry) -> Self {
+        let classifications = entry.classification.iter();
+        let categories = entry.category.iter();
+        let mailboxes = entry.mailbox.iter();
+        Self {
+            classifications: classifications
+                .map(|one| one.get_ref().id.get_ref().clone())
+                .collect(),
+            categories: categories
+                .map(|one| one.get_ref().id.get_ref().clone())
+                .collect(),
+            mailboxes: mailboxes
+                .map(|one| one.get_ref().id.get_ref().clone())
+                .collect(),
+        }
+    }
+}
+
 /// Every key of the list, by its binary form, and every secret, by its point.
 #[derive(Default)]
 struct Keyring {
@@ -140,10 +169,22 @@ struct Keyring {
 fn person(
     entry: PersonEntry,
     allow_software_keys: bool,
+    known: &Known,
     keyring: &mut Keyring,
 ) -> Result<Person, At> {
     let id = entry.id.into_inner();
     let person = id.to_string();
+    let limits = NeedToKnow {
+        classification_max: match entry.classification_max {
+            None => Limit::NoLimit,
+            Some(max) => {
+                check_limit(&person, "classification", &max, &known.classifications)?;
+                Limit::Within(max.into_inner())
+            }
+        },
+        categories: limit(&person, "category", entry.categories, &known.categories)?,
+        mailboxes: limit(&person, "mailbox", entry.mailboxes, &known.mailboxes)?,
+    };
     let roles = entry.roles.get_ref();
     if roles.is_empty() {
         return Err(at(entry.roles.span(), Fault::NoRole { person }));
@@ -188,7 +229,44 @@ fn person(
         valid_from: entry.valid_from.into_inner(),
         valid_until: entry.valid_until,
         revoked: entry.revoked,
+        limits,
     })
+}
+
+/// Reads a person's limit of one kind. Nothing in it may be unknown: a misspelt limit would be another one.
+fn limit<T: Ord + Clone + ToString>(
+    person: &str,
+    kind: &'static str,
+    entry: Option<Vec<Spanned<T>>>,
+    known: &[T],
+) -> Result<Limit<Vec<T>>, At> {
+    let Some(ids) = entry else {
+        return Ok(Limit::NoLimit);
+    };
+    unique("id of a limit", ids.iter())?;
+    for id in &ids {
+        check_limit(person, kind, id, known)?;
+    }
+    let mut ids: Vec<T> = ids.into_iter().map(Spanned::into_inner).collect();
+    ids.sort();
+    Ok(Limit::Within(ids))
+}
+
+fn check_limit<T: PartialEq + ToString>(
+    person: &str,
+    kind: &'static str,
+    id: &Spanned<T>,
+    known: &[T],
+) -> Result<(), At> {
+    if known.contains(id.get_ref()) {
+        return Ok(());
+    }
+    let fault = Fault::UnknownLimit {
+        person: person.to_owned(),
+        kind,
+        id: id.get_ref().to_string(),
+    };
+    Err(at(id.span(), fault))
 }
 
 fn classification(entry: ClassificationEntry, available: usize) -> Result<Classification, At> {
@@ -261,14 +339,12 @@ fn quorum(officers: &Spanned<u64>, available: usize, classification: &str) -> Re
     }
 }
 
-fn mailbox(
-    entry: MailboxEntry,
-    classifications: &[Classification],
-    known: &[CategoryId],
-) -> Result<Mailbox, At> {
+fn mailbox(entry: MailboxEntry, known: &Known) -> Result<Mailbox, At> {
     let id = entry.id.into_inner();
-    let is_known = |id: &ClassificationId| classifications.iter().any(|one| one.id == *id);
-    if !is_known(entry.classification_max.get_ref()) {
+    if !known
+        .classifications
+        .contains(entry.classification_max.get_ref())
+    {
         let fault = Fault::UnknownClearance {
             mailbox: id.to_string(),
             kind: "classification",
@@ -280,7 +356,7 @@ fn mailbox(
     if let Some(unknown) = entry
         .categories
         .iter()
-        .find(|category| !known.contains(category.get_ref()))
+        .find(|category| !known.categories.contains(category.get_ref()))
     {
         let fault = Fault::UnknownClearance {
             mailbox: id.to_string(),
@@ -435,6 +511,75 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn a_limit_that_names_an_unknown_id_refuses_the_list() {
+        let person = "id = \"c.officer\"\n";
+        for (limit, kind) in [
+            ("classification-max = \"SECRTE\"", "classification"),
+            ("categories = [\"LIMITE\", \"CRISSI\"]", "category"),
+            ("mailboxes = [\"paris-desc\"]", "mailbox"),
+            // Ids of another kind.
+            ("classification-max = \"LIMITE\"", "classification"),
+            ("categories = [\"SECRET\"]", "category"),
+            ("mailboxes = [\"b.officer\"]", "mailbox"),
+        ] {
+            let text = changed(person, &format!("{person}{limit}\n"));
+            match fault(&text, limit) {
+                Fault::UnknownLimit {
+                    person,
+                    kind: found,
+                    ..
+                } => assert_eq!((person.as_str(), found), ("c.officer", kind)),
+                other => panic!("{limit}: {other:?}"),
+            }
+        }
+        for twice in [
+            "categories = [\"LIMITE\", \"LIMITE\"]",
+            "mailboxes = [\"registry\", \"registry\"]",
+        ] {
+            let text = changed(person, &format!("{person}{twice}\n"));
+            assert!(matches!(fault(&text, twice), Fault::Twice { .. }));
+        }
+        // Neither is a limit of one kind written as one of another.
+        for wrong in [
+            "classification-max = [\"OPEN\"]",
+            "categories = \"LIMITE\"",
+            "mailboxes = true",
+            "classification_max = \"OPEN\"",
+            "Categories = []",
+        ] {
+            let text = changed(person, &format!("{person}{wrong}\n"));
+            assert_eq!(syntax(&text), 22, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_are_read_as_they_are_and_absent_ones_are_no_limit() {
+        let person = "id = \"c.officer\"\n";
+        let limits = "classification-max = \"OPEN\"\nmailboxes = [\"registry\", \"paris-desk\"]\n\
+                      categories = []\n";
+        let text = changed(person, &format!("{person}{limits}"));
+        let list = TrustList::parse(text.as_bytes()).unwrap();
+        for found in list.persons() {
+            let expected = match found.id.as_str() {
+                "c.officer" => NeedToKnow {
+                    classification_max: Limit::Within("OPEN".parse().unwrap()),
+                    categories: Limit::Within(Vec::new()),
+                    mailboxes: Limit::Within(vec![
+                        "paris-desk".parse().unwrap(),
+                        "registry".parse().unwrap(),
+                    ]),
+                },
+                _ => NeedToKnow {
+                    classification_max: Limit::NoLimit,
+                    categories: Limit::NoLimit,
+                    mailboxes: Limit::NoLimit,
+                },
+            };
+            assert_eq!(found.limits, expected, "{}", found.id);
+        }
     }
 
     #[test]

@@ -181,6 +181,16 @@ pub enum Fault {
         /// The id.
         id: String,
     },
+    /// A person that is limited to what the list does not know.
+    #[error("a limit of {person} names {id}, which is not a {kind} of this list")]
+    UnknownLimit {
+        /// The person.
+        person: String,
+        /// What the id should be.
+        kind: &'static str,
+        /// The id.
+        id: String,
+    },
 }
 
 /// A list from the future: in force, it would put "now" there for as long as it is.

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Classification, Mailbox, Person, Role, TrustList};
+use crate::ids::MailboxId;
+use crate::label::Label;
 use crate::sshsig::{KeyKind, PublicKey};
 use crate::units::{ByteSize, UtcTime};
 
@@ -35,38 +37,40 @@ impl TrustList {
             ));
         }
         for (rank, classification) in self.classifications.iter().enumerate() {
-            lines.extend(self.out_of_reach(classification, now));
-            let reached = |mailbox: &Mailbox| {
-                self.classification(&mailbox.classification_max)
-                    .is_some_and(|(rank_max, _)| rank <= rank_max)
-            };
-            if !self.mailboxes.iter().any(reached) {
+            let reached: Vec<&MailboxId> = self
+                .mailboxes
+                .iter()
+                .filter(|mailbox| {
+                    self.classification(&mailbox.classification_max)
+                        .is_some_and(|(rank_max, _)| rank <= rank_max)
+                })
+                .map(|mailbox| &mailbox.id)
+                .collect();
+            lines.extend(self.out_of_reach(classification, &reached, now));
+            if reached.is_empty() {
                 lines.push(format!("no mailbox takes {}", classification.id));
             }
         }
         lines
     }
 
-    /// Why nobody can release a classification at `now`, if so.
-    fn out_of_reach(&self, classification: &Classification, now: UtcTime) -> Option<String> {
-        let counts = |person: &Person, role| {
-            person.has_role(role) && person.is_valid_at(now) && !person.is_revoked(now)
+    /// Returns why nobody can release a cable of a classification, without categories, to any one mailbox that takes it.
+    fn out_of_reach(
+        &self,
+        classification: &Classification,
+        reached: &[&MailboxId],
+        now: UtcTime,
+    ) -> Option<String> {
+        // Without a mailbox that takes it, another warning says so; this one is about persons.
+        let most = match reached {
+            [] => self.officers_for(classification, None, now),
+            _ => reached
+                .iter()
+                .filter_map(|to| self.officers_for(classification, Some(to), now))
+                .max(),
         };
-        let signs =
-            |key: &PublicKey| !classification.user_verification || key.kind() == KeyKind::SkEd25519;
-        let officers: Vec<&Person> = self
-            .persons
-            .iter()
-            .filter(|person| counts(person, Role::Officer) && person.keys.iter().any(signs))
-            .collect();
-        let most = self
-            .persons
-            .iter()
-            .filter(|person| counts(person, Role::Drafter))
-            .map(|drafter| officers.iter().filter(|one| one.id != drafter.id).count())
-            .max();
         let reason = match most {
-            None => "no drafter is valid".to_owned(),
+            None => "no drafter is valid whose limits cover it".to_owned(),
             Some(most) if most < classification.officers => format!(
                 "{} officers must approve, and at most {most} can for any one drafter",
                 classification.officers
@@ -77,6 +81,34 @@ impl TrustList {
             "at {now}, nobody can release {}: {reason}",
             classification.id
         ))
+    }
+
+    /// Returns how many officers at most can approve a cable; `None` if nobody can draft it.
+    fn officers_for(
+        &self,
+        classification: &Classification,
+        to: Option<&MailboxId>,
+        now: UtcTime,
+    ) -> Option<usize> {
+        let label = Label::new(classification.id.clone(), Vec::new()).ok()?;
+        let counts = |person: &&Person, role| {
+            person.has_role(role)
+                && person.is_valid_at(now)
+                && !person.is_revoked(now)
+                && self.check_need_to_know(person, &label, to).is_ok()
+        };
+        let signs =
+            |key: &PublicKey| !classification.user_verification || key.kind() == KeyKind::SkEd25519;
+        let officers: Vec<&Person> = self
+            .persons
+            .iter()
+            .filter(|person| counts(person, Role::Officer) && person.keys.iter().any(signs))
+            .collect();
+        self.persons
+            .iter()
+            .filter(|person| counts(person, Role::Drafter))
+            .map(|drafter| officers.iter().filter(|one| one.id != drafter.id).count())
+            .max()
     }
 
     /// One sentence an entry, with the name that it is compared under.
@@ -193,6 +225,7 @@ impl Person {
             };
             sentence.push_str(&format!(", {kind} {}", key.fingerprint()));
         }
+        sentence.push_str(&format!("; need to know: {}", self.limits.clause()));
         (format!("person {}", self.id), sentence)
     }
 }
@@ -274,6 +307,61 @@ mod tests {
         assert!(warnings.contains("software keys may approve"));
         assert!(warnings.contains("nobody can release RESTRICTED"));
         assert!(!warnings.contains("nobody can release OPEN"));
+    }
+
+    #[test]
+    fn limits_are_in_the_meaning_and_an_absent_limit_is_no_limit() {
+        let without = sample::list().explain().join("\n");
+        let absent =
+            "need to know: classification no limit, categories no limit, mailboxes no limit";
+        assert_eq!(without.matches(absent).count(), 5, "{without}");
+        let limited = changed_person(
+            "c.officer",
+            "classification-max = \"RESTRICTED\"\ncategories = []\n\
+             mailboxes = [\"registry\", \"paris-desk\"]\n",
+        );
+        let list = TrustList::parse(limited.as_bytes()).unwrap();
+        let lines = list.explain().join("\n");
+        let found = "need to know: classification up to RESTRICTED, categories none, mailboxes paris-desk registry";
+        assert_eq!(lines.matches(found).count(), 1, "{lines}");
+        assert_eq!(lines.matches(absent).count(), 4, "{lines}");
+        let differs = difference(&sample::list(), &list);
+        assert_eq!(differs.len(), 1);
+        assert!(differs[0].starts_with("changed: c.officer") && differs[0].contains(found));
+    }
+
+    /// The sample with lines added to a person.
+    fn changed_person(id: &str, lines: &str) -> String {
+        let person = format!("id = \"{id}\"\n");
+        sample::changed(&person, &format!("{person}{lines}"))
+    }
+
+    #[test]
+    fn a_classification_beyond_the_limits_of_too_many_is_a_warning() {
+        let warned = |text: &str| TrustList::parse(text.as_bytes()).unwrap().warnings(now());
+        let open = "classification-max = \"OPEN\"\n";
+        // SECRET needs three: with b, d and e there are three for a.person.
+        let limited = changed_person("c.officer", open);
+        assert_eq!(warned(&limited), Vec::<String>::new());
+        let limited = limited.replace(
+            "id = \"d.officer\"\n",
+            &format!("id = \"d.officer\"\n{open}"),
+        );
+        let warnings = warned(&limited).join("\n");
+        assert!(
+            warnings.contains("nobody can release SECRET: 3 officers must approve, and at most 2")
+        );
+        assert!(!warnings.contains("RESTRICTED:"), "{warnings}");
+        // Drafters are limited, too: to a mailbox that does not take SECRET.
+        let paris = "mailboxes = [\"paris-desk\"]\n";
+        let limited = changed_person("a.person", paris)
+            .replace("id = \"e.both\"\n", &format!("id = \"e.both\"\n{paris}"));
+        let warnings = warned(&limited).join("\n");
+        assert!(
+            warnings.contains("nobody can release SECRET: no drafter is valid"),
+            "{warnings}"
+        );
+        assert!(!warnings.contains("OPEN"), "{warnings}");
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub(super) struct PersonEntry {
     pub(super) valid_until: UtcTime,
     #[serde(default)]
     pub(super) revoked: Option<UtcTime>,
+    #[serde(default)]
+    pub(super) classification_max: Option<Spanned<ClassificationId>>,
+    #[serde(default)]
+    pub(super) categories: Option<Vec<Spanned<CategoryId>>>,
+    #[serde(default)]
+    pub(super) mailboxes: Option<Vec<Spanned<MailboxId>>>,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ mod colour;
 mod error;
 mod explain;
 mod file;
+mod need_to_know;
 #[cfg(test)]
 pub(crate) mod sample;
 mod spelling;
@@ -18,6 +19,7 @@ pub use administrators::{SIGNATURES_NEEDED, check_administrators, verify_adminis
 pub use colour::Colour;
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
+pub use need_to_know::{Limit, LimitKind, NeedToKnow};
 pub use spelling::SpellingError;
 
 use std::collections::BTreeMap;
@@ -82,6 +84,8 @@ pub struct Person {
     pub valid_until: UtcTime,
     /// From when on this person counts for nothing, if so.
     pub revoked: Option<UtcTime>,
+    /// The cables that the person may know of.
+    pub limits: NeedToKnow,
 }
 
 /// A classification, and what a cable of it needs.

@@ -7,7 +7,7 @@ use valise_common::ids::{MessageId, PersonId};
 use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::Observed;
-use valise_common::trust::Role as PersonRole;
+use valise_common::trust::{Role as PersonRole, TrustList};
 use valise_common::units::count_of;
 
 use super::arguments::{List, Show, Shown};
@@ -111,7 +111,10 @@ pub fn list(config: &SenderConfig, options: &List) -> Result<(), CliError> {
                 .as_ref()
                 .is_none_or(|state| *state == cable.state)
         })
-        .filter(|cable| mine.as_ref().is_none_or(|me| needs_me(cable, me)))
+        .filter(|cable| {
+            mine.as_ref()
+                .is_none_or(|(me, list)| needs_me(cable, me, list.as_ref()))
+        })
         .collect();
     if options.json {
         return print_json(
@@ -153,16 +156,20 @@ fn line_of(cable: &CableView) -> String {
     line
 }
 
-/// The calling user's person, who must be an officer for `--mine` to mean anything.
-fn my_officer(config: &SenderConfig) -> Result<PersonId, CliError> {
-    let uid = nix::unistd::getuid().as_raw();
-    let me = persons_by_uid(&config.persons)
-        .remove(&uid)
-        .ok_or_else(|| {
-            CliError::Refused(format!(
-                "user {uid} is no person of this host; [persons] in the configuration maps users"
-            ))
-        })?;
+/// Returns the person that the calling user is.
+pub fn person_here(config: &SenderConfig) -> Option<PersonId> {
+    persons_by_uid(&config.persons).remove(&nix::unistd::getuid().as_raw())
+}
+
+/// Returns the calling user's person, who must be an officer for `--mine` to mean anything, and the list in force if the user
+/// may read it.
+fn my_officer(config: &SenderConfig) -> Result<(PersonId, Option<TrustList>), CliError> {
+    let me = person_here(config).ok_or_else(|| {
+        let uid = nix::unistd::getuid();
+        CliError::Refused(format!(
+            "user {uid} is no person of this host; [persons] in the configuration maps users"
+        ))
+    })?;
     // Whoever may not read the list is shown what waits all the same.
     let list = list_in_force(config).ok().flatten();
     let officer = list
@@ -174,15 +181,22 @@ fn my_officer(config: &SenderConfig) -> Result<PersonId, CliError> {
             "{me} is not an officer of the trust list"
         )));
     }
-    Ok(me)
+    Ok((me, list))
 }
 
-fn needs_me(cable: &CableView, me: &PersonId) -> bool {
+fn needs_me(cable: &CableView, me: &PersonId, list: Option<&TrustList>) -> bool {
+    let knows = |list: &TrustList| {
+        list.person(me).is_some_and(|person| {
+            let checked = list.check_need_to_know(person, &cable.label, &cable.to);
+            checked.is_ok()
+        })
+    };
     matches!(cable.state.as_str(), "submitted" | "approved")
         && cable.serial.is_none()
         && cable.approvals < usize::from(cable.needed)
         && cable.drafter != *me
         && !cable.approved_by.contains(me)
+        && list.is_none_or(knows)
 }
 
 /// `show`
@@ -349,13 +363,13 @@ mod tests {
     #[test]
     fn mine_is_what_still_needs_my_approval() {
         let person = |name: &str| name.parse::<PersonId>().unwrap();
-        assert!(needs_me(&cable(), &person("c.officer")));
-        assert!(!needs_me(&cable(), &person("b.officer")));
-        assert!(!needs_me(&cable(), &person("a.person")));
+        assert!(needs_me(&cable(), &person("c.officer"), None));
+        assert!(!needs_me(&cable(), &person("b.officer"), None));
+        assert!(!needs_me(&cable(), &person("a.person"), None));
         let sealed = CableView {
             state: "queued".into(),
             ..cable()
         };
-        assert!(!needs_me(&sealed, &person("c.officer")));
+        assert!(!needs_me(&sealed, &person("c.officer"), None));
     }
 }

@@ -8,8 +8,10 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use valise_common::approval::Refusal;
 use valise_common::config::SenderConfig;
-use valise_common::ids::MessageId;
+use valise_common::ids::{MailboxId, MessageId};
+use valise_common::label::Label;
 use valise_common::limits;
 use valise_common::manifest::{Manifest, Part, shown_lines};
 use valise_common::os::cli::state_failure;
@@ -21,7 +23,7 @@ use valise_common::units::ByteSize;
 
 use super::arguments::{Export, Read};
 use super::commission::list_in_force;
-use super::look::read_view;
+use super::look::{person_here, read_view};
 use super::{CliError, check_commissioned, print_done_json, print_json, print_line};
 use crate::io::pending::{MANIFEST_NAME, PartFiles};
 
@@ -48,6 +50,9 @@ pub fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(CliError::Refused(why_not_waiting(config, id)));
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(why_closed(config, id, &error, &path));
+        }
         Err(error) => return Err(state_failure(&error, &path, &state.pending())),
     };
     let manifest = Manifest::decode(&bytes).map_err(CliError::system)?;
@@ -57,7 +62,49 @@ pub fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>
             path.display()
         )));
     }
+    // Where all roles and persons are one user, only this keeps a person within their limits.
+    check_need_to_know(config, &manifest.label, &manifest.to)?;
     Ok(bytes)
+}
+
+/// Refuses a cable that the calling user's person need not know of, by the trust list in force. A user who is no person of the
+/// list is left to the rights of the files.
+fn check_need_to_know(
+    config: &SenderConfig,
+    label: &Label,
+    to: &[MailboxId],
+) -> Result<(), CliError> {
+    let Some(id) = person_here(config) else {
+        return Ok(());
+    };
+    let list = list_in_force(config)?
+        .ok_or_else(|| CliError::Refused("no trust list is in force".to_owned()))?;
+    let Some(person) = list.person(&id) else {
+        return Ok(());
+    };
+    list.check_need_to_know(person, label, to)
+        .map_err(|limit| CliError::Refused(Refusal::OutsideLimits { id, limit }.to_string()))
+}
+
+/// Returns the failure of a user whom the system does not let read a waiting cable.
+fn why_closed(config: &SenderConfig, id: &MessageId, error: &io::Error, path: &Path) -> CliError {
+    let state = SenderState::new(&config.state);
+    let view = read_view(config).ok().flatten();
+    let cable = view.and_then(|view| view.cables.into_iter().find(|cable| cable.id == *id));
+    if let Some(cable) = cable
+        && let Err(refused @ CliError::Refused(_)) =
+            check_need_to_know(config, &cable.label, &cable.to)
+    {
+        return refused;
+    }
+    if state.pending_of(id).is_dir() {
+        // Others may pass `pending/`, so it is this cable that is closed to the user.
+        return CliError::Refused(format!(
+            "cable {id} is open only to officers who need to know of it, and to its drafter: the trust list limits persons, \
+             and [persons] in the configuration says which user is which person"
+        ));
+    }
+    state_failure(error, path, &state.pending())
 }
 
 /// Returns the manifest for a terminal: its bytes hold no control or invisible characters, and letters that would reorder a line

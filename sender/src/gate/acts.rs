@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
+use valise_common::approval::Refusal;
 use valise_common::ids::{MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::entropy;
@@ -54,6 +55,8 @@ impl Gate {
         let staged =
             self.pending
                 .stage(id, prepared.bytes(), &submission.copies, &mut self.sync)?;
+        let readers = self.readers_of(&manifest.drafter, &manifest.label, &manifest.to);
+        self.share(staged.path(), &readers);
         batch.submissions.push(staged);
         self.record(&Event::Submitted {
             id,
@@ -179,11 +182,16 @@ impl Gate {
         let by = self.counting_person(uid)?;
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
         let person = list.person(&by);
-        if !person.is_some_and(|person| person.has_role(Role::Officer)) {
+        let Some(person) = person.filter(|person| person.has_role(Role::Officer)) else {
             let text = format!("{by} is not an officer of the trust list");
             return Err(No::new("role", text));
-        }
+        };
         let cable = self.known_cable(&id)?;
+        // Whoever may not read a cable does not end it.
+        if let Err(limit) = list.check_need_to_know(person, &cable.label, &cable.to) {
+            let refusal = Refusal::OutsideLimits { id: by, limit };
+            return Err(No::new(refusal.code(), refusal));
+        }
         if cable.phase == Phase::Rejected && cable.reason.as_deref() == Some(&reason) {
             return Ok(Answer::Text("rejected".to_owned()));
         }

@@ -94,6 +94,7 @@ impl Gate {
         self.trust = Some(list);
         self.alarms.clear(Alarm::TrustMissing);
         self.alarms.clear(Alarm::TrustDamaged);
+        self.share_waiting();
         self.stop_unfit_sealing()?;
         self.write_beacon()?;
         Ok(Ok(trust_answer(version)))

@@ -103,7 +103,7 @@ pub struct Gate {
     /// Cables that changed since the register and the view were written.
     pub changed: BTreeSet<MessageId>,
     view: ViewWriter,
-    persons: BTreeMap<u32, PersonId>,
+    pub(super) persons: BTreeMap<u32, PersonId>,
 }
 
 impl std::fmt::Debug for Gate {

@@ -11,6 +11,7 @@ pub mod judge;
 mod large;
 pub mod ledger;
 pub mod prepare;
+mod readers;
 pub mod recover;
 pub mod refusal;
 pub mod sealing;

@@ -140,6 +140,7 @@ impl Gate {
             self.alarm(Alarm::PendingMissing, Cause::repaired_by(text, repair));
             self.troubled.insert(id, Alarm::PendingMissing);
         }
+        self.share_waiting();
         Ok(())
     }
 

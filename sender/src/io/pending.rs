@@ -27,6 +27,8 @@ pub const MANIFEST_NAME: &str = "manifest.txt";
 const HASH_NAME: &str = "manifest.sha256";
 const APPROVALS_NAME: &str = "approvals";
 const FOLDER_MODE: u32 = 0o750;
+/// The mode of a cable's folder until its readers are known.
+const CLOSED_MODE: u32 = 0o700;
 const SHA256_HEX_BYTES: usize = 64;
 
 /// Why a pending cable cannot be read.
@@ -53,6 +55,13 @@ pub enum PendingError {
     },
 }
 
+impl StagedSubmission {
+    /// Where the folder is now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// The folder of waiting cables.
 #[derive(Debug, Clone)]
 pub struct Pending {
@@ -76,7 +85,7 @@ impl Pending {
     }
 
     /// Puts a submission's folder together under `tmp/`: the copies of its parts move into it. They must be durable, or in
-    /// `batch`, already.
+    /// `batch`, already. The folder is gate's alone until it is shared.
     ///
     /// # Errors
     /// Any error of the system.
@@ -89,7 +98,7 @@ impl Pending {
     ) -> io::Result<StagedSubmission> {
         let tmp = self.state.tmp(Role::Gate);
         let path = tmp.join(staged_submission(&id));
-        make_dir(&path, FOLDER_MODE)?;
+        make_dir(&path, CLOSED_MODE)?;
         let approvals = path.join(APPROVALS_NAME);
         make_dir(&approvals, FOLDER_MODE)?;
         for (number, part) in (1..).zip(parts) {

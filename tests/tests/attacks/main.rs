@@ -9,6 +9,7 @@ mod files;
 mod link_key;
 mod manifest;
 mod names;
+mod need_to_know;
 mod replay;
 mod scene;
 mod sealing;

@@ -209,6 +209,40 @@ fn a_cable_held_for_its_officer_is_released_once_a_newer_list_knows_him() {
 }
 
 #[test]
+fn somebody_brings_back_a_list_in_which_an_officer_had_no_limit() {
+    let mut scene = scene();
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let old = written(&scene, "old", &scene.list(1, &[]), NAMESPACE, &[one, two]);
+    let officer = "id = \"o.one\"\n";
+    let limited = format!("{officer}mailboxes = [\"rome-desk\"]\n");
+    scene.import(&scene.list(5, &[(officer, &limited)]));
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let equal = written(&scene, "equal", &scene.list(5, &[]), NAMESPACE, &[one, two]);
+    // A limit that nothing defines is no limit: such a list is refused, whatever its version.
+    let misspelt = format!("{officer}mailboxes = [\"rome-desc\"]\n");
+    let misspelt = scene.list(6, &[(officer, &misspelt)]);
+    let misspelt = written(&scene, "misspelt", &misspelt, NAMESPACE, &[one, two]);
+    for (file, what) in [
+        (&old, "a rollback"),
+        (&equal, "an equal version"),
+        (&misspelt, "an unknown id"),
+    ] {
+        assert_refused(&scene, file, 5, what);
+    }
+    for role in [Role::Gate, Role::Release] {
+        scene.world.kill(role.word());
+        scene.world.start_role(role).unwrap();
+    }
+    assert_refused(&scene, &old, 5, "a rollback after a restart");
+    let cases = [("a limited officer", "outside-limits", scene.honest(1))];
+    scene.assert_all_held(1, &cases);
+    let id = scene.submit("a cable");
+    let limited = scene.world.roster.officers[0].clone();
+    scene.world.approve(&id, &limited).unwrap_err();
+    assert!(scene.outbox().is_empty());
+}
+
+#[test]
 fn administrators_sign_a_list_that_means_something_else_than_it_shows() {
     let mut scene = scene();
     let list = |from: &str, to: &str| scene.list(2, &[(from, to)]);

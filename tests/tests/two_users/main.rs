@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod need_to_know;
 mod people;
 mod rights;
 mod site;

@@ -170,6 +170,11 @@ impl Site {
 
     /// A trust list that both administrators signed.
     pub fn signed_list(&self, version: u32) -> PathBuf {
+        self.signed_list_with(version, "", "")
+    }
+
+    /// The same with one text in the place of another.
+    pub fn signed_list_with(&self, version: u32, from: &str, to: &str) -> PathBuf {
         let statement = self.path("courier-1/channel.bundle.statement");
         let statement = fs::read_to_string(statement).unwrap();
         let channel = statement
@@ -183,8 +188,9 @@ impl Site {
         let list = self
             .roster
             .trust_list(channel.unwrap(), version, now, &types);
+        assert!(list.contains(from), "{from}");
         let file = self.path(&format!("trust-{version}.toml"));
-        fs::write(&file, list).unwrap();
+        fs::write(&file, list.replacen(from, to, 1)).unwrap();
         self.roster
             .administrators_sign("trust-list@valise", &file)
             .unwrap();

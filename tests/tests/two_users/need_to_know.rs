@@ -1,0 +1,109 @@
+//! A waiting cable is open to the users who need to know of it, and to nobody else, with our commands or without.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use valise_tests::harness::{Role, Roster, User};
+
+use super::people::Person as _;
+use super::site::{Site, is_skipped};
+
+/// Tells whether a user lists the folder of a cable and reads what is in it, without our programs.
+fn reads(site: &Site, who: &User, id: &str) -> bool {
+    let folder = site.state("sender").join("pending").join(id);
+    let tries = [
+        who.run("/bin/ls", &[folder.clone()]),
+        who.run("/bin/cat", &[folder.join("manifest.txt")]),
+        who.run("/bin/cat", &[folder.join("part-001")]),
+        who.run("/bin/ls", &[folder.join("approvals")]),
+    ];
+    let succeeded = tries.iter().filter(|tried| tried.status.success()).count();
+    assert!(
+        succeeded == 0 || succeeded == tries.len(),
+        "half of it: {tries:?}"
+    );
+    succeeded > 0
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Puts a list into force on the sender; with a limit the second officer may know of `rome-desk` only.
+fn import(site: &Site, version: u32, limit: Option<&str>) {
+    let id = format!("id = \"{}\"\n", Roster::OFFICERS[1]);
+    let file: PathBuf = match limit {
+        None => site.signed_list(version),
+        Some(limit) => site.signed_list_with(version, &id, &format!("{id}{limit}\n")),
+    };
+    let import = ["trust", "import", &file.display().to_string()];
+    site.run_ok("sender", &site.root, &import);
+}
+
+#[test]
+fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    site.start(Role::Gate);
+    let [one, two] = [site.officers[0].clone(), site.officers[1].clone()];
+    // In the officers' group, and nobody of the trust list.
+    let stranger = one.colleague();
+    let submit = |site: &Site, subject: &str| {
+        let file = site.cable(subject);
+        let submitted = site.submit(&site.drafter, &file, subject);
+        assert!(submitted.status.success(), "{submitted:?}");
+        String::from_utf8(submitted.stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+
+    // Without limits the group decides, as the administrator of the host has filled it.
+    let before = submit(&site, "before");
+    for who in [&one, &two, &stranger] {
+        assert!(reads(&site, who, &before));
+    }
+
+    // A list that limits one of them closes what waits, at once.
+    let limit = "mailboxes = [\"rome-desk\"]";
+    import(&site, 2, Some(limit));
+    let behind = submit(&site, "behind");
+    for id in [&before, &behind] {
+        assert!(reads(&site, &one, id));
+        assert!(!reads(&site, &two, id));
+        assert!(!reads(&site, &stranger, id));
+        let folder = site.path(&format!("reading-{id}")).display().to_string();
+        for command in [&["read", id][..], &["export", id, &folder]] {
+            let refused = site.run("sender", &two, command);
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(words(&refused).contains("limits of o.two"), "{refused:?}");
+            let refused = site.run("sender", &stranger, command);
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(words(&refused).contains("need to know"), "{refused:?}");
+        }
+        let shown = site.run_ok("sender", &two, &["show", id]);
+        assert!(!shown.contains("VALISE-MANIFEST"), "{shown}");
+        let refused = site.run("sender", &two, &["reject", id, "--reason", "no"]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let mine = site.run_ok("sender", &one, &["list", "--mine"]);
+        assert!(mine.contains(id.as_str()), "{mine}");
+    }
+    let mine = site.run_ok("sender", &two, &["list", "--mine"]);
+    assert_eq!(mine, "");
+
+    // A start finds them so, and a list without the limit opens them.
+    site.stop(Role::Gate);
+    site.start(Role::Gate);
+    assert!(reads(&site, &one, &before) && !reads(&site, &two, &before));
+    import(&site, 3, None);
+    for who in [&one, &two, &stranger] {
+        assert!(reads(&site, who, &before) && reads(&site, who, &behind));
+    }
+    // A limit that covers the cable closes it to nobody.
+    import(&site, 4, Some("mailboxes = [\"paris-desk\"]"));
+    assert!(reads(&site, &two, &before) && reads(&site, &stranger, &before));
+    site.approve(&before);
+}
