@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::AdministratorError;
+use super::{AdministratorError, TrustList};
 use crate::sshsig::{Namespace, PublicKey, Signature};
 
 /// Administrators that must have signed a list or a bundle: one stolen token must not change who is trusted.
@@ -22,6 +22,24 @@ pub fn check_administrators(administrators: &[PublicKey]) -> Result<(), Administ
         Ok(())
     } else {
         Err(AdministratorError::SharedKey)
+    }
+}
+
+impl TrustList {
+    /// Checks that no administrator's key, in whatever form, is a person's: a stolen one would otherwise do both.
+    ///
+    /// # Errors
+    /// [`AdministratorError::IsPerson`].
+    pub fn check_apart(&self, administrators: &[PublicKey]) -> Result<(), AdministratorError> {
+        let secrets: BTreeSet<&[u8; 32]> =
+            administrators.iter().map(PublicKey::point_bytes).collect();
+        let mut keys = self.by_key.iter();
+        match keys.find(|(key, _)| secrets.contains(key.point_bytes())) {
+            Some((_, person)) => Err(AdministratorError::IsPerson {
+                person: person.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -63,6 +81,7 @@ pub fn verify_administrators(
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample;
     use super::*;
     use crate::sshsig::forge::Forge;
     use crate::sshsig::{KeyKind, SshsigError};
@@ -147,6 +166,30 @@ mod tests {
             verify(&[forge(1).signature(LIST), other.signature(LIST)]),
             not_signed(1, Some(SshsigError::NoUserPresence))
         );
+    }
+
+    #[test]
+    fn nobody_is_administrator_and_person_with_one_secret() {
+        let list = sample::list();
+        let stranger = forge(90).public_key();
+        assert_eq!(
+            list.check_apart(&[forge(91).public_key(), stranger.clone()]),
+            Ok(())
+        );
+        let mut other_application = Forge::new(KeyKind::SkEd25519, sample::B_SECOND);
+        other_application.application = "ssh:other";
+        for (key, person) in [
+            (Forge::new(KeyKind::SkEd25519, sample::C), "c.officer"),
+            (Forge::new(KeyKind::Ed25519, sample::C), "c.officer"),
+            (other_application, "b.officer"),
+        ] {
+            assert_eq!(
+                list.check_apart(&[stranger.clone(), key.public_key()]),
+                Err(AdministratorError::IsPerson {
+                    person: person.parse().expect("an id")
+                })
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::SpellingError;
+use crate::ids::PersonId;
 use crate::limits;
 use crate::manifest::TextError;
 use crate::sshsig::{Namespace, SshsigError};
@@ -215,6 +216,14 @@ pub enum AdministratorError {
     /// A key stands twice among them.
     #[error("one administrator's key is given twice; each needs a key of their own")]
     SharedKey,
+    /// A person of the list has an administrator's key.
+    #[error(
+        "a key of {person} is an administrator's; whoever signs trust lists needs another key to draft or approve"
+    )]
+    IsPerson {
+        /// The person.
+        person: PersonId,
+    },
     /// Fewer than two distinct administrators' signatures verify.
     #[error(
         "{valid} of the two administrators' signatures that are needed verify{}; \

@@ -159,14 +159,15 @@ impl SignedList {
         Ok(self.verify_signatures(&host.administrators)?)
     }
 
-    /// Checks that enough of these administrators signed the list.
+    /// Checks that enough of these administrators signed the list, and that none of them is a person of it.
     ///
     /// # Errors
-    /// [`AdministratorError::NotSigned`].
+    /// [`AdministratorError::NotSigned`], and [`AdministratorError::IsPerson`].
     pub fn verify_signatures(
         &self,
         administrators: &[PublicKey],
     ) -> Result<(), AdministratorError> {
+        self.list.check_apart(administrators)?;
         verify_administrators(
             &self.bytes,
             &self.signatures,

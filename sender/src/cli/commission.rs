@@ -339,6 +339,10 @@ pub fn trust_check(config: &SenderConfig, options: &TrustFile) -> Result<(), Cli
         .unwrap_or_default();
     let warnings = list.warnings(clock::utc_now());
     let host = Host::load(&SenderState::new(&config.state)).ok();
+    if let Some(host) = &host {
+        list.check_apart(&host.administrators)
+            .map_err(|error| CliError::Refused(format!("{shown}: {error}")))?;
+    }
     let signatures = match (&host, signed.signatures.is_empty()) {
         (_, true) => "not signed yet".to_owned(),
         (None, false) => {

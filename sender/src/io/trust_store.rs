@@ -158,7 +158,9 @@ impl SignedList {
     pub fn verify(&self, administrators: &[PublicKey]) -> Result<TrustList, TrustStoreError> {
         let namespace = Namespace::TrustList;
         verify_administrators(&self.bytes, &self.signatures, namespace, administrators)?;
-        Ok(TrustList::parse(&self.bytes)?)
+        let list = TrustList::parse(&self.bytes)?;
+        list.check_apart(administrators)?;
+        Ok(list)
     }
 
     /// Makes this the host's list: signatures first, the list last. Start-up repeats it if it was cut short.

@@ -139,6 +139,18 @@ fn somebody_brings_back_a_list_in_which_a_revoked_officer_still_counted() {
 }
 
 #[test]
+fn an_administrator_is_enrolled_as_an_officer_with_the_same_key() {
+    let mut scene = scene();
+    let [one, two] = scene.world.roster.administrators.each_ref();
+    let officer = scene.world.roster.officers[2].public_line().to_owned();
+    let text = scene.list(2, &[(&officer, one.public_line())]);
+    let file = written(&scene, "both", &text, NAMESPACE, &[one, two]);
+    assert_refused(&scene, &file, 1, "one key for both");
+    let honest = scene.honest(1);
+    scene.assert_honest_arrives(1, &honest);
+}
+
+#[test]
 fn somebody_brings_the_list_of_another_channel() {
     let mut scene = scene();
     let channel = scene.world.courier.channel().unwrap();
