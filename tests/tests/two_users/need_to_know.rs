@@ -5,6 +5,7 @@ use std::process::Output;
 
 use valise_tests::harness::{Role, Roster, User};
 
+use super::answers::Mounted;
 use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
@@ -106,4 +107,37 @@ fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
     import(&site, 4, Some("mailboxes = [\"paris-desk\"]"));
     assert!(reads(&site, &two, &before) && reads(&site, &stranger, &before));
     site.approve(&before);
+}
+
+/// bindfs, told so, has no access control lists.
+#[test]
+fn where_a_cable_cannot_be_opened_to_some_it_is_closed_to_all_under_an_alarm() {
+    if is_skipped() {
+        return;
+    }
+    let mut site = Site::install();
+    site.commission();
+    site.start(Role::Gate);
+    let file = site.cable("closed");
+    let submitted = site.submit(&site.drafter, &file, "closed");
+    assert!(submitted.status.success(), "{submitted:?}");
+    let id = String::from_utf8_lossy(&submitted.stdout).trim().to_owned();
+    assert!(reads(&site, &site.officers[0], &id));
+    site.stop(Role::Gate);
+    let state = site.state("sender");
+    let Some(_mounted) = Mounted::over(&state) else {
+        return;
+    };
+    import(&site, 2, Some("mailboxes = [\"rome-desk\"]"));
+    site.start(Role::Gate);
+    let alarm = site.await_some("the alarm", &[state.join("view")], |site| {
+        let status = site.run("sender", &site.root, &["status", "--check"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        text.contains("pending-closed").then_some(text)
+    });
+    assert!(alarm.contains(&format!("pending/{id}")), "{alarm}");
+    for officer in &site.officers {
+        assert!(!reads(&site, officer, &id));
+    }
+    site.stop(Role::Gate);
 }
