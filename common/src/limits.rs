@@ -70,6 +70,8 @@ pub const BLOCK_BYTES_MAX: u64 = 16 << 20;
 pub const CODEC1_SYMBOLS_MAX: u32 = 255;
 /// Source symbols, and repair symbols, of a block of codec 2.
 pub const CODEC2_SYMBOLS_MAX: u32 = 32_768;
+/// Repair symbols of a code of codec 2 for each source symbol of its container's smallest block.
+pub const CODEC2_REPAIR_FACTOR_MAX: u32 = 8;
 /// Sets of one serial that a receiver collects at a time.
 pub const SETS_PER_SERIAL_MAX: usize = 4;
 /// Entries of a beacon.

@@ -12,7 +12,6 @@
 mod assembler;
 mod beacons;
 mod completed;
-mod dear;
 
 pub use assembler::{Assembler, Assembling, Cause, Effect, Finished, SetCounters, Spilled};
 pub use beacons::{SignedBeacon, Writing};

@@ -157,17 +157,6 @@ impl BlockBuffer {
         self.bytes.capacity()
     }
 
-    /// Whether this symbol would make the block full, and a repair symbol is among its symbols then.
-    pub(super) fn would_decode(&self, index: u16) -> bool {
-        let has_repair = self.repair_count > 0 || index >= self.shape.k;
-        self.empty_count == 1 && has_repair && !self.held.contains(index)
-    }
-
-    /// Source symbols that would be missing if this symbol made the block full.
-    pub(super) fn losses_with(&self, index: u16) -> usize {
-        usize::from(self.repair_count) + usize::from(index >= self.shape.k)
-    }
-
     /// Symbols that are needed still.
     pub(super) fn missing_count(&self) -> u16 {
         self.empty_count

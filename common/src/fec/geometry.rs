@@ -35,6 +35,14 @@ pub enum GeometryError {
         /// Repair symbols of each block.
         m: u16,
     },
+    /// A block of codec 2 would cost far more to rebuild than it holds.
+    #[error("{m} repair symbols are more than 8 for each of the {k} source symbols of a block")]
+    RepairShare {
+        /// Source symbols of the smallest block.
+        k: u16,
+        /// Repair symbols of each block.
+        m: u16,
+    },
     /// A block with its repair symbols would need too much memory.
     #[error("a block of {block_bytes} bytes is larger than 16 MiB")]
     BlockBytes {
@@ -182,6 +190,11 @@ impl Geometry {
         // ⌊Kt/Z⌋ ≤ ⌈Kt/Z⌉ ≤ k_max, because Z = ⌈Kt/k_max⌉: the conversion cannot fail.
         let small_k = u16::try_from(symbol_count / block_count)
             .map_err(|_| GeometryError::CodecLimit { k_max, m })?;
+        // What a transform of codec 2 costs grows with k + m, what it brings with k alone.
+        let repair_max = u32::from(small_k) * limits::CODEC2_REPAIR_FACTOR_MAX;
+        if codec == Codec::Rs16 && repair > repair_max {
+            return Err(GeometryError::RepairShare { k: small_k, m });
+        }
         Ok(Self {
             container_bytes,
             codec,
@@ -378,6 +391,13 @@ mod tests {
             })
         );
         assert_eq!(new(Codec::Rs16, 0, 1, 1_400), Some(GeometryError::NoSource));
+        // 751 symbols in 76 blocks: 67 of ten and 9 of nine.
+        assert_eq!(new(Codec::Rs16, 10, 72, 1_400), None);
+        assert_eq!(
+            new(Codec::Rs16, 10, 73, 1_400),
+            Some(GeometryError::RepairShare { k: 9, m: 73 })
+        );
+        assert_eq!(new(Codec::Rs8, 10, 73, 1_400), None);
         for symbol_bytes in [0, 2, 63, 1_401, 9_082, u16::MAX] {
             let error = Some(GeometryError::SymbolLength { symbol_bytes });
             assert_eq!(new(Codec::Rs16, 1, 1, symbol_bytes), error);
@@ -412,6 +432,7 @@ mod tests {
                 let shape = geometry.block(last).unwrap();
                 prop_assert_eq!(shape.first_symbol + u64::from(shape.k), geometry.symbol_count());
                 prop_assert_eq!(geometry.block_range(&shape).end, bytes);
+                prop_assert!(!rs16 || u32::from(m) <= 8 * u32::from(shape.k));
                 prop_assert!(geometry.block(last.saturating_add(1)).is_none() || last == u32::MAX);
                 if let Some(shape) = geometry.block(number) {
                     prop_assert!(shape.k >= 1 && shape.k <= k_max);

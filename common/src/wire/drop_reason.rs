@@ -52,7 +52,8 @@ drop_reasons! {
     Serial = "serial",
     /// No container has the claimed length.
     ContainerLength = "container-length",
-    /// k_max and m break a limit of the codec, or a block would be larger than 16 MiB, or there would be too many.
+    /// k_max and m break a limit of the codec, m is above 8 for each source symbol of codec 2, a block would be larger than
+    /// 16 MiB, or there would be too many.
     Geometry = "geometry",
     /// The container has no source block of this number.
     BlockNumber = "block-number",
@@ -70,8 +71,6 @@ drop_reasons! {
     NoMemory = "no-memory",
     /// The container does not fit the disk, or the disk is full; a later pass may find room.
     NoDisk = "no-disk",
-    /// The block's decoding is out of proportion to its length and another such one was just now; a later symbol may do.
-    Dear = "dear",
     /// The reader's queue was full: the rest of the host does not keep up.
     QueueFull = "queue-full",
     /// A beacon's fields contradict each other or the format.

@@ -9,7 +9,6 @@ use valise_common::wire::{DropReason, SetId};
 
 use super::beacons::{Beacons, SignedBeacon, Writing};
 use super::completed::Completed;
-use super::dear::{DearBlock, DearBlocks};
 use crate::stage::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
 use crate::stage::deframe::Symbol;
 use crate::stage::fec::{Forged, Rebuilder, SourceBlock};
@@ -145,7 +144,6 @@ pub struct Assembler {
     effects: VecDeque<Effect>,
     evicted: Vec<(BlockKey, BlockBuffer)>,
     disk_bytes_max: u64,
-    dear: DearBlocks,
     set_counters: SetCounters,
 }
 
@@ -161,7 +159,6 @@ impl Assembler {
             effects: VecDeque::new(),
             evicted: Vec::new(),
             disk_bytes_max: u64::MAX,
-            dear: DearBlocks::new(memory_bytes),
             set_counters: SetCounters::default(),
         }
     }
@@ -177,17 +174,14 @@ impl Assembler {
             .collector
             .oldest_progress()
             .map(|last| last.plus_us(IDLE_US));
-        [idle, self.dear.next_wakeup(), self.beacons.next_wakeup()]
+        [idle, self.beacons.next_wakeup()]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Decodes a block that waited for its time, puts quiet blocks on disk and writes a beacon that is due.
+    /// Puts quiet blocks on disk and writes a beacon that is due.
     pub fn handle_time(&mut self, now: Mono) {
-        if let Some(next) = self.dear.poll(now) {
-            self.rebuild(&next.set, next.buffer);
-        }
         let before = Mono(now.0.saturating_sub(IDLE_US).saturating_add(1));
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
             self.spill(key, buffer);
@@ -199,10 +193,6 @@ impl Assembler {
 
     /// Puts everything on disk that is in memory, before the end.
     pub fn handle_stop(&mut self) {
-        // Few, by the bound; on disk a full block has no place.
-        while let Some(next) = self.dear.poll_any() {
-            self.rebuild(&next.set, next.buffer);
-        }
         while let Some((key, buffer)) = self.collector.poll_any() {
             self.spill(key, buffer);
         }
@@ -311,9 +301,6 @@ impl Assembler {
             Some(found) => (found.number(), found.is_spilled(symbol.block.number)),
             None => (self.begin_set(set)?, false),
         };
-        if self.dear.contains(&set, symbol.block.number) {
-            return Err(DropReason::Surplus);
-        }
         let key = (number, symbol.block.number);
         if !self.collector.holds(key) {
             self.begin_block(now, key, symbol, spilled)?;
@@ -441,15 +428,12 @@ impl Assembler {
     fn have_symbols(&self, set: &Assembly) -> u64 {
         let on_disk = set
             .spilled()
-            .filter(|(block, _)| !self.collector.holds((set.number(), *block)))
-            .filter(|(block, _)| !self.dear.contains(&set.id(), *block));
+            .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
         let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
-        let waiting = self.dear.symbol_count(&set.id());
-        set.done_symbols() + spilled + waiting + self.collector.symbol_count(set.number())
+        set.done_symbols() + spilled + self.collector.symbol_count(set.number())
     }
 
-    /// Puts a symbol into its block. A block that is full is rebuilt, or waits: its decoding may be out of proportion, and
-    /// come too soon behind another such one.
+    /// Puts a symbol into its block, and rebuilds a block that is full.
     fn insert(
         &mut self,
         now: Mono,
@@ -458,32 +442,14 @@ impl Assembler {
         index: u16,
         payload: &[u8],
     ) -> Result<(), DropReason> {
-        let work_bytes = self.collector.dear_bytes(key, &set.geometry, index);
-        let must_wait = work_bytes.is_some() && self.dear.must_wait(now);
-        let shape = set.geometry.block(key.1);
-        let block_bytes = shape.map_or(0, |shape| set.geometry.source_bytes(&shape));
-        if must_wait && !self.dear.has_room(block_bytes) {
-            return Err(DropReason::Dear);
-        }
-        let buffer = match self.collector.insert(now, key, index, payload) {
-            Collected::Duplicate => return Err(DropReason::Duplicate),
-            Collected::Stored => return Ok(()),
-            Collected::Full(buffer) => buffer,
-        };
-        match work_bytes {
-            Some(work_bytes) if must_wait => self.dear.push(DearBlock {
-                set: *set,
-                buffer,
-                work_bytes,
-            }),
-            _ => {
-                if let Some(work_bytes) = work_bytes {
-                    self.dear.begin(now, work_bytes);
-                }
+        match self.collector.insert(now, key, index, payload) {
+            Collected::Duplicate => Err(DropReason::Duplicate),
+            Collected::Stored => Ok(()),
+            Collected::Full(buffer) => {
                 self.rebuild(set, buffer);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     fn begin_set(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
@@ -625,9 +591,6 @@ impl Assembler {
             return;
         };
         self.collector.forget(gone.number());
-        for buffer in self.dear.take_set(set) {
-            self.collector.recycle(buffer);
-        }
         self.effects.push_back(Effect::Forget { set: *set, cause });
     }
 }

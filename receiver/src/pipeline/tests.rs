@@ -278,13 +278,6 @@ impl World {
         self.handle(datagram);
     }
 
-    /// To the time at which the assembler has something to do.
-    fn advance_to_wakeup(&mut self) {
-        let wakeup = self.pipeline.assembler.next_wakeup();
-        let us = wakeup.map_or(0, |at| at.since_us(self.now));
-        self.advance(us);
-    }
-
     fn advance(&mut self, us: u64) {
         self.now = self.now.plus_us(us);
         self.pipeline.assembler.handle_time(self.now);
@@ -690,7 +683,7 @@ fn a_full_disk_makes_the_least_recent_set_yield_and_refuses_what_can_never_fit()
 fn authentic_absurdities_move_a_counter_and_leave_no_set() {
     let cut = large(1);
     let header = cut.header((0, 0));
-    let absurd: [(DropReason, SymbolHeader); 9] = [
+    let absurd: [(DropReason, SymbolHeader); 10] = [
         (
             DropReason::SerialForeign,
             SymbolHeader {
@@ -728,6 +721,14 @@ fn authentic_absurdities_move_a_counter_and_leave_no_set() {
                 ..header
             },
         ),
+        // The smallest blocks have 18 source symbols.
+        (
+            DropReason::Geometry,
+            SymbolHeader {
+                m: 8 * 18 + 1,
+                ..header
+            },
+        ),
         (
             DropReason::BlockNumber,
             SymbolHeader {
@@ -762,75 +763,6 @@ fn authentic_absurdities_move_a_counter_and_leave_no_set() {
         assert_eq!(world.pipeline.assembler.set_count(), 0, "{reason}");
         assert_eq!(world.pipeline.assembler.memory_bytes(), 0, "{reason}");
     }
-}
-
-#[test]
-fn decodings_out_of_all_proportion_wait_for_each_other_and_hold_nobody_up() {
-    let dear = Cut::new(1, 1_024, Codec::Rs16, 2, 8_190);
-    let k = |block: u32| dear.set.geometry.block(block).unwrap().k;
-    let blocks: Vec<u32> = (0..dear.blocks.len() as u32)
-        .filter(|block| k(*block) == 2)
-        .collect();
-    assert!(blocks.len() > 10);
-    let mut world = World::new();
-    let rest: Vec<(u32, u16)> = (0..dear.blocks.len() as u32)
-        .filter(|block| k(*block) != 2)
-        .flat_map(|block| (0..k(block)).map(move |index| (block, index)))
-        .collect();
-    world.send_all(&dear, &rest);
-    for block in &blocks {
-        world.send_all(&dear, &[(*block, 0), (*block, 2)]);
-    }
-    assert_eq!(world.dropped(DropReason::Dear), 0);
-    // What came beyond k of a block that waits is no beginning of it.
-    world.send(&dear, (blocks[1], 1));
-    assert_eq!(world.dropped(DropReason::Surplus), 1);
-    // Another's symbols are taken as ever.
-    let other = small(2);
-    world.send_all(&other, &other.all());
-    assert!(world.has(&other));
-    // Nothing more comes of this sender's: each of its blocks has its time.
-    for waiting in (1..blocks.len()).rev() {
-        assert!(!world.has(&dear), "{waiting}");
-        world.advance_to_wakeup();
-    }
-    assert!(world.has(&dear));
-}
-
-#[test]
-fn only_so_many_decodings_wait_and_those_of_a_set_that_goes_go_with_it() {
-    let mut world = World::new();
-    let cuts: Vec<Cut> = (1..=4)
-        .map(|serial| Cut::new(serial, 4_096, Codec::Rs16, 2, 8_190))
-        .collect();
-    let mut full = 0_u64;
-    for cut in &cuts {
-        for block in (0..cut.blocks.len() as u32).skip(1) {
-            if cut.set.geometry.block(block).unwrap().k == 2 {
-                world.send_all(cut, &[(block, 0), (block, 2)]);
-                full += 1;
-            }
-        }
-    }
-    assert!(full > 100);
-    // One was decoded, 64 wait.
-    assert_eq!(world.dropped(DropReason::Dear), full - 65);
-    let memory_bytes = world.pipeline.assembler.memory_bytes();
-    for cut in &cuts {
-        // All of it, without a decoding: the set is complete, and what waited of it is of no more use.
-        let source: Vec<(u32, u16)> = (0..cut.blocks.len() as u32)
-            .flat_map(|block| {
-                let k = cut.set.geometry.block(block).unwrap().k;
-                (0..k).map(move |index| (block, index))
-            })
-            .collect();
-        world.send_all(cut, &source);
-    }
-    for _ in 0..65 {
-        world.advance_to_wakeup();
-    }
-    assert!(cuts.iter().all(|cut| world.has(cut)));
-    assert!(world.pipeline.assembler.memory_bytes() < memory_bytes);
 }
 
 #[test]

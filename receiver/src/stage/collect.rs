@@ -93,11 +93,6 @@ impl Collector {
         self.blocks.contains_key(&key)
     }
 
-    /// The work of the decoding that this symbol would bring about, if it is out of proportion to the block.
-    pub fn dear_bytes(&self, key: BlockKey, geometry: &Geometry, index: u16) -> Option<usize> {
-        self.blocks.get(&key)?.buffer.dear_bytes(geometry, index)
-    }
-
     /// How many symbols of a set's blocks are in memory.
     pub fn symbol_count(&self, set: SetNumber) -> u64 {
         let blocks = self.blocks.range((set, 0)..=(set, u32::MAX));

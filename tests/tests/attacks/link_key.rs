@@ -116,6 +116,7 @@ fn absurd_headers() -> Vec<(&'static str, [u8; 40])> {
         ("geometry", with(2, 1, LENGTH, 0, 0, 32_769, 4)),
         ("geometry", with(2, 1, LENGTH, 0, 0, 4, 32_769)),
         ("geometry", with(2, 1, LENGTH, 0, 0, 8_000, 8_000)),
+        ("geometry", with(2, 1, LENGTH, 0, 0, 4, 8 * 4 + 1)),
         ("geometry", with(2, 1, LENGTH, 0, 0, u16::MAX, u16::MAX)),
         ("block-number", with(1, 1, LENGTH, 1, 0, 4, 4)),
         ("block-number", with(1, 1, LENGTH, u32::MAX, 0, 4, 4)),

@@ -6,8 +6,8 @@
 //! the place of each missing symbol; the encoder makes them, too. What that costs grows with the square of the missing
 //! symbols, where the decoder's cost depends on the block alone.
 //!
-//! In a block of few source symbols and a code of many repair symbols, even encoding would make a thousand symbols for the
-//! two that came. There the coefficients of every source symbol are asked for, and each syndrome is summed up by itself.
+//! In a block of few source symbols and a code of many repair symbols, encoding would make all m of these for the two that
+//! came. There the coefficients of every source symbol are asked for, and each syndrome is summed up by itself.
 //!
 //! Source of the idea: the syndromes of any linear code (MacWilliams and Sloane, The Theory of Error-Correcting Codes,
 //! chapter 1).
