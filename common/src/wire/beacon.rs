@@ -43,7 +43,7 @@ pub struct Beacon {
     pub highest: u64,
     /// Every serial up to this one has had its passes or was given up.
     pub settled: u64,
-    /// The lowest serial whose container the sender still keeps; 0 when it keeps none.
+    /// The lowest serial whose container the sender still keeps. If it keeps none: 0, or the serial after the highest.
     pub lowest_retained: u64,
     /// The sender's clock, µs since 1970; advisory.
     pub sender_time_us: u64,
@@ -166,10 +166,11 @@ impl Beacon {
         age(self) >= age(held)
     }
 
-    /// Nothing is settled or named that was not issued.
+    /// Nothing is settled, retained or listed that was not issued. A sender that retains nothing may send the next serial.
     fn is_consistent(&self) -> bool {
         self.highest <= limits::SERIAL_MAX
             && self.settled <= self.highest
+            && self.lowest_retained <= self.highest + 1
             && self
                 .entries
                 .iter()
@@ -248,6 +249,8 @@ mod tests {
         let fields = Some(DropReason::BeaconFields);
         assert_eq!(with(0, 0x80), fields, "highest of 2^63 and more");
         assert_eq!(with(15, 14), fields, "settled beyond the highest");
+        assert_eq!(with(23, 14), None, "nothing is retained");
+        assert_eq!(with(23, 15), fields, "retained beyond the next");
         assert_eq!(with(36, 33), fields, "more entries than 32");
         assert_eq!(with(36, 18), fields, "more entries than fit");
         assert_eq!(with(37 + 26, 4), fields, "unknown state");
@@ -316,7 +319,8 @@ mod tests {
             let mut payload = vec![0; 512];
             payload[7] = head[0];
             payload[15] = head[1];
-            payload[16..20].copy_from_slice(&head[2..]);
+            payload[23] = head[2];
+            payload[24..27].copy_from_slice(&head[3..]);
             payload[36] = count;
             for (place, state) in states.iter().enumerate().take(usize::from(count).min(17)) {
                 payload[37 + place * 27 + 7] = state + 1;

@@ -73,7 +73,7 @@ drop_reasons! {
     NoDisk = "no-disk",
     /// The reader's queue was full: the rest of the host does not keep up.
     QueueFull = "queue-full",
-    /// A beacon's fields contradict each other or the format.
+    /// A beacon's fields contradict each other or the format: more is settled or retained than was issued, for example.
     BeaconFields = "beacon-fields",
     /// A beacon names a serial beyond the issued slots.
     BeaconForeign = "beacon-foreign",

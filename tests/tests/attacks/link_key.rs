@@ -152,6 +152,11 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
             crowded[36] = 255;
             crowded
         }),
+        ("beacon-fields", {
+            let mut retained = beacon(1, 1, 1, &[]);
+            retained[23] = 3;
+            retained
+        }),
     ];
     for (name, payload) in &beacons {
         let datagram = forger.datagram(&beacon_inner(), payload, DATAGRAM_BYTES);
