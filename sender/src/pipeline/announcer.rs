@@ -30,6 +30,8 @@ pub struct Announcer {
     unsettled: BTreeSet<Serial>,
     spool: SpoolBeacon,
     settled: u64,
+    // The time in the last beacon, and when it left.
+    time: Option<(u64, Mono)>,
     rotation: Option<Serial>,
     due_at: Mono,
     pass_flag: Flag,
@@ -65,11 +67,22 @@ impl Announcer {
             unsettled: BTreeSet::new(),
             spool: SpoolBeacon::default(),
             settled: 0,
+            time: None,
             rotation: None,
             due_at: now,
             pass_flag: Flag::Clear,
             sent_since: PASS_DATAGRAMS,
         }
+    }
+
+    /// Takes up the time in the beacons before the start.
+    pub fn restore_time(&mut self, now: Mono, time_us: u64) {
+        self.time = Some((time_us, now));
+    }
+
+    /// The time in the last beacon, µs since 1970; 0 before the first.
+    pub fn time_us(&self) -> u64 {
+        self.time.map_or(0, |(time_us, _)| time_us)
     }
 
     /// Takes what gate knows. A serial that gate has given up is told as such, whatever the outbox still holds of it.
@@ -150,11 +163,15 @@ impl Announcer {
         // A beacon never takes a serial back: what gate knows may be lost with its file, and a container with its bytes.
         let highest = self.spool.issued.max(newest).max(self.settled);
         self.settled = self.settled.max(self.settled_below(highest));
+        // A receiver drops a beacon with an earlier time. So the time goes on by itself while the clock is behind it.
+        let went_on = |(time_us, at): (u64, Mono)| time_us.saturating_add(now.since_us(at));
+        let time_us = utc_us.max(self.time.map_or(0, went_on));
+        self.time = Some((time_us, now));
         Beacon {
             highest,
             settled: self.settled,
             lowest_retained: self.spool.lowest_retained,
-            sender_time_us: utc_us,
+            sender_time_us: time_us,
             trust_version: self.spool.trust_version,
             entries: self.entries(),
         }
@@ -301,6 +318,27 @@ mod tests {
         assert_eq!(announcer.compose(Mono(0), 0).settled, 5);
         announcer.handle_entry(entry(2, EntryState::Queued), Settling::Open);
         assert_eq!(announcer.compose(Mono(0), 0).settled, 5);
+    }
+
+    #[test]
+    fn the_time_never_falls_and_goes_on_while_the_clock_is_behind_it() {
+        let mut announcer = announcer();
+        let mut told = |s: u64, utc_s: u64| {
+            let beacon = announcer.compose(Mono(s * 1_000_000), utc_s * 1_000_000);
+            beacon.sender_time_us / 1_000_000
+        };
+        assert_eq!(told(1, 1_000), 1_000);
+        assert_eq!(told(2, 1_001), 1_001);
+        // Set back by more than ten minutes.
+        assert_eq!(told(3, 300), 1_002);
+        assert_eq!(told(5, 302), 1_004);
+        // Put right again.
+        assert_eq!(told(6, 1_010), 1_010);
+        // The next process begins behind the last beacon.
+        let time_us = announcer.time_us();
+        let mut next = self::announcer();
+        next.restore_time(Mono(0), time_us);
+        assert_eq!(next.compose(Mono(2), 0).sender_time_us, time_us + 2);
     }
 
     #[test]

@@ -97,6 +97,16 @@ impl Pipeline {
         }
     }
 
+    /// Takes up the time in the beacons before the start: it must not fall.
+    pub fn restore_beacon_time(&mut self, now: Now, time_us: u64) {
+        self.announcer.restore_time(now.mono, time_us);
+    }
+
+    /// The time in the last beacon, µs since 1970; 0 before the first.
+    pub fn beacon_time_us(&self) -> u64 {
+        self.announcer.time_us()
+    }
+
     /// Takes a container that gate has put into the outbox, or one whose wanted passes a resend has raised.
     ///
     /// # Errors

@@ -282,6 +282,10 @@ impl Transmit {
             watchdog_at: service::watchdog_interval().map(|_| now.mono),
             _lock: lock,
         };
+        if let Some(last) = TransmitView::of_last_process(&transmit.state) {
+            let time_us = last.beacon_time_us;
+            transmit.pipeline.restore_beacon_time(now, time_us);
+        }
         transmit.take_news(News::everything())?;
         Ok(transmit)
     }
@@ -615,6 +619,7 @@ impl Transmit {
             sent: self.pipeline.totals(),
             held_up: self.link.held_up,
             link: self.link.state,
+            beacon_time_us: self.pipeline.beacon_time_us(),
             waiting: self.pipeline.depths(),
             on_link: on_link.collect(),
             alarms: self.alarms.views(),

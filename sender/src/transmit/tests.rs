@@ -478,6 +478,29 @@ fn the_view_shows_what_is_on_the_link() {
 }
 
 #[test]
+fn the_time_in_the_beacons_goes_on_from_that_of_the_process_before() {
+    let mut world = World::new(1_472);
+    let mut transmit = world.start("100 Mbit/s");
+    let state = transmit.state.clone();
+    let last = || TransmitView::of_last_process(&state).filter(|view| view.beacon_time_us > 0);
+    world.until(&mut transmit, |_| last().is_some());
+    transmit.stop().unwrap();
+    // As if the clock had been an hour ahead then, and was put right.
+    let mut view = last().unwrap();
+    view.beacon_time_us += 3_600_000_000;
+    fs::write(
+        state.view_of(Role::Transmit),
+        serde_json::to_vec(&view).unwrap(),
+    )
+    .unwrap();
+    world.receive();
+    world.beacons.clear();
+    let mut transmit = world.start("100 Mbit/s");
+    world.until(&mut transmit, |world| !world.beacons.is_empty());
+    assert!(world.beacons[0].sender_time_us >= view.beacon_time_us);
+}
+
+#[test]
 fn only_one_transmit_runs_and_none_without_its_audit_log() {
     let world = World::new(1_472);
     let _transmit = world.start("100 Mbit/s");

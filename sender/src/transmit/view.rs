@@ -13,6 +13,9 @@ use valise_common::units::{Rate, UtcTime};
 
 use crate::pipeline::Totals;
 
+/// A larger view is not read at the start.
+const BYTES_MAX: usize = 1 << 20;
+
 /// What there is to see of transmit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransmitView {
@@ -36,6 +39,9 @@ pub struct TransmitView {
     pub held_up: HeldUp,
     /// What the link does.
     pub link: LinkState,
+    /// The time in the last beacon, µs since 1970. The next process goes on from it.
+    #[serde(default)]
+    pub beacon_time_us: u64,
     /// Containers that wait for a pass: FLASH, IMMEDIATE, PRIORITY, ROUTINE.
     pub waiting: [usize; 4],
     /// Containers whose pass is on the link.
@@ -95,6 +101,12 @@ pub struct OnLinkView {
 }
 
 impl TransmitView {
+    /// Reads the view of the process before this one, if it left one that can be read.
+    pub fn of_last_process(state: &SenderState) -> Option<Self> {
+        let text = durable::read_bounded(&state.view_of(Role::Transmit), BYTES_MAX).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
     /// Writes what a monitor reads.
     pub fn write_metrics(&self, metrics: &mut Metrics) {
         let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
