@@ -88,7 +88,7 @@ fn rate(seen: &[&Seen]) -> f64 {
 fn assert_uniform(seen: &[Seen], length: usize) {
     assert!(seen.iter().all(|datagram| datagram.length == length));
     assert!(
-        seen.iter().all(|datagram| datagram.head[0] == 1),
+        seen.iter().all(|datagram| datagram.head[0] == 2),
         "the version"
     );
     // Key id, counter and session: what the nonce and its key are made of never repeats.

@@ -476,7 +476,7 @@ fn rubbish_at_line_rate_moves_counters_only() {
     // Of the right form, with a wrong tag.
     for number in 0u8..200 {
         let mut datagram = vec![number; 1472];
-        datagram[0] = 1;
+        datagram[0] = 2;
         datagram[1] = thief.bundle().link_key_id.0;
         rubbish.push(datagram);
     }

@@ -1,9 +1,11 @@
 //! The datagram: a clear header, and everything behind it encrypted.
 //!
 //! ```text
-//! 0 version = 1   1 link key id   2 counter (6)   8 session (8)   | 16 inner header (40)   56 payload (S)   56 + S tag (16)
+//! 0 version = 2   1 link key id   2 counter (6)   8 session (8)   | 16 inner header (40)   56 payload (S)   56 + S tag (16)
 //!                                            clear, authenticated | encrypted
 //! ```
+//!
+//! The key changes with each epoch of the session, which is the counter's upper part: one key seals 2^26 datagrams at most.
 
 use zeroize::Zeroize as _;
 
@@ -66,35 +68,70 @@ pub struct ClearHeader {
     pub session: SessionId,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-const KEY_CONTEXT: &str = "valise v1 link session";
+const KEY_CONTEXT: &str = "valise v2 link session";
 
-/// The key of one session, derived once. Erased when it is dropped.
-pub struct SessionKey {
+/// Datagrams of an epoch, as a power of two. The largest have 571 blocks of AES, so a key encrypts fewer than 2^35.2.
+const EPOCH_BITS: u32 = 26;
+
+/// A run of 2^26 counters of a session, which have one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u32);
+
+impl Epoch {
+    /// The epoch in which a session begins.
+    pub const FIRST: Self = Self(0);
+
+    /// The epoch of a counter, which is below 2^48.
+    pub fn of(counter: u64) -> Self {
+        Self(u32::try_from(counter >> EPOCH_BITS).unwrap_or(u32::MAX))
+    }
+}
+
+/// The key of one epoch of a session, derived and expanded once.
+pub struct EpochKey {
     session: SessionId,
+    epoch: Epoch,
     cipher: Cipher,
 }
 
-impl SessionKey {
-    /// Derives a session's key. Receivers keep the result: it costs more than the rest of a refusal.
-    pub fn derive(link_key: &LinkKey, session: SessionId) -> Self {
+impl EpochKey {
+    /// Derives a key and expands it. Both hosts keep the result, so that no datagram of a known epoch pays for that.
+    pub fn derive(link_key: &LinkKey, session: SessionId, epoch: Epoch) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
-        hasher.update(link_key.expose()).update(session.as_bytes());
+        hasher
+            .update(link_key.expose())
+            .update(session.as_bytes())
+            .update(&epoch.0.to_be_bytes());
         let mut key = hasher.finalize_xof();
         let cipher = Cipher::new(Secret32::fill(|bytes| key.fill(bytes)));
         hasher.zeroize();
         key.zeroize();
-        Self { session, cipher }
+        Self {
+            session,
+            epoch,
+            cipher,
+        }
     }
 
     /// The session that this key is for.
     pub fn session(&self) -> SessionId {
         self.session
     }
+
+    /// Tells whether this key seals the datagram with this header, as far as session and counter tell.
+    pub fn is_for(&self, clear: &ClearHeader) -> bool {
+        self.session == clear.session && self.epoch == clear.epoch()
+    }
 }
 
 impl ClearHeader {
+    /// The epoch of the counter.
+    pub fn epoch(&self) -> Epoch {
+        Epoch::of(self.counter)
+    }
+
     fn encode(&self) -> [u8; CLEAR_BYTES] {
         let mut bytes = [0; CLEAR_BYTES];
         bytes[0] = VERSION;
@@ -126,10 +163,10 @@ impl ClearHeader {
 /// `buffer` is the whole datagram; its payload stands at [`PAYLOAD_OFFSET`] already, all else is overwritten.
 ///
 /// # Bounds
-/// Allocates nothing. A buffer shorter than any datagram, a counter of 2^48 and more, or another session's key is our own bug
-/// and panics.
-pub fn seal(key: &SessionKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
-    assert_eq!(key.session, clear.session, "the key of another session");
+/// Allocates nothing. A buffer shorter than any datagram, a counter of 2^48 and more, or the key of another session or epoch is
+/// our own bug and panics.
+pub fn seal(key: &EpochKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
+    assert!(key.is_for(clear), "the key of another session or epoch");
     assert!(
         buffer.len() > PAYLOAD_OFFSET + aead::TAG_BYTES,
         "a buffer too short for a datagram"
@@ -162,10 +199,7 @@ pub fn peek(datagram: &[u8], size: DatagramBytes) -> Result<ClearHeader, DropRea
 /// # Errors
 /// [`DropReason::Length`] or [`DropReason::Version`] if [`peek`] was not asked, [`DropReason::Tag`], and what the inner header
 /// or the payload of a cover datagram breaks.
-pub fn open(
-    key: &SessionKey,
-    datagram: &mut [u8],
-) -> Result<(ClearHeader, InnerHeader), DropReason> {
+pub fn open(key: &EpochKey, datagram: &mut [u8]) -> Result<(ClearHeader, InnerHeader), DropReason> {
     let header = datagram.first_chunk().ok_or(DropReason::Length)?;
     if datagram.len() <= PAYLOAD_OFFSET + aead::TAG_BYTES {
         return Err(DropReason::Length);
@@ -174,7 +208,7 @@ pub fn open(
         return Err(DropReason::Version);
     }
     let clear = ClearHeader::decode(header);
-    if clear.session != key.session {
+    if !key.is_for(&clear) {
         return Err(DropReason::Tag);
     }
     key.cipher
@@ -209,8 +243,12 @@ mod tests {
 
     const SESSION: SessionId = SessionId::from_bytes([8; 8]);
 
-    fn key() -> SessionKey {
-        SessionKey::derive(&LinkKey::new([7; 32]), SESSION)
+    fn key() -> EpochKey {
+        key_of(Epoch::FIRST)
+    }
+
+    fn key_of(epoch: Epoch) -> EpochKey {
+        EpochKey::derive(&LinkKey::new([7; 32]), SESSION, epoch)
     }
 
     fn clear(counter: u64) -> ClearHeader {
@@ -274,7 +312,7 @@ mod tests {
             };
             let clear = peek(&datagram, size).unwrap();
             assert_eq!(clear, expected, "{name}");
-            let key = SessionKey::derive(&link_key, clear.session);
+            let key = EpochKey::derive(&link_key, clear.session, clear.epoch());
             let mut opened = datagram.clone();
             let (again, inner) = open(&key, &mut opened).unwrap();
             assert_eq!(again, clear);
@@ -302,26 +340,40 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_on_the_way_is_dropped_and_not_decrypted() {
-        for name in vectors("datagram-")
-            .iter()
-            .filter(|name| name.contains("-bad-"))
-        {
-            let vector = vector(name);
+    fn what_the_vectors_call_bad_is_dropped_for_its_reason_and_not_read() {
+        for name in vectors("datagram-") {
+            let Some((_, fault)) = name.split_once("-bad-") else {
+                continue;
+            };
+            let expected = match fault {
+                "aad" | "clear-header" | "inner-header" | "payload" | "tag" => DropReason::Tag,
+                "geometry" => DropReason::Geometry,
+                "beacon-lowest" | "beacon-settled" => DropReason::BeaconFields,
+                _ => panic!("{name}: an unknown fault"),
+            };
+            let vector = vector(&name);
             let datagram = bytes(&vector["datagram"]);
             let size = DatagramBytes::new(datagram.len() as u16).unwrap();
             let link_key = LinkKey::from_slice(&bytes(&vector["link_key"])).unwrap();
             let clear = peek(&datagram, size).unwrap();
-            let key = SessionKey::derive(&link_key, clear.session);
+            let key = EpochKey::derive(&link_key, clear.session, clear.epoch());
             let mut kept = datagram.clone();
-            assert_eq!(open(&key, &mut kept).err(), Some(DropReason::Tag), "{name}");
-            let (clear, text) = kept.split_at(CLEAR_BYTES);
-            assert_eq!(clear, &datagram[..CLEAR_BYTES], "{name}");
-            let text = &text[..text.len() - limits::TAG_BYTES];
-            assert!(
-                text.iter().all(|byte| *byte == 0),
-                "{name}: nothing to read"
-            );
+            let opened = open(&key, &mut kept);
+            let text = &kept[CLEAR_BYTES..kept.len() - limits::TAG_BYTES];
+            let reason = match opened {
+                Err(reason) => {
+                    assert_eq!(kept[..CLEAR_BYTES], datagram[..CLEAR_BYTES], "{name}");
+                    let is_erased = text.iter().all(|byte| *byte == 0);
+                    assert!(is_erased, "{name}: nothing to read");
+                    reason
+                }
+                Ok((_, InnerHeader::Symbol(symbol))) => {
+                    symbol.check(size.symbol_bytes()).unwrap_err()
+                }
+                Ok((_, InnerHeader::Beacon)) => Beacon::decode(&text[INNER_BYTES..]).unwrap_err(),
+                Ok((_, InnerHeader::Cover)) => panic!("{name}: cover"),
+            };
+            assert_eq!(reason, expected, "{name}");
         }
     }
 
@@ -332,23 +384,64 @@ mod tests {
         for length in [0, 1, 15, 16, 71, 1_471] {
             assert_eq!(peek(&datagram[..length], size), Err(DropReason::Length));
         }
-        datagram[0] = 2;
-        assert_eq!(peek(&datagram, size), Err(DropReason::Version));
-        assert_eq!(open(&key(), &mut datagram), Err(DropReason::Version));
+        for version in [0, 1, 3] {
+            datagram[0] = version;
+            assert_eq!(peek(&datagram, size), Err(DropReason::Version));
+            assert_eq!(open(&key(), &mut datagram), Err(DropReason::Version));
+        }
     }
 
     #[test]
-    fn another_session_or_key_does_not_open() {
+    fn another_session_epoch_or_key_does_not_open() {
         let datagram = sealed(&InnerHeader::Beacon);
         let link_key = LinkKey::new([7; 32]);
-        let session = SessionKey::derive(&link_key, SessionId::from_bytes([9; 8]));
+        let session = EpochKey::derive(&link_key, SessionId::from_bytes([9; 8]), Epoch::FIRST);
         assert_eq!(open(&session, &mut datagram.clone()), Err(DropReason::Tag));
-        let other = SessionKey::derive(&LinkKey::new([8; 32]), SESSION);
+        let epoch = key_of(Epoch(1));
+        assert_eq!(open(&epoch, &mut datagram.clone()), Err(DropReason::Tag));
+        let other = EpochKey::derive(&LinkKey::new([8; 32]), SESSION, Epoch::FIRST);
         assert_eq!(open(&other, &mut datagram.clone()), Err(DropReason::Tag));
         assert_eq!(
             open(&key(), &mut datagram.clone()),
             Ok((clear(9), InnerHeader::Beacon))
         );
+    }
+
+    #[test]
+    fn an_epoch_is_the_upper_part_of_the_counter_and_has_a_key_of_its_own() {
+        for (counter, epoch) in [
+            (0, 0),
+            ((1 << 26) - 1, 0),
+            (1 << 26, 1),
+            ((7 << 26) + 5, 7),
+            (limits::COUNTER_MAX, (1 << 22) - 1),
+        ] {
+            assert_eq!(Epoch::of(counter), Epoch(epoch), "{counter}");
+            let mut datagram = vec![0; 136];
+            let header = clear(counter);
+            seal(
+                &key_of(Epoch(epoch)),
+                &header,
+                &InnerHeader::Cover,
+                &mut datagram,
+            );
+            let other = key_of(Epoch(epoch ^ 1));
+            assert!(!other.is_for(&header));
+            // The counter is the same, so the nonce is: the keys differ.
+            let other_cipher = other.cipher.open(header.nonce(), &mut datagram.clone());
+            assert_eq!(other_cipher, Err(aead::Forged));
+            assert_eq!(
+                open(&key_of(Epoch(epoch)), &mut datagram),
+                Ok((header, InnerHeader::Cover))
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "another session or epoch")]
+    fn no_key_seals_for_another_epoch() {
+        let mut datagram = vec![0; 136];
+        seal(&key(), &clear(1 << 26), &InnerHeader::Cover, &mut datagram);
     }
 
     #[test]
@@ -390,22 +483,25 @@ mod tests {
                 m: 4,
             });
             let mut datagram = vec![fill; half * 2];
-            seal(&key(), &clear(counter), &inner, &mut datagram);
+            let key = key_of(Epoch::of(counter));
+            seal(&key, &clear(counter), &inner, &mut datagram);
             let mut opened = datagram.clone();
-            prop_assert_eq!(open(&key(), &mut opened), Ok((clear(counter), inner)));
+            prop_assert_eq!(open(&key, &mut opened), Ok((clear(counter), inner)));
             prop_assert!(opened[PAYLOAD_OFFSET..half * 2 - 16].iter().all(|byte| *byte == fill));
             let at = at.index(datagram.len());
             datagram[at] ^= 1 << bit;
-            prop_assert!(open(&key(), &mut datagram).is_err());
+            prop_assert!(open(&key, &mut datagram).is_err());
         }
 
         #[test]
         fn any_bytes_are_dropped(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Some(first) = bytes.first_mut() {
-                *first %= 2;
+                *first %= 3;
             }
-            if let Some(session) = bytes.get_mut(8..16) {
-                session.fill(8);
+            // The key's own session and epoch, so that the tag is what decides.
+            if let Some(header) = bytes.get_mut(2..16) {
+                header[..3].fill(0);
+                header[6..].fill(8);
             }
             prop_assert!(open(&key(), &mut bytes).is_err());
         }

@@ -36,7 +36,7 @@ drop_reasons! {
     FrameCrc = "frame-crc",
     /// The datagram does not have the link's one size.
     Length = "length",
-    /// The version is not 1.
+    /// The version is not 2.
     Version = "version",
     /// The link key id is none that this host holds.
     KeyUnknown = "key-unknown",

@@ -9,7 +9,8 @@ mod inner;
 
 pub use beacon::{Beacon, BeaconEntry, EntryState};
 pub use datagram::{
-    CLEAR_BYTES, ClearHeader, DatagramBytes, LinkKey, PAYLOAD_OFFSET, SessionKey, open, peek, seal,
+    CLEAR_BYTES, ClearHeader, DatagramBytes, Epoch, EpochKey, LinkKey, PAYLOAD_OFFSET, open, peek,
+    seal,
 };
 pub use drop_reason::{Counters, DropReason};
 pub use frame::{FrameDecoder, frame_bytes_max, frame_encode};

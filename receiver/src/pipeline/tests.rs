@@ -9,8 +9,8 @@ use valise_common::fec::{BlockCodec, Codec, Geometry};
 use valise_common::ids::{BundleId, ContainerHash, ContainerId, LinkKeyId, Serial, SessionId};
 use valise_common::secret::Secret32;
 use valise_common::wire::{
-    Beacon, BeaconEntry, ClearHeader, EntryState, InnerHeader, PAYLOAD_OFFSET, SessionKey, SetId,
-    SymbolHeader, seal,
+    Beacon, BeaconEntry, ClearHeader, EntryState, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET,
+    SetId, SymbolHeader, seal,
 };
 
 use super::*;
@@ -140,7 +140,7 @@ struct OnDisk {
 struct World {
     pipeline: Pipeline,
     now: Mono,
-    session: SessionKey,
+    session: EpochKey,
     key_id: LinkKeyId,
     counter: u64,
     disk: BTreeMap<SetId, OnDisk>,
@@ -178,7 +178,7 @@ impl World {
         Self {
             pipeline,
             now: Mono(1_000_000),
-            session: SessionKey::derive(&link_key(), SessionId::from_bytes([1; 8])),
+            session: EpochKey::derive(&link_key(), SessionId::from_bytes([1; 8]), Epoch::FIRST),
             key_id: LinkKeyId(9),
             counter: 0,
             disk: BTreeMap::new(),
@@ -219,14 +219,19 @@ impl World {
     }
 
     fn new_session(&mut self, first: u8) {
-        self.session = SessionKey::derive(&link_key(), SessionId::from_bytes([first; 8]));
+        self.session =
+            EpochKey::derive(&link_key(), SessionId::from_bytes([first; 8]), Epoch::FIRST);
         self.counter = 0;
     }
 
     /// From here on the sender, or a thief, seals with the link key of this bundle.
     fn seal_with(&mut self, bundle: u32) {
         let held = held_of(bundle);
-        self.session = SessionKey::derive(&held.key, SessionId::from_bytes([bundle as u8; 8]));
+        self.session = EpochKey::derive(
+            &held.key,
+            SessionId::from_bytes([bundle as u8; 8]),
+            Epoch::FIRST,
+        );
         self.key_id = held.key_id;
     }
 
@@ -961,7 +966,7 @@ proptest! {
             // Of the right size, with version and key id that pass.
             let mut datagram = bytes.repeat(5);
             datagram.truncate(DATAGRAM.into());
-            (datagram[0], datagram[1]) = (1, 9);
+            (datagram[0], datagram[1]) = (2, 9);
             world.handle(datagram);
         }
         prop_assert_eq!(world.pipeline.tally().total(), count as u64);

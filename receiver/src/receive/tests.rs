@@ -12,7 +12,7 @@ use valise_common::ids::{ChannelId, ContainerHash, LinkKeyId, Serial, SessionId}
 use valise_common::os::layout::InboxName;
 use valise_common::secret::Secret32;
 use valise_common::wire::{
-    ClearHeader, InnerHeader, PAYLOAD_OFFSET, SessionKey, SetId, SymbolHeader, seal,
+    ClearHeader, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET, SetId, SymbolHeader, seal,
 };
 
 use super::publish::file_name;
@@ -147,7 +147,7 @@ fn cut(serial: u64, padded: u64, codec: Codec, k_max: u16, session: u8) -> Cut {
         geometry,
     };
     let session = SessionId::from_bytes([session; 8]);
-    let key = SessionKey::derive(&Secret32::new([0xab; 32]), session);
+    let key = EpochKey::derive(&Secret32::new([0xab; 32]), session, Epoch::FIRST);
     let (mut codec, mut datagrams) = (BlockCodec::new(), Vec::new());
     for shape in geometry.blocks() {
         let range = geometry.block_range(&shape);
@@ -281,13 +281,16 @@ fn a_forged_set_is_discarded_and_audited_and_the_true_container_still_arrives() 
     let site = Site::new();
     let cut = cut(7, 300_000, Codec::Rs16, 50, 1);
     let mut forged = cut.datagrams[10].clone();
-    let key = SessionKey::derive(&Secret32::new([0xab; 32]), SessionId::from_bytes([1; 8]));
+    let link_key = Secret32::new([0xab; 32]);
+    let session = SessionId::from_bytes([1; 8]);
+    let key = EpochKey::derive(&link_key, session, Epoch::FIRST);
     let (clear, inner) = valise_common::wire::open(&key, &mut forged).unwrap();
     forged[PAYLOAD_OFFSET] ^= 1;
     let clear = ClearHeader {
         counter: 1 << 40,
         ..clear
     };
+    let key = EpochKey::derive(&link_key, session, clear.epoch());
     seal(&key, &clear, &inner, &mut forged);
     let mut watch = site.watch();
     let (receive, sender) = site.start();
@@ -351,7 +354,7 @@ fn a_retired_link_key_takes_the_written_beacon_with_it_over_a_restart_too() {
         counter: 0,
         session,
     };
-    let key = SessionKey::derive(&Secret32::new([0xab; 32]), session);
+    let key = EpochKey::derive(&Secret32::new([0xab; 32]), session, Epoch::FIRST);
     seal(&key, &clear, &InnerHeader::Beacon, &mut datagram);
     let mut watch = site.watch();
     send(&sender, &[datagram]);

@@ -1,20 +1,22 @@
 //! datagram → symbol: the tag is verified, the numbers are checked, and only then does anything know of it.
 //!
-//! A datagram that fails moves one counter and leaves no state behind: a session's key is kept only once a tag has verified
-//! under it, so forged session ids cost a derivation and a MAC each, and no memory.
+//! A datagram that fails moves one counter and leaves no state behind: the key of a session's epoch is kept only once a tag has
+//! verified under it, so a forged session id or counter costs a derivation and a MAC, and no memory. Whoever stole the link key
+//! can fill the places of kept keys with his own, and then costs the true sender a derivation now and then.
 
 use valise_common::fec::BlockShape;
-use valise_common::ids::{BundleId, LinkKeyId, SessionId};
+use valise_common::ids::{BundleId, LinkKeyId};
 use valise_common::wire::{
-    DatagramBytes, DropReason, InnerHeader, LinkKey, PAYLOAD_OFFSET, SessionKey, SetId,
+    ClearHeader, DatagramBytes, DropReason, EpochKey, InnerHeader, LinkKey, PAYLOAD_OFFSET, SetId,
     SymbolHeader, open, peek,
 };
 
 /// Link keys that are in force at a time; the newest ones count.
 pub const LINK_KEYS_MAX: usize = 8;
 
-/// Sessions of one link key whose derived keys are kept; the one that was quiet the longest yields.
-const SESSIONS_MAX: usize = 8;
+/// Derived keys of one link key that are kept; the one that was quiet the longest yields. A true sender needs two at a time: of
+/// the epoch, or session, that begins, and of the one before, of which datagrams may come late.
+const EPOCH_KEYS_MAX: usize = 8;
 
 /// A link key, as its bundle brought it.
 pub struct HeldKey {
@@ -51,7 +53,8 @@ pub struct Symbol {
 /// Turns datagrams into symbols and beacons.
 ///
 /// # Bounds
-/// [`LINK_KEYS_MAX`] keys and eight sessions each; nothing is allocated for a datagram of a session that is known.
+/// [`LINK_KEYS_MAX`] link keys and eight derived keys each, of less than 1 KiB. For a datagram whose epoch is known, nothing is
+/// derived and nothing allocated.
 pub struct Deframer {
     size: DatagramBytes,
     issued_last: u64,
@@ -60,14 +63,14 @@ pub struct Deframer {
     // Symbols of one set come in runs: the set that was checked last is not checked again.
     last: Option<(SymbolHeader, SetId)>,
     newly_verified: Vec<BundleId>,
-    // Counts verified datagrams, to tell which session was quiet the longest.
+    // Counts verified datagrams, to tell which derived key was quiet the longest.
     tick: u64,
 }
 
 struct KeyState {
     held: HeldKey,
     verified: bool,
-    sessions: Vec<(SessionKey, u64)>,
+    derived: Vec<(EpochKey, u64)>,
 }
 
 impl Deframer {
@@ -85,7 +88,7 @@ impl Deframer {
 
     /// Replaces the keys in force. `issued_last` is the highest serial that has a slot.
     ///
-    /// Keys that stay keep their sessions. Of more than [`LINK_KEYS_MAX`] keys, the newest are taken; of two keys with one
+    /// Keys that stay keep what was derived from them. Of more than [`LINK_KEYS_MAX`] keys, the newest are taken; of two keys with one
     /// id, the newer.
     pub fn handle_keys(&mut self, mut keys: Vec<HeldKey>, issued_last: u64) {
         keys.sort_by_key(|key| std::cmp::Reverse(key.bundle));
@@ -107,7 +110,7 @@ impl Deframer {
                 None => KeyState {
                     held,
                     verified: false,
-                    sessions: Vec::new(),
+                    derived: Vec::new(),
                 },
             });
         }
@@ -127,7 +130,7 @@ impl Deframer {
             .iter_mut()
             .find(of_id)
             .ok_or(DropReason::KeyUnknown)?;
-        let inner = state.open(clear.session, datagram, self.tick)?;
+        let inner = state.open(&clear, datagram, self.tick)?;
         self.tick += 1;
         if !state.verified {
             state.verified = true;
@@ -187,33 +190,27 @@ impl Deframer {
 impl KeyState {
     fn open(
         &mut self,
-        session: SessionId,
+        clear: &ClearHeader,
         datagram: &mut [u8],
         tick: u64,
     ) -> Result<InnerHeader, DropReason> {
-        if let Some((key, used)) = self
-            .sessions
-            .iter_mut()
-            .find(|(key, _)| key.session() == session)
-        {
+        let mut derived = self.derived.iter_mut();
+        if let Some((key, used)) = derived.find(|(key, _)| key.is_for(clear)) {
             let (_, inner) = open(key, datagram)?;
             *used = tick;
             return Ok(inner);
         }
-        let key = SessionKey::derive(&self.held.key, session);
-        // An inner header that breaks a rule comes from a holder of the key, and still makes no session.
+        let key = EpochKey::derive(&self.held.key, clear.session, clear.epoch());
+        // An inner header that breaks a rule comes from a holder of the link key, and still keeps no key.
         let (_, inner) = open(&key, datagram)?;
-        if self.sessions.len() >= SESSIONS_MAX {
-            let quietest = self
-                .sessions
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, (_, used))| *used);
+        if self.derived.len() >= EPOCH_KEYS_MAX {
+            let derived = self.derived.iter().enumerate();
+            let quietest = derived.min_by_key(|(_, (_, used))| *used);
             if let Some((place, _)) = quietest {
-                self.sessions.swap_remove(place);
+                self.derived.swap_remove(place);
             }
         }
-        self.sessions.push((key, tick));
+        self.derived.push((key, tick));
         Ok(inner)
     }
 }
@@ -244,7 +241,8 @@ fn check_padding(symbol: &Symbol, payload: &[u8]) -> Result<(), DropReason> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
-    use valise_common::wire::{ClearHeader, seal};
+    use valise_common::ids::SessionId;
+    use valise_common::wire::seal;
 
     use super::*;
 
@@ -263,62 +261,86 @@ mod tests {
     }
 
     fn cover(key: &HeldKey, session: u64) -> Vec<u8> {
-        let session = SessionId::from_bytes(session.to_be_bytes());
+        cover_of(key, session, 0)
+    }
+
+    fn cover_of(key: &HeldKey, session: u64, counter: u64) -> Vec<u8> {
         let clear = ClearHeader {
             key_id: key.key_id,
-            counter: 0,
-            session,
+            counter,
+            session: SessionId::from_bytes(session.to_be_bytes()),
         };
         let mut datagram = vec![0; 136];
-        seal(
-            &SessionKey::derive(&key.key, session),
-            &clear,
-            &InnerHeader::Cover,
-            &mut datagram,
-        );
+        let epoch_key = EpochKey::derive(&key.key, clear.session, clear.epoch());
+        seal(&epoch_key, &clear, &InnerHeader::Cover, &mut datagram);
         datagram
     }
 
-    fn sessions(deframer: &Deframer) -> usize {
-        deframer.keys.iter().map(|state| state.sessions.len()).sum()
+    fn derived_count(deframer: &Deframer) -> usize {
+        deframer.keys.iter().map(|state| state.derived.len()).sum()
+    }
+
+    /// Tells whether the key of a datagram is kept.
+    fn is_kept(deframer: &Deframer, datagram: &[u8]) -> bool {
+        let clear = peek(datagram, deframer.size).unwrap();
+        let mut derived = deframer.keys[0].derived.iter();
+        derived.any(|(key, _)| key.is_for(&clear))
     }
 
     #[test]
-    fn forged_sessions_cost_no_state_and_true_ones_a_bounded_one() {
+    fn forged_sessions_and_epochs_cost_no_state_and_true_ones_a_bounded_one() {
         let mut deframer = deframer(vec![held(1, 1, 7)]);
-        for session in 0..1_000 {
-            let mut forged = cover(&held(1, 1, 8), session);
-            assert_eq!(deframer.handle_datagram(&mut forged), Err(DropReason::Tag));
+        for number in 0..1_000 {
+            for (session, counter) in [(number, 0), (1, number << 26)] {
+                let mut forged = cover_of(&held(1, 1, 8), session, counter);
+                assert_eq!(deframer.handle_datagram(&mut forged), Err(DropReason::Tag));
+            }
         }
-        assert_eq!(sessions(&deframer), 0);
+        assert_eq!(derived_count(&deframer), 0);
         assert_eq!(deframer.poll_newly_verified(), None);
-        for session in 0..1_000 {
-            let mut good = cover(&held(1, 1, 7), session);
-            assert_eq!(deframer.handle_datagram(&mut good), Ok(Frame::Cover));
+        for number in 0..1_000 {
+            for (session, counter) in [(number, 0), (1, number << 26)] {
+                let mut good = cover_of(&held(1, 1, 7), session, counter);
+                assert_eq!(deframer.handle_datagram(&mut good), Ok(Frame::Cover));
+                assert!(derived_count(&deframer) <= EPOCH_KEYS_MAX);
+            }
         }
-        assert_eq!(sessions(&deframer), SESSIONS_MAX);
+        assert_eq!(derived_count(&deframer), EPOCH_KEYS_MAX);
     }
 
     #[test]
-    fn the_session_that_was_quiet_the_longest_yields() {
+    fn epochs_and_sessions_that_interleave_keep_their_keys() {
+        let key = held(1, 1, 7);
+        let mut deframer = deframer(vec![held(1, 1, 7)]);
+        let border = 5 << 26;
+        let interleaved: Vec<Vec<u8>> = [(1, border - 1), (1, border), (2, 0), (2, 1 << 26)]
+            .into_iter()
+            .map(|(session, counter)| cover_of(&key, session, counter))
+            .collect();
+        for round in 0..3 {
+            for datagram in &interleaved {
+                assert_eq!(is_kept(&deframer, datagram), round > 0);
+                let opened = deframer.handle_datagram(&mut datagram.clone());
+                assert_eq!(opened, Ok(Frame::Cover));
+            }
+        }
+        assert_eq!(derived_count(&deframer), interleaved.len());
+    }
+
+    #[test]
+    fn the_key_that_was_quiet_the_longest_yields() {
         let key = held(1, 1, 7);
         let mut deframer = deframer(vec![held(1, 1, 7)]);
         for session in [1, 2, 3, 4, 5, 6, 7, 8, 1, 9] {
             deframer.handle_datagram(&mut cover(&key, session)).unwrap();
         }
-        let known: Vec<u64> = deframer.keys[0]
-            .sessions
-            .iter()
-            .map(|(key, _)| u64::from_be_bytes(*key.session().as_bytes()))
-            .collect();
-        assert!(
-            known.contains(&1) && known.contains(&9) && !known.contains(&2),
-            "{known:?}"
-        );
+        assert!(is_kept(&deframer, &cover(&key, 1)));
+        assert!(is_kept(&deframer, &cover(&key, 9)));
+        assert!(!is_kept(&deframer, &cover(&key, 2)));
     }
 
     #[test]
-    fn a_new_key_is_told_once_and_keys_that_stay_keep_their_sessions() {
+    fn a_new_key_is_told_once_and_keys_that_stay_keep_what_was_derived() {
         let mut deframer = deframer(vec![held(1, 1, 7), held(2, 2, 8)]);
         for _ in 0..2 {
             deframer
@@ -328,7 +350,7 @@ mod tests {
         assert_eq!(deframer.poll_newly_verified(), Some(BundleId(1)));
         assert_eq!(deframer.poll_newly_verified(), None);
         deframer.handle_keys(vec![held(1, 1, 7), held(3, 3, 9)], 100);
-        assert_eq!(sessions(&deframer), 1);
+        assert_eq!(derived_count(&deframer), 1);
         deframer
             .handle_datagram(&mut cover(&held(3, 3, 9), 1))
             .unwrap();

@@ -4,13 +4,14 @@ use valise_common::fec::BlockShape;
 use valise_common::ids::{LinkKeyId, SessionId};
 use valise_common::limits;
 use valise_common::wire::{
-    Beacon, ClearHeader, DatagramBytes, InnerHeader, LinkKey, PAYLOAD_OFFSET, SessionKey, SetId,
-    SymbolHeader, seal,
+    Beacon, ClearHeader, DatagramBytes, Epoch, EpochKey, InnerHeader, LinkKey, PAYLOAD_OFFSET,
+    SetId, SymbolHeader, seal,
 };
 
 /// Seals the datagrams of one session, each under the next counter.
 pub struct Framer {
-    key: SessionKey,
+    link_key: LinkKey,
+    key: EpochKey,
     key_id: LinkKeyId,
     datagram: DatagramBytes,
     counter: u64,
@@ -19,17 +20,24 @@ pub struct Framer {
 impl Framer {
     /// Begins a session.
     pub fn new(
-        link_key: &LinkKey,
+        link_key: LinkKey,
         key_id: LinkKeyId,
         session: SessionId,
         datagram: DatagramBytes,
     ) -> Self {
         Self {
-            key: SessionKey::derive(link_key, session),
+            key: EpochKey::derive(&link_key, session, Epoch::FIRST),
+            link_key,
             key_id,
             datagram,
             counter: 0,
         }
+    }
+
+    /// Begins another session under the same link key.
+    pub fn renew(&mut self, session: SessionId) {
+        self.key = EpochKey::derive(&self.link_key, session, Epoch::FIRST);
+        self.counter = 0;
     }
 
     /// The session, as observers see it.
@@ -83,6 +91,9 @@ impl Framer {
             counter: self.counter,
             session: self.key.session(),
         };
+        if !self.key.is_for(&clear) {
+            self.key = EpochKey::derive(&self.link_key, clear.session, clear.epoch());
+        }
         seal(&self.key, &clear, inner, buffer);
         self.counter += 1;
     }
@@ -103,13 +114,13 @@ mod tests {
     fn framer() -> Framer {
         let session = SessionId::from_bytes([5; 8]);
         let datagram = DatagramBytes::new(1_472).unwrap();
-        Framer::new(&Secret32::new([9; 32]), LinkKeyId(3), session, datagram)
+        Framer::new(Secret32::new([9; 32]), LinkKeyId(3), session, datagram)
     }
 
     fn open(buffer: &mut [u8]) -> (ClearHeader, InnerHeader) {
         let size = DatagramBytes::new(1_472).unwrap();
         let clear = wire::peek(buffer, size).unwrap();
-        let key = SessionKey::derive(&Secret32::new([9; 32]), clear.session);
+        let key = EpochKey::derive(&Secret32::new([9; 32]), clear.session, clear.epoch());
         wire::open(&key, buffer).unwrap()
     }
 
@@ -160,6 +171,23 @@ mod tests {
             Beacon::decode(&datagram[PAYLOAD_OFFSET..][..1_400]).unwrap(),
             beacon
         );
+    }
+
+    #[test]
+    fn the_key_changes_with_the_epoch_and_the_session() {
+        let mut framer = framer();
+        framer.counter = (1 << 26) - 1;
+        let mut datagram = vec![0; BYTES];
+        for counter in [(1 << 26) - 1, 1 << 26, (1 << 26) + 1] {
+            framer.cover(&mut datagram);
+            let (clear, inner) = open(&mut datagram);
+            assert_eq!((clear.counter, inner), (counter, InnerHeader::Cover));
+        }
+        let session = SessionId::from_bytes([6; 8]);
+        framer.renew(session);
+        framer.cover(&mut datagram);
+        let (clear, _) = open(&mut datagram);
+        assert_eq!((clear.session, clear.counter), (session, 0));
     }
 
     #[test]

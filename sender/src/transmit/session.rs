@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use valise_common::ids::{BundleId, SessionId};
 use valise_common::os::entropy::{self, EntropyError};
 use valise_common::os::layout::SenderState;
-use valise_common::wire::{DatagramBytes, LinkKey};
+use valise_common::wire::DatagramBytes;
 
 use super::TransmitError;
 use super::view::SessionView;
@@ -17,8 +17,6 @@ pub struct Session {
     pub framer: Framer,
     /// The bundle that brought its key.
     pub bundle: BundleId,
-    datagram: DatagramBytes,
-    link_key: LinkKey,
 }
 
 impl Session {
@@ -43,13 +41,8 @@ impl Session {
             key,
             ..
         } = stored;
-        let framer = Framer::new(&key, key_id, random()?, datagram);
-        Ok(Some(Self {
-            framer,
-            bundle,
-            datagram,
-            link_key: key,
-        }))
+        let framer = Framer::new(key, key_id, random()?, datagram);
+        Ok(Some(Self { framer, bundle }))
     }
 
     /// Draws a new id, because the counter of the old one is used up.
@@ -57,8 +50,7 @@ impl Session {
     /// # Errors
     /// If the kernel gives no random bytes.
     pub fn renew(&mut self) -> Result<(), TransmitError> {
-        let key_id = self.framer.key_id();
-        self.framer = Framer::new(&self.link_key, key_id, random()?, self.datagram);
+        self.framer.renew(random()?);
         Ok(())
     }
 

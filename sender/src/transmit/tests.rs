@@ -13,9 +13,7 @@ use valise_common::os::layout::OutboxName;
 use valise_common::precedence::Precedence;
 use valise_common::secret::Secret32;
 use valise_common::units::{Percent, UtcTime};
-use valise_common::wire::{
-    self, Beacon, DatagramBytes, EntryState, InnerHeader, SessionKey, SetId,
-};
+use valise_common::wire::{self, Beacon, DatagramBytes, EntryState, EpochKey, InnerHeader, SetId};
 
 use super::*;
 use crate::io::link_key::{self, StoredLinkKey};
@@ -145,8 +143,8 @@ impl World {
             let size = DatagramBytes::new(self.datagram_bytes).unwrap();
             let clear = wire::peek(datagram, size).unwrap();
             let key = Secret32::new(self.keys[&clear.key_id.0]);
-            let session = SessionKey::derive(&key, clear.session);
-            let (clear, inner) = wire::open(&session, datagram).unwrap();
+            let key = EpochKey::derive(&key, clear.session, clear.epoch());
+            let (clear, inner) = wire::open(&key, datagram).unwrap();
             let payload = &datagram[wire::PAYLOAD_OFFSET..][..usize::from(size.symbol_bytes())];
             match inner {
                 InnerHeader::Symbol(header) => {

@@ -1,8 +1,8 @@
 //! Authentic datagrams with any content, byte by byte. Written from the formats page, so that nothing that the programs
 //! check when they write keeps an attack from being made.
 
-use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
+use aes_gcm::{Aes256Gcm, Nonce};
 use valise_common::ids::LinkKeyId;
 
 /// Bytes of the clear header, which is authenticated and not encrypted.
@@ -14,7 +14,7 @@ const TAG_BYTES: usize = 16;
 
 /// Whoever has a link key, sending in a session of his own.
 pub struct Forger {
-    cipher: ChaCha20Poly1305,
+    link_key: [u8; 32],
     key_id: u8,
     session: [u8; 8],
     counter: u64,
@@ -23,16 +23,17 @@ pub struct Forger {
 impl Forger {
     /// Begins a session.
     pub fn new(link_key: &[u8; 32], key_id: LinkKeyId, session: [u8; 8]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("valise v1 link session");
-        hasher.update(link_key);
-        hasher.update(&session);
-        let key = *hasher.finalize().as_bytes();
         Self {
-            cipher: ChaCha20Poly1305::new(&key.into()),
+            link_key: *link_key,
             key_id: key_id.0,
             session,
             counter: 0,
         }
+    }
+
+    /// Goes on under this counter.
+    pub fn count_from(&mut self, counter: u64) {
+        self.counter = counter;
     }
 
     /// An authentic datagram of this inner header and the beginning of this payload, zero-padded to `datagram_bytes`.
@@ -42,9 +43,15 @@ impl Forger {
         payload: &[u8],
         datagram_bytes: usize,
     ) -> Vec<u8> {
-        let mut datagram = vec![1, self.key_id];
+        let mut datagram = vec![2, self.key_id];
         datagram.extend_from_slice(&self.counter.to_be_bytes()[2..]);
         datagram.extend_from_slice(&self.session);
+        let epoch = u32::try_from(self.counter >> 26).unwrap_or(u32::MAX);
+        let mut hasher = blake3::Hasher::new_derive_key("valise v2 link session");
+        hasher.update(&self.link_key);
+        hasher.update(&self.session);
+        hasher.update(&epoch.to_be_bytes());
+        let cipher = Aes256Gcm::new(&(*hasher.finalize().as_bytes()).into());
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
         self.counter += 1;
@@ -53,9 +60,7 @@ impl Forger {
         text.extend_from_slice(&payload[..payload.len().min(payload_bytes)]);
         text.resize(INNER_BYTES + payload_bytes, 0);
         // Encrypting in memory cannot fail; were it to, the datagram would lack its tag and the test its counter.
-        let _ = self
-            .cipher
-            .encrypt_in_place(&Nonce::from(nonce), &datagram, &mut text);
+        let _ = cipher.encrypt_in_place(&Nonce::from(nonce), &datagram, &mut text);
         datagram.extend_from_slice(&text);
         datagram
     }

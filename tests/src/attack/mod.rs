@@ -21,7 +21,7 @@ use valise_common::secret::Secret;
 use valise_common::sshsig::Signature;
 use valise_common::units::Percent;
 use valise_common::wire::{
-    ClearHeader, DatagramBytes, InnerHeader, PAYLOAD_OFFSET, SessionKey, SymbolHeader, seal,
+    ClearHeader, DatagramBytes, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET, SymbolHeader, seal,
 };
 
 use crate::harness::{HarnessError, Host, KeyPair, Result, Role, World};
@@ -142,7 +142,7 @@ impl Thief {
         let mut session = [0; 8];
         getrandom::fill(&mut session).map_err(wrong)?;
         let session = SessionId::from_bytes(session);
-        let key = SessionKey::derive(&self.bundle.link_key, session);
+        let key = EpochKey::derive(&self.bundle.link_key, session, Epoch::FIRST);
         let mut codec = BlockCodec::new();
         let mut datagrams = Vec::new();
         for shape in geometry.blocks() {

@@ -98,7 +98,7 @@ fn flood(world: &World, key_id: u8, prng: &mut Prng) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < RUN_TIME {
         for datagram in batch.chunks_mut(length) {
-            datagram[0] = 1;
+            datagram[0] = 2;
             datagram[1] = key_id;
             datagram[2..8].copy_from_slice(&counter.to_be_bytes()[2..]);
             datagram[8..16].copy_from_slice(&session);

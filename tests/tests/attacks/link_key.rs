@@ -180,9 +180,12 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
     let log = scene.state(Host::Receiver, "audit/receive.log");
     // The thief's session is announced once, as the first of this key; what follows is not.
     let first = forger.datagram(&cover, &[], DATAGRAM_BYTES);
-    transmit(&[first], scene.world.receiver_address()).unwrap();
-    await_view(&mut scene, "the cover", |view| {
-        (view["covers"] == 1).then_some(())
+    // Of a later epoch of the session, which has another key.
+    forger.count_from(7 << 26);
+    let later = forger.datagram(&cover, &[], DATAGRAM_BYTES);
+    transmit(&[first, later], scene.world.receiver_address()).unwrap();
+    await_view(&mut scene, "the covers", |view| {
+        (view["covers"] == 2).then_some(())
     });
     let lines = |log: &std::path::Path| fs::read_to_string(log).unwrap().lines().count();
     let lines_before = lines(&log);
