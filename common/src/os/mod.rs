@@ -14,6 +14,7 @@ pub mod handover;
 pub mod layout;
 pub mod life;
 pub mod lock;
+pub mod processor;
 pub mod request;
 pub mod room;
 pub mod sandbox;

@@ -49,6 +49,7 @@ use valise_common::os::durable::{
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::life;
 use valise_common::os::lock::HostLock;
+use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service;
@@ -183,6 +184,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     }
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
+    Aes::detect().log();
     let mut receive = Receive::start(config, &state, &host, (listener, tables), audit, sync)?;
     receive.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {

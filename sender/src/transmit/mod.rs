@@ -35,6 +35,7 @@ use valise_common::os::entropy::EntropyError;
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life;
 use valise_common::os::lock::HostLock;
+use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::service::{self, LogError};
@@ -166,6 +167,7 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
         .with_link(link.udp.as_fd());
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
+    Aes::detect().log();
     let mut transmit = Transmit::start(config, lock, link, log)?;
     transmit.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
