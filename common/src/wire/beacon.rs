@@ -43,7 +43,8 @@ pub struct Beacon {
     pub highest: u64,
     /// Every serial up to this one has had its passes or was given up.
     pub settled: u64,
-    /// The lowest serial whose container the sender still keeps. If it keeps none: 0, or the serial after the highest.
+    /// The lowest serial whose container the sender still keeps. If it keeps none: the serial after the highest. 0 where it does
+    /// not know.
     pub lowest_retained: u64,
     /// The sender's clock, µs since 1970; advisory.
     pub sender_time_us: u64,

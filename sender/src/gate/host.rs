@@ -295,25 +295,11 @@ impl Gate {
     pub fn beacon(&self) -> SpoolBeacon {
         SpoolBeacon {
             issued: self.ledger.issued,
-            lowest_retained: self.lowest_retained(),
+            lowest_retained: self.ledger.lowest_retained(),
             trust_version: self.ledger.trust.map_or(0, |(version, _)| version),
             in_sealing: self.in_sealing.iter().copied().collect(),
             given_up: self.given_up().into(),
         }
-    }
-
-    fn lowest_retained(&self) -> u64 {
-        let kept = |phase| matches!(phase, Phase::Sealed | Phase::Transmitted);
-        self.ledger
-            .serials
-            .iter()
-            .find(|(_, id)| {
-                self.ledger
-                    .cables
-                    .get(*id)
-                    .is_some_and(|cable| kept(cable.phase))
-            })
-            .map_or(0, |(serial, _)| serial.get())
     }
 
     fn given_up(&self) -> VecDeque<GivenUp> {
@@ -458,7 +444,7 @@ impl Gate {
                 .as_ref()
                 .is_some_and(TrustList::allow_software_keys),
             issued,
-            lowest_retained: self.lowest_retained(),
+            lowest_retained: self.ledger.lowest_retained(),
             slots_left,
             slots_total,
             bundles: bundles.collect(),

@@ -357,6 +357,21 @@ impl Ledger {
         Some(id)
     }
 
+    /// The lowest serial whose container is kept or about to be. If there is none: the serial after the highest issued.
+    pub fn lowest_retained(&self) -> u64 {
+        let is_kept = |id: &MessageId| {
+            let cable = self.cables.get(id);
+            cable.is_some_and(|cable| {
+                matches!(
+                    cable.phase,
+                    Phase::Sealing | Phase::Sealed | Phase::Transmitted
+                )
+            })
+        };
+        let lowest = self.serials.iter().find(|(_, id)| is_kept(id));
+        lowest.map_or(self.issued + 1, |(serial, _)| serial.get())
+    }
+
     /// The cable of a serial.
     pub fn by_serial(&self, serial: Serial) -> Option<&Cable> {
         self.cables.get(self.serials.get(&serial)?)
@@ -498,6 +513,23 @@ mod tests {
         ledger.forget_ended(0);
         assert!(ledger.cables.is_empty() && ledger.serials.is_empty());
         assert_eq!(ledger.issued, 3);
+    }
+
+    #[test]
+    fn the_lowest_retained_serial_is_the_next_one_when_none_is_retained() {
+        let mut ledger = Ledger::default();
+        ledger.apply(at(0), &bundle(1, 1, 3, None));
+        assert_eq!(ledger.lowest_retained(), 1);
+        for byte in [1, 2] {
+            ledger.apply(at(1), &submitted(byte));
+            ledger.apply(at(2), &sealing(byte, byte.into()));
+        }
+        assert_eq!(ledger.lowest_retained(), 1, "it is being sealed");
+        for (serial, lowest) in [(1, 2), (2, 3)] {
+            let serial = Serial::new(serial).unwrap();
+            ledger.apply(at(3), &Event::Retired { serial });
+            assert_eq!(ledger.lowest_retained(), lowest);
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub struct HostView {
     pub software_keys: bool,
     /// The highest serial issued.
     pub issued: u64,
-    /// The lowest serial whose container is kept; 0 for none.
+    /// The lowest serial whose container is kept. If there is none: the serial after the highest issued.
     pub lowest_retained: u64,
     /// Slots left in all bundles.
     pub slots_left: u64,

@@ -92,7 +92,8 @@ pub struct GivenUp {
 pub struct SpoolBeacon {
     /// The highest serial issued; 0 before the first.
     pub issued: u64,
-    /// The lowest serial whose container is still kept; 0 for none.
+    /// The lowest serial whose container is still kept. If there is none: the serial after the highest issued; 0 where nothing is
+    /// known of it.
     pub lowest_retained: u64,
     /// Version of the trust list; 0 for none.
     pub trust_version: u32,
