@@ -117,8 +117,8 @@ fn the_time_by_which_an_answer_is_due_is_shown_on_both_hosts() {
     world.expect(Host::Sender, &export).unwrap();
     let manifest = fs::read_to_string(reading.join("manifest.txt")).unwrap();
     assert!(manifest.contains(&line), "{manifest}");
-    for officer in world.roster.officers[..2].to_vec() {
-        world.approve(&id, &officer).unwrap();
+    for officer in &world.roster.officers[..2] {
+        world.approve(&id, officer).unwrap();
     }
     let released = world.await_released(&id, &submission, LIMIT).unwrap();
     world.await_state(1, "released", LIMIT).unwrap();
