@@ -92,7 +92,7 @@ mod tests {
 
     fn geometry(padded: u64) -> Geometry {
         let container_bytes = 1_264 + padded + 16 * padded.div_ceil(65_536);
-        Geometry::new(container_bytes, Codec::Rs16, 100, 25, 1_400).unwrap()
+        Geometry::new(container_bytes, Codec::Rs16, 100, 16, 1_400).unwrap()
     }
 
     fn key(block: u32) -> BlockKey {
