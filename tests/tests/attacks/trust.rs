@@ -262,7 +262,10 @@ fn administrators_sign_a_list_that_means_something_else_than_it_shows() {
     let head = "allow-software-keys = true";
     let texts = [
         // In force in an earlier version.
-        ("a number with a mark in it", list(three, "officers = 1_6")),
+        (
+            "a number with a mark in it",
+            list("validity-days-max = 30", "validity-days-max = 3_0"),
+        ),
         (
             "a comment that runs backwards",
             list(three, "officers = 3 # \u{202e}2 = sreciffo"),
