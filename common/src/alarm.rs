@@ -110,9 +110,11 @@ alarms! {
         "receive cannot hear the link, because this host does not have the address of link.listen",
         ["ip address add {ADDRESS}/PREFIX dev INTERFACE"];
     LinkDown = "link-down",
-        "nothing leaves the host; cables wait, and are sent when the link is up",
+        "nothing passes: a sender's cables wait until its link is up; what a receiver cannot hear, it reports as missing",
         [
             "ip address; ip route; ip neigh",
+            "sudo valise-{host} ports",
+            "ls -lL {DEVICE}, then put the user of the role into the device's group",
             "ip link set dev {INTERFACE} up",
             "ip link show dev {INTERFACE}",
             "ip neigh replace {ADDRESS} lladdr MAC dev {INTERFACE} nud permanent",

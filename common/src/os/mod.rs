@@ -18,6 +18,7 @@ pub mod processor;
 pub mod request;
 pub mod room;
 pub mod sandbox;
+pub mod serial;
 pub mod service;
 pub mod signals;
 pub mod stand_in;
