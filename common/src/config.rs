@@ -9,6 +9,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,8 @@ use thiserror::Error;
 
 use crate::ids::{MailboxId, PersonId};
 use crate::limits;
-use crate::units::Rate;
+use crate::os::serial::BITS_PER_BYTE;
+use crate::units::{Rate, Span};
 
 pub use tables::{
     Alarm, AuditFiles, Cover, Fec, Fences, Intake, LinkKind, Log, Memory, Metrics, ReceiverLink,
@@ -357,6 +359,18 @@ impl ReceiverConfig {
         check_datagram_bytes(self.link.kind, self.link.datagram_bytes)
             .unwrap_or(limits::DATAGRAM_BYTES_UDP)
     }
+
+    /// How long nothing may arrive before it is an alarm: as given, and on a slow line at least the time of three beacons.
+    pub fn silence_alarm(&self) -> Span {
+        let given = self.release.silence_alarm;
+        if self.link.kind == LinkKind::Udp {
+            return given;
+        }
+        let frames = 3 * u64::from(limits::BEACON_INTERVAL_DATAGRAMS);
+        let bits = frames * u64::from(self.datagram_bytes()) * u64::from(BITS_PER_BYTE);
+        let beacons = Duration::from_secs(bits.div_ceil(self.link.baud.into()));
+        Span(given.0.max(beacons))
+    }
 }
 
 #[cfg(test)]
@@ -392,7 +406,17 @@ interleave = "20 ms"
             1472
         );
         let serial = "state = \"s\"\n[link]\nkind = \"serial\"\ndevice = \"/dev/ttyS0\"\n";
-        assert_eq!(ReceiverConfig::parse(serial).unwrap().datagram_bytes(), 584);
+        let serial = ReceiverConfig::parse(serial).unwrap();
+        assert_eq!(serial.datagram_bytes(), 584);
+        assert_eq!(serial.silence_alarm(), serial.release.silence_alarm);
+    }
+
+    #[test]
+    fn on_a_slow_line_silence_is_the_absence_of_three_beacons() {
+        let slow =
+            "state = \"s\"\n[link]\nkind = \"serial\"\ndevice = \"/dev/ttyS0\"\nbaud = 9600\n";
+        let slow = ReceiverConfig::parse(slow).unwrap();
+        assert_eq!(slow.silence_alarm().as_s(), 92);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub const CODEC2_SYMBOLS_MAX: u32 = 32_768;
 pub const CODEC2_REPAIR_FACTOR_MAX: u32 = 8;
 /// Sets of one serial that a receiver collects at a time.
 pub const SETS_PER_SERIAL_MAX: usize = 4;
+/// On slow links, a beacon is one datagram in so many.
+pub const BEACON_INTERVAL_DATAGRAMS: u32 = 50;
 /// Entries of a beacon.
 pub const BEACON_ENTRIES_MAX: usize = 32;
 /// Bytes of the blocks, with their repair symbols, that leave interleaved. A receiver collects as much at a time, so this

@@ -18,6 +18,16 @@ pub enum LinkKind {
     Serial,
 }
 
+impl LinkKind {
+    /// The kind, as in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Serial => "serial",
+        }
+    }
+}
+
 /// Whether a link is filled with noise while there is nothing to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "bool")]

@@ -16,17 +16,24 @@ mod memory;
 mod paths;
 
 use std::fmt;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 pub use breach::{NOTE_END, ended_by_breach, note_breach};
+use calls::Medium;
 pub use fence::{Fence, RefusedFence};
 pub use memory::protect_memory;
 
+use nix::unistd::geteuid;
+
 use super::layout::{ReceiverState, Role, SenderState};
+use super::serial::{Direction, Fault};
 use super::service;
 use crate::alarm::Alarm;
 use crate::config::Fences;
+
+/// Where devices are.
+const DEVICES: &str = "/dev";
 
 /// What SQLite seeds the names of its journals from.
 const RANDOM: &str = "/dev/urandom";
@@ -37,8 +44,17 @@ pub struct Profile {
     role: Role,
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
-    link: Option<RawFd>,
+    link: Medium,
+    port: Option<PortAccess>,
     breaches: PathBuf,
+}
+
+/// The serial port of a link, which a role opens again whenever it was unplugged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PortAccess {
+    /// The file, or the folder in which its next one will be.
+    below: PathBuf,
+    direction: Direction,
 }
 
 impl Profile {
@@ -107,7 +123,21 @@ impl Profile {
 
     /// Adds the socket of the link: the only one that transmit sends on and does not read, the only one that receive reads.
     pub fn with_link(mut self, socket: BorrowedFd<'_>) -> Self {
-        self.link = Some(socket.as_raw_fd());
+        self.link = Medium::Socket(socket.as_raw_fd());
+        self
+    }
+
+    /// Adds the serial port of the link, in one direction.
+    ///
+    /// An adapter that is plugged in again is another file, so the role may use every device that its user may: that user
+    /// has the ports alone. Root has every disk, too: it gets this one file, see [`is_kept_from`].
+    pub fn with_port(mut self, device: &Path, direction: Direction) -> Self {
+        let below = match geteuid().is_root() {
+            true => device.to_path_buf(),
+            false => PathBuf::from(DEVICES),
+        };
+        self.link = Medium::Port;
+        self.port = Some(PortAccess { below, direction });
         self
     }
 
@@ -116,10 +146,17 @@ impl Profile {
             role,
             read,
             write,
-            link: None,
+            link: Medium::None,
+            port: None,
             breaches,
         }
     }
+}
+
+/// Returns whether it is the fence that keeps root from a serial port: the device was plugged in again and is another file.
+/// The role is to end, and to be started again.
+pub fn is_kept_from(fault: Fault) -> bool {
+    fault == Fault::Forbidden && geteuid().is_root()
 }
 
 /// Whether memory may reach a swap device.

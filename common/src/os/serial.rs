@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use rustix::termios::{
     ControlModes, InputModes, OptionalActions, SpecialCodeIndex, Termios, ioctl_tiocexcl,
-    tcgetattr, tcsetattr,
+    ioctl_tiocnxcl, tcgetattr, tcsetattr,
 };
 
 use crate::alarm::Cause;
@@ -110,6 +110,15 @@ impl Fault {
     }
 }
 
+/// Returns what `check-config` says of a device that is not there.
+pub fn is_absent(device: &Path) -> String {
+    let device = device.display();
+    format!(
+        "{device} (link.device) {}; the link begins when it is there",
+        Fault::Missing
+    )
+}
+
 /// An open port. The kernel gives it free when it is dropped.
 #[derive(Debug)]
 pub struct Port {
@@ -200,6 +209,13 @@ impl Port {
                 errno => Err(errno),
             },
         }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // A pseudo-terminal would stay closed to all others until its far end goes, too.
+        let _ = ioctl_tiocnxcl(&*self.file);
     }
 }
 

@@ -31,6 +31,19 @@ pub fn frame_encode(datagram: &[u8], line: &mut Vec<u8>) {
     line.push(0);
 }
 
+/// What a line has carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineFigures {
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// Frames that were whole.
+    pub frames: u64,
+    /// Bytes other than zero that belong to no whole frame.
+    pub discarded_bytes: u64,
+    /// The most of them between two whole frames.
+    pub burst_bytes_max: u64,
+}
+
 /// Finds frames in a stream of bytes that may begin, end, tear and lie anywhere.
 ///
 /// # Bounds
@@ -40,6 +53,37 @@ pub struct FrameDecoder {
     buffer: Box<[u8]>,
     /// Bytes decoded of the frame so far; those that `buffer` has no room for are counted and forgotten.
     decoded_bytes: usize,
+    meter: Meter,
+}
+
+/// Counts what a line carries.
+#[derive(Debug, Default)]
+struct Meter {
+    figures: LineFigures,
+    /// Bytes since the last zero.
+    open_bytes: u64,
+    /// Bytes of broken frames since the last whole one.
+    burst_bytes: u64,
+}
+
+impl Meter {
+    fn count_byte(&mut self, byte: u8) {
+        self.figures.bytes += 1;
+        self.open_bytes += u64::from(byte != 0);
+    }
+
+    fn count_whole(&mut self) {
+        self.figures.frames += 1;
+        (self.open_bytes, self.burst_bytes) = (0, 0);
+    }
+
+    fn count_broken(&mut self) {
+        let frame_bytes = std::mem::take(&mut self.open_bytes);
+        self.burst_bytes += frame_bytes;
+        self.figures.discarded_bytes += frame_bytes;
+        let longest = self.figures.burst_bytes_max.max(self.burst_bytes);
+        self.figures.burst_bytes_max = longest;
+    }
 }
 
 impl FrameDecoder {
@@ -50,13 +94,24 @@ impl FrameDecoder {
             state: DecoderState::default(),
             buffer,
             decoded_bytes: 0,
+            meter: Meter::default(),
         }
+    }
+
+    /// What the line has carried so far. A frame counts when it has ended.
+    pub fn figures(&self) -> LineFigures {
+        self.meter.figures
     }
 
     /// Takes bytes off the line and calls `handle` with each datagram found, or with why a frame was dropped. The datagram
     /// is mutable so that it can be opened in place.
     pub fn feed(&mut self, bytes: &[u8], mut handle: impl FnMut(Result<&mut [u8], DropReason>)) {
         for byte in bytes {
+            self.meter.count_byte(*byte);
+            if self.decoded_bytes > self.buffer.len() {
+                // Too long already: its bytes are lost, whether it ends or not.
+                self.meter.count_broken();
+            }
             match self.state.feed(*byte) {
                 Ok(DecodeResult::NoData) => {}
                 Ok(DecodeResult::DataStart) => self.decoded_bytes = 0,
@@ -66,27 +121,36 @@ impl FrameDecoder {
                     }
                     self.decoded_bytes = self.decoded_bytes.saturating_add(1);
                 }
-                Ok(DecodeResult::DataComplete) => handle(self.frame()),
+                Ok(DecodeResult::DataComplete) => {
+                    let found = datagram_of(&mut self.buffer, self.decoded_bytes);
+                    match found {
+                        Ok(_) => self.meter.count_whole(),
+                        Err(_) => self.meter.count_broken(),
+                    }
+                    handle(found);
+                }
                 // A zero in the middle: it ends this frame, and the next may follow at once.
-                Err(_) => handle(Err(DropReason::FrameCobs)),
+                Err(_) => {
+                    self.meter.count_broken();
+                    handle(Err(DropReason::FrameCobs));
+                }
             }
         }
     }
+}
 
-    /// The datagram of a frame that has come to its end.
-    fn frame(&mut self) -> Result<&mut [u8], DropReason> {
-        if self.decoded_bytes != self.buffer.len() {
-            return Err(DropReason::FrameLength);
-        }
-        let (datagram, crc) = self
-            .buffer
-            .split_last_chunk_mut::<CRC_BYTES>()
-            .ok_or(DropReason::FrameLength)?;
-        if crc32c::crc32c(datagram) != u32::from_be_bytes(*crc) {
-            return Err(DropReason::FrameCrc);
-        }
-        Ok(datagram)
+/// The datagram of a frame that has come to its end.
+fn datagram_of(frame: &mut [u8], decoded_bytes: usize) -> Result<&mut [u8], DropReason> {
+    if decoded_bytes != frame.len() {
+        return Err(DropReason::FrameLength);
     }
+    let (datagram, crc) = frame
+        .split_last_chunk_mut::<CRC_BYTES>()
+        .ok_or(DropReason::FrameLength)?;
+    if crc32c::crc32c(datagram) != u32::from_be_bytes(*crc) {
+        return Err(DropReason::FrameCrc);
+    }
+    Ok(datagram)
 }
 
 #[cfg(test)]
@@ -149,10 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_tell_whole_frames_from_discarded_bytes() {
+        let datagram = vec![5; 136];
+        let mut good = Vec::new();
+        frame_encode(&datagram, &mut good);
+        let mut flipped = good.clone();
+        flipped[9] ^= 1;
+        let inner = u64::try_from(good.len() - 2).unwrap();
+        let mut decoder = FrameDecoder::new(size(136));
+        let line = [&[7; 9], &good[..], &flipped, &flipped, &good, &[0, 0]].concat();
+        decode(&mut decoder, &line);
+        let expected = LineFigures {
+            bytes: u64::try_from(line.len()).unwrap(),
+            frames: 2,
+            discarded_bytes: 9 + 2 * inner,
+            burst_bytes_max: 2 * inner,
+        };
+        assert_eq!(decoder.figures(), expected);
+    }
+
+    #[test]
     fn an_endless_frame_keeps_to_its_buffer() {
         let mut decoder = FrameDecoder::new(size(136));
         assert_eq!(decode(&mut decoder, &[0xff; 100_000]), []);
         assert_eq!(decoder.buffer.len(), 140);
+        assert!(decoder.figures().discarded_bytes > 99_000);
         let found = decode(&mut decoder, &[0, 0]);
         assert!(matches!(
             found[..],

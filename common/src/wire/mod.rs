@@ -13,5 +13,5 @@ pub use datagram::{
     seal,
 };
 pub use drop_reason::{Counters, DropReason};
-pub use frame::{FrameDecoder, frame_bytes_max, frame_encode};
+pub use frame::{FrameDecoder, LineFigures, frame_bytes_max, frame_encode};
 pub use inner::{INNER_BYTES, InnerHeader, SetId, SymbolHeader};

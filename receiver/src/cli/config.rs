@@ -3,6 +3,7 @@
 use serde_json::json;
 use valise_common::config::{Fences, LinkKind, ReceiverConfig};
 use valise_common::os::layout::ReceiverState;
+use valise_common::os::serial;
 
 use super::arguments::Shown;
 use super::{CliError, print_json, print_line};
@@ -40,10 +41,13 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "datagrams   {} bytes; the sender must send the same",
             link_datagram_bytes(config)
         ),
-        format!(
-            "buffer      {} are asked of the kernel for datagrams",
-            link.socket_buffer
-        ),
+        match link.kind {
+            LinkKind::Udp => format!(
+                "buffer      {} are asked of the kernel for datagrams",
+                link.socket_buffer
+            ),
+            LinkKind::Serial => "buffer      4 KiB are the kernel's for a line".to_owned(),
+        },
         format!(
             "memory      {} for containers that are being collected",
             config.memory.assembly
@@ -58,7 +62,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
         ),
         format!(
             "silence     an alarm when no datagram verified for {}",
-            config.release.silence_alarm
+            config.silence_alarm()
         ),
         match config.release.slots_credential {
             true => "slots       new ones are covered with the unit's credential valise-slots",
@@ -85,13 +89,15 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "state": config.state.display().to_string(),
             "channel": commissioned,
             "listen": link.listen.map(|address| address.to_string()),
+            "kind": link.kind.as_str(),
             "device": link.device.as_ref().map(|device| device.display().to_string()),
+            "baud": (link.kind == LinkKind::Serial).then_some(link.baud),
             "datagram_bytes": link_datagram_bytes(config),
             "socket_buffer": link.socket_buffer.0,
             "assembly_bytes": config.memory.assembly.0,
             "spool_bytes_max": config.spool.bytes_max.0,
             "pickup_alarm_s": config.release.pickup_alarm.as_s(),
-            "silence_alarm_s": config.release.silence_alarm.as_s(),
+            "silence_alarm_s": config.silence_alarm().as_s(),
             "slots_credential": config.release.slots_credential,
             "alarm_command": config.alarm.command,
             "mailboxes": mailboxes,
@@ -128,23 +134,24 @@ fn not_used(config: &ReceiverConfig) -> Option<String> {
     })
 }
 
-fn warnings(config: &ReceiverConfig) -> Vec<&'static str> {
-    match config.link.kind {
+fn warnings(config: &ReceiverConfig) -> Vec<String> {
+    let link = &config.link;
+    match link.kind {
         LinkKind::Udp
-            if config
-                .link
+            if link
                 .listen
                 .is_some_and(|listen| listen.ip().is_unspecified()) =>
         {
             vec![
                 "link.listen is the address of no interface: datagrams are taken from every one, and none is watched for \
-             frames that it sends",
+             frames that it sends".to_owned(),
             ]
         }
         LinkKind::Udp => Vec::new(),
-        LinkKind::Serial => vec![
-            "this version has no serial link yet, so receive does not start; use kind = \"udp\" until then",
-        ],
+        LinkKind::Serial => {
+            let absent = link.device.iter().filter(|device| !device.exists());
+            absent.map(|device| serial::is_absent(device)).collect()
+        }
     }
 }
 
@@ -170,13 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_link_is_warned_of_and_a_udp_link_is_not() {
+    fn what_cannot_be_heard_is_warned_of() {
         let of = |link: &str| {
             let text = format!("state = '/nonexistent/valise'\n[link]\n{link}\n");
             warnings(&ReceiverConfig::parse(&text).unwrap())
         };
         assert!(of("kind = 'udp'\nlisten = '127.0.0.1:7000'").is_empty());
         assert!(of("kind = 'udp'\nlisten = '0.0.0.0:7000'")[0].contains("every one"));
-        assert!(of("kind = 'serial'\ndevice = '/dev/ttyS0'")[0].contains("no serial link"));
+        assert!(of("kind = 'serial'\ndevice = '/dev/absent'")[0].contains("/dev/absent"));
+        assert!(of("kind = 'serial'\ndevice = '/dev/null'").is_empty());
     }
 }

@@ -21,7 +21,7 @@ impl From<ReceiveError> for CliError {
         match error {
             ReceiveError::Host(error) => error.into(),
             ReceiveError::NoAddress
-            | ReceiveError::Serial(_)
+            | ReceiveError::NoDevice
             | ReceiveError::OtherAddress { .. } => CliError::usage(error),
             other => CliError::system(other),
         }
@@ -51,7 +51,6 @@ mod tests {
 
     use super::super::request::refused;
     use super::*;
-    use crate::io::link_serial::SerialLinkError;
     use crate::release::requests::SYSTEM_FAILURE;
 
     #[test]
@@ -72,13 +71,7 @@ mod tests {
             ),
             (ReceiveError::Host(HostError::Absent).into(), 2),
             (ReceiveError::NoAddress.into(), 2),
-            (
-                ReceiveError::from(SerialLinkError::Later {
-                    port: "/dev/x".to_owned(),
-                })
-                .into(),
-                2,
-            ),
+            (ReceiveError::NoDevice.into(), 2),
             (ReceiveError::Running.into(), 3),
             (refused("no bundle 9".to_owned()), 1),
             (refused(format!("{SYSTEM_FAILURE}: no room")), 3),

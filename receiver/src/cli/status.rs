@@ -6,10 +6,11 @@ use valise_common::host::status::{self, Facts, Health, Status};
 use valise_common::os::cli::{check_reader, warn};
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::life::{Ages, Observed};
+use valise_common::units::count_of;
 
 use super::CliError;
 use crate::io::host::Host;
-use crate::io::view::{ReceiveView, ReleaseView, VIEW_BYTES_MAX};
+use crate::io::view::{LineView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
 
 /// Containers that are being collected, at most, that the text shows.
 const ASSEMBLING_SHOWN_MAX: usize = 10;
@@ -82,5 +83,21 @@ fn passing(view: &ReceiveView) -> Vec<String> {
         Some(last) => format!("link      the last datagram at {last}"),
         None => "link      no datagram since the start".to_owned(),
     });
+    lines.extend(view.line.map(|line| {
+        let LineView {
+            baud,
+            frames,
+            discarded_bytes,
+            burst_bytes_max,
+            rate_bits,
+            ..
+        } = line;
+        let broken = view.broken_frames();
+        format!(
+            "line      {rate_bits} of {baud} bit/s; {} whole and {broken} broken; {} discarded, {burst_bytes_max} in a row",
+            count_of(frames, "frame"),
+            count_of(discarded_bytes, "byte"),
+        )
+    }));
     lines
 }

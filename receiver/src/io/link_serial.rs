@@ -1,93 +1,147 @@
-//! The serial end of a link. Its place is kept: the port is looked up and named, and then refused.
+//! The serial end of a link: bytes in, datagrams out. What is no frame is dropped and counted.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use thiserror::Error;
+use valise_common::os::serial::{Direction, Line};
+use valise_common::units::Mono;
+use valise_common::wire::{Counters, DatagramBytes, FrameDecoder, LineFigures};
 
-/// Why a serial link does not start.
-#[derive(Debug, Error)]
-pub enum SerialLinkError {
-    /// The device exists; this version does not read it.
-    #[error(
-        "the serial link arrives in a later version; {port} was found, but use a UDP link (kind = \"udp\") until then"
-    )]
-    Later {
-        /// The device, with what the system knows of it.
-        port: String,
-    },
-    /// The system knows no such device.
-    #[error(
-        "the serial link arrives in a later version, and {port} is none of the serial ports here ({known}); use a UDP link (kind = \"udp\") until then"
-    )]
-    Absent {
-        /// The device of the configuration.
-        port: String,
-        /// The ports that the system knows.
-        known: String,
-    },
+use super::link_udp::Train;
+
+/// Bytes that are read at a time. The datagrams in them fit any receive buffer.
+const READ_BYTES: usize = 16 << 10;
+
+/// Bytes of a tty that the kernel keeps while nobody reads.
+pub const KERNEL_BYTES: u64 = 4 << 10;
+
+/// How long a read waits, so that a reader notices when it is to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A serial port that frames arrive at.
+pub struct SerialLink {
+    line: Line,
+    decoder: FrameDecoder,
+    buffer: Box<[u8]>,
 }
-
-/// A serial link. There is no way to make one yet.
-#[derive(Debug)]
-pub enum SerialLink {}
 
 impl SerialLink {
-    /// Looks the port up and refuses it.
-    ///
-    /// # Errors
-    /// Always, with the port's name.
-    pub fn open(device: &Path, _baud: u32) -> Result<Self, SerialLinkError> {
-        let ports = serialport::available_ports().unwrap_or_default();
-        let port = device.display().to_string();
-        match ports
-            .iter()
-            .find(|known| Path::new(&known.port_name) == device)
-        {
-            Some(found) => Err(SerialLinkError::Later {
-                port: describe(found),
-            }),
-            None if device.exists() => Err(SerialLinkError::Later { port }),
-            None => {
-                let mut known: Vec<&str> = ports.iter().map(|port| &*port.port_name).collect();
-                known.sort_unstable();
-                let known = if known.is_empty() {
-                    "there are none".to_owned()
-                } else {
-                    known.join(", ")
-                };
-                Err(SerialLinkError::Absent { port, known })
-            }
+    /// Opens the port if it is there.
+    pub fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
+        Self {
+            line: Line::open(device, baud, Direction::Receive, now),
+            decoder: FrameDecoder::new(datagram),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
-}
 
-fn describe(port: &serialport::SerialPortInfo) -> String {
-    let kind = match &port.port_type {
-        serialport::SerialPortType::UsbPort(_) => " (USB)",
-        serialport::SerialPortType::PciPort => " (PCI)",
-        serialport::SerialPortType::BluetoothPort => " (Bluetooth)",
-        serialport::SerialPortType::Unknown => "",
-    };
-    format!("{}{kind}", port.port_name)
+    /// The line, for its state and its alarm.
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Opens the port again if it is time. Returns whether it is open.
+    pub fn try_again(&mut self, now: Mono) -> bool {
+        self.line.try_again(now)
+    }
+
+    /// What the line has carried.
+    pub fn figures(&self) -> LineFigures {
+        self.decoder.figures()
+    }
+
+    /// Waits a tenth of a second for bytes and takes what is there. `trains` is emptied first; it says where in `datagrams`
+    /// the datagrams are. What was no frame is counted. A device that is gone is a state.
+    pub fn receive(
+        &mut self,
+        datagrams: &mut [u8],
+        trains: &mut Vec<Train>,
+        dropped: &mut Counters,
+        now: Mono,
+    ) {
+        trains.clear();
+        let Ok(port) = self.line.port() else { return };
+        let count = match port.read(&mut self.buffer, PATIENCE) {
+            Ok(count) => count,
+            Err(errno) => return self.line.handle_failure(errno.into(), now),
+        };
+        let mut end = 0;
+        self.decoder
+            .feed(&self.buffer[..count], |frame| match frame {
+                Ok(datagram) => {
+                    let start = end;
+                    end += datagram.len();
+                    datagrams[start..end].copy_from_slice(datagram);
+                    trains.push(Train {
+                        bytes: start..end,
+                        datagram_bytes: datagram.len(),
+                    });
+                }
+                Err(reason) => dropped.count(reason),
+            });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs::{File, read_link};
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
+    use nix::pty::openpty;
+    use valise_common::os::serial::{Fault, RETRY_US};
+    use valise_common::wire::{DropReason, frame_encode};
+
     use super::*;
+    use crate::io::link_udp::BUFFER_BYTES;
+
+    fn pair() -> (File, PathBuf) {
+        let pair = openpty(None, None).unwrap();
+        let device = read_link(format!("/proc/self/fd/{}", pair.slave.as_raw_fd())).unwrap();
+        (File::from(pair.master), device)
+    }
 
     #[test]
-    fn a_serial_link_is_refused_with_its_port_and_what_to_do() {
-        let text = SerialLink::open(Path::new("/dev/absent"), 9600)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("/dev/absent") && text.contains("kind = \"udp\""),
-            "{text}"
-        );
-        let text = SerialLink::open(Path::new("/dev/null"), 9600)
-            .unwrap_err()
-            .to_string();
-        assert!(text.contains("/dev/null was found"), "{text}");
+    fn datagrams_come_out_of_a_line_that_begins_with_what_was_left_on_it() {
+        let (mut far, device) = pair();
+        let size = DatagramBytes::new(200).unwrap();
+        let mut link = SerialLink::open(device, 115_200, size, Mono(0));
+        let sent: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n * 17; 200]).collect();
+        let mut line = b"left on the line".to_vec();
+        for datagram in &sent {
+            frame_encode(datagram, &mut line);
+        }
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        let (mut dropped, mut arrived) = (Counters::default(), Vec::new());
+        for piece in line.chunks(77) {
+            far.write_all(piece).unwrap();
+            let before = link.figures().bytes;
+            let wanted = before + u64::try_from(piece.len()).unwrap();
+            while link.figures().bytes < wanted {
+                link.receive(&mut buffer, &mut trains, &mut dropped, Mono(0));
+                arrived.extend(
+                    trains
+                        .iter()
+                        .map(|train| buffer[train.bytes.clone()].to_vec()),
+                );
+            }
+        }
+        assert_eq!(arrived, sent);
+        assert_eq!((dropped.of(DropReason::FrameCobs), dropped.total()), (1, 1));
+        assert_eq!(link.figures().discarded_bytes, 16);
+    }
+
+    #[test]
+    fn a_device_that_goes_is_a_state_and_ends_nothing() {
+        let (far, device) = pair();
+        let size = DatagramBytes::new(200).unwrap();
+        let mut link = SerialLink::open(device, 115_200, size, Mono(0));
+        drop(far);
+        let (mut buffer, mut trains) = (vec![0; BUFFER_BYTES], Vec::new());
+        link.receive(&mut buffer, &mut trains, &mut Counters::default(), Mono(0));
+        assert_eq!(link.line().port().err(), Some(Fault::Unplugged));
+        assert!(link.line().cause().unwrap().text.contains("/dev/pts/"));
+        assert!(!link.try_again(Mono(RETRY_US)));
     }
 }

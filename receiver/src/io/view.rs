@@ -10,6 +10,7 @@ use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
 use valise_common::units::UtcTime;
+use valise_common::wire::{self, DropReason};
 
 use crate::release::serial_set::SerialSet;
 use crate::release::states::Announced;
@@ -246,9 +247,32 @@ pub struct ReceiveView {
     /// What needs an operator.
     #[serde(default)]
     pub alarms: Vec<AlarmView>,
+    /// What became of a serial line's bytes, where the link is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<LineView>,
+    /// What was dropped, by reason.
+    #[serde(default)]
+    pub counters: wire::Counters,
     /// Everything else.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a serial line has carried since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineView {
+    /// Bits a second of the line.
+    pub baud: u32,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// Frames that were whole.
+    pub frames: u64,
+    /// Bytes that belong to no whole frame.
+    pub discarded_bytes: u64,
+    /// The most of them between two whole frames.
+    pub burst_bytes_max: u64,
+    /// Bits a second over the last second.
+    pub rate_bits: u64,
 }
 
 /// A container that is being collected.
@@ -290,6 +314,12 @@ impl ReceiveView {
         self.poisoned
     }
 
+    /// Frames of a serial line that were not whole.
+    pub fn broken_frames(&self) -> u64 {
+        let of = |reason| self.counters.of(reason);
+        of(DropReason::FrameCobs) + of(DropReason::FrameLength) + of(DropReason::FrameCrc)
+    }
+
     /// Since when no datagram has verified.
     pub fn silent_since(&self) -> Option<UtcTime> {
         self.last_datagram.or(self.started)
@@ -321,13 +351,14 @@ mod tests {
 
     #[test]
     fn the_view_of_receive_may_say_more_than_we_know() {
-        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3},"last_datagram":"2027-01-15T08:00:00Z",
+        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3,"frame-crc":2},"more":1,"last_datagram":"2027-01-15T08:00:00Z",
             "assembling":[{"serial":4,"container":"00","container_bytes":9,"have_symbols":1,
             "need_symbols":2}]}"#;
         let view: ReceiveView = serde_json::from_str(text).unwrap();
         assert_eq!(view.assembling_set().to_string(), "4");
         assert_eq!(view.silent_since(), Some(UtcTime::from_s(1_800_000_000)));
-        assert!(view.rest.contains_key("counters"));
+        assert_eq!(view.broken_frames(), 2);
+        assert!(view.rest.contains_key("more"));
         let none: ReceiveView = serde_json::from_str("{}").unwrap();
         assert_eq!(none.silent_since(), None);
     }

@@ -1,4 +1,4 @@
-//! The socket of the link, bound or waiting to be: an address that comes late or a port that is in use ends nothing.
+//! The socket of a UDP link, bound or waiting to be: an address that comes late or a port that is in use ends nothing.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,11 +9,9 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use nix::errno::Errno;
 use valise_common::alarm::Alarm;
-use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::config::ReceiverConfig;
 
 use super::ReceiveError;
-use super::shared::Shared;
-use crate::io::link_serial::SerialLink;
 use crate::io::link_udp::{Granted, UdpLink};
 use crate::io::net_tables::{self, NetTables};
 
@@ -75,13 +73,9 @@ impl Listener {
     /// [`Listener::state`]. To be called before the fences.
     ///
     /// # Errors
-    /// If the configuration describes no UDP link, or another one than the service manager's, or the system makes no socket
+    /// If the configuration names no address, or another one than the service manager's, or the system makes no socket
     /// for it.
     pub fn open(config: &ReceiverConfig, source: Source) -> Result<Self, ReceiveError> {
-        if config.link.kind == LinkKind::Serial {
-            let device = config.link.device.clone().unwrap_or_default();
-            match SerialLink::open(&device, config.link.baud)? {}
-        }
         let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
         let buffer = config.link.socket_buffer;
         let mut listener = Self {
@@ -121,14 +115,19 @@ impl Listener {
     }
 
     /// Returns the link, if it is bound; else waits a moment and tries again.
-    pub fn poll(&mut self, shared: &Shared) -> Option<(&mut UdpLink, Granted)> {
+    pub fn poll(&mut self) -> Option<(&mut UdpLink, Granted)> {
         if self.bound.is_err() {
             thread::sleep(RETRY);
             self.bind();
-            shared.set_listening(self.state());
         }
         let (link, granted) = self.link.as_mut().filter(|_| self.bound.is_ok())?;
         Some((link, *granted))
+    }
+
+    /// Returns how many datagrams the kernel has dropped.
+    pub fn kernel_drops(&self) -> u64 {
+        let link = self.link.as_ref();
+        link.map_or(0, |(link, _)| link.kernel_drops())
     }
 
     /// Returns the socket, for the fences.
@@ -233,23 +232,21 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_alarm_until_it_is_free() {
-        let (events, _told) = std::sync::mpsc::sync_channel(1);
-        let shared = Shared::new(events);
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let mut listener = Listener::open(&config(address), Source::Own).unwrap();
-        assert!(listener.poll(&shared).is_none());
-        assert_eq!(shared.listening(), Listening::Waiting(Errno::EADDRINUSE));
-        let told = texts(&address.to_string(), shared.listening());
+        assert!(listener.poll().is_none());
+        assert_eq!(listener.state(), Listening::Waiting(Errno::EADDRINUSE));
+        let told = texts(&address.to_string(), listener.state());
         assert_eq!(told[0].0, Alarm::LinkPort);
         assert!(told[0].1.contains("another program"), "{told:?}");
         assert!(told[0].1.contains(&address.port().to_string()), "{told:?}");
         drop(taken);
         // A child that another test is starting holds a copy of the socket until its `exec`.
         let begun = std::time::Instant::now();
-        while listener.poll(&shared).is_none() {
+        while listener.poll().is_none() {
             assert!(begun.elapsed().as_secs() < 60, "{:?}", listener.state());
         }
-        assert!(texts(&address.to_string(), shared.listening()).is_empty());
+        assert!(texts(&address.to_string(), listener.state()).is_empty());
     }
 }

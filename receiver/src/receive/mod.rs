@@ -13,6 +13,7 @@ mod digest;
 mod egress;
 mod forged;
 mod handback;
+mod intake;
 mod keys;
 mod listener;
 mod publish;
@@ -37,7 +38,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use thiserror::Error;
 use valise_common::alarm::Alarm;
-use valise_common::config::ReceiverConfig;
+use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::ids::BundleId;
@@ -51,7 +52,8 @@ use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::sandbox::{self, Profile, SandboxError, is_kept_from};
+use valise_common::os::serial::Direction;
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -61,21 +63,21 @@ use valise_common::wire::DatagramBytes;
 use crate::io::assembly::AssemblyStore;
 use crate::io::completed::CompletedLog;
 use crate::io::host::{Host, HostError};
-use crate::io::link_serial::SerialLinkError;
 use crate::io::net_tables::NetTables;
 use crate::pipeline::Assembler;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use egress::Egress;
 use forged::Report;
+use intake::{Intake, LinkState};
 use keys::LinkKeys;
+use listener::Listening;
 pub use listener::SOCKET_UNIT;
-use listener::{Listener, Listening, Source};
 use publish::{DELIVERIES_MAX, Folders, Publisher};
 use reader::Reader;
 use shared::{Event, Shared};
 use slab::{SLABS, Slab};
-use view::{Constants, ReceiveView};
+use view::{Constants, LineMeter, ReceiveView};
 
 /// The view, the room on the disk and the keys are looked after this often.
 const TICK_US: u64 = 1_000_000;
@@ -98,9 +100,17 @@ pub enum ReceiveError {
     /// Another process is at work.
     #[error("receive is running already; stop it first, or look at its status")]
     Running,
-    /// The serial link is not there yet.
-    #[error(transparent)]
-    Serial(#[from] SerialLinkError),
+    /// The configuration names no serial port.
+    #[error("link.device is missing: a serial link needs a device")]
+    NoDevice,
+    /// The size is none of a datagram.
+    #[error("link.datagram_bytes is out of range")]
+    DatagramBytes,
+    /// As root, the fences allow one device alone.
+    #[error(
+        "{0}; it was plugged in again, and the fences of root keep receive from it: it is to be started again"
+    )]
+    OtherDevice(String),
     /// The configuration names no address to listen on.
     #[error("link.listen is missing: a UDP link needs an address and port")]
     NoAddress,
@@ -175,17 +185,21 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let sync = SyncBatch::new(state.root())?;
     let runs = life::runs(Role::Receive);
     // Before the fences, behind which there is neither a new socket nor a right to ask for a large buffer.
-    let listener = Listener::open(config, Source::find()?)?;
+    let intake = Intake::open(config)?;
     let tables = NetTables::open();
     metrics::make_folder(&config.metrics.folder)?;
     let mut profile = Profile::receive(&state).writing(&config.metrics.folder);
-    if let Some(socket) = listener.socket() {
-        profile = profile.with_link(socket);
-    }
+    profile = match (intake.socket(), &config.link.device) {
+        (Some(socket), _) => profile.with_link(socket),
+        (None, Some(device)) if config.link.kind == LinkKind::Serial => {
+            profile.with_port(device, Direction::Receive)
+        }
+        (None, _) => profile,
+    };
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
-    let mut receive = Receive::start(config, &state, &host, (listener, tables), audit, sync)?;
+    let mut receive = Receive::start(config, &state, &host, (intake, tables), audit, sync)?;
     receive.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
         receive.alarms.set(alarm, utc_now(), 1, || text);
@@ -224,6 +238,7 @@ struct Receive {
     datagram_bytes: u16,
     egress: Egress,
     tables: NetTables,
+    line: LineMeter,
     constants: Constants,
     started: Mono,
 }
@@ -233,12 +248,12 @@ impl Receive {
         config: &ReceiverConfig,
         state: &ReceiverState,
         host: &Host,
-        (listener, tables): (Listener, NetTables),
+        (intake, tables): (Intake, NetTables),
         audit: AuditLog,
         mut sync: SyncBatch,
     ) -> Result<Self, ReceiveError> {
-        let size = DatagramBytes::new(config.datagram_bytes())
-            .ok_or_else(|| io::Error::other("link.datagram_bytes is out of range"))?;
+        let size =
+            DatagramBytes::new(config.datagram_bytes()).ok_or(ReceiveError::DatagramBytes)?;
         let tmp = state.tmp(Role::Receive);
         let folders = Folders {
             assembly: state.assembly(),
@@ -288,9 +303,9 @@ impl Receive {
             let _ = free.try_send(Slab::new());
         }
         let shared = Arc::new(Shared::new(tell));
-        shared.set_listening(listener.state());
+        shared.set_link(intake.state());
         let reader = Reader {
-            listener,
+            intake,
             size,
             free: free_slabs,
             full: input.clone(),
@@ -325,7 +340,10 @@ impl Receive {
         let mut receive = Self {
             state: state.clone(),
             spool_bytes_max: config.spool.bytes_max.0,
-            listen: config.link.listen,
+            listen: config
+                .link
+                .listen
+                .filter(|_| config.link.kind == LinkKind::Udp),
             shared,
             threads: Vec::new(),
             input,
@@ -343,6 +361,7 @@ impl Receive {
             alarms: Alarms::new(Role::Receive, state.root()),
             egress: Egress::default(),
             tables,
+            line: LineMeter::new(config.link.baud, mono_now()),
             constants: Constants {
                 started: now,
                 socket_buffer_asked: config.link.socket_buffer.0,
@@ -443,20 +462,7 @@ impl Receive {
 
     fn tick(&mut self) -> Result<(), ReceiveError> {
         let now = utc_now();
-        if let Some(listen) = self.listen {
-            for (code, text) in listener::alarms(listen, self.shared.listening(), &self.tables) {
-                self.alarms.set_text(code, now, text);
-            }
-            let mono = mono_now();
-            self.egress
-                .handle_count(mono, self.tables.sent(listen.ip()));
-            self.alarms
-                .set_text(Alarm::Egress, now, self.egress.alarm(mono));
-        }
-        let is_passed = self.shared.listening() != Listening::NotPassed;
-        if !is_passed && mono_now().since_us(self.started) > listener::PASSING_US {
-            return Err(ReceiveError::NotPassed);
-        }
+        self.look_at_link(now)?;
         // Release has a log and a command for them: here they only go to the journal.
         while self.alarms.poll_fresh(mono_now()).is_some() {}
         refill_reserve();
@@ -482,13 +488,50 @@ impl Receive {
         Ok(())
     }
 
+    fn look_at_link(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
+        let mono = mono_now();
+        let listening = match self.shared.link() {
+            LinkState::Udp(listening) => listening,
+            LinkState::Serial(state) => {
+                if let Some((fault, cause)) = &state.fault
+                    && is_kept_from(*fault)
+                {
+                    return Err(ReceiveError::OtherDevice(cause.text.clone()));
+                }
+                let cause = state.fault.map(|(_, cause)| cause);
+                self.alarms.set_text(Alarm::LinkDown, now, cause);
+                return Ok(());
+            }
+        };
+        if let Some(listen) = self.listen {
+            for (code, text) in listener::alarms(listen, listening, &self.tables) {
+                self.alarms.set_text(code, now, text);
+            }
+            self.egress
+                .handle_count(mono, self.tables.sent(listen.ip()));
+            self.alarms
+                .set_text(Alarm::Egress, now, self.egress.alarm(mono));
+        }
+        let is_late = mono.since_us(self.started) > listener::PASSING_US;
+        if listening == Listening::NotPassed && is_late {
+            return Err(ReceiveError::NotPassed);
+        }
+        Ok(())
+    }
+
     fn write_view(&mut self, now: UtcTime) -> Result<(), ReceiveError> {
+        let link = self.shared.link();
+        let line = match &link {
+            LinkState::Udp(_) => None,
+            LinkState::Serial(state) => Some(self.line.look(&state.figures, mono_now())),
+        };
         let view = ReceiveView::new(
             now,
             self.constants,
             &self.shared.read(),
             &self.shared.assembly(),
-            (self.shared.listening(), self.alarms.views()),
+            (&link, line),
+            self.alarms.views(),
         );
         view.write_metrics(&mut self.metrics, self.datagram_bytes);
         let text = serde_json::to_vec(&view).map_err(io::Error::other)?;

@@ -13,7 +13,7 @@ use valise_common::units::Mono;
 use valise_common::wire::{DatagramBytes, DropReason};
 
 use super::assemble::Input;
-use super::listener::Listener;
+use super::intake::Intake;
 use super::shared::{Event, Shared};
 use super::slab::{SLABS, Slab};
 use crate::io::link_udp::Train;
@@ -31,8 +31,8 @@ const WINDOW_US: u64 = 250_000;
 
 /// The reader's end of everything.
 pub struct Reader {
-    /// The link's socket.
-    pub listener: Listener,
+    /// The link.
+    pub intake: Intake,
     /// The size of its datagrams.
     pub size: DatagramBytes,
     /// Slabs that come back.
@@ -97,21 +97,24 @@ impl Reader {
                 deframer.handle_keys(keys, issued_last);
             }
             stack.extend(self.free.try_iter());
-            let Some((link, buffer)) = self.listener.poll(shared) else {
+            let buffer_bytes = self.intake.poll();
+            shared.set_link(self.intake.state());
+            let Some(buffer_bytes) = buffer_bytes else {
                 continue;
             };
-            let patience = rate.patience(buffer.granted.0);
+            let patience = rate.patience(buffer_bytes);
             let slab = stack
                 .pop()
                 .or_else(|| self.free.recv_timeout(patience).ok());
             let hand_over = slab.is_some();
             let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut spare));
-            link.receive(&mut slab.bytes, &mut trains)?;
+            let mut tally = Tally::default();
+            let dropped = &mut tally.dropped;
+            self.intake.receive(&mut slab.bytes, &mut trains, dropped)?;
             rate.add(
                 mono_now(),
                 trains.iter().map(|train| train.bytes.len()).sum(),
             );
-            let mut tally = Tally::default();
             let authentic = open_all(&mut deframer, &mut slab, &trains, &mut tally);
             while let Some(bundle) = deframer.poll_newly_verified() {
                 shared.tell(Event::KeyVerified(bundle));
@@ -127,7 +130,8 @@ impl Reader {
                 // The assembler has ended; whoever ended it tells why.
                 return Ok(());
             }
-            shared.add_read(&tally, link.kernel_drops(), authentic.then(utc_now_us));
+            let kernel_drops = self.intake.kernel_drops();
+            shared.add_read(&tally, kernel_drops, authentic.then(utc_now_us));
         }
         Ok(())
     }

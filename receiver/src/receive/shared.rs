@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use valise_common::ids::BundleId;
 
 use super::forged::Forged;
+use super::intake::LinkState;
 use super::listener::Listening;
 use crate::pipeline::{Assembling, SetCounters, Tally};
 use crate::stage::deframe::HeldKey;
@@ -63,7 +64,7 @@ pub struct Shared {
     assembly: Mutex<AssemblyView>,
     // No event each: a flood of them must not crowd out the others.
     forged: Mutex<Forged>,
-    listening: Mutex<Listening>,
+    link: Mutex<LinkState>,
     events: SyncSender<Event>,
 }
 
@@ -82,7 +83,7 @@ impl Shared {
             read: Mutex::default(),
             assembly: Mutex::default(),
             forged: Mutex::default(),
-            listening: Mutex::new(Listening::Waiting(Errno::UnknownErrno)),
+            link: Mutex::new(LinkState::Udp(Listening::Waiting(Errno::UnknownErrno))),
             events,
         }
     }
@@ -108,14 +109,14 @@ impl Shared {
         lock(&self.forged)
     }
 
-    /// Sets the state of the socket.
-    pub fn set_listening(&self, state: Listening) {
-        *lock(&self.listening) = state;
+    /// Sets the state of the link.
+    pub fn set_link(&self, state: LinkState) {
+        *lock(&self.link) = state;
     }
 
-    /// Returns the state of the socket.
-    pub fn listening(&self) -> Listening {
-        *lock(&self.listening)
+    /// Returns the state of the link.
+    pub fn link(&self) -> LinkState {
+        lock(&self.link).clone()
     }
 
     /// Adds what the reader saw.

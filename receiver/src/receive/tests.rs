@@ -15,6 +15,7 @@ use valise_common::wire::{
     ClearHeader, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET, SetId, SymbolHeader, seal,
 };
 
+use super::listener::{Listener, Source};
 use super::publish::file_name;
 use super::*;
 
@@ -74,7 +75,7 @@ impl Site {
             &self.config,
             &self.state,
             &host,
-            (listener, NetTables::open()),
+            (Intake::Udp(listener), NetTables::open()),
             audit,
             sync,
         )

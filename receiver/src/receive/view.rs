@@ -5,12 +5,15 @@ use valise_common::alarm::AlarmView;
 use valise_common::host::metrics::Metrics;
 use valise_common::ids::{ContainerId, Serial};
 use valise_common::os::clock::Stamp;
-use valise_common::units::UtcTime;
+use valise_common::os::serial::BITS_PER_BYTE;
+use valise_common::units::{Mono, UtcTime};
 
+use super::intake::LinkState;
 use super::listener::Listening;
 use super::shared::{AssemblyView, ReadView};
+use crate::io::view::LineView;
 use crate::pipeline::Tally;
-use valise_common::wire::{Counters, DropReason};
+use valise_common::wire::{Counters, DropReason, LineFigures};
 
 /// What `receive` shows, once a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,9 @@ pub struct ReceiveView {
     pub socket_buffer_asked: u64,
     /// Receive buffer that the kernel granted, in bytes; 0 while the socket waits.
     pub socket_buffer_granted: u64,
+    /// The serial line, where the link is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<LineView>,
     /// Containers put into the inbox.
     pub completed: u64,
     /// Sets that were discarded because some of their symbols are forged.
@@ -54,6 +60,40 @@ pub struct ReceiveView {
     pub disk_bytes: u64,
     /// What needs an operator.
     pub alarms: Vec<AlarmView>,
+}
+
+/// The rate of a line, from one look to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct LineMeter {
+    baud: u32,
+    looked_at: Mono,
+    bytes: u64,
+}
+
+impl LineMeter {
+    /// Nothing has arrived yet.
+    pub fn new(baud: u32, now: Mono) -> Self {
+        Self {
+            baud,
+            looked_at: now,
+            bytes: 0,
+        }
+    }
+
+    /// Returns what there is to show of the line now.
+    pub fn look(&mut self, figures: &LineFigures, now: Mono) -> LineView {
+        let span_us = now.since_us(self.looked_at).max(1);
+        let bits = (figures.bytes - self.bytes).saturating_mul(BITS_PER_BYTE.into());
+        (self.looked_at, self.bytes) = (now, figures.bytes);
+        LineView {
+            baud: self.baud,
+            bytes: figures.bytes,
+            frames: figures.frames,
+            discarded_bytes: figures.discarded_bytes,
+            burst_bytes_max: figures.burst_bytes_max,
+            rate_bits: bits.saturating_mul(1_000_000) / span_us,
+        }
+    }
 }
 
 /// A container that is being collected.
@@ -121,6 +161,28 @@ impl ReceiveView {
                 "Containers handed to release",
                 one(self.completed),
             );
+            if let Some(line) = &self.line {
+                sheet.counters(
+                    "line_bytes",
+                    "Bytes that arrived on the serial line",
+                    one(line.bytes),
+                );
+                sheet.counters(
+                    "line_frames",
+                    "Frames of the serial line that were whole",
+                    one(line.frames),
+                );
+                sheet.counters(
+                    "line_discarded_bytes",
+                    "Bytes of the serial line that belong to no whole frame",
+                    one(line.discarded_bytes),
+                );
+                sheet.gauge(
+                    "line_burst_bytes_max",
+                    "The most discarded bytes between two whole frames",
+                    line.burst_bytes_max,
+                );
+            }
             let discarded = [("forged", self.poisoned), ("yielded", self.yielded)];
             sheet.counters(
                 "sets_discarded",
@@ -158,7 +220,8 @@ impl ReceiveView {
         constants: Constants,
         read: &ReadView,
         assembly: &AssemblyView,
-        (listening, alarms): (Listening, Vec<AlarmView>),
+        (link, line): (&LinkState, Option<LineView>),
+        alarms: Vec<AlarmView>,
     ) -> Self {
         let mut tally: Tally = read.tally;
         tally.add(&assembly.tally);
@@ -184,10 +247,11 @@ impl ReceiveView {
             counters: tally.dropped,
             kernel_drops: read.kernel_drops,
             socket_buffer_asked: constants.socket_buffer_asked,
-            socket_buffer_granted: match listening {
-                Listening::Bound(granted) => granted.granted.0,
-                Listening::Waiting(_) | Listening::NotPassed => 0,
+            socket_buffer_granted: match link {
+                LinkState::Udp(Listening::Bound(granted)) => granted.granted.0,
+                _ => 0,
             },
+            line,
             completed: assembly.sets.completed,
             poisoned: assembly.sets.poisoned,
             yielded: assembly.sets.yielded,

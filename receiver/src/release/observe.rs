@@ -361,7 +361,7 @@ impl Release {
         self.neighbour.watch(&mut self.alarms, clock, mono);
         let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
-        let limit_s = self.config.release.silence_alarm.as_s();
+        let limit_s = self.config.silence_alarm().as_s();
         self.alarms
             .set(Alarm::Silence, now, u64::from(silent_s > limit_s), || {
                 format!(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use valise_common::config::{Cover, Fences, LinkKind, SenderConfig};
+use valise_common::os::serial;
 use valise_common::units::count_of;
 
 use super::arguments::Shown;
@@ -33,6 +34,8 @@ pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
             "state": state,
             "persons": config.persons,
             "to": config.link.to.map(|to| to.to_string()),
+            "kind": config.link.kind.as_str(),
+            "baud": (config.link.kind == LinkKind::Serial).then_some(config.link.baud),
             "device": config.link.device.as_ref().map(|device| device.display().to_string()),
             "datagram_bytes": config.datagram_bytes(),
             "rate": config.link.rate.to_string(),
@@ -78,6 +81,9 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
     };
     let cover = match link.cover {
         Cover::Constant => "with noise whenever there is nothing to send",
+        Cover::None if link.kind == LinkKind::Serial => {
+            "a beacon now and then when there is nothing to send"
+        }
         Cover::None => "a beacon a second when there is nothing to send",
     };
     let fec = &config.fec;
@@ -127,11 +133,10 @@ fn meaning(config: &SenderConfig) -> Vec<String> {
 
 fn warnings(config: &SenderConfig) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.link.kind == LinkKind::Serial {
-        warnings.push(
-            "this version has no serial link yet, so transmit does not start; use kind = \"udp\" until then"
-                .to_owned(),
-        );
+    if let (LinkKind::Serial, Some(device)) = (config.link.kind, &config.link.device)
+        && !device.exists()
+    {
+        warnings.push(serial::is_absent(device));
     }
     if config.persons.is_empty() {
         warnings.push("[persons] names nobody, so nobody can submit or end a cable".to_owned());
@@ -168,10 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_link_is_warned_of() {
-        let text =
-            "state = '/nonexistent/valise'\n[link]\nkind = 'serial'\ndevice = '/dev/ttyS0'\n";
-        let told = warnings(&SenderConfig::parse(text).unwrap());
-        assert!(told[0].contains("no serial link"), "{told:?}");
+    fn a_serial_line_is_put_into_words_and_a_missing_device_is_told() {
+        let text = "state = '/nonexistent/valise'\n[link]\nkind = 'serial'\ndevice = '/dev/absent'\nbaud = 9600\n";
+        let config = SenderConfig::parse(text).unwrap();
+        let words = meaning(&config).join("\n");
+        assert!(words.contains("/dev/absent, at 9600 baud"), "{words}");
+        assert!(words.contains("in datagrams of 584 bytes"), "{words}");
+        assert!(warnings(&config)[0].contains("/dev/absent"));
     }
 }

@@ -1,72 +1,232 @@
-//! The serial end of a link. Its place is kept: the port is looked up and named, and then refused.
+//! The serial end of a link: frames, handed to the kernel no faster than the line carries them.
+//!
+//! ```text
+//!            now            + AHEAD
+//! ── on the line ──┤ in the kernel ├── still here ──
+//! ```
+//!
+//! The clock says what is on the line: a tty does not. A frame begins when the one before has nearly left, so that what is
+//! more urgent waits for one frame at most.
 
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 
-use thiserror::Error;
+use nix::errno::Errno;
+use valise_common::os::serial::{BITS_PER_BYTE, Direction, Fault, Line, Port};
+use valise_common::units::Mono;
+use valise_common::wire::{DatagramBytes, frame_bytes_max, frame_encode};
 
-/// Why a serial link does not start.
-#[derive(Debug, Error)]
-pub enum SerialLinkError {
-    /// The device exists; this version does not send on it.
-    #[error(
-        "the serial link arrives in a later version; {port} was found, but use a UDP link (kind = \"udp\") until then"
-    )]
-    Later {
-        /// The device.
-        port: String,
-    },
-    /// The system knows no such device.
-    #[error(
-        "the serial link arrives in a later version, and {port} is none of the serial ports here ({known}); use a UDP \
-         link (kind = \"udp\") until then"
-    )]
-    Absent {
-        /// The device of the configuration.
-        port: String,
-        /// The ports that the system knows.
-        known: String,
-    },
+use super::link_udp::LinkError;
+
+/// Time on the line that waits in the kernel at most.
+const AHEAD_US: u64 = 80_000;
+/// More bytes follow when so much is left.
+const REFILL_US: u64 = 40_000;
+/// The next frame begins when so much is left of the one before.
+const OVERLAP_US: u64 = 10_000;
+/// The clock of a line may be slow by one part in so many: else what waits in the kernel would grow.
+const SLOW_BY: u64 = 100;
+
+/// A serial port that frames leave by, one at a time.
+#[derive(Debug)]
+pub struct SerialLink {
+    line: Line,
+    datagram: DatagramBytes,
+    frame: Vec<u8>,
+    sent_bytes: usize,
+    /// Nanoseconds of the clock when the line will have carried what the kernel has.
+    carried_at_ns: u64,
 }
 
-/// A serial link. There is no way to make one yet.
-#[derive(Debug)]
-pub enum SerialLink {}
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It has left, but for a few milliseconds.
+    Whole,
+    /// Its next bytes leave at this time.
+    Partly(Mono),
+    /// It cannot leave.
+    Stopped(LinkError),
+}
 
 impl SerialLink {
-    /// Looks the port up and refuses it.
-    ///
-    /// # Errors
-    /// Always, with the port's name.
-    pub fn open(device: &Path, _baud: u32) -> Result<Self, SerialLinkError> {
-        let port = device.display().to_string();
-        if device.exists() {
-            return Err(SerialLinkError::Later { port });
+    /// Opens the port if it is there.
+    pub fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
+        Self {
+            line: Line::open(device, baud, Direction::Send, now),
+            datagram,
+            frame: Vec::with_capacity(frame_bytes_max(datagram)),
+            sent_bytes: 0,
+            carried_at_ns: 0,
         }
-        let ports = serialport::available_ports().unwrap_or_default();
-        let mut known: Vec<String> = ports.into_iter().map(|port| port.port_name).collect();
-        known.sort_unstable();
-        let known = if known.is_empty() {
-            "there are none".to_owned()
-        } else {
-            known.join(", ")
+    }
+
+    /// Bytes of a frame on the line, at most.
+    pub fn wire_bytes(&self) -> u32 {
+        u32::try_from(frame_bytes_max(self.datagram)).unwrap_or(u32::MAX)
+    }
+
+    /// Bits a second of frames that the line is given. A byte is ten bits of the line and eight of a frame.
+    pub fn frame_bits(&self) -> u64 {
+        let bits = u64::from(self.line.baud()) * 8 / u64::from(BITS_PER_BYTE);
+        bits - bits / SLOW_BY
+    }
+
+    /// The port, to wait until it takes bytes; none while it cannot be used.
+    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.line.port().ok()?.as_fd())
+    }
+
+    /// The line, for its state and its alarm.
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Looks whether the device is there, and opens it again if it is time. Returns whether it is open.
+    pub fn look(&mut self, now: Mono) -> bool {
+        if self.line.port().is_ok_and(Port::is_gone) {
+            self.handle_failure(Fault::Unplugged, now);
+        }
+        self.line.try_again(now)
+    }
+
+    /// Forgets the rest of a frame: its datagram is sent again, or noise.
+    pub fn forget(&mut self) {
+        self.frame.clear();
+        self.sent_bytes = 0;
+    }
+
+    /// Sends a datagram as far as the line takes it now. To be called again with the same datagram until it is whole.
+    pub fn send(&mut self, datagram: &[u8], now: Mono) -> Sent {
+        let port = match self.line.port() {
+            Ok(port) => port,
+            Err(_) => return Sent::Stopped(LinkError::Down(Errno::ENODEV)),
         };
-        Err(SerialLinkError::Absent { port, known })
+        if self.frame.is_empty() {
+            frame_encode(datagram, &mut self.frame);
+        }
+        let now_ns = now.0.saturating_mul(1_000);
+        let left_ns = self.carried_at_ns.saturating_sub(now_ns);
+        let rest = &self.frame[self.sent_bytes..];
+        if rest.is_empty() {
+            let left_us = left_ns / 1_000;
+            if left_us > OVERLAP_US {
+                return Sent::Partly(now.plus_us(left_us - OVERLAP_US));
+            }
+            self.forget();
+            return Sent::Whole;
+        }
+        let byte_ns = self.byte_ns();
+        let room = (AHEAD_US * 1_000).saturating_sub(left_ns) / byte_ns;
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        if room == 0 {
+            return Sent::Partly(now.plus_us(left_ns / 1_000 - REFILL_US));
+        }
+        match port.write(&rest[..rest.len().min(room)]) {
+            Ok(count) => {
+                self.sent_bytes += count;
+                let carried_ns = byte_ns * u64::try_from(count).unwrap_or(u64::MAX);
+                self.carried_at_ns = self.carried_at_ns.max(now_ns) + carried_ns;
+                let left_us = (self.carried_at_ns - now_ns) / 1_000;
+                let keep_us = match self.sent_bytes == self.frame.len() {
+                    true => OVERLAP_US,
+                    false => REFILL_US,
+                };
+                Sent::Partly(now.plus_us(left_us.saturating_sub(keep_us)))
+            }
+            Err(Errno::EAGAIN) => Sent::Stopped(LinkError::Full),
+            Err(errno) => {
+                self.handle_failure(errno.into(), now);
+                Sent::Stopped(LinkError::Down(errno))
+            }
+        }
+    }
+
+    fn handle_failure(&mut self, fault: Fault, now: Mono) {
+        self.line.handle_failure(fault, now);
+        self.forget();
+        self.carried_at_ns = 0;
+    }
+
+    fn byte_ns(&self) -> u64 {
+        8_000_000_000 / self.frame_bits().max(1)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs::{File, read_link};
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+
+    use nix::pty::openpty;
+    use valise_common::os::serial::RETRY_US;
+    use valise_common::wire::FrameDecoder;
+
     use super::*;
 
+    const DATAGRAM: usize = 584;
+
+    fn link(baud: u32) -> (File, SerialLink) {
+        let pair = openpty(None, None).unwrap();
+        let device = read_link(format!("/proc/self/fd/{}", pair.slave.as_raw_fd())).unwrap();
+        let size = DatagramBytes::new(584).unwrap();
+        let link = SerialLink::open(device, baud, size, Mono(0));
+        (File::from(pair.master), link)
+    }
+
+    /// Bytes of frames that a line carries in so long.
+    fn carried(baud: u32, span_us: u64) -> u64 {
+        u64::from(baud) / 10 * span_us / 1_000_000
+    }
+
     #[test]
-    fn a_serial_link_is_refused_with_its_port_and_what_to_do() {
-        for (device, told) in [("/dev/absent", "none of"), ("/dev/null", "was found")] {
-            let error = SerialLink::open(Path::new(device), 9_600)
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(device) && error.contains(told), "{error}");
-            assert!(error.contains("kind = \"udp\""), "{error}");
+    fn the_kernel_never_has_a_tenth_of_a_second_and_the_line_never_falls_idle() {
+        for baud in [9_600, 115_200, 1_000_000, 4_000_000] {
+            let (mut far, mut link) = link(baud);
+            let size = DatagramBytes::new(584).unwrap();
+            let mut decoder = FrameDecoder::new(size);
+            let (mut now, mut handed, mut arrived) = (Mono(1_000_000), 0_u64, Vec::new());
+            let began = now;
+            let mut buffer = vec![0; 1 << 16];
+            while arrived.len() < 20 {
+                let number = u8::try_from(arrived.len()).unwrap();
+                let before = link.sent_bytes;
+                let sent = link.send(&[number; DATAGRAM], now);
+                let frame_ended = sent == Sent::Whole;
+                let after = if frame_ended { before } else { link.sent_bytes };
+                handed += u64::try_from(after - before).unwrap();
+                let on_line = carried(baud, now.since_us(began));
+                assert!(handed <= on_line + carried(baud, 100_000), "{baud}");
+                if after > before {
+                    let count = far.read(&mut buffer).unwrap();
+                    decoder.feed(&buffer[..count], |frame| arrived.push(frame.unwrap()[0]));
+                }
+                match sent {
+                    Sent::Whole => {}
+                    Sent::Partly(next_at) => now = next_at.max(now),
+                    Sent::Stopped(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(arrived, (0..20).collect::<Vec<u8>>());
+            let on_line = carried(baud, now.since_us(began));
+            assert!(handed >= on_line * 98 / 100, "{baud}: {handed}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_cannot_leave_is_told_and_the_next_port_begins_with_a_whole_one() {
+        let (far, mut link) = link(9_600);
+        assert!(matches!(
+            link.send(&[1; DATAGRAM], Mono(1)),
+            Sent::Partly(_)
+        ));
+        drop(far);
+        let down = Sent::Stopped(LinkError::Down(Errno::EIO));
+        assert_eq!(link.send(&[1; DATAGRAM], Mono(60_000)), down);
+        assert!(link.line().cause().is_some());
+        assert!(link.frame.is_empty());
+        assert!(!link.look(Mono(60_000 + RETRY_US)));
     }
 }

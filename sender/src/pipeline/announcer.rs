@@ -13,8 +13,6 @@ use super::{GivenUp, SpoolBeacon};
 
 /// A beacon leaves at least so often, on all but the slowest links.
 const INTERVAL_US: u64 = 1_000_000;
-/// On slow links, a beacon is one datagram in so many.
-const INTERVAL_DATAGRAMS: u32 = 50;
 /// Where passes begin and end all the time, a beacon is at most one datagram in so many.
 const PASS_DATAGRAMS: u64 = 16;
 
@@ -61,7 +59,8 @@ impl Announcer {
     pub fn new(symbol_bytes: u16, datagrams_us: impl Fn(u32) -> Option<u64>, now: Mono) -> Self {
         Self {
             entries_max: Beacon::entries_max(symbol_bytes),
-            interval_us: INTERVAL_US.max(datagrams_us(INTERVAL_DATAGRAMS).unwrap_or(0)),
+            interval_us: INTERVAL_US
+                .max(datagrams_us(limits::BEACON_INTERVAL_DATAGRAMS).unwrap_or(0)),
             known: BTreeMap::new(),
             given_up: BTreeMap::new(),
             unsettled: BTreeSet::new(),

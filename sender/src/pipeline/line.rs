@@ -53,6 +53,11 @@ impl Line {
         }
     }
 
+    /// The link was down: it warms up again.
+    pub fn restart(&mut self) {
+        self.state = State::Idle;
+    }
+
     /// Whether a batch must leave although there may be nothing to send.
     pub fn is_running_down(&self) -> bool {
         !matches!(self.state, State::Idle)

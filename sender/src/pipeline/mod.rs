@@ -28,7 +28,7 @@ use line::{Demand, Line, Next};
 use transmission::{Phase, Transmission};
 pub use values::{
     GivenUp, Now, Outlook, PassEnded, Progress, RefusedContainer, Sealed, Settings, SpoolBeacon,
-    Totals,
+    Totals, WarmUp,
 };
 
 /// The rate that interleaving assumes of an unlimited link: its bursts are counted in time, and time needs a rate.
@@ -75,6 +75,10 @@ impl Pipeline {
         };
         let burst_count = pace::datagrams_in(bits, wire_bytes, settings.interleave.as_us());
         let pace = Pace::new(rate, wire_bytes, batch_count_max, now.mono);
+        let lead_count = match settings.warm_up {
+            WarmUp::Cover => pace.lead_count(),
+            WarmUp::None => 0,
+        };
         let class = || Class {
             interleaver: Interleaver::new(burst_count, datagram.symbol_bytes()),
             opening: None,
@@ -84,7 +88,7 @@ impl Pipeline {
             transmissions: BTreeMap::new(),
             queue: Queue::default(),
             classes: std::array::from_fn(|_| class()),
-            line: Line::new(pace.lead_count()),
+            line: Line::new(lead_count),
             announcer: Announcer::new(
                 datagram.symbol_bytes(),
                 |count| pace.time_us(count),
@@ -243,7 +247,7 @@ impl Pipeline {
             self.moved.insert(serial);
         }
         self.announcer.handle_link_lost();
-        self.line = Line::new(self.pace.lead_count());
+        self.line.restart();
     }
 
     /// Composes the next batch, if one may leave now. What it names counts as sent.

@@ -16,6 +16,7 @@ fn settings(rate: Rate) -> Settings {
         datagram: DatagramBytes::new(1_472).unwrap(),
         wire_bytes: 1_500,
         batch_count_max: 176,
+        warm_up: WarmUp::Cover,
         rate,
         cover: Cover::None,
         repair: Percent::from_ppm(250_000),

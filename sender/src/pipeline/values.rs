@@ -23,10 +23,12 @@ pub struct Now {
 pub struct Settings {
     /// Bytes of every datagram.
     pub datagram: DatagramBytes,
-    /// Bytes of an IP packet with its headers.
+    /// Bytes of a datagram on the link, with what the link adds.
     pub wire_bytes: u32,
     /// Datagrams that the link takes in one call.
     pub batch_count_max: u32,
+    /// Whether cover warms the link up.
+    pub warm_up: WarmUp,
     /// Rate of the link.
     pub rate: Rate,
     /// Constant rate with noise, or silence.
@@ -35,6 +37,15 @@ pub struct Settings {
     pub repair: Percent,
     /// The burst to survive.
     pub interleave: Span,
+}
+
+/// What leaves before the first symbol of a silent link, and behind the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmUp {
+    /// About a millisecond of cover: a diode may lose the first and the last datagrams.
+    Cover,
+    /// Nothing: each frame of a line begins with its own mark.
+    None,
 }
 
 /// Why a container cannot be sent on this link.

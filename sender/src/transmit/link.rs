@@ -4,21 +4,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::errno::Errno;
 use valise_common::alarm::Cause;
 use valise_common::config::{Cover, LinkKind, SenderConfig};
+use valise_common::os::sandbox::is_kept_from;
+use valise_common::os::serial::BITS_PER_BYTE;
 use valise_common::units::{Mono, Rate};
 use valise_common::wire::DatagramBytes;
 
 use super::TransmitError;
 use super::view::{HeldUp, LinkState};
 use crate::io::link_route::{Look, Obstacle, RouteWatch, Way};
-use crate::io::link_serial::SerialLink;
+use crate::io::link_serial::{Sent, SerialLink};
 use crate::io::link_udp::{LinkError, UdpLink};
 
-/// How long to wait for room in the send buffer, if the socket does not tell earlier.
+/// How long to wait for room in the send buffer, if the kernel does not tell earlier.
 const FULL_US: u64 = 2_000;
 /// How long to wait for room in the device's queue.
 const CONGESTED_US: u64 = 500;
@@ -35,26 +37,44 @@ const ALARM_AFTER_US: u64 = 1_000_000;
 
 /// The link, and the datagrams of the last batch that have not left yet.
 pub struct Link {
-    /// The socket.
-    pub udp: UdpLink,
+    medium: Medium,
     /// Bytes of every datagram.
     pub datagram: DatagramBytes,
     buffer: Vec<u8>,
     unsent: Range<usize>,
     /// When what is unsent is tried again.
     pub retry_at: Mono,
-    /// The send buffer is full: the socket tells when there is room again.
+    /// The kernel takes no more: it tells when there is room again.
     pub lacks_room: bool,
     /// Whether datagrams leave.
     pub state: LinkState,
     /// What kept them from leaving.
     pub held_up: HeldUp,
+    looked_at: Option<Mono>,
+    obstacle: Option<(Mono, Cause)>,
+}
+
+/// What carries datagrams.
+enum Medium {
+    Udp(Udp),
+    Serial(Serial),
+}
+
+/// A socket, and the way of its datagrams.
+struct Udp {
+    socket: UdpLink,
     bind: Option<SocketAddr>,
     route: Result<RouteWatch, String>,
     way: Option<Way>,
-    looked_at: Option<Mono>,
+    lacks_neighbour: bool,
     probed_at: Option<Mono>,
-    obstacle: Option<(Mono, Obstacle)>,
+}
+
+/// A serial port.
+struct Serial {
+    port: SerialLink,
+    /// Nothing has failed since the last look.
+    was_up: bool,
 }
 
 /// What a look at the way means for what has been sent.
@@ -74,43 +94,102 @@ impl Link {
     /// Opens the link that the configuration describes.
     ///
     /// # Errors
-    /// If it is none that this version can send on.
-    pub fn open(config: &SenderConfig) -> Result<Self, TransmitError> {
-        if config.link.cover == Cover::Constant && config.link.rate == Rate::Unlimited {
-            return Err(TransmitError::CoverNeedsRate);
-        }
-        if config.link.kind == LinkKind::Serial {
-            let device = config.link.device.as_deref().unwrap_or(Path::new("-"));
-            match SerialLink::open(device, config.link.baud)? {}
-        }
-        // The configuration's parser has made sure of both.
+    /// If it is none that can be sent on. That a serial port is not there is a state.
+    pub fn open(config: &SenderConfig, now: Mono) -> Result<Self, TransmitError> {
+        // The configuration's parser has made sure of all of it.
         let missing = |what: &str| TransmitError::Link(io::Error::other(what.to_owned()));
-        let to = config
-            .link
-            .to
-            .ok_or_else(|| missing("link.to is missing"))?;
         let datagram = DatagramBytes::new(config.datagram_bytes());
         let datagram = datagram.ok_or_else(|| missing("link.datagram_bytes is out of range"))?;
-        let udp = UdpLink::open(to, config.link.bind, datagram, config.link.socket_buffer)
-            .map_err(TransmitError::Link)?;
-        let route = RouteWatch::open(to, config.link.bind).map_err(|error| error.to_string());
-        let batch_count = usize::try_from(udp.batch_count_max()).unwrap_or(0);
+        let link = &config.link;
+        let (medium, batch_count) = match link.kind {
+            LinkKind::Udp => {
+                if link.cover == Cover::Constant && link.rate == Rate::Unlimited {
+                    return Err(TransmitError::CoverNeedsRate);
+                }
+                let to = link.to.ok_or_else(|| missing("link.to is missing"))?;
+                let socket = UdpLink::open(to, link.bind, datagram, link.socket_buffer)
+                    .map_err(TransmitError::Link)?;
+                let batch_count = socket.batch_count_max();
+                let udp = Udp {
+                    socket,
+                    bind: link.bind,
+                    route: RouteWatch::open(to, link.bind).map_err(|error| error.to_string()),
+                    way: None,
+                    lacks_neighbour: false,
+                    probed_at: None,
+                };
+                (Medium::Udp(udp), batch_count)
+            }
+            LinkKind::Serial => {
+                let device = link.device.clone();
+                let device = device.ok_or_else(|| missing("link.device is missing"))?;
+                let port = SerialLink::open(device, link.baud, datagram, now);
+                let was_up = port.line().port().is_ok();
+                (Medium::Serial(Serial { port, was_up }), 1)
+            }
+        };
+        let batch_bytes = usize::try_from(batch_count).unwrap_or(0) * datagram.to_usize();
         Ok(Self {
-            buffer: vec![0; batch_count * datagram.to_usize()],
-            udp,
+            buffer: vec![0; batch_bytes],
+            medium,
             datagram,
             unsent: 0..0,
             retry_at: Mono(0),
             lacks_room: false,
             state: LinkState::Up,
             held_up: HeldUp::default(),
-            bind: config.link.bind,
-            route,
-            way: None,
             looked_at: None,
-            probed_at: None,
             obstacle: None,
         })
+    }
+
+    /// Bytes of a datagram on the link: an IP packet with its headers, or a frame.
+    pub fn wire_bytes(&self) -> u32 {
+        match &self.medium {
+            Medium::Udp(udp) => udp.socket.wire_bytes(),
+            Medium::Serial(serial) => serial.port.wire_bytes(),
+        }
+    }
+
+    /// Bits of the link that a datagram takes.
+    pub fn wire_bits(&self) -> u64 {
+        let bits_per_byte = match &self.medium {
+            Medium::Udp(_) => 8,
+            Medium::Serial(_) => BITS_PER_BYTE,
+        };
+        u64::from(self.wire_bytes()) * u64::from(bits_per_byte)
+    }
+
+    /// Datagrams that the link takes at a time.
+    pub fn batch_count_max(&self) -> u32 {
+        match &self.medium {
+            Medium::Udp(udp) => udp.socket.batch_count_max(),
+            Medium::Serial(_) => 1,
+        }
+    }
+
+    /// The rate that datagrams are composed at: that of the configuration, or what the line carries.
+    pub fn rate(&self, configured: Rate) -> Rate {
+        match &self.medium {
+            Medium::Udp(_) => configured,
+            Medium::Serial(serial) => Rate::BitsPerSecond(serial.port.frame_bits()),
+        }
+    }
+
+    /// The socket, for the fences: a serial port is opened again behind them.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.medium {
+            Medium::Udp(udp) => Some(udp.socket.as_fd()),
+            Medium::Serial(_) => None,
+        }
+    }
+
+    /// What becomes writable when the kernel has room again; none while the link is down.
+    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+        match &self.medium {
+            Medium::Udp(udp) => udp.socket.writable(),
+            Medium::Serial(serial) => serial.port.writable(),
+        }
     }
 
     /// Looks at the way to the receiver, if it is time.
@@ -136,54 +215,46 @@ impl Link {
     /// Looks at the way to the receiver. A way that cannot be seen counts as up: there is an alarm for it.
     pub fn look_now(&mut self, now: Mono) -> Seen {
         self.looked_at = Some(now);
-        let Ok(route) = &mut self.route else {
-            return Seen::Up;
+        let was_blocked = self.is_blocked();
+        let (seen, obstacle) = match &mut self.medium {
+            Medium::Udp(udp) => udp.look(was_blocked),
+            Medium::Serial(serial) => serial.look(now),
         };
-        match route.look() {
-            Ok(Look::Good(way)) => {
-                if self.is_blocked() {
-                    self.handle_up();
-                }
-                let before = self.way.replace(way);
-                match before {
-                    Some(before) if before != way => Seen::Lost,
-                    _ => Seen::Up,
-                }
-            }
-            Ok(Look::Down(obstacle)) => {
-                let was_blocked = self.is_blocked();
-                self.way = None;
-                self.handle_down(now, obstacle);
-                if was_blocked { Seen::Down } else { Seen::Lost }
-            }
-            Err(errno) => {
-                tracing::error!(%errno, "the way to the receiver cannot be seen any more");
-                self.route = Err(errno.to_string());
-                Seen::Up
-            }
+        match obstacle {
+            Some(cause) => self.handle_down(now, cause),
+            None if was_blocked => self.handle_up(),
+            None => {}
         }
+        seen
     }
 
     /// Whether the last look found the way blocked: what is handed over now is lost.
     pub fn is_blocked(&self) -> bool {
-        self.route.is_ok() && self.way.is_none() && self.obstacle.is_some()
+        match &self.medium {
+            Medium::Udp(udp) => udp.route.is_ok() && udp.way.is_none() && self.obstacle.is_some(),
+            Medium::Serial(serial) => serial.port.line().port().is_err(),
+        }
     }
 
     /// Whether a datagram of noise is due. It is lost, but has the kernel ask for the next hop's link address: where somebody
     /// answers, the link comes up.
     pub fn is_probe_due(&mut self, now: Mono) -> bool {
+        let Medium::Udp(udp) = &mut self.medium else {
+            return false;
+        };
         let is_early = |probed_at: Mono| now.since_us(probed_at) < PROBE_US;
-        let is_wanted = matches!(self.obstacle, Some((_, Obstacle::NoNeighbour { .. })));
-        let is_due = is_wanted && !self.probed_at.is_some_and(is_early);
+        let is_due = udp.lacks_neighbour && !udp.probed_at.is_some_and(is_early);
         if is_due {
-            self.probed_at = Some(now);
+            udp.probed_at = Some(now);
         }
         is_due
     }
 
     /// Hands the only datagram of the last batch to the kernel, whatever becomes of it.
     pub fn send_probe(&mut self) {
-        let _ = self.udp.send(&self.buffer[self.unsent.clone()]);
+        if let Medium::Udp(udp) = &mut self.medium {
+            let _ = udp.socket.send(&self.buffer[self.unsent.clone()]);
+        }
         self.forget_unsent();
     }
 
@@ -192,20 +263,33 @@ impl Link {
         self.unsent = 0..0;
         self.lacks_room = false;
         self.retry_at = Mono(0);
+        if let Medium::Serial(serial) = &mut self.medium {
+            serial.port.forget();
+        }
+    }
+
+    /// Returns why the fences keep this role from the port for good, if they do: it is to be started again.
+    pub fn kept_from(&self) -> Option<String> {
+        let Medium::Serial(serial) = &self.medium else {
+            return None;
+        };
+        let line = serial.port.line();
+        let cause = line.cause()?;
+        line.port().is_err_and(is_kept_from).then_some(cause.text)
     }
 
     /// Returns the alarm `link-down`, if the link has been down long enough.
     pub fn alarm(&self, now: Mono) -> Option<Cause> {
-        let (since, obstacle) = self.obstacle.as_ref()?;
-        (now.since_us(*since) >= ALARM_AFTER_US).then(|| Cause {
-            text: format!("nothing can leave, and cables wait: {obstacle}"),
-            repair: obstacle.repair(),
-        })
+        let (since, cause) = self.obstacle.as_ref()?;
+        (now.since_us(*since) >= ALARM_AFTER_US).then(|| cause.clone())
     }
 
     /// Returns the text of the alarm `link-unwatched`, if the way cannot be seen.
     pub fn unwatched_alarm(&self) -> Option<String> {
-        let error = self.route.as_ref().err()?;
+        let Medium::Udp(udp) = &self.medium else {
+            return None;
+        };
+        let error = udp.route.as_ref().err()?;
         Some(format!("the state of the link cannot be read ({error})"))
     }
 
@@ -218,14 +302,14 @@ impl Link {
         }
     }
 
-    fn handle_down(&mut self, now: Mono, obstacle: Obstacle) {
+    fn handle_down(&mut self, now: Mono, cause: Cause) {
         self.held_up.down += 1;
         self.state = LinkState::Down;
         match &mut self.obstacle {
-            Some((_, standing)) => *standing = obstacle,
+            Some((_, standing)) => *standing = cause,
             None => {
-                tracing::warn!("cables wait: {obstacle}");
-                self.obstacle = Some((now, obstacle));
+                tracing::warn!("{}", cause.text);
+                self.obstacle = Some((now, cause));
             }
         }
     }
@@ -248,8 +332,28 @@ impl Link {
         if now < self.retry_at {
             return Some(self.retry_at);
         }
-        let (count, result) = self.udp.send(&self.buffer[self.unsent.clone()]);
-        self.unsent.start += count * self.datagram.to_usize();
+        let datagrams = &self.buffer[self.unsent.clone()];
+        let datagram_bytes = self.datagram.to_usize();
+        let result = match &mut self.medium {
+            Medium::Udp(udp) => {
+                let (count, result) = udp.socket.send(datagrams);
+                self.unsent.start += count * datagram_bytes;
+                result
+            }
+            Medium::Serial(serial) => match serial.port.send(datagrams, now) {
+                Sent::Whole => {
+                    self.unsent.start += datagram_bytes;
+                    Ok(())
+                }
+                Sent::Partly(next_at) => {
+                    self.lacks_room = false;
+                    self.retry_at = next_at;
+                    self.handle_up();
+                    return Some(next_at);
+                }
+                Sent::Stopped(error) => Err(error),
+            },
+        };
         self.lacks_room = result == Err(LinkError::Full);
         let wait_us = match result {
             Ok(()) => {
@@ -265,15 +369,76 @@ impl Link {
                 CONGESTED_US
             }
             Err(LinkError::Down(errno)) => {
-                let obstacle = match (errno, self.bind) {
-                    (Errno::EADDRNOTAVAIL, Some(bind)) => Obstacle::NoSource(bind),
-                    _ => Obstacle::Refused(errno),
-                };
-                self.handle_down(now, obstacle);
+                let cause = self.refusal(errno);
+                self.handle_down(now, cause);
                 DOWN_US
             }
         };
         self.retry_at = now.plus_us(wait_us);
         Some(self.retry_at)
+    }
+
+    /// The cause of a failure to send.
+    fn refusal(&mut self, errno: Errno) -> Cause {
+        match &mut self.medium {
+            Medium::Udp(udp) => {
+                udp.lacks_neighbour = false;
+                cause_of(&match (errno, udp.bind) {
+                    (Errno::EADDRNOTAVAIL, Some(bind)) => Obstacle::NoSource(bind),
+                    _ => Obstacle::Refused(errno),
+                })
+            }
+            Medium::Serial(serial) => {
+                serial.was_up = false;
+                let cause = serial.port.line().cause();
+                cause.unwrap_or_else(|| cause_of(&Obstacle::Refused(errno)))
+            }
+        }
+    }
+}
+
+impl Udp {
+    fn look(&mut self, was_blocked: bool) -> (Seen, Option<Cause>) {
+        let Ok(route) = &mut self.route else {
+            return (Seen::Up, None);
+        };
+        match route.look() {
+            Ok(Look::Good(way)) => match self.way.replace(way) {
+                Some(before) if before != way => (Seen::Lost, None),
+                _ => (Seen::Up, None),
+            },
+            Ok(Look::Down(obstacle)) => {
+                self.way = None;
+                self.lacks_neighbour = matches!(obstacle, Obstacle::NoNeighbour { .. });
+                let seen = if was_blocked { Seen::Down } else { Seen::Lost };
+                (seen, Some(cause_of(&obstacle)))
+            }
+            Err(errno) => {
+                tracing::error!(%errno, "the way to the receiver cannot be seen any more");
+                self.route = Err(errno.to_string());
+                (Seen::Up, None)
+            }
+        }
+    }
+}
+
+impl Serial {
+    fn look(&mut self, now: Mono) -> (Seen, Option<Cause>) {
+        let is_up = self.port.look(now);
+        let was_up = std::mem::replace(&mut self.was_up, is_up);
+        let seen = match (was_up, is_up) {
+            (true, true) => Seen::Up,
+            // What the kernel still had went with the device.
+            (true, false) | (false, true) => Seen::Lost,
+            (false, false) => Seen::Down,
+        };
+        (seen, self.port.line().cause())
+    }
+}
+
+fn cause_of(obstacle: &Obstacle) -> Cause {
+    Cause {
+        text: format!("nothing can leave, and cables wait: {obstacle}"),
+        repair: obstacle.repair(),
     }
 }

@@ -24,7 +24,7 @@ use nix::sys::time::TimeSpec;
 use serde_json::json;
 use thiserror::Error;
 use valise_common::alarm::Alarm;
-use valise_common::config::SenderConfig;
+use valise_common::config::{LinkKind, SenderConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::ids::Serial;
@@ -38,16 +38,16 @@ use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::serial::Direction;
 use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::supervise;
 use valise_common::units::{Mono, Rate};
 
 use crate::io::link_key::LinkKeyError;
-use crate::io::link_serial::SerialLinkError;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::io::trust_store::{Host, TrustStoreError};
-use crate::pipeline::{Batch, Now, Pipeline, RefusedContainer, Settings};
+use crate::pipeline::{Batch, Now, Pipeline, RefusedContainer, Settings, WarmUp};
 
 use check::{Checker, Compared};
 use link::{Link, Seen};
@@ -63,6 +63,8 @@ use watch::{Arrived, News, StateWatch};
 const SECOND_US: u64 = 1_000_000;
 /// A wait of so much leaves time to make the repair symbols of a block.
 const PREPARE_US: u64 = 300;
+/// The end waits so long for a batch that has begun to leave.
+const FINISH_US: u64 = 1_000_000;
 /// Why transmit ended.
 #[derive(Debug, Error)]
 pub enum TransmitError {
@@ -81,9 +83,11 @@ pub enum TransmitError {
     /// The link cannot be opened.
     #[error("link: {0}")]
     Link(io::Error),
-    /// Not a UDP link.
-    #[error(transparent)]
-    Serial(#[from] SerialLinkError),
+    /// As root, the fences allow one device alone.
+    #[error(
+        "{0}; it was plugged in again, and the fences of root keep transmit from it: it is to be started again"
+    )]
+    OtherDevice(String),
     /// The outbox cannot be read.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -115,11 +119,8 @@ pub enum TransmitError {
 impl TransmitError {
     /// Whether the configuration or the commissioning is at fault, so that starting again would not help.
     pub fn is_configuration(&self) -> bool {
-        use TransmitError::{CoverNeedsRate, Log, NotCommissioned, Serial};
-        matches!(
-            self,
-            NotCommissioned(_) | CoverNeedsRate | Serial(_) | Log(_)
-        )
+        use TransmitError::{CoverNeedsRate, Log, NotCommissioned};
+        matches!(self, NotCommissioned(_) | CoverNeedsRate | Log(_))
     }
 }
 
@@ -162,9 +163,13 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     let (lock, link, log) = claim(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
-    let profile = Profile::transmit(&SenderState::new(&config.state))
-        .writing(&config.metrics.folder)
-        .with_link(link.udp.as_fd());
+    let mut profile =
+        Profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
+    profile = match (link.socket(), &config.link.device) {
+        (Some(socket), _) => profile.with_link(socket),
+        (None, Some(device)) => profile.with_port(device, Direction::Send),
+        (None, None) => profile,
+    };
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
@@ -187,7 +192,7 @@ fn claim(config: &SenderConfig) -> Result<(HostLock, Link, (AuditLog, Recovered)
     let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
     let lock = lock.ok_or(TransmitError::Running)?;
     durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
-    let link = Link::open(config)?;
+    let link = Link::open(config, clock::mono_now())?;
     // Before the fences, which do not let this role into the folder of both roles' logs.
     let mut log = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
     log.0.set_part_bytes(config.audit.file_bytes.0);
@@ -254,16 +259,23 @@ impl Transmit {
         let now = now();
         let settings = Settings {
             datagram: link.datagram,
-            wire_bytes: link.udp.wire_bytes(),
-            batch_count_max: link.udp.batch_count_max(),
-            rate: config.link.rate,
+            wire_bytes: link.wire_bytes(),
+            batch_count_max: link.batch_count_max(),
+            warm_up: match config.link.kind {
+                LinkKind::Udp => WarmUp::Cover,
+                LinkKind::Serial => WarmUp::None,
+            },
+            rate: link.rate(config.link.rate),
             cover: config.link.cover,
             repair: config.fec.repair,
             interleave: config.fec.interleave,
         };
         let outbox = Outbox::new(state.clone());
         let mut transmit = Self {
-            rate: config.link.rate,
+            rate: match config.link.kind {
+                LinkKind::Udp => config.link.rate,
+                LinkKind::Serial => Rate::BitsPerSecond(config.link.baud.into()),
+            },
             pipeline: Pipeline::new(settings, now),
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
             checker: Checker::start(Outbox::new(state.clone())).during("start a thread")?,
@@ -300,6 +312,9 @@ impl Transmit {
         }
         if now.mono.since_us(self.second.began) >= SECOND_US {
             self.second_passed(now);
+            if let Some(why) = self.link.kept_from() {
+                return Err(TransmitError::OtherDevice(why));
+            }
         }
         let wake = self.send(now)?;
         if wake.since_us(now.mono) >= PREPARE_US && self.loader.prepare(&self.pipeline) {
@@ -310,6 +325,7 @@ impl Transmit {
 
     /// Ends the process in order: what has left is written down.
     fn stop(mut self) -> Result<(), TransmitError> {
+        self.finish_batch();
         let now = now();
         match self.link.look_now(now.mono) {
             Seen::Nothing | Seen::Down | Seen::Lost => self.handle_link_lost(now),
@@ -368,12 +384,31 @@ impl Transmit {
         if let Some(retry_at) = self.link.send(now.mono) {
             return Ok(retry_at);
         }
+        self.handle_batch_left(now);
+        Ok(self.next_wakeup(now))
+    }
+
+    fn handle_batch_left(&mut self, now: Now) {
         self.second.datagrams += u64::from(self.batch.count());
         while let Some(ended) = self.pipeline.poll_ended() {
             self.loader.close(ended.progress.serial);
             self.settling.handle_ended(now.mono, ended);
         }
-        Ok(self.next_wakeup(now))
+    }
+
+    /// Gives what counts as sent a moment to leave: on a slow line, a datagram takes its time.
+    fn finish_batch(&mut self) {
+        let end_at = now().mono.plus_us(FINISH_US);
+        while !self.link.is_clear() && !self.link.is_blocked() {
+            let now = now();
+            match self.link.send(now.mono) {
+                None => self.handle_batch_left(now),
+                Some(retry_at) if retry_at < end_at => {
+                    std::thread::sleep(Duration::from_micros(retry_at.since_us(now.mono)));
+                }
+                Some(_) => return,
+            }
+        }
     }
 
     fn next_wakeup(&self, now: Now) -> Mono {
@@ -408,7 +443,7 @@ impl Transmit {
 
     /// Waits so long, or until something happens, and takes it in.
     fn wait(&mut self, span: Duration) -> Result<Flow, TransmitError> {
-        let writable = self.link.udp.writable().filter(|_| self.link.lacks_room);
+        let writable = self.link.writable().filter(|_| self.link.lacks_room);
         let mut ready = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
@@ -600,7 +635,7 @@ impl Transmit {
     fn second_passed(&mut self, now: Now) {
         self.note_alarms(now);
         let span_us = now.mono.since_us(self.second.began).max(1);
-        let bits = self.second.datagrams * u64::from(self.link.udp.wire_bytes()) * 8;
+        let bits = self.second.datagrams * self.link.wire_bits();
         let on_link = self.pipeline.on_link().filter_map(|progress| {
             let sealed = self.pipeline.sealed(progress.serial)?;
             Some(OnLinkView {
@@ -616,7 +651,7 @@ impl Transmit {
             written: Some(clock::Stamp::now()),
             session: self.session.as_ref().map(Session::view),
             rate: self.rate,
-            wire_bytes: self.link.udp.wire_bytes(),
+            wire_bytes: self.link.wire_bytes(),
             rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,
             sent: self.pipeline.totals(),
             held_up: self.link.held_up,

@@ -26,12 +26,12 @@ pub struct TransmitView {
     pub written: Option<Stamp>,
     /// The session on the link; none before the first bundle was imported.
     pub session: Option<SessionView>,
-    /// The configured rate.
+    /// The configured rate; of a serial line, its baud.
     pub rate: Rate,
-    /// Bytes of an IP packet on the link.
+    /// Bytes of an IP packet, or of a frame, on the link.
     #[serde(default)]
     pub wire_bytes: u32,
-    /// Bits a second over the last second, IP packets with their headers.
+    /// Bits a second over the last second: IP packets with their headers, or all of the line's.
     pub rate_achieved_bits: u64,
     /// Datagrams that left since the start.
     pub sent: Totals,
@@ -131,7 +131,7 @@ impl TransmitView {
             let bytes = sent.saturating_mul(self.wire_bytes.into());
             sheet.counters(
                 "link_sent_bytes",
-                "Bytes of the IP packets that left",
+                "Bytes that left, with the headers of IP or the marks of frames",
                 [(vec![], bytes)],
             );
             let causes = [("full", full), ("congested", congested), ("down", down)];

@@ -146,8 +146,29 @@ const OF_A_DESCRIPTOR: [i32; 10] = [
     libc::F_OFD_SETLKW,
 ];
 
-/// Restricts this process, all its threads and its future children. `link` is the socket of the link.
-pub(super) fn restrict(role: Role, link: Option<RawFd>) -> Result<(), RefusedFence> {
+/// What sets a serial line: its modes and speed, and that no other program opens it.
+const OF_A_LINE: [libc::Ioctl; 6] = [
+    libc::TCGETS,
+    libc::TCGETS2,
+    libc::TCSETS,
+    libc::TCSETS2,
+    libc::TIOCEXCL,
+    libc::TIOCNXCL,
+];
+
+/// What carries the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// A socket.
+    Socket(RawFd),
+    /// A serial port, which is opened again behind the fences.
+    Port,
+    /// The role has none.
+    None,
+}
+
+/// Restricts this process, all its threads and its future children.
+pub(super) fn restrict(role: Role, link: Medium) -> Result<(), RefusedFence> {
     let refused = |error: BackendError| RefusedFence::because(Fence::Calls, error);
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(refused)?;
     let forbidden = forbidden::program(architecture).map_err(refused)?;
@@ -169,7 +190,7 @@ fn apply(program: &BpfProgram) -> Result<(), RefusedFence> {
 
 pub(super) fn program(
     role: Role,
-    link: Option<RawFd>,
+    link: Medium,
     architecture: TargetArch,
 ) -> Result<BpfProgram, BackendError> {
     let own = match role {
@@ -220,8 +241,13 @@ fn every_roles_checked() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-fn checked_of(role: Role, link: Option<RawFd>) -> Result<Rules, BackendError> {
+fn checked_of(role: Role, link: Medium) -> Result<Rules, BackendError> {
     let mut rules = Vec::new();
+    if link == Medium::Port {
+        for request in OF_A_LINE {
+            rules.push((libc::SYS_ioctl, vec![is(1, request)?]));
+        }
+    }
     let mut allow = |call, conditions| rules.push((call, conditions));
     let copy = is(1, libc::F_DUPFD_CLOEXEC)?;
     match role {
@@ -230,7 +256,7 @@ fn checked_of(role: Role, link: Option<RawFd>) -> Result<Rules, BackendError> {
         Role::Receive => {
             allow(libc::SYS_fcntl, vec![copy]);
             allow(libc::SYS_read, vec![]);
-            if let Some(link) = link {
+            if let Medium::Socket(link) = link {
                 allow(libc::SYS_bind, vec![is(0, link)?]);
                 allow(libc::SYS_recvmmsg, vec![is(0, link)?]);
             }
@@ -239,7 +265,8 @@ fn checked_of(role: Role, link: Option<RawFd>) -> Result<Rules, BackendError> {
         Role::Transmit => {
             allow(libc::SYS_signalfd4, vec![]);
             allow(libc::SYS_prctl, vec![is(0, libc::PR_SET_TIMERSLACK)?]);
-            let Some(link) = link else {
+            let Medium::Socket(link) = link else {
+                // A serial port is open for writing alone.
                 allow(libc::SYS_fcntl, vec![copy]);
                 allow(libc::SYS_read, vec![]);
                 return Ok(rules);

@@ -11,6 +11,7 @@ use landlock::{
 use nix::errno::Errno;
 
 use super::{Fence, Profile, RefusedFence};
+use crate::os::serial::Direction;
 
 /// The Landlock version whose rights are taken away where the kernel knows them: Linux 6.12. A
 /// kernel without one of them restricts the rest.
@@ -45,6 +46,13 @@ fn build(ruleset: Ruleset, profile: &Profile) -> Result<RulesetStatus, RulesetEr
     // writing.
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::Execute);
+    let port = profile.port.as_ref().map(|port| {
+        let way = match port.direction {
+            Direction::Send => AccessFs::WriteFile,
+            Direction::Receive => AccessFs::ReadFile,
+        };
+        path_beneath_rules([&port.below], way | AccessFs::IoctlDev)
+    });
     let status = ruleset
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(VERSION_LEAST))?
@@ -54,6 +62,7 @@ fn build(ruleset: Ruleset, profile: &Profile) -> Result<RulesetStatus, RulesetEr
         .create()?
         .add_rules(path_beneath_rules(&profile.read, read))?
         .add_rules(path_beneath_rules(&profile.write, write))?
+        .add_rules(port.into_iter().flatten())?
         .restrict_self()?;
     Ok(status.ruleset)
 }

@@ -6,18 +6,22 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
+use nix::pty::openpty;
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
+
+use rustix::termios::{QueueSelector, tcflush};
 
 use super::*;
 use crate::os::durable::{self, Access, SyncBatch};
 use crate::os::layout::SenderState;
 use crate::os::request::{Request, Requests, TakeLimits};
+use crate::os::serial::Port;
 
 const INSIDE: &str = "VALISE_TEST_INSIDE_SANDBOX";
 
@@ -214,6 +218,41 @@ fn receive_reads_from_its_link_and_sends_nothing() {
 }
 
 #[test]
+fn a_serial_port_is_opened_again_behind_the_fences_in_its_direction_alone() {
+    let name = "a_serial_port_is_opened_again_behind_the_fences_in_its_direction_alone";
+    fenced(name, |state| {
+        let pair = openpty(None, None).unwrap();
+        let device = fs::read_link(format!("/proc/self/fd/{}", pair.slave.as_raw_fd())).unwrap();
+        drop(pair.slave);
+        let disk = state.root().join("disk");
+        fs::write(&disk, b"not a port").unwrap();
+        let profile = Profile::transmit(state).with_port(&device, Direction::Send);
+        let confinement = enter(&profile, Fences::BestEffort).unwrap();
+        for _ in 0..2 {
+            let port = Port::open(&device, 115_200, Direction::Send).unwrap();
+            assert_eq!(port.write(&[0x11, 0, 0x13]), Ok(3));
+        }
+        assert_eq!(
+            tcflush(&pair.master, QueueSelector::IFlush),
+            Err(rustix::io::Errno::NOSYS)
+        );
+        if confinement.holds(Fence::Files) {
+            let opened = Port::open(&device, 115_200, Direction::Receive);
+            assert_eq!(opened.err(), Some(Fault::Forbidden));
+            let opened = Port::open(&disk, 115_200, Direction::Send);
+            assert_eq!(opened.err(), Some(Fault::Forbidden));
+            assert_eq!(is_kept_from(Fault::Forbidden), geteuid().is_root());
+            let opened = Port::open(Path::new("/dev/zero"), 115_200, Direction::Send);
+            let expected = match geteuid().is_root() {
+                true => Fault::Forbidden,
+                false => Fault::NoTty,
+            };
+            assert_eq!(opened.err(), Some(expected));
+        }
+    });
+}
+
+#[test]
 fn a_protected_process_makes_no_core_dump() {
     fenced("a_protected_process_makes_no_core_dump", |_| {
         assert!(nix::sys::prctl::get_dumpable().unwrap());
@@ -246,7 +285,7 @@ fn each_refusal_has_its_own_advice() {
 fn every_role_has_a_filter() {
     // The kernel takes at most 4,096 instructions.
     for role in [Role::Gate, Role::Transmit, Role::Receive, Role::Release] {
-        for link in [None, Some(9)] {
+        for link in [Medium::None, Medium::Socket(9), Medium::Port] {
             let program = calls::program(role, link, seccompiler::TargetArch::x86_64).unwrap();
             assert!((100..4096).contains(&program.len()));
         }
