@@ -39,6 +39,17 @@ pub fn datagram_bytes(text: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("an even number from {} to {}", range.start(), range.end()))
 }
 
+/// Takes the speed of a serial line, as both configurations.
+///
+/// # Errors
+/// What would be right.
+pub fn baud(text: &str) -> Result<u32, String> {
+    let range = 300..=4_000_000;
+    let baud = text.parse::<u32>().ok();
+    baud.filter(|baud| range.contains(baud))
+        .ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))
+}
+
 /// Takes the burst that interleaving must survive: up to 10 s, as the sender's configuration.
 ///
 /// # Errors
@@ -79,6 +90,10 @@ mod tests {
         assert!(datagram_bytes("1472").is_ok());
         for wrong in ["0", "64", "1471", "70000", "x"] {
             assert!(datagram_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert!(baud("300").is_ok() && baud("4000000").is_ok());
+        for wrong in ["299", "4000001", "fast"] {
+            assert!(baud(wrong).is_err(), "{wrong}");
         }
         assert!(interleave("10 s").is_ok() && interleave("11 s").is_err());
         assert!(rate("unlimited").is_ok() && rate("300 bit/s").is_ok());

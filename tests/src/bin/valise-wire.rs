@@ -1,4 +1,4 @@
-//! A lossy one-way line between two UDP ports, for tests and demonstrations.
+//! A lossy one-way line between two UDP ports or two pseudo-terminals, for tests and demonstrations.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,22 +7,32 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use valise_common::units::{Percent, Span};
-use valise_tests::options::share;
+use valise_tests::options::{baud, share};
 use valise_tests::wire::relay::Relay;
-use valise_tests::wire::{LineConditions, Wire};
+use valise_tests::wire::serial_relay::SerialRelay;
+use valise_tests::wire::{LineConditions, SerialWire, Wire};
 
-/// Carries UDP datagrams one way and treats them as a bad line would, reproducibly.
+/// Carries UDP datagrams or the bytes of a serial line one way and treats them as a bad line would, reproducibly.
 ///
-/// Example: valise-wire --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --loss 5% --burst 20ms
+/// Examples:
+///   valise-wire --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --loss 5% --burst 20ms
+///   valise-wire --serial ports --baud 9600 --loss 0.01% --burst 5ms --corrupt 0.01%
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
     /// Where datagrams come in; port 0 lets the kernel choose: the first line of output is the address.
-    #[arg(long)]
-    listen: SocketAddr,
+    #[arg(long, required_unless_present = "serial", requires = "to")]
+    listen: Option<SocketAddr>,
     /// Where they go.
-    #[arg(long)]
-    to: SocketAddr,
+    #[arg(long, requires = "listen")]
+    to: Option<SocketAddr>,
+    /// A serial line instead: makes the folder, if it is absent, and in it the links "sender" and "receiver" to two
+    /// pseudo-terminals. Shares are of bytes. SIGUSR2 unplugs the line, the next one plugs it in again.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["listen", "to", "reorder", "reorder_hold"])]
+    serial: Option<PathBuf>,
+    /// How many bytes --burst is on a serial line; the line itself has no speed.
+    #[arg(long, requires = "serial", default_value = "115200", value_parser = baud)]
+    baud: u32,
     /// The share that is lost.
     #[arg(long, default_value = "0%", value_parser = share)]
     loss: Percent,
@@ -35,7 +45,7 @@ struct Options {
     /// The longest that a datagram is held back.
     #[arg(long, default_value = "2ms")]
     reorder_hold: Span,
-    /// The share that arrives twice.
+    /// The share that arrives twice; on a serial line, bytes that nobody sent.
     #[arg(long, default_value = "0%", value_parser = share)]
     duplicate: Percent,
     /// The share that arrives with flipped bits.
@@ -69,10 +79,22 @@ fn run(options: Options) -> std::io::Result<()> {
         duplicate: options.duplicate,
         corrupt: options.corrupt,
     };
-    let relay = Relay::open(options.listen, options.to, options.statistics)?;
-    println!("{}", relay.listening()?);
-    std::io::stdout().flush()?;
-    let statistics = relay.run(Wire::new(conditions, options.seed))?;
+    let statistics = match (options.serial, options.listen, options.to) {
+        (Some(folder), _, _) => {
+            std::fs::create_dir_all(&folder)?;
+            let relay = SerialRelay::open(folder, options.statistics)?;
+            let wire = SerialWire::new(conditions, options.baud, options.seed);
+            relay.run(wire, &mut std::io::stdout())?
+        }
+        (None, Some(listen), Some(to)) => {
+            let relay = Relay::open(listen, to, options.statistics)?;
+            println!("{}", relay.listening()?);
+            std::io::stdout().flush()?;
+            relay.run(Wire::new(conditions, options.seed))?
+        }
+        // The command line is refused without them.
+        (None, _, _) => return Ok(()),
+    };
     println!("{}", serde_json::to_string(&statistics)?);
     Ok(())
 }

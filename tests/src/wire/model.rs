@@ -221,7 +221,7 @@ impl Wire {
 }
 
 /// A share as a number from 0.0 to 1.0; more than everything is everything.
-fn fraction(share: Percent) -> f64 {
+pub(super) fn fraction(share: Percent) -> f64 {
     (f64::from(share.ppm()) / 1_000_000.0).min(1.0)
 }
 

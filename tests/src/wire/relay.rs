@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
     sockopt,
@@ -32,7 +32,7 @@ const SEGMENTS_MAX: usize = 64;
 /// Datagrams of one batch are taken to have entered the line over at most this time.
 const SPREAD_MAX: Duration = Duration::from_millis(5);
 /// How often the statistics file is renewed while datagrams flow.
-const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
 /// After so many receive calls the signals and the statistics get their turn.
 const RECEIVES_MAX: usize = 64;
 
@@ -66,12 +66,7 @@ impl Relay {
         to: SocketAddr,
         statistics_file: Option<PathBuf>,
     ) -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
-            mask.add(signal);
-        }
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let signals = take_signals(&[])?;
         let input = UdpSocket::bind(listen)?;
         input.set_nonblocking(true)?;
         if setsockopt(&input, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
@@ -151,11 +146,10 @@ impl Relay {
             };
             let changed = statistics != written;
             if signal.is_some() || changed && now - written_at >= STATISTICS_INTERVAL {
-                self.write_statistics(&statistics)?;
+                statistics.write(self.statistics_file.as_deref())?;
                 (written, written_at) = (statistics, now);
             }
-            let usr1 = u32::try_from(libc_number(Signal::SIGUSR1)).unwrap_or(0);
-            if signal.is_some_and(|signal| signal.ssi_signo != usr1) {
+            if signal.is_some_and(|signal| !is_signal(&signal, Signal::SIGUSR1)) {
                 return Ok(statistics);
             }
         }
@@ -268,15 +262,6 @@ impl Relay {
             }
         }
     }
-
-    fn write_statistics(&self, statistics: &WireStatistics) -> io::Result<()> {
-        let Some(path) = &self.statistics_file else {
-            return Ok(());
-        };
-        let temporary = path.with_extension("new");
-        std::fs::write(&temporary, serde_json::to_vec(statistics)?)?;
-        std::fs::rename(temporary, path)
-    }
 }
 
 impl Batch {
@@ -300,11 +285,25 @@ impl Batch {
     }
 }
 
-fn libc_number(signal: Signal) -> i32 {
-    #[allow(clippy::as_conversions)] // An enum without another way to its number.
-    {
-        signal as i32
+/// Blocks the signals that a relay understands, and these others, and returns where they are read.
+pub(super) fn take_signals(others: &[Signal]) -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
+        mask.add(signal);
     }
+    for signal in others {
+        mask.add(*signal);
+    }
+    mask.thread_block()?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    Ok(SignalFd::with_flags(&mask, flags)?)
+}
+
+/// Returns whether this is the signal that was read.
+pub(super) fn is_signal(read: &siginfo, signal: Signal) -> bool {
+    #[allow(clippy::as_conversions)] // An enum without another way to its number.
+    let number = signal as i32;
+    u32::try_from(number).is_ok_and(|number| read.ssi_signo == number)
 }
 
 #[cfg(test)]

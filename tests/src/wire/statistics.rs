@@ -1,8 +1,11 @@
-//! What the wire did to the datagrams that it carried.
+//! What the wire did to what it carried.
+
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts of one run of the wire, in datagrams unless the name says otherwise.
+/// Counts of one run of the wire, in datagrams unless the name says otherwise. Of a serial line, all of them are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WireStatistics {
@@ -20,13 +23,28 @@ pub struct WireStatistics {
     pub longest_burst: u64,
     /// Datagrams that later ones overtook.
     pub reordered: u64,
-    /// Second copies that were delivered.
+    /// Second copies that were delivered; of a serial line, bytes that nobody sent.
     pub duplicated: u64,
     /// Datagrams (or copies) delivered with flipped bits.
     pub corrupted: u64,
     /// Datagrams that this program itself was too slow for: not part of the model, and a reason to
     /// distrust a measurement when it is not 0.
     pub overrun: u64,
+}
+
+impl WireStatistics {
+    /// Writes the counts as JSON to a file, in the place of older ones.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn write(&self, file: Option<&Path>) -> io::Result<()> {
+        let Some(file) = file else {
+            return Ok(());
+        };
+        let temporary = file.with_extension("new");
+        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
+        std::fs::rename(temporary, file)
+    }
 }
 
 #[cfg(test)]
