@@ -35,6 +35,6 @@ pub use observer::{Observer, Sighting};
 pub use process::{Process, Usage};
 pub use programs::{Programs, source_root};
 pub use remark::remark;
-pub use settings::{Line, Settings};
+pub use settings::{Line, Link, Settings};
 pub use tokens::{Asks, Tokens};
 pub use world::{Answer, Host, Role, World};

@@ -153,6 +153,14 @@ impl Process {
         })
     }
 
+    /// Sends it a signal that it understands.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.nix_pid(), signal).context("signal", Path::new(&self.name))
+    }
+
     /// Kills the program and everything in its group, as a power failure would.
     pub fn kill(mut self) {
         self.kill_group();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use valise_common::units::UtcTime;
 
@@ -21,8 +22,8 @@ use super::keys::KeyPair;
 use super::process::{Process, Usage};
 use super::programs::Programs;
 use super::remark::remark;
-use super::settings::{Line, Settings};
-use crate::wire::{Prng, WireStatistics};
+use super::settings::{Line, Link, Settings};
+use crate::wire::{LineConditions, Prng, Pty, WireStatistics};
 
 /// A command that has not ended by then never will.
 const COMMAND_LIMIT_S: &str = "600";
@@ -120,7 +121,7 @@ impl World {
     pub fn commission(programs: Programs, settings: Settings) -> Result<Self> {
         let (folder, temporary) = make_folder(&settings)?;
         let keys = folder.join("keys");
-        for part in ["keys", "log", "sender", "receiver", "cables"] {
+        for part in ["keys", "log", "sender", "receiver", "cables", "line"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).context("make", &part)?;
         }
@@ -269,12 +270,24 @@ impl World {
         self.state(Host::Receiver).join("released")
     }
 
-    /// The address that the receiver listens on.
+    /// The name under which a role finds its port of a serial line: `transmit`, or else `receive`.
+    pub fn device(&self, role: Role) -> PathBuf {
+        self.line_folder().join(match role {
+            Role::Transmit => "sender",
+            _ => "receiver",
+        })
+    }
+
+    fn line_folder(&self) -> PathBuf {
+        self.folder.join("line")
+    }
+
+    /// The address that the receiver listens on, over UDP.
     pub fn receiver_address(&self) -> SocketAddr {
         self.listen
     }
 
-    /// The address that the sender sends to.
+    /// The address that the sender sends to, over UDP.
     pub fn entrance(&self) -> SocketAddr {
         self.entrance
     }
@@ -435,36 +448,117 @@ impl World {
     /// Starts the wire process, if the settings want one.
     ///
     /// # Errors
-    /// When it does not listen.
+    /// When it is not ready in time.
     pub fn start_wire(&mut self) -> Result<()> {
-        let Line::Wire { conditions, seed } = self.settings.line else {
-            return Ok(());
+        let (conditions, seed) = match (self.settings.line, self.settings.link) {
+            (Line::Wire { conditions, seed }, _) => (conditions, seed),
+            (Line::Direct, Link::Serial { .. }) => (LineConditions::CLEAN, 1),
+            (Line::Direct, Link::Udp) | (Line::Tapped, _) => return Ok(()),
         };
         let share = |share: valise_common::units::Percent| share.to_string();
         let time = |time: Duration| format!("{} us", time.as_micros());
-        let arguments = [
-            ("--listen", self.entrance.to_string()),
-            ("--to", self.listen.to_string()),
+        let mut options = vec![
             ("--loss", share(conditions.loss)),
             ("--burst", time(conditions.burst)),
-            ("--reorder", share(conditions.reorder)),
-            ("--reorder-hold", time(conditions.reorder_hold)),
             ("--duplicate", share(conditions.duplicate)),
             ("--corrupt", share(conditions.corrupt)),
             ("--seed", seed.to_string()),
             ("--statistics", self.statistics_file().display().to_string()),
         ];
-        let arguments: Vec<String> = arguments
+        options.extend(match self.settings.link {
+            Link::Udp => vec![
+                ("--listen", self.entrance.to_string()),
+                ("--to", self.listen.to_string()),
+                ("--reorder", share(conditions.reorder)),
+                ("--reorder-hold", time(conditions.reorder_hold)),
+            ],
+            Link::Serial { baud } => vec![
+                ("--serial", self.line_folder().display().to_string()),
+                ("--baud", baud.to_string()),
+            ],
+        });
+        let arguments: Vec<String> = options
             .into_iter()
             .flat_map(|(option, value)| [option.to_owned(), value])
             .collect();
+        // Those of a wire that was killed lead nowhere, or to a terminal of somebody else by now.
+        for role in [Role::Transmit, Role::Receive] {
+            let _ = fs::remove_file(self.device(role));
+        }
         let log = self.log_file("wire");
         let process = Process::start("wire", &self.programs.wire, &arguments, &log)?;
         self.processes.insert("wire".to_owned(), process);
+        if self.settings.link != Link::Udp {
+            return self.await_ports();
+        }
         let entrance = self.entrance;
         self.await_alive("the wire to listen", READY_LIMIT, &[], |_| {
             Ok(is_bound(entrance).then_some(()))
         })
+    }
+
+    /// Waits until the wire has made both ports, and gives each to its role.
+    fn await_ports(&mut self) -> Result<()> {
+        let folders = [self.line_folder()];
+        let roles = [Role::Transmit, Role::Receive];
+        self.await_alive("both ports of the line", READY_LIMIT, &folders, |world| {
+            let there = roles.iter().all(|role| world.device(*role).exists());
+            Ok(there.then_some(()))
+        })?;
+        roles.iter().try_for_each(|role| self.give_port(*role))
+    }
+
+    /// Gives a port to its role, and to nobody else.
+    fn give_port(&self, role: Role) -> Result<()> {
+        let Some(user) = self.users.get(&role) else {
+            return Ok(());
+        };
+        let port = self.device(role);
+        chown(&port, Some(user.uid), Some(user.gid)).context("give away", &port)?;
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&port, mode).context("protect", &port)
+    }
+
+    /// Pulls both plugs of a serial line that the wire process carries.
+    ///
+    /// # Errors
+    /// When the ports do not go.
+    pub fn unplug(&mut self) -> Result<()> {
+        self.signal_wire()?;
+        let folders = [self.line_folder()];
+        self.await_alive("the ports to go", READY_LIMIT, &folders, |world| {
+            let mut roles = [Role::Transmit, Role::Receive].into_iter();
+            let gone = roles.all(|role| fs::symlink_metadata(world.device(role)).is_err());
+            Ok(gone.then_some(()))
+        })
+    }
+
+    /// Plugs a serial line in again.
+    ///
+    /// # Errors
+    /// When the ports do not come.
+    pub fn plug_in(&mut self) -> Result<()> {
+        self.signal_wire()?;
+        self.await_ports()
+    }
+
+    fn signal_wire(&self) -> Result<()> {
+        let none = || HarnessError::Wrong("no wire process runs".to_owned());
+        self.processes
+            .get("wire")
+            .ok_or_else(none)?
+            .signal(Signal::SIGUSR2)
+    }
+
+    /// Makes the port of a role on a serial line where the test itself stands; dropping it unplugs that end.
+    ///
+    /// # Errors
+    /// When the system gives no pseudo-terminal.
+    pub fn open_port(&self, role: Role) -> Result<Pty> {
+        let name = self.device(role);
+        let port = Pty::open(&name).context("make the port", &name)?;
+        self.give_port(role)?;
+        Ok(port)
     }
 
     /// Kills a process as a power failure would: `gate`, `transmit`, `receive`, `release`, `run`
@@ -727,15 +821,17 @@ impl World {
 
     fn write_configurations(&self) -> Result<()> {
         let state = |host| self.state(host).display().to_string();
-        let sender = self.settings.sender_toml(
-            &state(Host::Sender),
-            &user_name(),
-            Roster::DRAFTER,
-            &self.entrance.to_string(),
-        );
-        let receiver = self
-            .settings
-            .receiver_toml(&state(Host::Receiver), &self.listen.to_string());
+        let (near, far) = match self.settings.link {
+            Link::Udp => (self.entrance.to_string(), self.listen.to_string()),
+            Link::Serial { .. } => {
+                let device = |role| self.device(role).display().to_string();
+                (device(Role::Transmit), device(Role::Receive))
+            }
+        };
+        let sender =
+            self.settings
+                .sender_toml(&state(Host::Sender), &user_name(), Roster::DRAFTER, &near);
+        let receiver = self.settings.receiver_toml(&state(Host::Receiver), &far);
         for (host, text) in [(Host::Sender, sender), (Host::Receiver, receiver)] {
             let file = self.configuration(host);
             fs::write(&file, text).context("write", &file)?;
@@ -784,7 +880,9 @@ impl World {
         let folder = self.state(role.host()).join("view");
         self.await_alive(&what, READY_LIMIT, &[folder], |world| {
             let identity = world.view_identity(role);
-            let listening = role != Role::Receive || is_bound(world.listen);
+            // On a serial line nothing is lost before receive has its port: the port keeps it.
+            let listening =
+                role != Role::Receive || world.settings.link != Link::Udp || is_bound(world.listen);
             Ok((identity.is_some() && identity != *before && listening).then_some(()))
         })
     }
