@@ -1,6 +1,6 @@
 # What a person types. Each target installs what it lacks (make setup) and says so.
 #
-#   make demo    real cables across a line that loses 5 % in bursts
+#   make demo    real cables across a line that loses 5 % in bursts, and across a noisy serial line
 #   make test    everything that can fail, in under 15 minutes
 #   make bench   the measurements of docs/benchmarks.md
 #   make lint    formatting, clippy, the documentation, and what the programs are built from
@@ -58,6 +58,10 @@ demo: build
 	@echo "== One generated cable of 200 MB, over the same line"
 	$(RELEASE)/valise-loopback --loss 5% --burst 5ms --reorder 2% --duplicate 1% --corrupt 0.1% \
 	  --rate "400 Mbit/s" --count 1 --size 200000000
+	@echo
+	@echo "== The telegram, over a serial line of 115,200 baud that loses and changes bytes"
+	$(RELEASE)/valise-loopback --link serial --baud 115200 --loss 0.01% --corrupt 0.01% \
+	  tests/samples/telegram.txt
 
 test: setup $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
 	$(CARGO) test --workspace --no-fail-fast

@@ -61,6 +61,28 @@ fn samples_arrive_over_a_bad_line_and_the_report_says_how() {
 }
 
 #[test]
+fn a_sample_arrives_over_a_noisy_serial_line_and_the_report_counts_its_bytes() {
+    let output = loopback()
+        .args([&sample("telegram.txt"), "--link", "serial", "--json"])
+        .args(["--loss", "0.05%", "--corrupt", "0.05%", "--seed", "5"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["baud"]),
+        (&true.into(), &115_200.into())
+    );
+    let wire = |what: &str| report["wire"][what].as_u64().unwrap();
+    let telegram_bytes = std::fs::metadata(sample("telegram.txt")).unwrap().len();
+    // Two passes of it, and a quarter of repair.
+    assert!(wire("received") > 2 * telegram_bytes, "{report}");
+    assert!(wire("lost") > 0 && wire("corrupted") > 0, "{report}");
+    assert_eq!(wire("sent"), wire("received") - wire("lost"));
+}
+
+#[test]
 fn what_a_short_run_did_to_the_receiver_is_in_the_report() {
     let output = loopback()
         .args([
@@ -105,13 +127,22 @@ fn wrong_usage_is_status_two() {
     std::fs::write(occupied.path().join("x"), "x").unwrap();
     let occupied = occupied.path().to_str().unwrap();
     for wrong in [
-        ["--link", "serial"],
+        ["--link", "cable"],
         ["--count", "0"],
         ["--keep", occupied],
         ["--seed", "1 and a file"],
+        ["--baud", "9600"],
     ] {
         let output = loopback().args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    for (option, value) in [("--rate", "1 Mbit/s"), ("--reorder", "1%")] {
+        let output = loopback()
+            .args(["--link", "serial", option, value])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(option));
     }
     for path in ["no-such-file", occupied] {
         let output = loopback().arg(path).output().unwrap();

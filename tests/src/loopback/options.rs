@@ -7,8 +7,8 @@ use clap::{Parser, ValueEnum};
 use valise_common::precedence::Precedence;
 use valise_common::units::{ByteSize, Percent, Rate, Span};
 
-use crate::harness::{Line, Settings};
-use crate::options::{datagram_bytes, interleave, rate, repair, share};
+use crate::harness::{HarnessError, Line, Settings};
+use crate::options::{baud, datagram_bytes, interleave, rate, repair, share};
 use crate::wire::LineConditions;
 
 /// Interleaving covers this many mean bursts: bursts are of random length, and their long tail
@@ -16,13 +16,15 @@ use crate::wire::LineConditions;
 const BURSTS_COVERED: u32 = 4;
 /// What the configuration's default is.
 const INTERLEAVE_MIN: Duration = Duration::from_millis(20);
+const BAUD: u32 = 115_200;
+const RATE: Rate = Rate::BitsPerSecond(100_000_000);
 
 /// The kind of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LinkKind {
     /// UDP datagrams.
     Udp,
-    /// A serial line; not in this version, and refused.
+    /// A serial line, between two pseudo-terminals.
     Serial,
 }
 
@@ -33,8 +35,9 @@ pub enum LinkKind {
 /// Exit status: 0 if every cable arrived once and unchanged, 1 if not, 2 for wrong usage, 3 if the
 /// system failed.
 ///
-/// Example:
+/// Examples:
 ///   valise-loopback cable.txt annex.pdf --loss 5% --burst 20ms --reorder 2%
+///   valise-loopback cable.txt --link serial --baud 9600 --loss 0.01% --corrupt 0.01%
 #[derive(Debug, Clone, Parser)]
 #[command(name = "valise-loopback", version, verbatim_doc_comment)]
 pub struct Options {
@@ -49,16 +52,19 @@ pub struct Options {
     /// The kind of the link.
     #[arg(long, value_enum, default_value = "udp")]
     pub link: LinkKind,
-    /// The share of datagrams that the line loses.
+    /// The speed of a serial line, in bits a second; 115200 if not given.
+    #[arg(long, value_parser = baud)]
+    pub baud: Option<u32>,
+    /// The share of datagrams that the line loses; of bytes, if it is serial.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub loss: Percent,
     /// The mean length of a burst of loss; without it, losses are independent.
     #[arg(long, default_value = "0ms")]
     pub burst: Span,
-    /// The share that is overtaken by later datagrams.
+    /// The share that is overtaken by later datagrams; a serial line keeps its order.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub reorder: Percent,
-    /// The share that arrives twice.
+    /// The share that arrives twice; on a serial line, bytes that nobody sent.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub duplicate: Percent,
     /// The share that arrives with flipped bits.
@@ -67,9 +73,9 @@ pub struct Options {
     /// Decides all chance of the line, and all generated content: one seed, one run.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The sender's rate on the link, such as "100 Mbit/s" or "unlimited".
-    #[arg(long, default_value = "100 Mbit/s", value_parser = rate)]
-    pub rate: Rate,
+    /// The sender's rate on the link, such as "100 Mbit/s" (the one of UDP if not given) or "unlimited".
+    #[arg(long, value_parser = rate)]
+    pub rate: Option<Rate>,
     /// flash, immediate, priority or routine.
     #[arg(long, default_value = "routine", value_parser = parse_precedence)]
     pub precedence: String,
@@ -79,9 +85,9 @@ pub struct Options {
     /// Print one JSON document instead of the summary.
     #[arg(long)]
     pub json: bool,
-    /// Bytes of a datagram.
-    #[arg(long, default_value_t = 1472, value_parser = datagram_bytes)]
-    pub datagram_bytes: u16,
+    /// Bytes of a datagram; 1472 over UDP and 584 on a serial line if not given.
+    #[arg(long, value_parser = datagram_bytes)]
+    pub datagram_bytes: Option<u16>,
     /// Repair symbols of each pass, for each source symbol.
     #[arg(long, default_value = "25%", value_parser = repair)]
     pub repair: Percent,
@@ -122,6 +128,24 @@ impl Options {
         files.saturating_mul(self.count)
     }
 
+    /// Refuses options that mean nothing on the link that was chosen.
+    ///
+    /// # Errors
+    /// [`HarnessError::Usage`] with what to do about it.
+    pub fn check(&self) -> Result<(), HarnessError> {
+        let text = match self.link {
+            LinkKind::Serial if self.rate.is_some() => {
+                "--rate has no meaning on a serial line; its speed is --baud"
+            }
+            LinkKind::Serial if self.reorder.ppm() > 0 => {
+                "--reorder has no meaning on a serial line, which keeps its order; leave it out"
+            }
+            LinkKind::Udp if self.baud.is_some() => "--baud is of a serial line; add --link serial",
+            _ => return Ok(()),
+        };
+        Err(HarnessError::Usage(text.to_owned()))
+    }
+
     /// What the hosts and the line are set up with.
     pub fn settings(&self) -> Settings {
         let interleave = match self.interleave {
@@ -136,9 +160,15 @@ impl Options {
             corrupt: self.corrupt,
             ..LineConditions::CLEAN
         };
+        let base = match self.link {
+            LinkKind::Udp => Settings {
+                rate: self.rate.unwrap_or(RATE).to_string(),
+                ..Settings::default()
+            },
+            LinkKind::Serial => Settings::serial(self.baud.unwrap_or(BAUD)),
+        };
         Settings {
-            rate: self.rate.to_string(),
-            datagram_bytes: self.datagram_bytes,
+            datagram_bytes: self.datagram_bytes.unwrap_or(base.datagram_bytes),
             cover: self.cover,
             repair: self.repair.to_string(),
             passes: self.passes,
@@ -149,25 +179,16 @@ impl Options {
                 seed: self.seed,
             },
             keep: self.keep.clone(),
-            ..Settings::default()
+            ..base
         }
     }
 
-    /// How long the whole may take: three times what the link needs, and a minute.
+    /// How long the whole may take.
     pub fn time_limit(&self, body_bytes: u64) -> Duration {
-        if let Some(span) = self.timeout {
-            return span.0;
+        match self.timeout {
+            Some(span) => span.0,
+            None => self.settings().time_limit(self.cable_count(), body_bytes),
         }
-        let bits_per_second = match self.rate {
-            Rate::BitsPerSecond(bits) => bits,
-            // Slower than this no machine of today reads and writes.
-            Rate::Unlimited => 200_000_000,
-        };
-        let sent_bytes =
-            (body_bytes + self.repair.of_ceil(body_bytes)).saturating_mul(u64::from(self.passes));
-        let link_s = sent_bytes.saturating_mul(8) / bits_per_second.max(1);
-        let cables_s = u64::from(self.cable_count()) / 5;
-        Duration::from_secs(60 + link_s.saturating_mul(3) + cables_s)
     }
 }
 
@@ -213,10 +234,42 @@ mod tests {
             ("--datagram-bytes", "1471"),
             ("--interleave", "11s"),
             ("--rate", "1 bit/s"),
+            ("--baud", "299"),
             ("--precedence", "soon"),
         ] {
             let wrong = Options::try_parse_from(["valise-loopback", option, value]);
             assert!(wrong.is_err(), "{option} {value}");
+        }
+    }
+
+    #[test]
+    fn a_serial_line_has_the_speed_and_the_datagrams_of_a_configuration() {
+        let settings = parse("--link serial").settings();
+        let link = crate::harness::Link::Serial { baud: 115_200 };
+        assert_eq!((settings.link, settings.datagram_bytes), (link, 584));
+        let settings = parse("--link serial --baud 9600 --datagram-bytes 200").settings();
+        let link = crate::harness::Link::Serial { baud: 9_600 };
+        assert_eq!((settings.link, settings.datagram_bytes), (link, 200));
+        assert_eq!(parse("").settings().datagram_bytes, 1472);
+        assert_eq!(parse("").settings().rate, "100 Mbit/s");
+    }
+
+    #[test]
+    fn options_without_a_meaning_on_the_link_are_refused_by_their_name() {
+        for (arguments, name) in [
+            ("--link serial --rate 1Mbit/s", "--rate"),
+            ("--link serial --reorder 1%", "--reorder"),
+            ("--baud 9600", "--baud"),
+        ] {
+            let error = parse(arguments).check().expect_err(arguments);
+            assert!(matches!(error, HarnessError::Usage(_)), "{error:?}");
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+        for right in [
+            "--rate 1Mbit/s --reorder 1%",
+            "--link serial --baud 9600 --loss 1%",
+        ] {
+            assert!(parse(right).check().is_ok(), "{right}");
         }
     }
 

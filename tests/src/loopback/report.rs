@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use valise_common::units::{ByteSize, count_of};
 
+use crate::harness::{Link, Settings};
 use crate::wire::WireStatistics;
 
 /// Above this number of cables, only what went wrong is told one by one.
@@ -54,6 +55,43 @@ pub struct CableReport {
     pub failure: Option<String>,
 }
 
+/// How fast the link was; its kind decides what the line's counts are of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "link", rename_all = "lowercase")]
+pub enum LinkReport {
+    /// Over UDP: the counts are of datagrams.
+    Udp {
+        /// The sender's rate.
+        rate: String,
+    },
+    /// On a serial line: the counts are of bytes.
+    Serial {
+        /// The line's speed.
+        baud: u32,
+    },
+}
+
+impl LinkReport {
+    /// The link of a world.
+    pub fn of(settings: &Settings) -> Self {
+        match settings.link {
+            Link::Udp => Self::Udp {
+                rate: settings.rate.clone(),
+            },
+            Link::Serial { baud } => Self::Serial { baud },
+        }
+    }
+}
+
+impl fmt::Display for LinkReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp { rate } => f.write_str(rate),
+            Self::Serial { baud } => write!(f, "{baud} baud"),
+        }
+    }
+}
+
 /// A whole run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -69,8 +107,9 @@ pub struct Report {
     pub body_bytes: u64,
     /// From the first submission to the last release.
     pub elapsed_s: f64,
-    /// The sender's rate.
-    pub rate: String,
+    /// The link.
+    #[serde(flatten)]
+    pub link: LinkReport,
     /// Passes.
     pub passes: u8,
     /// Repair of each pass.
@@ -137,25 +176,34 @@ impl Report {
 
     fn write_line(&self, text: &mut String) -> fmt::Result {
         let wire = &self.wire;
+        // One byte in 10,000 is much, and one datagram is little.
+        let (unit, run, decimals) = match self.link {
+            LinkReport::Udp { .. } => ("datagram", "burst", 2),
+            LinkReport::Serial { .. } => ("byte", "stretch", 4),
+        };
         let share = |count: u64| match wire.received {
             0 => "0 %".to_owned(),
-            all => format!("{:.2} %", 100.0 * ratio(count, all)),
+            all => format!("{:.decimals$} %", 100.0 * ratio(count, all)),
         };
         writeln!(
             text,
             "the line: {} sent, {} lost ({}, {} of {:.1} on average, {} at most),",
-            count_of(wire.received, "datagram"),
+            count_of(wire.received, unit),
             wire.lost,
             share(wire.lost),
-            count_of(wire.bursts, "burst"),
+            count_of(wire.bursts, run),
             ratio(wire.lost, wire.bursts.max(1)),
             wire.longest_burst,
         )?;
+        let reordered = match self.link {
+            LinkReport::Udp { .. } => {
+                format!("{} reordered ({}), ", wire.reordered, share(wire.reordered))
+            }
+            LinkReport::Serial { .. } => String::new(),
+        };
         writeln!(
             text,
-            "          {} reordered ({}), {} duplicated ({}), {} corrupted ({})",
-            wire.reordered,
-            share(wire.reordered),
+            "          {reordered}{} duplicated ({}), {} corrupted ({})",
             wire.duplicated,
             share(wire.duplicated),
             wire.corrupted,
@@ -173,7 +221,7 @@ impl Report {
             text,
             "the link: {}, repair {} in each of {}, interleaved over {}; {} sent, {overhead:.2} \
              bytes for each of the cables'",
-            self.rate,
+            self.link,
             self.repair,
             count_of(self.passes, "pass"),
             self.interleave,
@@ -306,7 +354,9 @@ mod tests {
             },
             body_bytes: 664,
             elapsed_s: 1.5,
-            rate: "100 Mbit/s".into(),
+            link: LinkReport::Udp {
+                rate: "100 Mbit/s".into(),
+            },
             passes: 2,
             repair: "25 %".into(),
             interleave: "20 ms".into(),
@@ -327,6 +377,28 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_serial_line_is_told_in_bytes_and_baud() {
+        let report = Report {
+            link: LinkReport::Serial { baud: 9_600 },
+            ..report(None)
+        };
+        let text = report.summary();
+        for part in [
+            "the line: 100 bytes sent, 5 lost (5.0000 %, 2 stretches of 2.5 on average",
+            "\n          0 duplicated",
+            "the link: 9600 baud, repair 25 %",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains("reordered"), "{text}");
+        let json = serde_json::to_value(&report).expect("numbers and texts");
+        assert_eq!(
+            (&json["link"], &json["baud"]),
+            (&"serial".into(), &9_600.into())
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use valise_common::manifest::MediaType;
 use valise_common::sshsig::Signature;
 
 use super::options::{LinkKind, Options};
-use super::report::{Approval, CableReport, Report, Step};
+use super::report::{Approval, CableReport, LinkReport, Report, Step};
 use crate::harness::{
     HarnessError, Host, Observer, Programs, Released, Result, Role, Settings, Submission, World,
 };
@@ -30,10 +30,7 @@ struct Travelling {
 /// # Errors
 /// When the harness itself could not work; a cable that did not arrive is in the report instead.
 pub fn run(options: &Options) -> Result<Report> {
-    if options.link == LinkKind::Serial {
-        let text = "the serial link is not part of this version yet; use --link udp";
-        return Err(HarnessError::Usage(text.to_owned()));
-    }
+    options.check()?;
     for file in &options.files {
         let opened = std::fs::File::open(file).and_then(|file| file.metadata());
         let shown = file.display();
@@ -101,7 +98,7 @@ pub fn run(options: &Options) -> Result<Report> {
         wire,
         body_bytes,
         elapsed_s,
-        rate: settings.rate,
+        link: LinkReport::of(&settings),
         passes: settings.passes,
         repair: settings.repair,
         interleave: settings.interleave,
@@ -365,6 +362,8 @@ fn approvals_of(folder: &std::path::Path) -> Result<Vec<Approval>> {
 struct Progress {
     bar: ProgressBar,
     lines: bool,
+    /// What the line carries.
+    units: &'static str,
 }
 
 impl Progress {
@@ -382,6 +381,10 @@ impl Progress {
         Self {
             bar,
             lines: !terminal && !options.json,
+            units: match options.link {
+                LinkKind::Udp => "datagrams",
+                LinkKind::Serial => "bytes of the line",
+            },
         }
     }
 
@@ -410,8 +413,8 @@ impl Progress {
         self.bar.set_position(released_bytes + under_way);
         let wire = world.wire_statistics();
         self.bar.set_message(format!(
-            "released {released} of {all}; {} datagrams, {} lost",
-            wire.received, wire.lost
+            "released {released} of {all}; {} {}, {} lost",
+            wire.received, self.units, wire.lost
         ));
     }
 
