@@ -62,6 +62,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
     (
         "serialport",
         &[
+            "common/src/os/serial_ports.rs",
             "sender/src/io/link_serial.rs",
             "receiver/src/io/link_serial.rs",
         ],

@@ -6,10 +6,12 @@ pub mod audit;
 mod done;
 pub mod first_keys;
 pub mod follow;
+mod ports;
 mod rights;
 
 pub use administrators::read_administrators;
 pub use done::{print_done, print_done_json};
+pub use ports::list_ports;
 pub use rights::{check_reader, needs_root, state_failure};
 
 use std::fmt::Display;

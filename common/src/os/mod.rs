@@ -1,6 +1,6 @@
 //! The operating system, behind calls that cannot be used wrongly: durable files, locks, the one
-//! clock, the one source of entropy, signs of life, signals, directory watches, requests, the sandbox and the
-//! service manager.
+//! clock, the one source of entropy, signs of life, signals, directory watches, requests, serial ports, the
+//! sandbox and the service manager.
 
 pub mod alarm;
 pub mod audit_check;
@@ -19,6 +19,7 @@ pub mod request;
 pub mod room;
 pub mod sandbox;
 pub mod serial;
+pub mod serial_ports;
 pub mod service;
 pub mod signals;
 pub mod stand_in;

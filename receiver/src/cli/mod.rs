@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
 use valise_common::os::cli::{
-    CliError, check_start, config_text, print_done, print_done_json, print_failure, print_json,
-    print_line, run_alarm_commands,
+    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
+    print_json, print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::{sandbox, service, supervise};
@@ -91,6 +91,11 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             AuditCommand::Verify(options) => audit::verify(config, &options),
             AuditCommand::Reconcile(options) => audit::reconcile(config, &options),
         },
+        Command::Ports(options) => {
+            let device_of =
+                |text: &str| ReceiverConfig::parse(text).map(|config| config.link.device);
+            list_ports("valise-receiver", &path, device_of, options.json)
+        }
         Command::CheckConfig(options) => config::check(&config()?, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
         Command::NoteEnd(options) if sandbox::ended_by_breach() => {

@@ -124,6 +124,11 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Lists the serial ports of this machine, and which one the configuration names.
+    #[command(
+        after_help = "Example:\n  sudo valise-sender ports     # root also sees which program has a port open"
+    )]
+    Ports(Shown),
     /// Explains the configuration, or reports what is wrong in it.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
     CheckConfig(Shown),

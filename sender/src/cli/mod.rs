@@ -19,8 +19,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
 use valise_common::os::cli::{
-    CliError, check_start, config_text, print_done, print_done_json, print_failure, print_json,
-    print_line, run_alarm_commands,
+    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
+    print_json, print_line, run_alarm_commands,
 };
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::sandbox;
@@ -97,6 +97,10 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Audit {
             command: AuditCommand::Verify(options),
         } => audit::verify(config, &options),
+        Command::Ports(options) => {
+            let device_of = |text: &str| SenderConfig::parse(text).map(|config| config.link.device);
+            list_ports("valise-sender", &path, device_of, options.json)
+        }
         Command::CheckConfig(options) => explain::check_config(&path, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
         Command::NoteEnd(options) if sandbox::ended_by_breach() => {
