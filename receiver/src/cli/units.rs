@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use valise_common::config::LinkKind;
-use valise_common::os::service::units;
+use valise_common::os::service::units::{self, LineUse};
 
 use super::arguments::SystemdGenerator;
 use super::{CliError, read_config};
@@ -16,12 +16,21 @@ pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError>
         return Ok(());
     };
     let link = read_config(path)?.link;
-    if let (LinkKind::Udp, Some(listen)) = (link.kind, link.listen) {
-        let service = "valise-receiver-receive.service";
-        let socket = units::udp_socket(path, service, listen, link.socket_buffer);
-        units::write(folder, SOCKET_UNIT, &socket).map_err(CliError::system)?;
-    }
-    Ok(())
+    let service = "valise-receiver-receive.service";
+    let (name, text) = match (link.kind, link.listen, link.device) {
+        (LinkKind::Udp, Some(listen), _) => {
+            let socket = units::udp_socket(path, service, listen, link.socket_buffer);
+            (SOCKET_UNIT.to_owned(), socket)
+        }
+        (LinkKind::Serial, _, Some(device)) => {
+            // The socket of a UDP link that was there before is closed.
+            let line = units::serial_line(&device, LineUse::Read);
+            let text = format!("{line}Sockets=\n[Unit]\nConflicts={SOCKET_UNIT}\n");
+            (format!("{service}.d/link.conf"), text)
+        }
+        _ => return Ok(()),
+    };
+    units::write(folder, &name, &text).map_err(CliError::system)
 }
 
 #[cfg(test)]
@@ -32,6 +41,10 @@ mod tests {
     use super::*;
 
     fn generated(config: Option<&str>) -> Result<Option<String>, CliError> {
+        generated_part(config, SOCKET_UNIT)
+    }
+
+    fn generated_part(config: Option<&str>, name: &str) -> Result<Option<String>, CliError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receiver.toml");
         if let Some(config) = config {
@@ -49,7 +62,7 @@ mod tests {
                 folders: folders.to_vec(),
             },
         )?;
-        Ok(fs::read_to_string(units.join(SOCKET_UNIT)).ok())
+        Ok(fs::read_to_string(units.join(name)).ok())
     }
 
     #[test]
@@ -72,5 +85,22 @@ mod tests {
         let serial = "kind = 'serial'\ndevice = '/dev/ttyS0'";
         assert_eq!(generated(Some(serial)).unwrap(), None);
         generated(Some("kind = 'udp'\nlisten = 'here'")).unwrap_err();
+    }
+
+    #[test]
+    fn receive_reads_the_serial_line_and_has_no_socket() {
+        let serial = "kind = 'serial'\ndevice = '/dev/ttyS0'\nlisten = '192.0.2.2:7000'";
+        let part = "valise-receiver-receive.service.d/link.conf";
+        let text = generated_part(Some(serial), part).unwrap().unwrap();
+        for line in [
+            "DeviceAllow=char-ttyS r",
+            "Sockets=",
+            "Conflicts=valise.socket",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line}: {text}");
+        }
+        assert_eq!(generated(Some(serial)).unwrap(), None);
+        let udp = "kind = 'udp'\nlisten = '192.0.2.2:7000'";
+        assert_eq!(generated_part(Some(udp), part).unwrap(), None);
     }
 }

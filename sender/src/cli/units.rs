@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use valise_common::os::service::units;
+use valise_common::config::LinkKind;
+use valise_common::os::service::units::{self, LineUse};
 
 use super::arguments::SystemdGenerator;
 use super::{CliError, read_config};
@@ -13,11 +14,14 @@ pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError>
     let (true, Some(folder)) = (path.exists(), options.folders.first()) else {
         return Ok(());
     };
-    if let Some(to) = read_config(path)?.link.to {
-        let part = "valise-sender-transmit.service.d/link.conf";
-        units::write(folder, part, &units::only_peer(to.ip())).map_err(CliError::system)?;
-    }
-    Ok(())
+    let link = read_config(path)?.link;
+    let text = match (link.kind, link.to, link.device) {
+        (LinkKind::Udp, Some(to), _) => units::only_peer(to.ip()),
+        (LinkKind::Serial, _, Some(device)) => units::serial_line(&device, LineUse::Write),
+        _ => return Ok(()),
+    };
+    let part = "valise-sender-transmit.service.d/link.conf";
+    units::write(folder, part, &text).map_err(CliError::system)
 }
 
 #[cfg(test)]
@@ -28,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transmit_reaches_the_address_of_the_link_alone() {
+    fn transmit_reaches_the_address_or_the_line_of_the_link_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (path, units) = (
             folder.path().join("sender.toml"),
@@ -46,6 +50,17 @@ mod tests {
             fs::read_to_string(units.join("valise-sender-transmit.service.d/link.conf")).unwrap();
         assert!(
             part.ends_with("[Service]\nIPAddressAllow=192.0.2.2\n"),
+            "{part}"
+        );
+        let serial = config
+            .replace("'udp'", "'serial'\ndevice = '/dev/ttyS0'")
+            .replace("rate", "# rate");
+        fs::write(&path, serial).unwrap();
+        generate(&path, &options).unwrap();
+        let part =
+            fs::read_to_string(units.join("valise-sender-transmit.service.d/link.conf")).unwrap();
+        assert!(
+            part.contains("DeviceAllow=char-ttyS w\n") && !part.contains("IPAddressAllow"),
             "{part}"
         );
         fs::write(&path, "state = 1").unwrap();
