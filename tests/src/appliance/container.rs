@@ -9,6 +9,7 @@ use super::Result;
 use super::host::{Machine, MachineExt as _};
 use super::root::{folder, packed, tool, unpack};
 use super::script::Side;
+use super::serial_line::FarEnd;
 use crate::harness::{HarnessError, await_condition};
 
 /// How long a boot or a shutdown may take.
@@ -153,6 +154,34 @@ impl Machine for Container {
 
     fn network_process(&self) -> Option<u32> {
         self.leader
+    }
+
+    fn serial_device(&self) -> &'static str {
+        "/dev/ttyS0"
+    }
+
+    fn plug_serial(&self) -> Result<FarEnd> {
+        let folder = PathBuf::from(format!("/proc/{}/root/dev/pts", self.leader()?));
+        let (end, name) = FarEnd::pseudo_terminal(&folder)?;
+        // No udev runs in a container: name, group and mode are those that its rules give to a serial port. And the
+        // pseudo-terminal is of another class than the port that it stands for.
+        let (unit, access) = match self.side {
+            Side::Sender => ("valise-sender-transmit", "w"),
+            Side::Receiver => ("valise-receiver-receive", "r"),
+        };
+        let line = format!(
+            "set -e; chown root:dialout /dev/pts/{name}; chmod 0660 /dev/pts/{name}; ln -sfn pts/{name} {}; \
+             mkdir -p /run/systemd/system/{unit}.service.d; \
+             printf '[Service]\\nDeviceAllow=char-pts {access}\\n' >/run/systemd/system/{unit}.service.d/terminal.conf",
+            self.serial_device()
+        );
+        self.run_ok("root", &line)?;
+        Ok(end)
+    }
+
+    fn unplug_serial(&self) -> Result<()> {
+        let line = format!("rm {}", self.serial_device());
+        self.run_ok("root", &line).map(drop)
     }
 
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {

@@ -386,7 +386,7 @@ fn await_beacons(story: &Story) -> Result<()> {
 }
 
 /// Waits until `status --check` of a host names an alarm.
-fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
+pub(super) fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
     let line = format!(
         "valise-{} status --check 2>&1 | grep -q '{alarm}'",
         side.word()
@@ -395,7 +395,7 @@ fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
 }
 
 /// Waits until a host's disk and link are no alarm any more.
-fn await_healthy(story: &Story, side: Side) -> Result<()> {
+pub(super) fn await_healthy(story: &Story, side: Side) -> Result<()> {
     let line = format!(
         "! valise-{} status --check 2>&1 | grep -qE 'link-|disk|hung|stopped'",
         side.word()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Result;
 use super::script::Side;
+use super::serial_line::FarEnd;
 use super::terminal::{self, Done};
 use crate::harness::HarnessError;
 
@@ -37,6 +38,21 @@ pub trait Machine: std::fmt::Debug + Send {
 
     /// A process of its network, where its interfaces can be put; none for a machine that brings its own.
     fn network_process(&self) -> Option<u32>;
+
+    /// The device of its serial port.
+    fn serial_device(&self) -> &'static str;
+
+    /// Plugs the serial port in; returns its far end.
+    ///
+    /// # Errors
+    /// If the host does not run, or the kernel refuses.
+    fn plug_serial(&self) -> Result<FarEnd>;
+
+    /// Takes the serial port away, whose far end is gone.
+    ///
+    /// # Errors
+    /// If this machine's port is a part of it.
+    fn unplug_serial(&self) -> Result<()>;
 
     /// The command that runs a line of shell as a user of this host, in a session of its own.
     ///

@@ -6,6 +6,7 @@ use super::cable_link::CableLink;
 use super::container::Container;
 use super::days;
 use super::host::MachineExt as _;
+use super::line_days;
 use super::power;
 use super::script::Side::{self, Receiver, Sender};
 use super::site::Site;
@@ -79,7 +80,11 @@ impl Story {
     fn tell(&mut self, options: &Options) -> Result<()> {
         self.first_cable()?;
         match options.vm {
-            true => power::cuts(self, options.cuts, options.seed)?,
+            true => {
+                line_days::begin(self)?;
+                line_days::end(self)?;
+                power::cuts(self, options.cuts, options.seed)?;
+            }
             false => self.days(options.short)?,
         }
         self.end()?;
@@ -100,6 +105,16 @@ impl Story {
             ));
         }
         days::reboots(self)?;
+        // Nothing passes but over the line.
+        self.site.link.set_open(false)?;
+        line_days::begin(self)?;
+        if !short {
+            line_days::pulled_out(self)?;
+        }
+        self.site.link.set_open(true)?;
+        line_days::end(self)?;
+        self.send_and_take(10_000, "routine")?;
+        self.say("the channel is on the diode again");
         match short {
             true => Ok(()),
             false => days::all(self),

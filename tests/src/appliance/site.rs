@@ -9,6 +9,7 @@ use super::Result;
 use super::cable_link::Link;
 use super::host::{COMMAND_LIMIT, Machine, MachineExt as _};
 use super::script::{Block, Side, Step, read};
+use super::serial_line::SerialLine;
 use super::terminal::Done;
 use crate::harness::{HarnessError, await_condition, source_root};
 
@@ -21,6 +22,8 @@ pub struct Site {
     pub sender: Box<dyn Machine>,
     /// The way between them.
     pub link: Box<dyn Link>,
+    /// The serial line between them, while it is plugged in.
+    line: Option<SerialLine>,
     /// What `$ID` is in a block.
     pub variables: BTreeMap<&'static str, String>,
     /// Whether everything is printed.
@@ -44,6 +47,7 @@ impl Site {
             receiver,
             sender,
             link,
+            line: None,
             variables: BTreeMap::new(),
             is_verbose,
             typed: [0; 2],
@@ -77,6 +81,36 @@ impl Site {
         self.link.attach(side, process)
     }
 
+    /// Plugs a serial line into both hosts.
+    ///
+    /// # Errors
+    /// If a host has no port.
+    pub fn plug_serial(&mut self) -> Result<()> {
+        let line = SerialLine::connect(self.sender.plug_serial()?, self.receiver.plug_serial()?)?;
+        self.line = Some(line);
+        Ok(())
+    }
+
+    /// Pulls the serial line out of both hosts.
+    ///
+    /// # Errors
+    /// If a host keeps its port.
+    pub fn unplug_serial(&mut self) -> Result<()> {
+        self.line = None;
+        Side::BOTH
+            .into_iter()
+            .try_for_each(|side| self.host(side).unplug_serial())
+    }
+
+    /// Bytes that the receiver has sent on the serial line.
+    ///
+    /// # Errors
+    /// If there is no line.
+    pub fn returned_bytes(&self) -> Result<u64> {
+        let none = || HarnessError::Wrong("no serial line is plugged in".to_owned());
+        self.line.as_ref().ok_or_else(none)?.returned_bytes()
+    }
+
     /// Boots both hosts, which are off, at the same time.
     ///
     /// # Errors
@@ -105,13 +139,14 @@ impl Site {
         self.host_mut(side).boot()
     }
 
-    /// Runs every step of a document, in its order.
+    /// Runs every step of a document, in its order, but those of the other kind of link.
     ///
     /// # Errors
     /// The first step that fails, with its place in the document.
     pub fn run_document(&mut self, name: &str) -> Result<()> {
         for step in read(&source_root()?.join(name))? {
             match step {
+                Step::Run(block) if block.is("serial") => {}
                 Step::Run(block) => self.run_block(&block)?,
                 Step::Carry { folder, from, to } => self.carry(&folder, from, to)?,
             }

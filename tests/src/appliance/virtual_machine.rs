@@ -14,6 +14,7 @@ use super::cable_link::Link;
 use super::host::{Machine, MachineExt as _};
 use super::root::{folder, packed, tool, unpack};
 use super::script::Side;
+use super::serial_line::FarEnd;
 use crate::harness::{HarnessError, await_condition};
 
 /// An emulated processor is slow.
@@ -160,6 +161,12 @@ impl Machine for VirtualMachine {
             "-nodefaults",
         ]);
         command.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
+        // The second port of the mainboard. This test is at its far end, and joins both machines' ports.
+        command.arg("-chardev").arg(format!(
+            "socket,id=line,path={},server=on,wait=off",
+            shown(&self.folder.join("line"))
+        ));
+        command.args(["-serial", "chardev:line"]);
         command.arg("-kernel").arg(self.folder.join("kernel"));
         command.arg("-initrd").arg(self.folder.join("initrd"));
         command.args(["-append", "root=/dev/vda rw console=ttyS0 quiet"]);
@@ -229,6 +236,20 @@ impl Machine for VirtualMachine {
 
     fn network_process(&self) -> Option<u32> {
         None
+    }
+
+    fn serial_device(&self) -> &'static str {
+        "/dev/ttyS1"
+    }
+
+    fn plug_serial(&self) -> Result<FarEnd> {
+        FarEnd::emulated(&self.folder.join("line"))
+    }
+
+    fn unplug_serial(&self) -> Result<()> {
+        Err(HarnessError::Wrong(
+            "the port of an emulated mainboard stays".to_owned(),
+        ))
     }
 
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {
