@@ -283,6 +283,31 @@ fn every_unit_names_an_installed_program_a_role_and_its_own_user() {
 }
 
 #[test]
+fn the_rules_of_a_serial_port_give_it_to_the_group_of_the_links_role_alone() {
+    let rules = fs::read_to_string(root().join("config/udev/90-valise-serial.rules")).unwrap();
+    let tty = rules
+        .lines()
+        .find(|line| line.starts_with("SUBSYSTEM==\"tty\""))
+        .unwrap();
+    assert!(
+        tty.contains("GROUP=\"valise-line\", MODE=\"0660\"")
+            && tty.contains("SYMLINK+=\"valise-line\""),
+        "{tty}"
+    );
+    for (host, role) in [("sender", "transmit"), ("receiver", "receive")] {
+        let users =
+            fs::read_to_string(root().join(format!("config/sysusers/valise-{host}.conf"))).unwrap();
+        let members: Vec<&str> = users
+            .lines()
+            .filter(|line| line.starts_with("m ") && line.ends_with(" valise-line"))
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(members, [format!("valise-{role}")]);
+        assert!(users.lines().any(|line| line.starts_with("g valise-line ")));
+    }
+}
+
+#[test]
 fn the_samples_are_there_and_small() {
     let mut total = 0;
     for name in ["telegram.txt", "annex.pdf", "photograph.png"] {
