@@ -59,14 +59,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
     ),
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
-    (
-        "serialport",
-        &[
-            "common/src/os/serial_ports.rs",
-            "sender/src/io/link_serial.rs",
-            "receiver/src/io/link_serial.rs",
-        ],
-    ),
+    ("serialport", &["common/src/os/serial_ports.rs"]),
     (
         "rusqlite",
         &["sender/src/io/register.rs", "receiver/src/io/register.rs"],
