@@ -42,7 +42,7 @@ pub fn list_ports(
     let device = match named_device(config, device_of) {
         Ok(device) => device,
         Err(error) => {
-            let told = format!("{error}; the ports are shown without it");
+            let told = format!("the ports are shown without link.device: {error}");
             warn(program, Some(told));
             None
         }
