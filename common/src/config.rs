@@ -17,7 +17,6 @@ use thiserror::Error;
 
 use crate::ids::{MailboxId, PersonId};
 use crate::limits;
-use crate::os::serial::BITS_PER_BYTE;
 use crate::units::{Rate, Span};
 
 pub use tables::{
@@ -367,7 +366,8 @@ impl ReceiverConfig {
             return given;
         }
         let frames = 3 * u64::from(limits::BEACON_INTERVAL_DATAGRAMS);
-        let bits = frames * u64::from(self.datagram_bytes()) * u64::from(BITS_PER_BYTE);
+        let bits =
+            frames * u64::from(self.datagram_bytes()) * u64::from(limits::LINE_BITS_PER_BYTE);
         let beacons = Duration::from_secs(bits.div_ceil(self.link.baud.into()));
         Span(given.0.max(beacons))
     }

@@ -64,6 +64,8 @@ pub const DATAGRAM_BYTES_MAX: u16 = 9_152;
 pub const DATAGRAM_BYTES_UDP: u16 = 1_472;
 /// Datagram of a serial link by default.
 pub const DATAGRAM_BYTES_SERIAL: u16 = 584;
+/// Bits of a serial line that carry a byte: a start bit, eight of data, a stop bit.
+pub const LINE_BITS_PER_BYTE: u32 = 10;
 /// Bytes of a source block with its repair symbols.
 pub const BLOCK_BYTES_MAX: u64 = 16 << 20;
 /// Source and repair symbols of a block of codec 1: the size of GF(2^8) less one.

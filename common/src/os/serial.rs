@@ -19,9 +19,6 @@ use rustix::termios::{
 use crate::alarm::Cause;
 use crate::units::Mono;
 
-/// Bits of the line that carry a byte: a start bit, eight of data, a stop bit.
-pub const BITS_PER_BYTE: u32 = 10;
-
 /// How long a port that cannot be used waits for the next try.
 pub const RETRY_US: u64 = 200_000;
 

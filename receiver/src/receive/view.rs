@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
 use valise_common::host::metrics::Metrics;
 use valise_common::ids::{ContainerId, Serial};
+use valise_common::limits::LINE_BITS_PER_BYTE;
 use valise_common::os::clock::Stamp;
-use valise_common::os::serial::BITS_PER_BYTE;
 use valise_common::units::{Mono, UtcTime};
 
 use super::intake::LinkState;
@@ -83,7 +83,7 @@ impl LineMeter {
     /// Returns what there is to show of the line now.
     pub fn look(&mut self, figures: &LineFigures, now: Mono) -> LineView {
         let span_us = now.since_us(self.looked_at).max(1);
-        let bits = (figures.bytes - self.bytes).saturating_mul(BITS_PER_BYTE.into());
+        let bits = (figures.bytes - self.bytes).saturating_mul(LINE_BITS_PER_BYTE.into());
         (self.looked_at, self.bytes) = (now, figures.bytes);
         LineView {
             baud: self.baud,

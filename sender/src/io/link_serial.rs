@@ -12,7 +12,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use valise_common::os::serial::{BITS_PER_BYTE, Direction, Fault, Line, Port};
+use valise_common::limits::LINE_BITS_PER_BYTE;
+use valise_common::os::serial::{Direction, Fault, Line, Port};
 use valise_common::units::Mono;
 use valise_common::wire::{DatagramBytes, frame_bytes_max, frame_encode};
 
@@ -68,7 +69,7 @@ impl SerialLink {
 
     /// Bits a second of frames that the line is given. A byte is ten bits of the line and eight of a frame.
     pub fn frame_bits(&self) -> u64 {
-        let bits = u64::from(self.line.baud()) * 8 / u64::from(BITS_PER_BYTE);
+        let bits = u64::from(self.line.baud()) * 8 / u64::from(LINE_BITS_PER_BYTE);
         bits - bits / SLOW_BY
     }
 

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use nix::errno::Errno;
 use valise_common::alarm::Cause;
 use valise_common::config::{Cover, LinkKind, SenderConfig};
+use valise_common::limits::LINE_BITS_PER_BYTE;
 use valise_common::os::sandbox::is_kept_from;
-use valise_common::os::serial::BITS_PER_BYTE;
 use valise_common::units::{Mono, Rate};
 use valise_common::wire::DatagramBytes;
 
@@ -155,7 +155,7 @@ impl Link {
     pub fn wire_bits(&self) -> u64 {
         let bits_per_byte = match &self.medium {
             Medium::Udp(_) => 8,
-            Medium::Serial(_) => BITS_PER_BYTE,
+            Medium::Serial(_) => LINE_BITS_PER_BYTE,
         };
         u64::from(self.wire_bytes()) * u64::from(bits_per_byte)
     }
