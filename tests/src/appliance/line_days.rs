@@ -7,11 +7,14 @@ use super::scenario::{Story, expect};
 use super::script::Side::{self, Receiver, Sender};
 use crate::harness::HarnessError;
 
-/// The role of a host that uses the line, and how exposed its unit may be then, in tenths.
-const fn role(side: Side) -> (&'static str, &'static str) {
+/// How exposed the unit of a role with a serial port may be, in tenths (docs/operations.md).
+const EXPOSURE_TENTHS: u8 = 6;
+
+/// The role of a host that uses the line.
+const fn unit(side: Side) -> &'static str {
     match side {
-        Sender => ("valise-sender-transmit", "13"),
-        Receiver => ("valise-receiver-receive", "6"),
+        Sender => "valise-sender-transmit",
+        Receiver => "valise-receiver-receive",
     }
 }
 
@@ -66,7 +69,7 @@ pub fn end(story: &mut Story) -> Result<()> {
         let back = format!(
             "mv /root/udp.toml /etc/valise/{}.toml; systemctl daemon-reload; systemctl restart {}",
             side.word(),
-            role(side).0
+            unit(side)
         );
         story.site.host(side).run_ok("root", &back)?;
     }
@@ -88,7 +91,7 @@ fn named_port(story: &Story, side: Side) -> Result<()> {
 
 /// The role has the port in its one direction, no network, and little else.
 fn fences(story: &Story, side: Side) -> Result<()> {
-    let (unit, exposure) = role(side);
+    let unit = unit(side);
     let host = story.site.host(side);
     let access = match side {
         Sender => "1",
@@ -104,7 +107,9 @@ fn fences(story: &Story, side: Side) -> Result<()> {
         ),
         "test \"$(tail -n +3 /proc/$pid/net/dev | cut -d: -f1 | xargs)\" = lo".to_owned(),
         "test -z \"$(ss -Huln 'sport = :7000')\"".to_owned(),
-        format!("systemd-analyze security --no-pager --threshold={exposure} {unit} >/dev/null"),
+        format!(
+            "systemd-analyze security --no-pager --threshold={EXPOSURE_TENTHS} {unit} >/dev/null"
+        ),
     ];
     for check in checks {
         let line = format!("pid=$(systemctl show -P MainPID {unit}); {check}");
