@@ -7,6 +7,7 @@ mod audit;
 mod figure;
 mod flash;
 mod forged;
+mod line;
 mod link;
 mod many;
 mod options;
@@ -28,8 +29,9 @@ use crate::harness::{Result, Role, World};
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options);
     type Row = (Rows, fn(&Options, &mut Report) -> Result<()>);
-    let rows: [Row; 8] = [
+    let rows: [Row; 9] = [
         (Rows::Repair, repair::measure),
+        (Rows::Line, line::measure),
         (Rows::Link, link::measure),
         (Rows::Whole, whole::measure),
         (Rows::Many, many::measure),

@@ -23,6 +23,8 @@ pub enum Rows {
     Pace,
     /// The repair that a cable needs, by calculation.
     Repair,
+    /// The payload of a serial line, by its errors and the size of datagrams.
+    Line,
     /// Verifying a long audit log.
     Audit,
 }
