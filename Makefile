@@ -94,7 +94,8 @@ bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
 $(CARGO_TOOLS)/%:
-	$(CARGO) install --quiet --locked --root $@ $* || { rm -rf $@; exit 3; }
+	@rm -rf $@.part
+	$(CARGO) install --quiet --locked --root $@.part $* && mv $@.part $@ || { rm -rf $@.part; exit 3; }
 
 # Builds in target/deb, apart from the programs of `make build`: a package's programs hold no path of this machine.
 deb: setup $(CARGO_DEB) $(CARGO_CYCLONEDX)
