@@ -12,7 +12,7 @@ use crate::harness::{HarnessError, await_condition};
 const OPERATIONS: &str = "docs/operations.md";
 
 /// How long a state or an alarm may take to show.
-const SHOWS: Duration = Duration::from_secs(60);
+pub(super) const SHOWS: Duration = Duration::from_secs(60);
 
 /// Everything but the reboots and the end.
 pub fn all(story: &mut Story) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The days of a channel on a serial line: README.md moves it there, and it comes back to the diode.
 
 use super::Result;
-use super::days::{await_alarm, await_healthy};
+use super::days::{SHOWS, await_alarm, await_healthy};
 use super::host::MachineExt as _;
 use super::scenario::{Story, expect};
 use super::script::Side::{self, Receiver, Sender};
@@ -63,13 +63,17 @@ pub fn pulled_out(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Moves the channel back to the diode.
+/// Moves the channel back to the diode, when nothing waits to be sent any more. Gate is restarted, too: it cuts containers for
+/// the datagrams of the link.
 pub fn end(story: &mut Story) -> Result<()> {
+    let serial = story.serial;
+    story
+        .site
+        .await_state(Sender, serial, &["transmitted"], SHOWS)?;
     for side in Side::BOTH {
         let back = format!(
-            "mv /root/udp.toml /etc/valise/{}.toml; systemctl daemon-reload; systemctl restart {}",
-            side.word(),
-            unit(side)
+            "mv /root/udp.toml /etc/valise/{0}.toml; systemctl daemon-reload; systemctl restart 'valise-{0}-*.service'",
+            side.word()
         );
         story.site.host(side).run_ok("root", &back)?;
     }
