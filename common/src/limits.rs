@@ -64,6 +64,10 @@ pub const DATAGRAM_BYTES_MAX: u16 = 9_152;
 pub const DATAGRAM_BYTES_UDP: u16 = 1_472;
 /// Datagram of a serial link by default.
 pub const DATAGRAM_BYTES_SERIAL: u16 = 584;
+/// The slowest serial line.
+pub const BAUD_MIN: u32 = 300;
+/// The fastest serial line.
+pub const BAUD_MAX: u32 = 4_000_000;
 /// Bits of a serial line that carry a byte: a start bit, eight of data, a stop bit.
 pub const LINE_BITS_PER_BYTE: u32 = 10;
 /// Bytes of a source block with its repair symbols.

@@ -44,7 +44,7 @@ pub fn datagram_bytes(text: &str) -> Result<u16, String> {
 /// # Errors
 /// What would be right.
 pub fn baud(text: &str) -> Result<u32, String> {
-    let range = 300..=4_000_000;
+    let range = limits::BAUD_MIN..=limits::BAUD_MAX;
     let baud = text.parse::<u32>().ok();
     baud.filter(|baud| range.contains(baud))
         .ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))

@@ -27,7 +27,7 @@ pub use memory::protect_memory;
 use nix::unistd::geteuid;
 
 use super::layout::{ReceiverState, Role, SenderState};
-use super::serial::{Direction, Fault};
+use super::serial::Direction;
 use super::service;
 use crate::alarm::Alarm;
 use crate::config::Fences;
@@ -129,8 +129,9 @@ impl Profile {
 
     /// Adds the serial port of the link, in one direction.
     ///
-    /// An adapter that is plugged in again is another file, so the role may use every device that its user may: that user
-    /// has the ports alone. Root has every disk, too: it gets this one file, see [`is_kept_from`].
+    /// An adapter that is plugged in again is another file, so the role may use, in this direction, what its user may below
+    /// `/dev`; of devices, its unit leaves it the ports. Root may use every disk: it gets this one file, see
+    /// [`Confinement::keeps_root_from_ports`].
     pub fn with_port(mut self, device: &Path, direction: Direction) -> Self {
         let below = match geteuid().is_root() {
             true => device.to_path_buf(),
@@ -151,12 +152,6 @@ impl Profile {
             breaches,
         }
     }
-}
-
-/// Returns whether it is the fence that keeps root from a serial port: the device was plugged in again and is another file.
-/// The role is to end, and to be started again.
-pub fn is_kept_from(fault: Fault) -> bool {
-    fault == Fault::Forbidden && geteuid().is_root()
 }
 
 /// Whether memory may reach a swap device.
@@ -187,6 +182,12 @@ impl Confinement {
     /// Returns whether a fence is up.
     pub fn holds(&self, fence: Fence) -> bool {
         self.refused.iter().all(|refused| refused.fence != fence)
+    }
+
+    /// Returns whether this process is root's and may open no serial port but the one that was there: with another one it is to
+    /// end, and to be started again.
+    pub fn keeps_root_from_ports(&self) -> bool {
+        geteuid().is_root() && self.holds(Fence::Files)
     }
 
     /// Returns the alarms that stand as long as the role works.

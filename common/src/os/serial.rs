@@ -22,6 +22,9 @@ use crate::units::Mono;
 /// How long a port that cannot be used waits for the next try.
 pub const RETRY_US: u64 = 200_000;
 
+/// How often the modes of an open port are looked at.
+const CHECK_US: u64 = 1_000_000;
+
 /// A line whose speed differs by more than one part in so many loses bytes.
 const SPEED_TOLERANCE: u32 = 40;
 
@@ -49,8 +52,10 @@ pub enum Fault {
     NoTty,
     /// It does not take the speed.
     Speed,
-    /// It does not pass every byte as it is.
+    /// It does not pass every byte as it is: its driver refuses that, or another program changed it.
     Modes,
+    /// It takes no more bytes.
+    Stuck,
     /// The system's answer.
     System(Errno),
 }
@@ -83,7 +88,10 @@ impl fmt::Display for Fault {
             Self::Forbidden => "may not be opened by the user of this role",
             Self::NoTty => "is no serial port",
             Self::Speed => "does not take the speed of link.baud",
-            Self::Modes => "does not pass every byte as it is: its driver refuses raw mode",
+            Self::Modes => {
+                "does not pass every byte as it is: another program has changed its modes, or its driver refuses them"
+            }
+            Self::Stuck => "takes no more bytes: look at the adapter",
             Self::System(errno) => errno.desc(),
         })
     }
@@ -121,6 +129,8 @@ pub fn is_absent(device: &Path) -> String {
 pub struct Port {
     // A lock besides the exclusive use: that one stops neither root nor a program that was there before.
     file: Flock<File>,
+    wanted: Termios,
+    baud: u32,
 }
 
 impl Port {
@@ -154,11 +164,25 @@ impl Port {
         // The call succeeds if the driver took any of it.
         let granted = tcgetattr(&*file)?;
         check(&wanted, &granted, baud)?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            wanted,
+            baud: baud.min(granted.output_speed()),
+        })
+    }
+
+    /// Bits a second, as far as the driver tells: never more than was asked for.
+    pub fn baud(&self) -> u32 {
+        self.baud
+    }
+
+    /// Looks whether the line is still set as it was: another program that has it open may set it.
+    fn check(&self) -> Result<(), Fault> {
+        check(&self.wanted, &tcgetattr(&*self.file)?, self.baud)
     }
 
     /// Returns whether the device has gone: an adapter that was pulled out, or the other end of a pseudo-terminal.
-    pub fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         let mut ready = [PollFd::new(self.file.as_fd(), PollFlags::empty())];
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         let seen = poll(&mut ready, PollTimeout::ZERO).is_ok();
@@ -290,6 +314,7 @@ pub struct Line {
     direction: Direction,
     state: Result<Port, Fault>,
     tried_at: Mono,
+    checked_at: Mono,
 }
 
 impl Line {
@@ -302,14 +327,15 @@ impl Line {
             direction,
             state,
             tried_at: now,
+            checked_at: now,
         };
         line.log();
         line
     }
 
-    /// Bits a second.
+    /// Bits a second: those of the open port, or those that are asked for.
     pub fn baud(&self) -> u32 {
-        self.baud
+        self.state.as_ref().map_or(self.baud, Port::baud)
     }
 
     /// The open port.
@@ -320,8 +346,20 @@ impl Line {
         self.state.as_ref().map_err(|fault| *fault)
     }
 
-    /// Opens the port again if it is time. Returns whether it is open.
-    pub fn try_again(&mut self, now: Mono) -> bool {
+    /// Looks whether the port is there and as it was set, and opens it again if it is time. Returns whether it is open.
+    pub fn look(&mut self, now: Mono) -> bool {
+        if let Ok(port) = &self.state {
+            let mut found = Ok(());
+            if port.is_gone() {
+                found = Err(Fault::Unplugged);
+            } else if now.since_us(self.checked_at) >= CHECK_US {
+                self.checked_at = now;
+                found = port.check();
+            }
+            if let Err(fault) = found {
+                self.handle_failure(fault, now);
+            }
+        }
         let Err(before) = self.state else {
             return true;
         };

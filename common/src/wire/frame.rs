@@ -122,7 +122,8 @@ impl FrameDecoder {
                     self.decoded_bytes = self.decoded_bytes.saturating_add(1);
                 }
                 Ok(DecodeResult::DataComplete) => {
-                    let found = datagram_of(&mut self.buffer, self.decoded_bytes);
+                    let decoded_bytes = std::mem::take(&mut self.decoded_bytes);
+                    let found = datagram_of(&mut self.buffer, decoded_bytes);
                     match found {
                         Ok(_) => self.meter.count_whole(),
                         Err(_) => self.meter.count_broken(),
@@ -131,6 +132,7 @@ impl FrameDecoder {
                 }
                 // A zero in the middle: it ends this frame, and the next may follow at once.
                 Err(_) => {
+                    self.decoded_bytes = 0;
                     self.meter.count_broken();
                     handle(Err(DropReason::FrameCobs));
                 }
@@ -221,13 +223,15 @@ mod tests {
         flipped[9] ^= 1;
         let inner = u64::try_from(good.len() - 2).unwrap();
         let mut decoder = FrameDecoder::new(size(136));
-        let line = [&[7; 9], &good[..], &flipped, &flipped, &good, &[0, 0]].concat();
+        let mut longer = Vec::new();
+        frame_encode(&[5; 138], &mut longer);
+        let line = [&[7; 9], &good[..], &flipped, &longer, &good, &[0, 0]].concat();
         decode(&mut decoder, &line);
         let expected = LineFigures {
             bytes: u64::try_from(line.len()).unwrap(),
             frames: 2,
-            discarded_bytes: 9 + 2 * inner,
-            burst_bytes_max: 2 * inner,
+            discarded_bytes: 9 + 2 * inner + 2,
+            burst_bytes_max: 2 * inner + 2,
         };
         assert_eq!(decoder.figures(), expected);
     }

@@ -93,7 +93,7 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
             "device": link.device.as_ref().map(|device| device.display().to_string()),
             "baud": (link.kind == LinkKind::Serial).then_some(link.baud),
             "datagram_bytes": link_datagram_bytes(config),
-            "socket_buffer": link.socket_buffer.0,
+            "socket_buffer": (link.kind == LinkKind::Udp).then_some(link.socket_buffer.0),
             "assembly_bytes": config.memory.assembly.0,
             "spool_bytes_max": config.spool.bytes_max.0,
             "pickup_alarm_s": config.release.pickup_alarm.as_s(),

@@ -25,7 +25,7 @@ pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError>
         (LinkKind::Serial, _, Some(device)) => {
             // The socket of a UDP link that was there before is closed.
             let line = units::serial_line(&device, LineUse::Read);
-            let text = format!("{line}Sockets=\n[Unit]\nConflicts={SOCKET_UNIT}\n");
+            let text = format!("{line}[Unit]\nConflicts={SOCKET_UNIT}\n");
             (format!("{service}.d/link.conf"), text)
         }
         _ => return Ok(()),
@@ -92,11 +92,7 @@ mod tests {
         let serial = "kind = 'serial'\ndevice = '/dev/ttyS0'\nlisten = '192.0.2.2:7000'";
         let part = "valise-receiver-receive.service.d/link.conf";
         let text = generated_part(Some(serial), part).unwrap().unwrap();
-        for line in [
-            "DeviceAllow=char-ttyS r",
-            "Sockets=",
-            "Conflicts=valise.socket",
-        ] {
+        for line in ["DeviceAllow=char-ttyS r", "Conflicts=valise.socket"] {
             assert!(text.lines().any(|has| has == line), "{line}: {text}");
         }
         assert_eq!(generated(Some(serial)).unwrap(), None);

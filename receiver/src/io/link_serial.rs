@@ -40,9 +40,9 @@ impl SerialLink {
         &self.line
     }
 
-    /// Opens the port again if it is time. Returns whether it is open.
-    pub fn try_again(&mut self, now: Mono) -> bool {
-        self.line.try_again(now)
+    /// Looks whether the device is there, and opens it again if it is time. Returns whether it is open.
+    pub fn look(&mut self, now: Mono) -> bool {
+        self.line.look(now)
     }
 
     /// What the line has carried.
@@ -90,7 +90,7 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use nix::pty::openpty;
-    use valise_common::os::serial::{Fault, RETRY_US};
+    use valise_common::os::serial::Fault;
     use valise_common::wire::{DropReason, frame_encode};
 
     use super::*;
@@ -142,6 +142,5 @@ mod tests {
         link.receive(&mut buffer, &mut trains, &mut Counters::default(), Mono(0));
         assert_eq!(link.line().port().err(), Some(Fault::Unplugged));
         assert!(link.line().cause().unwrap().text.contains("/dev/pts/"));
-        assert!(!link.try_again(Mono(RETRY_US)));
     }
 }

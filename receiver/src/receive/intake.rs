@@ -70,6 +70,14 @@ impl Intake {
         }
     }
 
+    /// Returns why a serial port cannot be used.
+    pub fn port_fault(&self) -> Option<Fault> {
+        match self {
+            Self::Udp(_) => None,
+            Self::Serial(link) => link.line().port().err(),
+        }
+    }
+
     /// Returns the state of the link.
     pub fn state(&self) -> LinkState {
         match self {
@@ -93,7 +101,7 @@ impl Intake {
                 Some(granted.granted.0)
             }
             Self::Serial(link) => {
-                let is_open = link.try_again(mono_now());
+                let is_open = link.look(mono_now());
                 if !is_open {
                     thread::sleep(Duration::from_micros(RETRY_US));
                 }

@@ -52,8 +52,8 @@ use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile, SandboxError, is_kept_from};
-use valise_common::os::serial::Direction;
+use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
@@ -108,9 +108,9 @@ pub enum ReceiveError {
     DatagramBytes,
     /// As root, the fences allow one device alone.
     #[error(
-        "{0}; it was plugged in again, and the fences of root keep receive from it: it is to be started again"
+        "link.device was plugged in, and the fences of root keep receive from it: it is to be started again"
     )]
-    OtherDevice(String),
+    OtherDevice,
     /// The configuration names no address to listen on.
     #[error("link.listen is missing: a UDP link needs an address and port")]
     NoAddress,
@@ -196,10 +196,12 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
         }
         (None, _) => profile,
     };
+    let fault = intake.port_fault();
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
     let mut receive = Receive::start(config, &state, &host, (intake, tables), audit, sync)?;
+    receive.is_kept = confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
     receive.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
         receive.alarms.set(alarm, utc_now(), 1, || text);
@@ -239,6 +241,8 @@ struct Receive {
     egress: Egress,
     tables: NetTables,
     line: LineMeter,
+    // Root's fences keep it from a device that is plugged in again.
+    is_kept: bool,
     constants: Constants,
     started: Mono,
 }
@@ -362,6 +366,7 @@ impl Receive {
             egress: Egress::default(),
             tables,
             line: LineMeter::new(config.link.baud, mono_now()),
+            is_kept: false,
             constants: Constants {
                 started: now,
                 socket_buffer_asked: config.link.socket_buffer.0,
@@ -493,10 +498,9 @@ impl Receive {
         let listening = match self.shared.link() {
             LinkState::Udp(listening) => listening,
             LinkState::Serial(state) => {
-                if let Some((fault, cause)) = &state.fault
-                    && is_kept_from(*fault)
-                {
-                    return Err(ReceiveError::OtherDevice(cause.text.clone()));
+                let is_forbidden = matches!(state.fault, Some((Fault::Forbidden, _)));
+                if self.is_kept && is_forbidden {
+                    return Err(ReceiveError::OtherDevice);
                 }
                 let cause = state.fault.map(|(_, cause)| cause);
                 self.alarms.set_text(Alarm::LinkDown, now, cause);

@@ -38,7 +38,7 @@ pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
             "baud": (config.link.kind == LinkKind::Serial).then_some(config.link.baud),
             "device": config.link.device.as_ref().map(|device| device.display().to_string()),
             "datagram_bytes": config.datagram_bytes(),
-            "rate": config.link.rate.to_string(),
+            "rate": (config.link.kind == LinkKind::Udp).then(|| config.link.rate.to_string()),
             "cover": config.link.cover == Cover::Constant,
             "repair_ppm": config.fec.repair.ppm(),
             "passes": config.fec.passes,

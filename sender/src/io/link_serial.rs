@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use valise_common::limits::LINE_BITS_PER_BYTE;
-use valise_common::os::serial::{Direction, Fault, Line, Port};
+use valise_common::os::serial::{Direction, Fault, Line};
 use valise_common::units::Mono;
 use valise_common::wire::{DatagramBytes, frame_bytes_max, frame_encode};
 
@@ -25,6 +25,10 @@ const AHEAD_US: u64 = 80_000;
 const REFILL_US: u64 = 40_000;
 /// The next frame begins when so much is left of the one before.
 const OVERLAP_US: u64 = 10_000;
+/// A kernel that has taken no byte for so long, and for the time of twice its buffer, has a device that is stuck: there is no flow
+/// control that could hold it up.
+const STUCK_US: u64 = 5_000_000;
+const STUCK_BYTES: u64 = 8 << 10;
 /// The clock of a line may be slow by one part in so many: else what waits in the kernel would grow.
 const SLOW_BY: u64 = 100;
 
@@ -35,6 +39,8 @@ pub struct SerialLink {
     datagram: DatagramBytes,
     frame: Vec<u8>,
     sent_bytes: usize,
+    /// Since when the kernel takes nothing.
+    stuck_since: Option<Mono>,
     /// Nanoseconds of the clock when the line will have carried what the kernel has.
     carried_at_ns: u64,
 }
@@ -58,6 +64,7 @@ impl SerialLink {
             datagram,
             frame: Vec::with_capacity(frame_bytes_max(datagram)),
             sent_bytes: 0,
+            stuck_since: None,
             carried_at_ns: 0,
         }
     }
@@ -85,10 +92,12 @@ impl SerialLink {
 
     /// Looks whether the device is there, and opens it again if it is time. Returns whether it is open.
     pub fn look(&mut self, now: Mono) -> bool {
-        if self.line.port().is_ok_and(Port::is_gone) {
-            self.handle_failure(Fault::Unplugged, now);
+        let is_open = self.line.look(now);
+        if !is_open {
+            self.forget();
+            self.carried_at_ns = 0;
         }
-        self.line.try_again(now)
+        is_open
     }
 
     /// Forgets the rest of a frame: its datagram is sent again, or noise.
@@ -126,6 +135,7 @@ impl SerialLink {
         match port.write(&rest[..rest.len().min(room)]) {
             Ok(count) => {
                 self.sent_bytes += count;
+                self.stuck_since = None;
                 let carried_ns = byte_ns * u64::try_from(count).unwrap_or(u64::MAX);
                 self.carried_at_ns = self.carried_at_ns.max(now_ns) + carried_ns;
                 let left_us = (self.carried_at_ns - now_ns) / 1_000;
@@ -135,7 +145,15 @@ impl SerialLink {
                 };
                 Sent::Partly(now.plus_us(left_us.saturating_sub(keep_us)))
             }
-            Err(Errno::EAGAIN) => Sent::Stopped(LinkError::Full),
+            Err(Errno::EAGAIN) => {
+                let since = *self.stuck_since.get_or_insert(now);
+                let patience_us = STUCK_US.max(STUCK_BYTES * self.byte_ns() / 1_000);
+                if now.since_us(since) < patience_us {
+                    return Sent::Stopped(LinkError::Full);
+                }
+                self.handle_failure(Fault::Stuck, now);
+                Sent::Stopped(LinkError::Down(Errno::EAGAIN))
+            }
             Err(errno) => {
                 self.handle_failure(errno.into(), now);
                 Sent::Stopped(LinkError::Down(errno))
@@ -146,6 +164,7 @@ impl SerialLink {
     fn handle_failure(&mut self, fault: Fault, now: Mono) {
         self.line.handle_failure(fault, now);
         self.forget();
+        self.stuck_since = None;
         self.carried_at_ns = 0;
     }
 
@@ -162,7 +181,6 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use nix::pty::openpty;
-    use valise_common::os::serial::RETRY_US;
     use valise_common::wire::FrameDecoder;
 
     use super::*;
@@ -228,6 +246,20 @@ mod tests {
         assert_eq!(link.send(&[1; DATAGRAM], Mono(60_000)), down);
         assert!(link.line().cause().is_some());
         assert!(link.frame.is_empty());
-        assert!(!link.look(Mono(60_000 + RETRY_US)));
+    }
+
+    #[test]
+    fn a_port_that_takes_no_byte_for_long_is_a_fault() {
+        let (_far, mut link) = link(4_000_000);
+        let mut now = Mono(1);
+        // Nobody reads at the other end.
+        let full = Sent::Stopped(LinkError::Full);
+        while link.send(&[1; DATAGRAM], now) != full {
+            now = now.plus_us(10_000);
+        }
+        assert_eq!(link.send(&[1; DATAGRAM], now.plus_us(STUCK_US - 1)), full);
+        let down = Sent::Stopped(LinkError::Down(Errno::EAGAIN));
+        assert_eq!(link.send(&[1; DATAGRAM], now.plus_us(STUCK_US)), down);
+        assert!(link.line().cause().unwrap().text.contains("no more bytes"));
     }
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use valise_common::alarm::Cause;
 use valise_common::config::{Cover, LinkKind, SenderConfig};
 use valise_common::limits::LINE_BITS_PER_BYTE;
-use valise_common::os::sandbox::is_kept_from;
+use valise_common::os::serial::Fault;
 use valise_common::units::{Mono, Rate};
 use valise_common::wire::DatagramBytes;
 
@@ -75,6 +75,9 @@ struct Serial {
     port: SerialLink,
     /// Nothing has failed since the last look.
     was_up: bool,
+    opened_at: Mono,
+    /// Bytes have left since it was opened.
+    has_passed: bool,
 }
 
 /// What a look at the way means for what has been sent.
@@ -125,7 +128,13 @@ impl Link {
                 let device = device.ok_or_else(|| missing("link.device is missing"))?;
                 let port = SerialLink::open(device, link.baud, datagram, now);
                 let was_up = port.line().port().is_ok();
-                (Medium::Serial(Serial { port, was_up }), 1)
+                let serial = Serial {
+                    port,
+                    was_up,
+                    opened_at: now,
+                    has_passed: false,
+                };
+                (Medium::Serial(serial), 1)
             }
         };
         let batch_bytes = usize::try_from(batch_count).unwrap_or(0) * datagram.to_usize();
@@ -222,10 +231,20 @@ impl Link {
         };
         match obstacle {
             Some(cause) => self.handle_down(now, cause),
-            None if was_blocked => self.handle_up(),
+            None if was_blocked => self.handle_passed(now),
             None => {}
         }
         seen
+    }
+
+    /// Looks after a serial port that cannot be used yet because there is no link key: commissioning is when it is missing.
+    pub fn look_before_key(&mut self, now: Mono) {
+        if matches!(self.medium, Medium::Serial(_)) {
+            self.look(now);
+            if !self.is_blocked() {
+                self.handle_up();
+            }
+        }
     }
 
     /// Whether the last look found the way blocked: what is handed over now is lost.
@@ -268,14 +287,12 @@ impl Link {
         }
     }
 
-    /// Returns why the fences keep this role from the port for good, if they do: it is to be started again.
-    pub fn kept_from(&self) -> Option<String> {
-        let Medium::Serial(serial) = &self.medium else {
-            return None;
-        };
-        let line = serial.port.line();
-        let cause = line.cause()?;
-        line.port().is_err_and(is_kept_from).then_some(cause.text)
+    /// Returns why a serial port cannot be used.
+    pub fn port_fault(&self) -> Option<Fault> {
+        match &self.medium {
+            Medium::Udp(_) => None,
+            Medium::Serial(serial) => serial.port.line().port().err(),
+        }
     }
 
     /// Returns the alarm `link-down`, if the link has been down long enough.
@@ -291,6 +308,19 @@ impl Link {
         };
         let error = udp.route.as_ref().err()?;
         Some(format!("the state of the link cannot be read ({error})"))
+    }
+
+    /// Something has left, or nothing is in the way any more. A port that fails again and again is not up in between.
+    fn handle_passed(&mut self, now: Mono) {
+        let is_up = match &self.medium {
+            Medium::Udp(_) => true,
+            Medium::Serial(serial) => {
+                serial.has_passed && now.since_us(serial.opened_at) >= ALARM_AFTER_US
+            }
+        };
+        if is_up {
+            self.handle_up();
+        }
     }
 
     fn handle_up(&mut self) {
@@ -348,7 +378,8 @@ impl Link {
                 Sent::Partly(next_at) => {
                     self.lacks_room = false;
                     self.retry_at = next_at;
-                    self.handle_up();
+                    serial.has_passed = true;
+                    self.handle_passed(now);
                     return Some(next_at);
                 }
                 Sent::Stopped(error) => Err(error),
@@ -357,7 +388,7 @@ impl Link {
         self.lacks_room = result == Err(LinkError::Full);
         let wait_us = match result {
             Ok(()) => {
-                self.handle_up();
+                self.handle_passed(now);
                 return None;
             }
             Err(LinkError::Full) => {
@@ -390,6 +421,7 @@ impl Link {
             }
             Medium::Serial(serial) => {
                 serial.was_up = false;
+                serial.has_passed = false;
                 let cause = serial.port.line().cause();
                 cause.unwrap_or_else(|| cause_of(&Obstacle::Refused(errno)))
             }
@@ -426,6 +458,11 @@ impl Serial {
     fn look(&mut self, now: Mono) -> (Seen, Option<Cause>) {
         let is_up = self.port.look(now);
         let was_up = std::mem::replace(&mut self.was_up, is_up);
+        if !is_up {
+            self.has_passed = false;
+        } else if !was_up {
+            self.opened_at = now;
+        }
         let seen = match (was_up, is_up) {
             (true, true) => Seen::Up,
             // What the kernel still had went with the device.

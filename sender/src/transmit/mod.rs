@@ -13,6 +13,7 @@ mod unsendable;
 pub mod view;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -38,7 +39,7 @@ use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
-use valise_common::os::serial::Direction;
+use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::supervise;
@@ -47,7 +48,7 @@ use valise_common::units::{Mono, Rate};
 use crate::io::link_key::LinkKeyError;
 use crate::io::outbox::{Outbox, OutboxError};
 use crate::io::trust_store::{Host, TrustStoreError};
-use crate::pipeline::{Batch, Now, Pipeline, RefusedContainer, Settings, WarmUp};
+use crate::pipeline::{Batch, Now, Pipeline, Progress, RefusedContainer, Settings, WarmUp};
 
 use check::{Checker, Compared};
 use link::{Link, Seen};
@@ -85,9 +86,9 @@ pub enum TransmitError {
     Link(io::Error),
     /// As root, the fences allow one device alone.
     #[error(
-        "{0}; it was plugged in again, and the fences of root keep transmit from it: it is to be started again"
+        "link.device was plugged in, and the fences of root keep transmit from it: it is to be started again"
     )]
-    OtherDevice(String),
+    OtherDevice,
     /// The outbox cannot be read.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -170,10 +171,12 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
         (None, Some(device)) => profile.with_port(device, Direction::Send),
         (None, None) => profile,
     };
+    let fault = link.port_fault();
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
     let mut transmit = Transmit::start(config, lock, link, log)?;
+    transmit.is_kept = confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
     transmit.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
         transmit.alarms.set(alarm, clock::utc_now(), 1, || text);
@@ -222,6 +225,10 @@ struct Transmit {
     watch: StateWatch,
     signals: Signals,
     batch: Batch,
+    // Root's fences keep it from a device that is plugged in again.
+    is_kept: bool,
+    // How far containers have left, as far as it is not written down: a frame takes its time on a slow line.
+    left: BTreeMap<Serial, Progress>,
     second: Second,
     watchdog_at: Option<Mono>,
     // Freed by the kernel when the process ends.
@@ -280,7 +287,10 @@ impl Transmit {
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
             checker: Checker::start(Outbox::new(state.clone())).during("start a thread")?,
             session: None,
-            settling: Settling::default(),
+            settling: Settling::new(match config.link.kind {
+                LinkKind::Udp => settling::UDP_US,
+                LinkKind::Serial => settling::SERIAL_US,
+            }),
             alarms: Alarms::new(Role::Transmit, state.root()),
             unsendable: Unsendable::default(),
             watch: StateWatch::new(&state)?,
@@ -289,6 +299,8 @@ impl Transmit {
             recorder,
             signals,
             batch: Batch::default(),
+            is_kept: false,
+            left: BTreeMap::new(),
             second: Second {
                 began: now.mono,
                 datagrams: 0,
@@ -312,8 +324,8 @@ impl Transmit {
         }
         if now.mono.since_us(self.second.began) >= SECOND_US {
             self.second_passed(now);
-            if let Some(why) = self.link.kept_from() {
-                return Err(TransmitError::OtherDevice(why));
+            if self.is_kept && self.link.port_fault() == Some(Fault::Forbidden) {
+                return Err(TransmitError::OtherDevice);
             }
         }
         let wake = self.send(now)?;
@@ -343,6 +355,7 @@ impl Transmit {
     /// Sends what may leave now; tells when to go on.
     fn send(&mut self, now: Now) -> Result<Mono, TransmitError> {
         if self.session.is_none() {
+            self.link.look_before_key(now.mono);
             return Ok(now.mono.plus_us(SECOND_US));
         }
         match self.link.look(now.mono) {
@@ -390,9 +403,17 @@ impl Transmit {
 
     fn handle_batch_left(&mut self, now: Now) {
         self.second.datagrams += u64::from(self.batch.count());
+        self.take_progress();
         while let Some(ended) = self.pipeline.poll_ended() {
             self.loader.close(ended.progress.serial);
+            self.left.remove(&ended.progress.serial);
             self.settling.handle_ended(now.mono, ended);
+        }
+    }
+
+    fn take_progress(&mut self) {
+        while let Some(progress) = self.pipeline.poll_progress() {
+            self.left.insert(progress.serial, progress);
         }
     }
 
@@ -424,6 +445,7 @@ impl Transmit {
         self.link.forget_unsent();
         self.pipeline
             .handle_link_lost(now, self.settling.take_all());
+        self.take_progress();
     }
 
     /// Sends a datagram of noise now and then where that may bring the link up; no cable leaves.
@@ -530,6 +552,8 @@ impl Transmit {
             Ok(()) => self
                 .unsendable
                 .remove(&mut self.alarms, sealed.serial, clock::utc_now()),
+            // It is kept for a resend, and has been sent as it was cut.
+            Err(_) if passes_before >= sealed.passes => {}
             Err(refused) => {
                 tracing::error!(%refused, "a container cannot be sent");
                 let RefusedContainer::SymbolBytes { symbol_bytes, .. } = refused;
@@ -575,6 +599,7 @@ impl Transmit {
     fn give_up(&mut self, serial: Serial) {
         self.pipeline.handle_gone(serial);
         self.loader.close(serial);
+        self.left.remove(&serial);
     }
 
     fn take_key(&mut self) -> Result<(), TransmitError> {
@@ -655,13 +680,16 @@ impl Transmit {
             rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,
             sent: self.pipeline.totals(),
             held_up: self.link.held_up,
-            link: self.link.state,
+            link: match self.session {
+                Some(_) => self.link.state,
+                None => LinkState::NoKey,
+            },
             beacon_time_us: self.pipeline.beacon_time_us(),
             waiting: self.pipeline.depths(),
             on_link: on_link.collect(),
             alarms: self.alarms.views(),
         };
-        let moved = std::iter::from_fn(|| self.pipeline.poll_progress());
+        let moved = std::mem::take(&mut self.left).into_values();
         self.recorder.moved(moved, view);
         self.second = Second {
             began: now.mono,

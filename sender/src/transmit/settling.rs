@@ -8,15 +8,26 @@ use valise_common::units::Mono;
 use crate::pipeline::PassEnded;
 
 /// Long enough for a device's queue to empty: the pace keeps it short.
-const SETTLE_US: u64 = 100_000;
+pub const UDP_US: u64 = 100_000;
+/// Long enough for a hub to notice that an adapter was pulled out.
+pub const SERIAL_US: u64 = 500_000;
 
 /// The passes, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settling {
+    settle_us: u64,
     ended: VecDeque<(Mono, PassEnded)>,
 }
 
 impl Settling {
+    /// No passes yet; each takes so long to settle.
+    pub fn new(settle_us: u64) -> Self {
+        Self {
+            settle_us,
+            ended: VecDeque::new(),
+        }
+    }
+
     /// Takes a pass whose last datagram has been handed to the kernel.
     pub fn handle_ended(&mut self, now: Mono, ended: PassEnded) {
         self.ended.push_back((now, ended));
@@ -25,7 +36,7 @@ impl Settling {
     /// Returns the next pass that counts as sent, the link being up at this time.
     pub fn poll_settled(&mut self, up_at: Mono) -> Option<PassEnded> {
         let (ended_at, _) = self.ended.front()?;
-        if up_at.since_us(*ended_at) < SETTLE_US {
+        if up_at.since_us(*ended_at) < self.settle_us {
             return None;
         }
         self.ended.pop_front().map(|(_, ended)| ended)
@@ -39,6 +50,6 @@ impl Settling {
     /// Returns when the link is to be looked at for the next pass.
     pub fn due_at(&self) -> Option<Mono> {
         let (ended_at, _) = self.ended.front()?;
-        Some(ended_at.plus_us(SETTLE_US))
+        Some(ended_at.plus_us(self.settle_us))
     }
 }

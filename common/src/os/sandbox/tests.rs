@@ -21,7 +21,7 @@ use super::*;
 use crate::os::durable::{self, Access, SyncBatch};
 use crate::os::layout::SenderState;
 use crate::os::request::{Request, Requests, TakeLimits};
-use crate::os::serial::Port;
+use crate::os::serial::{Fault, Port};
 
 const INSIDE: &str = "VALISE_TEST_INSIDE_SANDBOX";
 
@@ -241,7 +241,7 @@ fn a_serial_port_is_opened_again_behind_the_fences_in_its_direction_alone() {
             assert_eq!(opened.err(), Some(Fault::Forbidden));
             let opened = Port::open(&disk, 115_200, Direction::Send);
             assert_eq!(opened.err(), Some(Fault::Forbidden));
-            assert_eq!(is_kept_from(Fault::Forbidden), geteuid().is_root());
+            assert_eq!(confinement.keeps_root_from_ports(), geteuid().is_root());
             let opened = Port::open(Path::new("/dev/zero"), 115_200, Direction::Send);
             let expected = match geteuid().is_root() {
                 true => Fault::Forbidden,

@@ -125,16 +125,32 @@ fn a_line_is_opened_again_when_its_device_is_there_again() {
     for _ in 0..2 {
         let (far, near) = pair();
         symlink(near, &device).unwrap();
-        assert!(!line.try_again(now.plus_us(RETRY_US - 1)));
+        assert!(!line.look(now.plus_us(RETRY_US - 1)));
         now = now.plus_us(RETRY_US);
-        assert!(line.try_again(now));
+        assert!(line.look(now));
         assert_eq!(line.cause(), None);
         drop(far);
         std::fs::remove_file(&device).unwrap();
-        assert!(line.port().unwrap().is_gone());
-        line.handle_failure(Fault::Unplugged, now);
+        assert!(!line.look(now));
         now = now.plus_us(RETRY_US);
-        assert!(!line.try_again(now));
+        assert!(!line.look(now));
         assert_eq!(line.port().err(), Some(Fault::Unplugged));
     }
+}
+
+#[test]
+fn modes_that_another_program_changed_are_a_fault_and_are_set_again() {
+    let (_far, device) = pair();
+    let mut line = Line::open(device, 9_600, Direction::Send, Mono(0));
+    assert!(line.look(Mono(CHECK_US)));
+    let port = line.port().unwrap();
+    let mut cooked = tcgetattr(port).unwrap();
+    cooked
+        .output_modes
+        .insert(rustix::termios::OutputModes::OPOST);
+    tcsetattr(port, OptionalActions::Now, &cooked).unwrap();
+    assert!(!line.look(Mono(2 * CHECK_US)));
+    assert_eq!(line.port().err(), Some(Fault::Modes));
+    assert!(line.look(Mono(2 * CHECK_US + RETRY_US)));
+    assert!(line.look(Mono(4 * CHECK_US)));
 }

@@ -95,20 +95,27 @@ fn serial_line_for(device: &Path, line_use: LineUse, groups: &str) -> String {
         unit.push_str(&format!("SupplementaryGroups={group}\n"));
     }
     unit.push_str(
-        "PrivateNetwork=yes\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX\n",
+        "InaccessiblePaths=-/dev/shm -/dev/mqueue\nPrivateNetwork=yes\nRestrictAddressFamilies=\n\
+         RestrictAddressFamilies=AF_UNIX\n",
     );
     unit
 }
 
 /// Returns the class of a device by its name, or all classes for a name that udev gives.
-fn port_classes(device: &Path) -> Vec<&'static str> {
+fn port_classes(device: &Path) -> Vec<String> {
     let name = device.strip_prefix("/dev").ok().and_then(Path::to_str);
     let class = name.map(|name| name.trim_end_matches(|c: char| c.is_ascii_digit()));
-    if class == Some("pts/") {
-        return vec!["pts"];
+    let is_kind = |kind: &str| {
+        kind.strip_prefix("tty").is_some_and(|kind| {
+            (1..=16).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic())
+        })
+    };
+    match class {
+        Some("pts/") => vec!["pts".to_owned()],
+        // Of whatever kind: the boards of small machines have UARTs of their own names.
+        Some(kind) if is_kind(kind) => vec![kind.to_owned()],
+        _ => PORT_CLASSES.map(str::to_owned).to_vec(),
     }
-    let own = PORT_CLASSES.iter().find(|known| class == Some(known));
-    own.map_or(PORT_CLASSES.to_vec(), |own| vec![own])
 }
 
 /// Writes a unit, or a part of one, into the folder that systemd reads.
@@ -145,6 +152,7 @@ mod tests {
                 "PrivateDevices=no",
                 "DeviceAllow=char-ttyS w",
                 "SupplementaryGroups=dialout",
+                "InaccessiblePaths=-/dev/shm -/dev/mqueue",
                 "PrivateNetwork=yes",
                 "RestrictAddressFamilies=",
                 "RestrictAddressFamilies=AF_UNIX",
@@ -174,6 +182,7 @@ mod tests {
             "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0",
             "/dev/ttyUSB0\nExecStart=/bin/sh",
             "/dev/valise-line",
+            "/dev/tty1",
             "/srv/ttyS0",
         ] {
             let unit = lines(device, LineUse::Write, GROUPS);
@@ -187,6 +196,11 @@ mod tests {
                 "{unit:?}"
             );
         }
+        let board = lines("/dev/ttymxc0", LineUse::Write, GROUPS);
+        assert!(
+            board.contains(&"DeviceAllow=char-ttymxc w".to_owned()),
+            "{board:?}"
+        );
         let pts = lines("/dev/pts/3", LineUse::Write, GROUPS);
         assert!(
             pts.contains(&"DeviceAllow=char-pts w".to_owned()),
