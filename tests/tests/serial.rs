@@ -312,6 +312,27 @@ fn both_roles_killed_in_the_middle_of_a_cable_find_their_ports_again() {
     await_no_alarm(&mut world);
 }
 
+#[test]
+fn what_was_on_the_line_when_transmit_ended_is_sent_again() {
+    // A frame takes 0.6 s, and one that is lost is not repaired.
+    let mut world = commission(Settings {
+        passes: 1,
+        repair: "0 %".to_owned(),
+        ..Settings::serial(9_600)
+    });
+    world.start().unwrap();
+    let submission = submission(&world, "restarted", 2_048);
+    let id = world.send(&submission).unwrap();
+    for _ in 0..2 {
+        await_collecting(&mut world);
+        world.stop("transmit").unwrap();
+        world.start_role(Role::Transmit).unwrap();
+        world.kill("transmit");
+        world.start_role(Role::Transmit).unwrap();
+    }
+    is_released(&mut world, &id, &submission);
+}
+
 /// Opens a slave as any program would.
 fn hold(device: &Path) -> File {
     OpenOptions::new()

@@ -231,7 +231,7 @@ impl Link {
         };
         match obstacle {
             Some(cause) => self.handle_down(now, cause),
-            None if was_blocked => self.handle_passed(now),
+            None if was_blocked || self.socket().is_none() => self.handle_passed(now),
             None => {}
         }
         seen
