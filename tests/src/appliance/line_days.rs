@@ -64,7 +64,7 @@ pub fn pulled_out(story: &mut Story) -> Result<()> {
 }
 
 /// Moves the channel back to the diode, when nothing waits to be sent any more. Gate is restarted, too: it cuts containers for
-/// the datagrams of the link.
+/// the datagrams of the link. The file is on the disk before a power cut.
 pub fn end(story: &mut Story) -> Result<()> {
     let serial = story.serial;
     story
@@ -72,7 +72,7 @@ pub fn end(story: &mut Story) -> Result<()> {
         .await_state(Sender, serial, &["transmitted"], SHOWS)?;
     for side in Side::BOTH {
         let back = format!(
-            "mv /root/udp.toml /etc/valise/{0}.toml; systemctl daemon-reload; systemctl restart 'valise-{0}-*.service'",
+            "mv /root/udp.toml /etc/valise/{0}.toml; sync; systemctl daemon-reload; systemctl restart 'valise-{0}-*.service'",
             side.word()
         );
         story.site.host(side).run_ok("root", &back)?;
