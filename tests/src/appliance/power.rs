@@ -25,7 +25,7 @@ const ARRIVAL: Duration = Duration::from_secs(600);
 /// The first thing that is not as it must be.
 pub fn cuts(story: &mut Story, cuts: u32, seed: u64) -> Result<()> {
     let slower = format!(
-        "echo 'rate = \"{RATE}\"' >>/etc/valise/sender.toml; systemctl restart 'valise-sender-*'"
+        "echo 'rate = \"{RATE}\"' >>/etc/valise/sender.toml; sync; systemctl restart 'valise-sender-*'"
     );
     story.site.sender.run_ok("root", &slower)?;
     let mut chance = Prng::new(seed);
