@@ -1,10 +1,9 @@
 //! The tty of a serial link: opened one way, used alone, and set so that every byte passes as it is.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,19 +15,16 @@ use rustix::termios::{
     ioctl_tiocnxcl, tcgetattr, tcsetattr,
 };
 
-use crate::alarm::Cause;
-use crate::units::Mono;
+mod fault;
+mod line;
 
-/// How long a port that cannot be used waits for the next try.
-pub const RETRY_US: u64 = 200_000;
+pub use fault::{Fault, is_absent};
+pub use line::{Line, RETRY_US};
 
-/// How often the modes of an open port are looked at.
-const CHECK_US: u64 = 1_000_000;
-
-/// A line whose speed differs by more than one part in so many loses bytes.
+/// Largest difference of the speed, as one part in so many: a larger one loses bytes.
 const SPEED_TOLERANCE: u32 = 40;
 
-/// The one way in which a port is used.
+/// The direction of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Bytes leave. The port is open for writing alone.
@@ -37,97 +33,10 @@ pub enum Direction {
     Receive,
 }
 
-/// Why a port cannot be used. It is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// There is no such device.
-    Missing,
-    /// It was there, and is gone.
-    Unplugged,
-    /// Another program uses it.
-    Held,
-    /// The user of the role has no right to it.
-    Forbidden,
-    /// It is no serial port.
-    NoTty,
-    /// It does not take the speed.
-    Speed,
-    /// It does not pass every byte as it is: its driver refuses that, or another program changed it.
-    Modes,
-    /// It takes no more bytes.
-    Stuck,
-    /// The system's answer.
-    System(Errno),
-}
-
-impl From<Errno> for Fault {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            Errno::ENOENT | Errno::ENXIO | Errno::ENODEV | Errno::ENOTDIR => Self::Missing,
-            Errno::EIO => Self::Unplugged,
-            Errno::EBUSY | Errno::EWOULDBLOCK => Self::Held,
-            Errno::EACCES | Errno::EPERM => Self::Forbidden,
-            Errno::ENOTTY => Self::NoTty,
-            other => Self::System(other),
-        }
-    }
-}
-
-impl From<rustix::io::Errno> for Fault {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Errno::from_raw(errno.raw_os_error()).into()
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "is not there: look at the adapter and its cable",
-            Self::Unplugged => "does not work any more: look at the adapter and its cable",
-            Self::Held => "is in use by another program",
-            Self::Forbidden => "may not be opened by the user of this role",
-            Self::NoTty => "is no serial port",
-            Self::Speed => "does not take the speed of link.baud",
-            Self::Modes => {
-                "does not pass every byte as it is: another program has changed its modes, or its driver refuses them"
-            }
-            Self::Stuck => "takes no more bytes: look at the adapter",
-            Self::System(errno) => errno.desc(),
-        })
-    }
-}
-
-impl Fault {
-    /// Returns the cause of the alarm that a role raises while its device cannot be used.
-    fn cause(self, device: &Path, direction: Direction) -> Cause {
-        let device = device.display();
-        let (effect, host) = match direction {
-            Direction::Send => ("nothing can leave, and cables wait", "sender"),
-            Direction::Receive => ("nothing can arrive", "receiver"),
-        };
-        let repair = match self {
-            Self::Forbidden => {
-                format!("ls -lL {device}, then put the user of the role into the device's group")
-            }
-            _ => format!("sudo valise-{host} ports"),
-        };
-        Cause::repaired_by(format!("{effect}: {device} (link.device) {self}"), repair)
-    }
-}
-
-/// Returns what `check-config` says of a device that is not there.
-pub fn is_absent(device: &Path) -> String {
-    let device = device.display();
-    format!(
-        "{device} (link.device) {}; the link begins when it is there",
-        Fault::Missing
-    )
-}
-
-/// An open port. The kernel gives it free when it is dropped.
+/// An open port, which no other program can open.
 #[derive(Debug)]
 pub struct Port {
-    // A lock besides the exclusive use: that one stops neither root nor a program that was there before.
+    // A lock as well as exclusive use, which stops neither root nor a program that opened the port before.
     file: Flock<File>,
     wanted: Termios,
     baud: u32,
@@ -141,7 +50,7 @@ impl Port {
     /// `baud`: bits a second.
     ///
     /// # Errors
-    /// [`Fault`]: all of them can pass.
+    /// [`Fault`]. Each of them may be temporary.
     pub fn open(device: &Path, baud: u32, direction: Direction) -> Result<Self, Fault> {
         let access = match direction {
             Direction::Send => OFlag::O_WRONLY,
@@ -151,7 +60,7 @@ impl Port {
         let flags = access | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = File::from(open(device, flags, Mode::empty())?);
         let mut wanted = tcgetattr(&file).map_err(|errno| match errno {
-            // A node with no hardware behind it.
+            // The device node has no hardware.
             rustix::io::Errno::IO => Fault::Missing,
             other => other.into(),
         })?;
@@ -176,7 +85,7 @@ impl Port {
         self.baud
     }
 
-    /// Looks whether the line is still set as it was: another program that has it open may set it.
+    /// Checks that the port is still in raw mode: another program that has it open may change that.
     fn check(&self) -> Result<(), Fault> {
         check(&self.wanted, &tcgetattr(&*self.file)?, self.baud)
     }
@@ -304,100 +213,6 @@ fn check(wanted: &Termios, granted: &Termios, baud: u32) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// A port that is opened again whenever it can be.
-#[derive(Debug)]
-pub struct Line {
-    device: PathBuf,
-    baud: u32,
-    direction: Direction,
-    state: Result<Port, Fault>,
-    tried_at: Mono,
-    checked_at: Mono,
-}
-
-impl Line {
-    /// Opens the port of a line. That it cannot be opened is a state.
-    pub fn open(device: PathBuf, baud: u32, direction: Direction, now: Mono) -> Self {
-        let state = Port::open(&device, baud, direction);
-        let line = Self {
-            device,
-            baud,
-            direction,
-            state,
-            tried_at: now,
-            checked_at: now,
-        };
-        line.log();
-        line
-    }
-
-    /// Bits a second: those of the open port, or those that are asked for.
-    pub fn baud(&self) -> u32 {
-        self.state.as_ref().map_or(self.baud, Port::baud)
-    }
-
-    /// The open port.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn port(&self) -> Result<&Port, Fault> {
-        self.state.as_ref().map_err(|fault| *fault)
-    }
-
-    /// Looks whether the port is there and as it was set, and opens it again if it is time. Returns whether it is open.
-    pub fn look(&mut self, now: Mono) -> bool {
-        if let Ok(port) = &self.state {
-            let mut found = Ok(());
-            if port.is_gone() {
-                found = Err(Fault::Unplugged);
-            } else if now.since_us(self.checked_at) >= CHECK_US {
-                self.checked_at = now;
-                found = port.check();
-            }
-            if let Err(fault) = found {
-                self.handle_failure(fault, now);
-            }
-        }
-        let Err(before) = self.state else {
-            return true;
-        };
-        if now.since_us(self.tried_at) < RETRY_US {
-            return false;
-        }
-        self.tried_at = now;
-        self.state = match Port::open(&self.device, self.baud, self.direction) {
-            // What is missing because it was pulled out is called so.
-            Err(Fault::Missing) if before == Fault::Unplugged => Err(before),
-            tried => tried,
-        };
-        if self.state.as_ref().err() != Some(&before) {
-            self.log();
-        }
-        self.state.is_ok()
-    }
-
-    /// The cause of the alarm `link-down`, while there is no open port.
-    pub fn cause(&self) -> Option<Cause> {
-        let fault = self.port().err()?;
-        Some(fault.cause(&self.device, self.direction))
-    }
-
-    /// Gives up a port that failed.
-    pub fn handle_failure(&mut self, fault: Fault, now: Mono) {
-        self.state = Err(fault);
-        self.tried_at = now;
-        self.log();
-    }
-
-    fn log(&self) {
-        let device = self.device.display();
-        match &self.state {
-            Ok(_) => tracing::info!(%device, baud = self.baud, "the serial port is open"),
-            Err(fault) => tracing::warn!("{device} (link.device) {fault}; it is tried again"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 use std::fs::read_link;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use nix::pty::{OpenptyResult, openpty};
 
+use super::line::CHECK_US;
 use super::*;
+use crate::units::Mono;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
