@@ -369,14 +369,14 @@ impl ReceiverConfig {
             .unwrap_or(limits::DATAGRAM_BYTES_UDP)
     }
 
-    /// How long nothing may arrive before it is an alarm: as given, and on a slow line at least the time of three beacons.
+    /// Returns the time without a datagram that raises an alarm: as given, and on a slow line at least the time of three beacons.
     pub fn silence_alarm(&self) -> Span {
         let given = self.release.silence_alarm;
         if self.link.kind == LinkKind::Udp {
             return given;
         }
         let frames = 3 * u64::from(limits::BEACON_INTERVAL_DATAGRAMS) + 1;
-        // Some bytes of each frame, and one per cent of the time, carry no datagram.
+        // A frame has a few bytes more than its datagram, and the sender leaves one per cent of the line unused.
         let bytes = u64::from(self.datagram_bytes()) * 102 / 100 + 8;
         let bits = frames * bytes * u64::from(limits::LINE_BITS_PER_BYTE);
         let beacons = Duration::from_secs(bits.div_ceil(self.link.baud.into()));

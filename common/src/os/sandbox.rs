@@ -32,7 +32,7 @@ use super::service;
 use crate::alarm::Alarm;
 use crate::config::Fences;
 
-/// Where devices are.
+/// The folder of all devices.
 const DEVICES: &str = "/dev";
 
 /// What SQLite seeds the names of its journals from.
@@ -52,7 +52,7 @@ pub struct Profile {
 /// The serial port of a link, which a role opens again whenever it was unplugged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PortAccess {
-    /// The file, or the folder in which its next one will be.
+    /// The device, or the folder of all devices.
     below: PathBuf,
     direction: Direction,
 }

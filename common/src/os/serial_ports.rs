@@ -35,11 +35,11 @@ pub struct SerialPort {
     pub bus: Option<String>,
     /// The kernel's driver.
     pub driver: Option<String>,
-    /// What a USB adapter calls its maker.
+    /// The maker's name, as the USB adapter reports it.
     pub manufacturer: Option<String>,
-    /// What a USB adapter calls itself.
+    /// The product's name, as the USB adapter reports it.
     pub product: Option<String>,
-    /// What a USB adapter calls its serial number.
+    /// The serial number, as the USB adapter reports it.
     pub serial_number: Option<String>,
     /// Programs that have it open; known to root alone.
     pub held_by: Option<Vec<Holder>>,

@@ -31,7 +31,7 @@ pub fn frame_encode(datagram: &[u8], line: &mut Vec<u8>) {
     line.push(0);
 }
 
-/// What a line has carried.
+/// Counters of a serial line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LineFigures {
     /// Bytes that arrived.
@@ -98,7 +98,7 @@ impl FrameDecoder {
         }
     }
 
-    /// What the line has carried so far. A frame counts when it has ended.
+    /// Returns the counters so far. A frame counts when it has ended.
     pub fn figures(&self) -> LineFigures {
         self.meter.figures
     }
@@ -109,7 +109,7 @@ impl FrameDecoder {
         for byte in bytes {
             self.meter.count_byte(*byte);
             if self.decoded_bytes > self.buffer.len() {
-                // Too long already: its bytes are lost, whether it ends or not.
+                // The frame is too long already. Its bytes are lost, even if it never ends.
                 self.meter.count_broken();
             }
             match self.state.feed(*byte) {

@@ -15,7 +15,7 @@ const READ_BYTES: usize = 16 << 10;
 /// Bytes of a tty that the kernel keeps while nobody reads.
 pub const KERNEL_BYTES: u64 = 4 << 10;
 
-/// How long a read waits, so that a reader notices when it is to end.
+/// Time that a read waits for bytes. The reader checks in between whether to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A serial port that frames arrive at.
@@ -45,13 +45,13 @@ impl SerialLink {
         self.line.look(now)
     }
 
-    /// What the line has carried.
+    /// Returns the counters of the line.
     pub fn figures(&self) -> LineFigures {
         self.decoder.figures()
     }
 
-    /// Waits a tenth of a second for bytes and takes what is there. `trains` is emptied first; it says where in `datagrams`
-    /// the datagrams are. What was no frame is counted. A device that is gone is a state.
+    /// Waits a tenth of a second for bytes and decodes them. `trains` is emptied first, and then has the place of each datagram
+    /// in `datagrams`. Invalid frames are counted in `dropped`. If the device is gone, `line` has the fault.
     pub fn receive(
         &mut self,
         datagrams: &mut [u8],

@@ -247,10 +247,10 @@ pub struct ReceiveView {
     /// What needs an operator.
     #[serde(default)]
     pub alarms: Vec<AlarmView>,
-    /// What became of a serial line's bytes, where the link is one.
+    /// Counters of the serial line, if the link is serial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<LineView>,
-    /// What was dropped, by reason.
+    /// Dropped datagrams and frames, by reason.
     #[serde(default)]
     pub counters: wire::Counters,
     /// Everything else.
@@ -258,7 +258,7 @@ pub struct ReceiveView {
     pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What a serial line has carried since the start.
+/// Counters of a serial line since the start of `receive`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineView {
     /// Bits a second of the line.

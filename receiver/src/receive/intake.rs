@@ -1,4 +1,4 @@
-//! What datagrams come from: a socket or a serial port, with the state that the alarms tell of.
+//! The receiving end of the link: a socket or a serial port, and its state for alarms and views.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -24,21 +24,21 @@ pub enum Intake {
     Serial(SerialLink),
 }
 
-/// What is to be told of the link.
+/// The state of the link, for alarms and views.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
-    /// Of a socket.
+    /// The state of a socket.
     Udp(Listening),
-    /// Of a serial port.
+    /// The state of a serial port.
     Serial(LineState),
 }
 
 /// The state of a serial line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineState {
-    /// Why it cannot be heard, with the cause of the alarm.
+    /// The fault of the port, with the cause of the alarm.
     pub fault: Option<(Fault, Cause)>,
-    /// What it has carried.
+    /// Counters of the line.
     pub figures: LineFigures,
 }
 
@@ -46,7 +46,7 @@ impl Intake {
     /// Opens what the configuration describes. To be called before the fences.
     ///
     /// # Errors
-    /// As [`Listener::open`]. That a serial port is not there is a state.
+    /// As [`Listener::open`]. A missing serial port is not an error: [`Intake::state`] has it.
     pub fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
         let link = &config.link;
         match (link.kind, &link.device) {
@@ -62,7 +62,7 @@ impl Intake {
         }
     }
 
-    /// Returns the socket, for the fences: a serial port is opened again behind them.
+    /// Returns the socket, for the fences. A serial port needs no entry: the role opens it again later.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Udp(listener) => listener.socket(),
@@ -70,7 +70,7 @@ impl Intake {
         }
     }
 
-    /// Returns why a serial port cannot be used.
+    /// Returns the fault of a serial port, if it has one.
     pub fn port_fault(&self) -> Option<Fault> {
         match self {
             Self::Udp(_) => None,
@@ -135,7 +135,7 @@ impl Intake {
         }
     }
 
-    /// Datagrams that the kernel dropped: of a line, nobody counts them.
+    /// Returns how many datagrams the kernel dropped. Nobody counts those of a serial line.
     pub fn kernel_drops(&self) -> u64 {
         match self {
             Self::Udp(listener) => listener.kernel_drops(),

@@ -103,7 +103,7 @@ pub enum ReceiveError {
     /// The configuration names no serial port.
     #[error("link.device is missing: a serial link needs a device")]
     NoDevice,
-    /// The size is none of a datagram.
+    /// `link.datagram_bytes` is outside of its range.
     #[error("link.datagram_bytes is out of range")]
     DatagramBytes,
     /// As root, the fences allow one device alone.
@@ -241,7 +241,7 @@ struct Receive {
     egress: Egress,
     tables: NetTables,
     line: LineMeter,
-    // Root's fences keep it from a device that is plugged in again.
+    // Run by root, the fences allow only the device that was there at the start.
     is_kept: bool,
     constants: Constants,
     started: Mono,

@@ -41,7 +41,7 @@ pub struct ReceiveView {
     pub socket_buffer_asked: u64,
     /// Receive buffer that the kernel granted, in bytes; 0 while the socket waits.
     pub socket_buffer_granted: u64,
-    /// The serial line, where the link is one.
+    /// Counters of the serial line, if the link is serial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<LineView>,
     /// Containers put into the inbox.
@@ -80,7 +80,7 @@ impl LineMeter {
         }
     }
 
-    /// Returns what there is to show of the line now.
+    /// Returns the counters, with the rate since the last look.
     pub fn look(&mut self, figures: &LineFigures, now: Mono) -> LineView {
         let span_us = now.since_us(self.looked_at).max(1);
         let bits = (figures.bytes - self.bytes).saturating_mul(LINE_BITS_PER_BYTE.into());

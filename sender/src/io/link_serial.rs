@@ -5,8 +5,8 @@
 //! ── on the line ──┤ in the kernel ├── still here ──
 //! ```
 //!
-//! The clock says what is on the line: a tty does not. A frame begins when the one before has nearly left, so that what is
-//! more urgent waits for one frame at most.
+//! The clock measures what is on the line: a tty does not report it. A frame begins when the frame before it has nearly left, so
+//! that a more urgent cable waits for one frame at most.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -21,15 +21,15 @@ use super::link_udp::LinkError;
 
 /// Time on the line that waits in the kernel at most.
 const AHEAD_US: u64 = 80_000;
-/// More bytes follow when so much is left.
+/// Time on the line that is left when more bytes follow.
 const REFILL_US: u64 = 40_000;
-/// The next frame begins when so much is left of the one before.
+/// Time on the line that is left of a frame when the next one begins.
 const OVERLAP_US: u64 = 10_000;
-/// A kernel that has taken no byte for so long, and for the time of twice its buffer, has a device that is stuck: there is no flow
-/// control that could hold it up.
+/// Least time without a byte taken by the kernel after which the device counts as blocked. No flow control could cause that.
 const STUCK_US: u64 = 5_000_000;
+/// The same in bytes of the line: twice the kernel's buffer.
 const STUCK_BYTES: u64 = 8 << 10;
-/// The clock of a line may be slow by one part in so many: else what waits in the kernel would grow.
+/// One part in so many of the line stays unused, so that the kernel's queue does not grow if the line's clock is slow.
 const SLOW_BY: u64 = 100;
 
 /// A serial port that frames leave by, one at a time.
@@ -39,20 +39,20 @@ pub struct SerialLink {
     datagram: DatagramBytes,
     frame: Vec<u8>,
     sent_bytes: usize,
-    /// Since when the kernel takes nothing.
+    /// Start of the time in which the kernel took no byte.
     stuck_since: Option<Mono>,
     /// Nanoseconds of the clock when the line will have carried what the kernel has.
     carried_at_ns: u64,
 }
 
-/// What became of a frame.
+/// Progress of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// It has left, but for a few milliseconds.
+    /// The frame has left, except for some milliseconds.
     Whole,
-    /// Its next bytes leave at this time.
+    /// The next bytes of the frame leave at this time.
     Partly(Mono),
-    /// It cannot leave.
+    /// The frame cannot leave.
     Stopped(LinkError),
 }
 
@@ -74,13 +74,13 @@ impl SerialLink {
         u32::try_from(frame_bytes_max(self.datagram)).unwrap_or(u32::MAX)
     }
 
-    /// Bits a second of frames that the line is given. A byte is ten bits of the line and eight of a frame.
+    /// Returns the bits of frames that leave in a second. A byte is ten bits on the line and eight in a frame.
     pub fn frame_bits(&self) -> u64 {
         let bits = u64::from(self.line.baud()) * 8 / u64::from(LINE_BITS_PER_BYTE);
         bits - bits / SLOW_BY
     }
 
-    /// The port, to wait until it takes bytes; none while it cannot be used.
+    /// Returns the port, to wait until it takes bytes, if it is open.
     pub fn writable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.line.port().ok()?.as_fd())
     }
@@ -100,7 +100,7 @@ impl SerialLink {
         is_open
     }
 
-    /// Forgets the rest of a frame: its datagram is sent again, or noise.
+    /// Drops the rest of a frame.
     pub fn forget(&mut self) {
         self.frame.clear();
         self.sent_bytes = 0;

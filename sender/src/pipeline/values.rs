@@ -27,7 +27,7 @@ pub struct Settings {
     pub wire_bytes: u32,
     /// Datagrams that the link takes in one call.
     pub batch_count_max: u32,
-    /// Whether cover warms the link up.
+    /// Cover before and after traffic, or none.
     pub warm_up: WarmUp,
     /// Rate of the link.
     pub rate: Rate,
@@ -39,12 +39,12 @@ pub struct Settings {
     pub interleave: Span,
 }
 
-/// What leaves before the first symbol of a silent link, and behind the last.
+/// Cover at the start and the end of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarmUp {
-    /// About a millisecond of cover: a diode may lose the first and the last datagrams.
+    /// About a millisecond of cover on each side: a diode may lose the first and the last datagrams.
     Cover,
-    /// Nothing: each frame of a line begins with its own mark.
+    /// No cover: a receiver finds the start of each frame on a serial line by itself.
     None,
 }
 

@@ -20,7 +20,7 @@ use crate::io::link_route::{Look, Obstacle, RouteWatch, Way};
 use crate::io::link_serial::{Sent, SerialLink};
 use crate::io::link_udp::{LinkError, UdpLink};
 
-/// How long to wait for room in the send buffer, if the kernel does not tell earlier.
+/// Time until the next attempt if the send buffer is full and the kernel reports no room earlier.
 const FULL_US: u64 = 2_000;
 /// How long to wait for room in the device's queue.
 const CONGESTED_US: u64 = 500;
@@ -44,7 +44,7 @@ pub struct Link {
     unsent: Range<usize>,
     /// When what is unsent is tried again.
     pub retry_at: Mono,
-    /// The kernel takes no more: it tells when there is room again.
+    /// The kernel's buffer is full. The loop waits until there is room again.
     pub lacks_room: bool,
     /// Whether datagrams leave.
     pub state: LinkState,
@@ -54,7 +54,7 @@ pub struct Link {
     obstacle: Option<(Mono, Cause)>,
 }
 
-/// What carries datagrams.
+/// The carrier of datagrams.
 enum Medium {
     Udp(Udp),
     Serial(Serial),
@@ -73,10 +73,10 @@ struct Udp {
 /// A serial port.
 struct Serial {
     port: SerialLink,
-    /// Nothing has failed since the last look.
+    /// The port was open at the last look, and no write has failed since.
     was_up: bool,
     opened_at: Mono,
-    /// Bytes have left since it was opened.
+    /// Bytes have left since the port was opened.
     has_passed: bool,
 }
 
@@ -97,7 +97,7 @@ impl Link {
     /// Opens the link that the configuration describes.
     ///
     /// # Errors
-    /// If it is none that can be sent on. That a serial port is not there is a state.
+    /// If the configuration names no usable link. A missing serial port is not an error: [`Link::port_fault`] has it.
     pub fn open(config: &SenderConfig, now: Mono) -> Result<Self, TransmitError> {
         // The configuration's parser has made sure of all of it.
         let missing = |what: &str| TransmitError::Link(io::Error::other(what.to_owned()));
@@ -185,7 +185,7 @@ impl Link {
         }
     }
 
-    /// The socket, for the fences: a serial port is opened again behind them.
+    /// Returns the socket, for the fences. A serial port needs no entry: the role opens it again later.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.medium {
             Medium::Udp(udp) => Some(udp.socket.as_fd()),
@@ -193,7 +193,7 @@ impl Link {
         }
     }
 
-    /// What becomes writable when the kernel has room again; none while the link is down.
+    /// Returns the descriptor that becomes writable when the kernel has room again, if the link is up.
     pub fn writable(&self) -> Option<BorrowedFd<'_>> {
         match &self.medium {
             Medium::Udp(udp) => udp.socket.writable(),
@@ -237,7 +237,7 @@ impl Link {
         seen
     }
 
-    /// Looks after a serial port that cannot be used yet because there is no link key: commissioning is when it is missing.
+    /// Opens and checks a serial port before there is a link key, so that its alarm is raised during commissioning.
     pub fn look_before_key(&mut self, now: Mono) {
         if matches!(self.medium, Medium::Serial(_)) {
             self.look(now);
@@ -287,7 +287,7 @@ impl Link {
         }
     }
 
-    /// Returns why a serial port cannot be used.
+    /// Returns the fault of a serial port, if it has one.
     pub fn port_fault(&self) -> Option<Fault> {
         match &self.medium {
             Medium::Udp(_) => None,
@@ -310,7 +310,8 @@ impl Link {
         Some(format!("the state of the link cannot be read ({error})"))
     }
 
-    /// Something has left, or nothing is in the way any more. A port that fails again and again is not up in between.
+    /// Ends the alarm after datagrams have left. A serial port must have worked for a second, so that repeated failures
+    /// keep their alarm.
     fn handle_passed(&mut self, now: Mono) {
         let is_up = match &self.medium {
             Medium::Udp(_) => true,
@@ -465,7 +466,7 @@ impl Serial {
         }
         let seen = match (was_up, is_up) {
             (true, true) => Seen::Up,
-            // What the kernel still had went with the device.
+            // The kernel's queue was lost with the device.
             (true, false) | (false, true) => Seen::Lost,
             (false, false) => Seen::Down,
         };

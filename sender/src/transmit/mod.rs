@@ -64,7 +64,7 @@ use watch::{Arrived, News, StateWatch};
 const SECOND_US: u64 = 1_000_000;
 /// A wait of so much leaves time to make the repair symbols of a block.
 const PREPARE_US: u64 = 300;
-/// The end waits so long for a batch that has begun to leave.
+/// Time that a stop waits for a batch that has begun to leave.
 const FINISH_US: u64 = 1_000_000;
 /// Why transmit ended.
 #[derive(Debug, Error)]
@@ -225,9 +225,9 @@ struct Transmit {
     watch: StateWatch,
     signals: Signals,
     batch: Batch,
-    // Root's fences keep it from a device that is plugged in again.
+    // Run by root, the fences allow only the device that was there at the start.
     is_kept: bool,
-    // How far containers have left, as far as it is not written down: a frame takes its time on a slow line.
+    // Progress of symbols that have left and are not recorded yet. Composed symbols may still wait for a slow line.
     left: BTreeMap<Serial, Progress>,
     second: Second,
     watchdog_at: Option<Mono>,
@@ -417,7 +417,7 @@ impl Transmit {
         }
     }
 
-    /// Gives what counts as sent a moment to leave: on a slow line, a datagram takes its time.
+    /// Waits until the batch has left, at most [`FINISH_US`]. A datagram takes long on a slow line.
     fn finish_batch(&mut self) {
         let end_at = now().mono.plus_us(FINISH_US);
         while !self.link.is_clear() && !self.link.is_blocked() {

@@ -9,7 +9,7 @@ use crate::pipeline::PassEnded;
 
 /// Long enough for a device's queue to empty: the pace keeps it short.
 pub const UDP_US: u64 = 100_000;
-/// Long enough for a hub to notice that an adapter was pulled out.
+/// Long enough for a USB hub to report that an adapter was pulled out.
 pub const SERIAL_US: u64 = 500_000;
 
 /// The passes, in order.
@@ -20,7 +20,7 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// No passes yet; each takes so long to settle.
+    /// Creates an empty queue. Each pass settles after this time.
     pub fn new(settle_us: u64) -> Self {
         Self {
             settle_us,

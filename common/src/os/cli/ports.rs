@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::manifest::shown_name;
 use crate::os::serial_ports::{Holder, SerialPort, holders, serial_ports};
 
-/// What `ports` shows.
+/// The answer of `ports`.
 #[derive(Debug, Serialize)]
 struct Found {
     link: Option<NamedDevice>,

@@ -146,7 +146,7 @@ const OF_A_DESCRIPTOR: [i32; 10] = [
     libc::F_OFD_SETLKW,
 ];
 
-/// What sets a serial line: its modes and speed, and that no other program opens it.
+/// The `ioctl` requests of a serial port: its modes, its speed, its exclusive use.
 const OF_A_LINE: [libc::Ioctl; 6] = [
     libc::TCGETS,
     libc::TCGETS2,
@@ -156,12 +156,12 @@ const OF_A_LINE: [libc::Ioctl; 6] = [
     libc::TIOCNXCL,
 ];
 
-/// What carries the link.
+/// The carrier of the link, as far as the filter depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Medium {
     /// A socket.
     Socket(RawFd),
-    /// A serial port, which is opened again behind the fences.
+    /// A serial port. The role opens it again after the fences are up.
     Port,
     /// The role has none.
     None,

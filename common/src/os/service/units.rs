@@ -23,7 +23,7 @@ const PORT_CLASSES: [&str; 4] = ["ttyS", "ttyUSB", "ttyACM", "ttyAMA"];
 /// The modules that bring the classes of USB adapters.
 const PORT_MODULES: [(&str, &str); 2] = [("ttyUSB", "usbserial"), ("ttyACM", "cdc_acm")];
 
-/// What a role does with the serial line.
+/// A role's use of the serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineUse {
     /// Writes, and cannot read: transmit.
@@ -112,7 +112,7 @@ fn port_classes(device: &Path) -> Vec<String> {
     };
     match class {
         Some("pts/") => vec!["pts".to_owned()],
-        // Of whatever kind: the boards of small machines have UARTs of their own names.
+        // Boards of small machines have UARTs with other names than those listed.
         Some(kind) if is_kind(kind) => vec![kind.to_owned()],
         _ => PORT_CLASSES.map(str::to_owned).to_vec(),
     }
