@@ -54,6 +54,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
             "common/src/os/durable/",
             "common/src/os/sandbox",
             "common/src/os/serial.rs",
+            "common/src/os/serial/",
             "common/src/os/tty.rs",
             "sender/src/io/link_udp.rs",
         ],

@@ -32,6 +32,9 @@ pub fn begin(story: &mut Story) -> Result<()> {
         story.site.each_unit_runs(side)?;
         named_port(story, side)?;
         fences(story, side)?;
+        if story.site.host(side).network_process().is_none() {
+            devices(story, side)?;
+        }
     }
     story.send_and_take(20_000, "routine")?;
     let returned = story.site.returned_bytes()?;
@@ -91,6 +94,33 @@ fn named_port(story: &Story, side: Side) -> Result<()> {
         holder.as_str().unwrap_or_default(),
         &program[..program.len().min(15)],
     )
+}
+
+/// Checks that the unit's control group lets even root open the port in the role's direction only. The kernel of a container's
+/// host does not enforce `DeviceAllow=` here, so this needs a machine with a kernel of its own.
+fn devices(story: &Story, side: Side) -> Result<()> {
+    let (role, host) = (unit(side), story.site.host(side));
+    let (allowed, refused) = match side {
+        Sender => ('>', '<'),
+        Receiver => ('<', '>'),
+    };
+    for (way, ending) in [(allowed, "opened"), (refused, "Operation not permitted")] {
+        // A subshell: the leader of a session would get the port as its terminal.
+        let line = format!(
+            "echo $$ >/sys/fs/cgroup$(systemctl show -P ControlGroup {role})/cgroup.procs; \
+             (exec 3{way}{}) 2>&1 && echo opened",
+            host.serial_device()
+        );
+        let done = host.run("root", &line)?;
+        if !done.output.trim_end().ends_with(ending) {
+            return Err(HarnessError::Wrong(format!(
+                "the {}'s port, opened with {way} in its unit: {}, not {ending}",
+                side.word(),
+                done.output
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The role has the port in its one direction, no network, and little else.
