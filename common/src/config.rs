@@ -205,6 +205,12 @@ fn check_path(key: &'static str, path: &Path) -> Result<(), ConfigError> {
     })
 }
 
+/// Checks the keys of a serial port, which both hosts have.
+fn check_port(device: Option<&Path>, baud: u32) -> Result<(), ConfigError> {
+    device.map_or(Ok(()), |device| check_path("link.device", device))?;
+    within("link.baud", baud, limits::BAUD_MIN, limits::BAUD_MAX)
+}
+
 fn check_metrics(metrics: &Metrics) -> Result<(), ConfigError> {
     let folder = &metrics.folder;
     if folder.as_os_str().is_empty() || folder.is_absolute() {
@@ -269,8 +275,7 @@ impl SenderConfig {
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = parse(text)?;
         check_path("state", &config.state)?;
-        let device = config.link.device.as_deref();
-        device.map_or(Ok(()), |device| check_path("link.device", device))?;
+        check_port(config.link.device.as_deref(), config.link.baud)?;
         check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
         check_ends(
             config.link.kind,
@@ -283,12 +288,6 @@ impl SenderConfig {
             address::check_family(to, bind)?;
         }
         check_rate(config.link.rate)?;
-        within(
-            "link.baud",
-            config.link.baud,
-            limits::BAUD_MIN,
-            limits::BAUD_MAX,
-        )?;
         check_fec(&config.fec)?;
         within(
             "limits.pending_max",
@@ -326,19 +325,12 @@ impl ReceiverConfig {
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = parse(text)?;
         check_path("state", &config.state)?;
-        let device = config.link.device.as_deref();
-        device.map_or(Ok(()), |device| check_path("link.device", device))?;
+        check_port(config.link.device.as_deref(), config.link.baud)?;
         check_datagram_bytes(config.link.kind, config.link.datagram_bytes)?;
         check_ends(
             config.link.kind,
             ("link.listen", config.link.listen),
             &config.link.device,
-        )?;
-        within(
-            "link.baud",
-            config.link.baud,
-            limits::BAUD_MIN,
-            limits::BAUD_MAX,
         )?;
         config.link.rate.map_or(Ok(()), check_rate)?;
         config.fec.as_ref().map_or(Ok(()), check_fec)?;

@@ -96,8 +96,8 @@ fn named_port(story: &Story, side: Side) -> Result<()> {
     )
 }
 
-/// Checks that the unit's control group lets even root open the port in the role's direction only. The kernel of a container's
-/// host does not enforce `DeviceAllow=` here, so this needs a machine with a kernel of its own.
+/// Checks that the unit's control group lets even root open the port in the role's direction only. In a container
+/// `DeviceAllow=` may have no effect, so this needs a machine with a kernel of its own.
 fn devices(story: &Story, side: Side) -> Result<()> {
     let (role, host) = (unit(side), story.site.host(side));
     let (allowed, refused) = match side {
