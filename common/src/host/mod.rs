@@ -4,3 +4,4 @@ pub mod alarms;
 pub mod metrics;
 pub mod neighbour;
 pub mod status;
+pub mod worker;

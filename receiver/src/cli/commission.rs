@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
@@ -158,7 +159,7 @@ pub fn work_here<T>(
     if role.is_foreign() {
         return Ok(None);
     }
-    let open_and_work = || match Release::open(config.clone(), state, groups) {
+    let open_and_work = || match Release::open(config.clone(), state, groups, Threading::Caller) {
         Ok(mut here) => {
             // What opening found, half a line that somebody added to the log for one, would be told nowhere else.
             print_alarms(&here.tell_alarms()?);

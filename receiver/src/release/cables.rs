@@ -26,7 +26,7 @@ use crate::release::foreign::Trouble;
 use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
 use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::serial_set::SerialSet;
-use crate::release::worker::{Busy, Task};
+use crate::release::worker::Task;
 use crate::stage::open::{NotOpened, Opened};
 use crate::stage::publish::StageName;
 use crate::stage::verify::{Held, Judged, Policy, Standing, Verified, hold, verify, verify_again};
@@ -173,7 +173,7 @@ impl Release {
     }
 
     fn give_large(&mut self, mono: valise_common::units::Mono) -> Result<(), ReleaseError> {
-        if self.worker.busy() == Busy::Yes {
+        if self.worker.is_busy() {
             return Ok(());
         }
         let large = self

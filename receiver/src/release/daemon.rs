@@ -12,6 +12,7 @@ use valise_common::config::ReceiverConfig;
 use valise_common::host::alarms::{Alarms, NewAlarm};
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::neighbour::Neighbour;
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
@@ -40,7 +41,7 @@ use crate::release::foreign::{Foreign, Trouble};
 use crate::release::ledger::{Ledger, LedgerError, now_of};
 use crate::release::observe::{Believed, Suspects};
 use crate::release::serial_set::SerialSet;
-use crate::release::worker::{Busy, Done, Worker};
+use crate::release::worker::{self, Done, Worker};
 
 /// How often the loop looks at what no descriptor tells of.
 const TICK_US: u64 = 1_000_000;
@@ -178,18 +179,22 @@ pub struct Release {
     _lock: HostLock,
 }
 
-/// What woke the loop.
+/// What came since the last turn.
 #[derive(Default)]
-struct Woken {
-    inbox: bool,
+struct Arrived {
+    beacon: bool,
     requests: bool,
 }
 
-/// The watched folders.
-struct Watched {
+/// Release's loop, and what it keeps between two turns.
+pub struct Daemon {
+    release: Release,
     watch: DirWatch,
     inbox: DirIndex,
     requests: DirIndex,
+    ticked: Mono,
+    /// Containers wait that can be released now.
+    more: bool,
 }
 
 /// Runs until a signal asks to stop.
@@ -215,16 +220,145 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
         .writing(&config.metrics.folder);
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
-    let mut release = Release::open(config.clone(), state, groups)?;
+    let mut release = Release::open(config.clone(), state, groups, Threading::Beside)?;
     release.fences = confinement.alarms();
     release.alarms.run_by(runner);
     release.alarms.run_as(runs);
     release.metrics = Some(metrics);
-    release.start_log()?;
-    // Whoever sees it ready finds what it shows.
-    release.show();
+    let mut daemon = Daemon::start(release)?;
     service::ready();
-    release.work(&signals)
+    daemon.serve(&signals)
+}
+
+impl Daemon {
+    /// Logs the start, begins to watch for containers and requests, and takes up what is there.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn start(mut release: Release) -> Result<Self, ReleaseError> {
+        release.start_log()?;
+        let mut watch = DirWatch::new()?;
+        let inbox = watch.add(&release.state.inbox(), Notice::Arrivals)?;
+        let requests = watch.add(&release.state.requests(), Notice::Arrivals)?;
+        // What came before the watch began.
+        release.scan_inbox()?;
+        release.read_beacon()?;
+        release.serve_requests()?;
+        release.observe()?;
+        // Whoever sees it ready finds what it shows.
+        release.show();
+        Ok(Self {
+            ticked: release.mono(),
+            release,
+            watch,
+            inbox,
+            requests,
+            more: true,
+        })
+    }
+
+    fn serve(&mut self, signals: &Signals) -> Result<(), ReleaseError> {
+        loop {
+            self.sleep(signals)?;
+            while let Some(asked) = signals.take()? {
+                match asked {
+                    Asked::Stop => {
+                        service::stopping();
+                        return self.stop();
+                    }
+                    Asked::Reload | Asked::Child => {}
+                }
+            }
+            self.turn()?;
+            service::watchdog();
+        }
+    }
+
+    /// Does what is due now, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; the process must end.
+    pub fn turn(&mut self) -> Result<(), ReleaseError> {
+        let arrived = self.take_changes()?;
+        let release = &mut self.release;
+        if arrived.beacon {
+            release.read_beacon()?;
+        }
+        release.take_done()?;
+        let waited = release.look_again && !release.worker.is_busy();
+        if arrived.requests || waited || release.more_requests {
+            release.look_again = false;
+            release.serve_requests()?;
+        }
+        self.more = release.release_some()?;
+        release.recheck_some()?;
+        release.erase_what_is_away()?;
+        let mono = release.mono();
+        if mono.since_us(self.ticked) >= TICK_US {
+            self.ticked = mono;
+            release.answer_again(mono)?;
+            release.watch_requests();
+            release.publish_hindered(mono)?;
+            release.observe()?;
+        }
+        release.log_alarms()?;
+        if release.dirty {
+            release.show();
+        }
+        Ok(())
+    }
+
+    /// Ends in order.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn stop(&mut self) -> Result<(), ReleaseError> {
+        self.release.stop()
+    }
+
+    /// Waits until there is work, or for the tick.
+    fn sleep(&self, signals: &Signals) -> Result<(), ReleaseError> {
+        let mut fds = [
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.release.worker.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout_us = match self.more || self.release.more_requests {
+            true => 0,
+            false => TICK_US,
+        };
+        let timeout = u16::try_from(timeout_us / 1_000).map_or(PollTimeout::MAX, PollTimeout::from);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno).into()),
+        }
+    }
+
+    fn take_changes(&mut self) -> Result<Arrived, ReleaseError> {
+        let mut arrived = Arrived::default();
+        let changes = self.watch.drain()?;
+        let release = &mut self.release;
+        for (folder, name) in &changes.names {
+            if *folder == self.inbox {
+                match InboxName::of_container(name) {
+                    Some(name) => release.arrive(name)?,
+                    None => arrived.beacon = true,
+                }
+            } else if *folder == self.requests {
+                release.queue.notice(&release.requests, name)?;
+                arrived.requests = true;
+            }
+        }
+        if changes.overflowed {
+            release.queue.lost();
+            release.scan_inbox()?;
+            arrived = Arrived {
+                beacon: true,
+                requests: true,
+            };
+        }
+        Ok(arrived)
+    }
 }
 
 impl Release {
@@ -237,6 +371,7 @@ impl Release {
         config: ReceiverConfig,
         state: ReceiverState,
         groups: Groups,
+        threading: Threading,
     ) -> Result<Release, ReleaseError> {
         let host = Host::read(&state.host())?;
         let lock = HostLock::try_take(&state.lock(Role::Release))?
@@ -259,7 +394,7 @@ impl Release {
             unanswered: Unanswered::default(),
             look_again: false,
             more_requests: false,
-            worker: Worker::start(state.clone(), slots_key.clone())?,
+            worker: worker::start(threading, state.clone(), slots_key.clone())?,
             config,
             state,
             host,
@@ -306,113 +441,10 @@ impl Release {
             release.raise(Alarm::RegisterRebuilt, text);
         }
         release.start_up()?;
-        release.eraser.start()?;
+        if threading == Threading::Beside {
+            release.eraser.start()?;
+        }
         Ok(release)
-    }
-
-    fn work(&mut self, signals: &Signals) -> Result<(), ReleaseError> {
-        let mut watch = DirWatch::new()?;
-        let inbox = watch.add(&self.state.inbox(), Notice::Arrivals)?;
-        let requests = watch.add(&self.state.requests(), Notice::Arrivals)?;
-        let mut watched = Watched {
-            watch,
-            inbox,
-            requests,
-        };
-        // What came before the watch began.
-        self.scan_inbox()?;
-        self.read_beacon()?;
-        self.serve_requests()?;
-        self.observe()?;
-        self.show();
-        let mut ticked = self.mono();
-        let mut more = true;
-        loop {
-            let woken = self.wait(
-                &mut watched,
-                signals,
-                if more || self.more_requests {
-                    0
-                } else {
-                    TICK_US
-                },
-            )?;
-            let Some(woken) = woken else { break };
-            if woken.inbox {
-                self.read_beacon()?;
-            }
-            self.take_done()?;
-            let waited = self.look_again && self.worker.busy() == Busy::No;
-            if woken.requests || waited || self.more_requests {
-                self.look_again = false;
-                self.serve_requests()?;
-            }
-            more = self.release_some()?;
-            self.recheck_some()?;
-            self.erase_what_is_away()?;
-            let mono = self.mono();
-            if mono.since_us(ticked) >= TICK_US {
-                ticked = mono;
-                service::watchdog();
-                self.answer_again(mono)?;
-                self.watch_requests();
-                self.publish_hindered(mono)?;
-                self.observe()?;
-            }
-            self.log_alarms()?;
-            if self.dirty {
-                self.show();
-            }
-        }
-        service::stopping();
-        self.stop()
-    }
-
-    /// Waits for work. `None` means that the process shall stop.
-    fn wait(
-        &mut self,
-        watched: &mut Watched,
-        signals: &Signals,
-        timeout_us: u64,
-    ) -> Result<Option<Woken>, ReleaseError> {
-        let mut fds = [
-            PollFd::new(watched.watch.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.worker.as_fd(), PollFlags::POLLIN),
-        ];
-        let timeout = u16::try_from(timeout_us / 1_000).map_or(PollTimeout::MAX, PollTimeout::from);
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(io::Error::from(errno).into()),
-        }
-        while let Some(asked) = signals.take()? {
-            match asked {
-                Asked::Stop => return Ok(None),
-                Asked::Reload | Asked::Child => {}
-            }
-        }
-        let mut woken = Woken::default();
-        let changes = watched.watch.drain()?;
-        for (folder, name) in &changes.names {
-            if *folder == watched.inbox {
-                match InboxName::of_container(name) {
-                    Some(name) => self.arrive(name)?,
-                    None => woken.inbox = true,
-                }
-            } else if *folder == watched.requests {
-                self.queue.notice(&self.requests, name)?;
-                woken.requests = true;
-            }
-        }
-        if changes.overflowed {
-            self.queue.lost();
-            self.scan_inbox()?;
-            woken = Woken {
-                inbox: true,
-                requests: true,
-            };
-        }
-        Ok(Some(woken))
     }
 
     fn take_done(&mut self) -> Result<(), ReleaseError> {
@@ -454,7 +486,7 @@ impl Release {
     pub(super) fn recheck_some(&mut self) -> Result<(), ReleaseError> {
         let large = crate::release::cables::LARGE_BYTES;
         let next = self.rechecks.front();
-        let ready = next.is_some_and(|next| next.bytes <= large || self.worker.busy() == Busy::No);
+        let ready = next.is_some_and(|next| next.bytes <= large || !self.worker.is_busy());
         if ready && let Some(incoming) = self.rechecks.pop_front() {
             let mut batch = Batch::default();
             self.take_in(incoming, &mut batch)?;

@@ -15,7 +15,7 @@ pub mod states;
 pub mod told;
 mod worker;
 
-pub use daemon::{Release, ReleaseError, run};
+pub use daemon::{Daemon, Release, ReleaseError, run};
 pub use observe::shortened;
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::ledger::now_of;
 use crate::release::reply::Reply;
-use crate::release::worker::{Busy, Task};
+use crate::release::worker::Task;
 
 /// Characters of an operator's reason.
 pub const REASON_CHARS_MAX: usize = 200;
@@ -305,7 +305,7 @@ impl Release {
                     Ok(plan) => plan,
                     Err(refused) => return Ok(Verdict::Refused(refused)),
                 };
-                if self.worker.busy() == Busy::Yes {
+                if self.worker.is_busy() {
                     return Ok(Verdict::Later);
                 }
                 let out = self.courier_stage(plan.bundle)?;

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 use valise_common::bundle::Bundle;
 use valise_common::config::ReceiverConfig;
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial};
 use valise_common::manifest::{FileName, FreeText, Manifest, Part};
 use valise_common::os::audit_log::AuditLog;
@@ -360,7 +361,12 @@ pub fn config_of(state: &ReceiverState) -> ReceiverConfig {
 
 pub fn open(state: &ReceiverState) -> Release {
     loop {
-        match Release::open(config_of(state), state.clone(), Groups::default()) {
+        match Release::open(
+            config_of(state),
+            state.clone(),
+            Groups::default(),
+            Threading::Beside,
+        ) {
             // A child that another test is starting holds a copy of the lock until its `exec`.
             Err(ReleaseError::Running(_)) => std::thread::yield_now(),
             opened => return opened.unwrap(),

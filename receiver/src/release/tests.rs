@@ -26,7 +26,6 @@ use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
-use crate::release::worker::Busy;
 use crate::stage::verify::{Judged, Policy, verify};
 
 /// Lets the daemon work until nothing is left that it could do.
@@ -37,7 +36,7 @@ fn settle(release: &mut Release) {
     loop {
         let more = release.release_some().unwrap();
         release.recheck_some().unwrap();
-        let busy = release.worker.busy() == Busy::Yes;
+        let busy = release.worker.is_busy();
         if busy {
             release.await_worker();
         }
@@ -839,7 +838,7 @@ fn staged(world: &World, manifest: &Manifest, body: &[u8]) -> (Release, InboxNam
     release.scan_inbox().unwrap();
     release.release_some().unwrap();
     release.await_worker();
-    assert_eq!(release.worker.busy(), Busy::Yes, "it is being staged");
+    assert!(release.worker.is_busy(), "it is being staged");
     (release, name)
 }
 
@@ -1566,7 +1565,7 @@ fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill(
         release.stop_after = Some(super::cables::Step::Acted);
         place(&world, "ask", &format!("request = \"{request}\n"));
         release.look_and_serve().unwrap();
-        if release.worker.busy() == Busy::Yes {
+        if release.worker.is_busy() {
             release.await_worker();
         }
         release.recheck_some().unwrap();

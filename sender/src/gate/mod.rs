@@ -30,6 +30,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
@@ -38,7 +39,7 @@ use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::life::VIEW_EVERY_US;
 use valise_common::os::request::{Found, RequestQueue, RequestRefused, Requests};
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Confinement, Profile};
+use valise_common::os::sandbox::{self, Profile};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::os::{service, supervise};
@@ -53,7 +54,7 @@ use prepare::Preparer;
 use refusal::is_operator;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
 use unfit::{Refused, Unfit};
-use worker::{Done, Work, Worker};
+use worker::{Done, Queue, Work};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
 const BATCH_REQUESTS_MAX: usize = 256;
@@ -103,15 +104,16 @@ fn run_once(config: &SenderConfig) -> Result<(), GateError> {
     let profile = Profile::gate(&gate.state).writing(&config.metrics.folder);
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
-    let mut daemon = Daemon::start(gate, &confinement)?;
+    let mut daemon = Daemon::start(gate, confinement.alarms(), Threading::Beside)?;
     tracing::info!(issued = daemon.gate.ledger.issued, "gate takes requests");
     service::ready();
     daemon.serve(&signals)
 }
 
-struct Daemon {
+/// Gate's loop, and what it keeps between two turns.
+pub struct Daemon {
     gate: Gate,
-    worker: Worker,
+    worker: Queue,
     watch: DirWatch,
     progress: DirIndex,
     /// The request on the worker.
@@ -135,7 +137,15 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut gate: Gate, confinement: &Confinement) -> Result<Self, GateError> {
+    /// Takes up what a crash left, and begins to watch for requests. `fences` are the alarms of the sandbox.
+    ///
+    /// # Errors
+    /// [`GateError`].
+    pub fn start(
+        mut gate: Gate,
+        fences: Vec<(Alarm, String)>,
+        threading: Threading,
+    ) -> Result<Self, GateError> {
         let software_keys = gate
             .trust
             .as_ref()
@@ -149,7 +159,7 @@ impl Daemon {
         if gate.ledger.trust.is_none() {
             gate.alarm(Alarm::TrustMissing, "no trust list is in force");
         }
-        for (alarm, text) in confinement.alarms() {
+        for (alarm, text) in fences {
             gate.alarm(alarm, text);
         }
         if let Some(name) = copies_on_write(gate.state.root())? {
@@ -168,16 +178,18 @@ impl Daemon {
             administrators: gate.preparer.administrators.clone(),
             submission_bytes_max: gate.preparer.submission_bytes_max,
         };
-        gate.eraser.start()?;
-        let mut worker = Worker::start(preparer)?;
+        if threading == Threading::Beside {
+            gate.eraser.start()?;
+        }
+        let mut worker = Queue::start(threading, preparer)?;
         for (precedence, work) in large {
-            worker.add(precedence, work);
+            worker.add(precedence, work)?;
         }
         let mut watch = DirWatch::new()?;
         watch.add(&gate.state.requests(), Notice::ArrivalsAndRemovals)?;
         let progress = watch.add(&gate.state.progress(), Notice::Arrivals)?;
         let now = clock::mono_now();
-        Ok(Self {
+        let mut daemon = Self {
             gate,
             worker,
             watch,
@@ -193,35 +205,51 @@ impl Daemon {
             answers_expired: now,
             next_expiry,
             upkeep_wanted: false,
-        })
+        };
+        // What was written before the watch began shows in no notice.
+        let live: Vec<Serial> = daemon.gate.ledger.serials.keys().copied().collect();
+        daemon.note_progress(live)?;
+        Ok(daemon)
     }
 
     fn serve(&mut self, signals: &Signals) -> Result<(), GateError> {
-        // What was written before the watch began shows in no notice.
-        let live: Vec<Serial> = self.gate.ledger.serials.keys().copied().collect();
-        self.note_progress(live)?;
         loop {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
                     service::stopping();
-                    self.gate.alarms.end();
-                    self.gate.log_alarms();
-                    self.gate.record(&Event::Stop);
-                    self.gate.audit.checkpoint(clock::mono_now())?;
-                    self.gate.publish_view()?;
-                    return Ok(());
+                    return self.stop();
                 }
             }
-            self.take_changes()?;
-            self.take_done()?;
-            if self.has_requests() {
-                self.take_requests()?;
-            }
-            self.keep_up()?;
-            self.gate.erase_what_is_away()?;
+            self.turn()?;
             service::watchdog();
             self.sleep(signals)?;
         }
+    }
+
+    /// Does what is due now, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`GateError`]; the process must end.
+    pub fn turn(&mut self) -> Result<(), GateError> {
+        self.take_changes()?;
+        self.take_done()?;
+        if self.has_requests() {
+            self.take_requests()?;
+        }
+        self.keep_up()?;
+        self.gate.erase_what_is_away()
+    }
+
+    /// Ends in order.
+    ///
+    /// # Errors
+    /// [`GateError`].
+    pub fn stop(&mut self) -> Result<(), GateError> {
+        self.gate.alarms.end();
+        self.gate.log_alarms();
+        self.gate.record(&Event::Stop);
+        self.gate.audit.checkpoint(clock::mono_now())?;
+        self.gate.publish_view()
     }
 
     fn sleep(&self, signals: &Signals) -> Result<(), GateError> {
@@ -303,7 +331,7 @@ impl Daemon {
     }
 
     fn take_done(&mut self) -> Result<(), GateError> {
-        while let Some(done) = self.worker.take() {
+        while let Some(done) = self.worker.take()? {
             match done {
                 Done::Failed(error) => return Err(error.into()),
                 Done::Prepared(result) => {
@@ -312,7 +340,7 @@ impl Daemon {
                     self.rescan = true;
                     let large = self.gate.handle(vec![result])?;
                     self.count_refused(clock::mono_now());
-                    self.hand_over(large);
+                    self.hand_over(large)?;
                     self.upkeep_wanted = true;
                 }
                 Done::Sealed { id, result } => {
@@ -330,10 +358,11 @@ impl Daemon {
         Ok(())
     }
 
-    fn hand_over(&mut self, large: Vec<(Precedence, Work)>) {
+    fn hand_over(&mut self, large: Vec<(Precedence, Work)>) -> Result<(), GateError> {
         for (precedence, work) in large {
-            self.worker.add(precedence, work);
+            self.worker.add(precedence, work)?;
         }
+        Ok(())
     }
 
     fn take_requests(&mut self) -> Result<(), GateError> {
@@ -364,10 +393,10 @@ impl Daemon {
                 batch.push(self.gate.preparer.prepare(&one));
             }
         }
-        self.take_large();
+        self.take_large()?;
         if !batch.is_empty() {
             let large = self.gate.handle(batch)?;
-            self.hand_over(large);
+            self.hand_over(large)?;
             self.upkeep_wanted = true;
         }
         self.count_refused(now);
@@ -410,9 +439,9 @@ impl Daemon {
     }
 
     /// Hands one large request to the worker, unless it has one: the others wait where their authors put them.
-    fn take_large(&mut self) {
+    fn take_large(&mut self) -> Result<(), GateError> {
         if self.in_work.is_some() || self.large.is_empty() {
-            return;
+            return Ok(());
         }
         let preparer = &self.gate.preparer;
         self.large
@@ -425,8 +454,9 @@ impl Daemon {
             self.large.remove(&found.name);
             self.turns.took(&found);
             self.in_work = Some(found.name.clone());
-            self.worker.add(precedence, Work::Prepare(found));
+            self.worker.add(precedence, Work::Prepare(found))?;
         }
+        Ok(())
     }
 
     fn keep_up(&mut self) -> Result<(), GateError> {
@@ -440,7 +470,7 @@ impl Daemon {
                 self.gate.wants_room = false;
                 let mut large = self.gate.seal_stuck()?;
                 large.extend(self.gate.seal_ready(true)?);
-                self.hand_over(large);
+                self.hand_over(large)?;
             }
             self.rescan |= self.gate.answer_again()?;
             self.watch_requests(now);

@@ -1,13 +1,11 @@
-//! One thread for what takes long: copying and measuring large requests, sealing large bodies. The loop of gate never waits
+//! What takes long: copying and measuring large requests, sealing large bodies. The loop of gate never waits
 //! for it, so a FLASH cable is never behind a large one.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use valise_common::host::worker::{Threading, Worker};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::durable::{FinishedFile, StagedFile, WriteBehind};
 use valise_common::os::request::Found;
@@ -89,15 +87,12 @@ pub enum Done {
     Failed(io::Error),
 }
 
-/// The thread, and what waits for it.
+/// The worker, and what waits for it.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Queue {
     waiting: BTreeMap<(Precedence, u64), WorkBox>,
     next: u64,
-    busy: bool,
-    to_thread: Sender<WorkBox>,
-    from_thread: Receiver<Done>,
-    wake: Arc<EventFd>,
+    worker: Worker<WorkBox, Done>,
 }
 
 struct WorkBox(Work);
@@ -111,42 +106,28 @@ impl std::fmt::Debug for WorkBox {
     }
 }
 
-impl Worker {
-    /// Starts the thread.
+impl Queue {
+    /// Starts the worker.
     ///
     /// # Errors
     /// If the system gives no thread or descriptor.
-    pub fn start(preparer: Preparer) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let (to_thread, work) = channel::<WorkBox>();
-        let (done, from_thread) = channel();
-        let woken = Arc::clone(&wake);
-        std::thread::Builder::new()
-            .name("gate-worker".to_owned())
-            .spawn(move || {
-                while let Ok(WorkBox(work)) = work.recv() {
-                    if done.send(perform(&preparer, work)).is_err() || woken.write(1).is_err() {
-                        return;
-                    }
-                }
-            })?;
-        let waiting = BTreeMap::new();
+    pub fn start(threading: Threading, preparer: Preparer) -> io::Result<Self> {
+        let perform = move |WorkBox(work)| perform(&preparer, work);
         Ok(Self {
-            waiting,
+            waiting: BTreeMap::new(),
             next: 0,
-            busy: false,
-            to_thread,
-            from_thread,
-            wake,
+            worker: Worker::start(threading, "gate-worker", perform)?,
         })
     }
 
     /// Hands something over; more urgent things go first.
-    pub fn add(&mut self, precedence: Precedence, work: Work) {
+    ///
+    /// # Errors
+    /// If the thread is gone, which ends the process.
+    pub fn add(&mut self, precedence: Precedence, work: Work) -> io::Result<()> {
         self.waiting.insert((precedence, self.next), WorkBox(work));
         self.next += 1;
-        self.feed();
+        self.feed()
     }
 
     /// Takes back a request that is not begun, so that a more urgent one may come before it.
@@ -163,32 +144,28 @@ impl Worker {
     }
 
     /// Takes one thing that is done; to be repeated until `None`.
-    pub fn take(&mut self) -> Option<Done> {
-        // An empty descriptor is no error: the wake-up may have been taken together with the last one.
-        let _ = self.wake.read();
-        match self.from_thread.try_recv() {
-            Ok(done) => {
-                self.busy = false;
-                self.feed();
-                Some(done)
-            }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+    ///
+    /// # Errors
+    /// If the thread is gone, which ends the process.
+    pub fn take(&mut self) -> io::Result<Option<Done>> {
+        let done = self.worker.take()?;
+        self.feed()?;
+        Ok(done)
     }
 
-    fn feed(&mut self) {
-        if self.busy {
-            return;
+    fn feed(&mut self) -> io::Result<()> {
+        if !self.worker.is_busy()
+            && let Some((_, work)) = self.waiting.pop_first()
+        {
+            self.worker.give(work)?;
         }
-        if let Some((_, work)) = self.waiting.pop_first() {
-            self.busy = self.to_thread.send(work).is_ok();
-        }
+        Ok(())
     }
 }
 
-impl AsFd for Worker {
+impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.worker.as_fd()
     }
 }
 

@@ -77,13 +77,16 @@ impl Eraser {
         }
     }
 
-    /// Returns how many files could not be overwritten, or not even deleted, since it was last asked.
+    /// Returns how many files could not be overwritten, or not even deleted, since it was last asked. Without a thread, erases
+    /// what waits first.
     ///
     /// # Errors
     /// A failure of the disk, after which the process must end.
     pub fn take_left(&self) -> io::Result<u64> {
-        let done = self.thread.iter().flat_map(|thread| thread.done.try_iter());
-        done.sum()
+        match &self.thread {
+            Some(thread) => thread.done.try_iter().sum(),
+            None => finish_erasing_but(&self.folder, &mut BTreeSet::new()),
+        }
     }
 }
 
