@@ -1,4 +1,4 @@
-//! Compares large containers with their hashes, on a thread of its own, before anything of them leaves: a container that the
+//! Compares large containers with their hashes, usually on a thread of its own, before anything of them leaves: a container that the
 //! disk has changed would be rebuilt, found forged and discarded at the other end, pass after pass.
 //!
 //! The most urgent container goes on first, in small steps, so that a FLASH cable never waits for a larger one. Small
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use valise_common::host::worker::Threading;
 use valise_common::ids::{ContainerHash, Serial};
 use valise_common::precedence::Precedence;
 
@@ -35,10 +36,20 @@ pub enum Compared {
     Unfit(OutboxError),
 }
 
-/// The thread, as the sending thread sees it.
+/// What compares, as the sending thread sees it.
 pub struct Checker {
     shared: Arc<Shared>,
     wake: PipeReader,
+    /// Compares on the caller's thread, if there is no other.
+    here: Option<Comparing>,
+}
+
+/// What compares.
+struct Comparing {
+    outbox: Outbox,
+    waker: PipeWriter,
+    begun: BTreeMap<(Precedence, Serial), Hashing>,
+    buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -63,25 +74,44 @@ struct Hashing {
 }
 
 impl Checker {
-    /// Starts the thread.
+    /// Makes what compares, and its thread if it has one.
     ///
     /// # Errors
     /// If the system has no thread or descriptor left.
-    pub fn start(outbox: Outbox) -> io::Result<Self> {
+    pub fn start(threading: Threading, outbox: Outbox) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
         let (wake, waker) = io::pipe()?;
-        thread::Builder::new()
-            .name("check".to_owned())
-            .spawn(move || work(&theirs, &outbox, waker))?;
-        Ok(Self { shared, wake })
+        let comparing = Comparing {
+            outbox,
+            waker,
+            begun: BTreeMap::new(),
+            buffer: vec![0; READ_BYTES],
+        };
+        let here = match threading {
+            Threading::Caller => Some(comparing),
+            Threading::Beside => {
+                let theirs = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name("check".to_owned())
+                    .spawn(move || work(&theirs, comparing))?;
+                None
+            }
+        };
+        Ok(Self { shared, wake, here })
     }
 
     /// Has a container compared. One that is being compared already goes on.
-    pub fn add(&self, sealed: Sealed) {
+    ///
+    /// # Errors
+    /// If the descriptor cannot be written.
+    pub fn add(&mut self, sealed: Sealed) -> io::Result<()> {
         let key = (sealed.precedence, sealed.serial);
         lock(&self.shared.state).wanted.insert(key, sealed);
-        self.shared.something.notify_one();
+        match &mut self.here {
+            None => self.shared.something.notify_one(),
+            Some(comparing) => while comparing.step(&self.shared)? {},
+        }
+        Ok(())
     }
 
     /// Forgets a container that gate has deleted.
@@ -122,47 +152,56 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(shared: &Shared, outbox: &Outbox, mut waker: PipeWriter) {
-    let mut begun: BTreeMap<(Precedence, Serial), Hashing> = BTreeMap::new();
-    let mut buffer = vec![0; READ_BYTES];
+fn work(shared: &Shared, mut comparing: Comparing) {
     loop {
         let mut state = lock(&shared.state);
         while state.wanted.is_empty() && !state.over {
             let woken = shared.something.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
-        if state.over {
-            return;
-        }
-        begun.retain(|key, hashing| {
-            let wanted = state.wanted.get(key);
-            wanted.is_some_and(|sealed| sealed.hash == hashing.hash)
-        });
-        let Some((key, sealed)) = state.wanted.first_key_value().map(|(k, s)| (*k, *s)) else {
-            continue;
-        };
+        let is_over = state.over;
         drop(state);
-        let Some(compared) = step(outbox, &sealed, &mut begun, &mut buffer) else {
-            continue;
-        };
-        begun.remove(&key);
-        let mut state = lock(&shared.state);
-        // It may have been deleted, or come with another hash, meanwhile. Passes that were asked for since are its own.
-        let now_wanted = state.wanted.get(&key).copied();
-        let Some(now_wanted) = now_wanted.filter(|now| now.hash == sealed.hash) else {
-            continue;
-        };
-        state.wanted.remove(&key);
-        state.done.push((now_wanted, compared));
-        drop(state);
-        if waker.write_all(&[0]).is_err() {
+        if is_over || comparing.step(shared).is_err() {
             return;
         }
     }
 }
 
+impl Comparing {
+    /// Goes on with the most urgent container; returns whether there was one.
+    ///
+    /// # Errors
+    /// If the descriptor cannot be written.
+    fn step(&mut self, shared: &Shared) -> io::Result<bool> {
+        let state = lock(&shared.state);
+        self.begun.retain(|key, hashing| {
+            let wanted = state.wanted.get(key);
+            wanted.is_some_and(|sealed| sealed.hash == hashing.hash)
+        });
+        let Some((key, sealed)) = state.wanted.first_key_value().map(|(k, s)| (*k, *s)) else {
+            return Ok(false);
+        };
+        drop(state);
+        let compared = compare(&self.outbox, &sealed, &mut self.begun, &mut self.buffer);
+        let Some(compared) = compared else {
+            return Ok(true);
+        };
+        self.begun.remove(&key);
+        let mut state = lock(&shared.state);
+        // It may have been deleted, or come with another hash, meanwhile. Passes that were asked for since are its own.
+        let now_wanted = state.wanted.get(&key).copied();
+        if let Some(now_wanted) = now_wanted.filter(|now| now.hash == sealed.hash) {
+            state.wanted.remove(&key);
+            state.done.push((now_wanted, compared));
+            drop(state);
+            self.waker.write_all(&[0])?;
+        }
+        Ok(true)
+    }
+}
+
 /// Goes on with a container; `None` if more of it is left.
-fn step(
+fn compare(
     outbox: &Outbox,
     sealed: &Sealed,
     begun: &mut BTreeMap<(Precedence, Serial), Hashing>,

@@ -28,6 +28,7 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, SenderConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::clock;
@@ -161,21 +162,21 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
         return Err(TransmitError::NotCommissioned(error));
     }
     let runs = life::runs(Role::Transmit);
-    let (lock, link, log) = claim(config)?;
+    let claimed = Claimed::take(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
     let mut profile =
         Profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
-    profile = match (link.socket(), &config.link.device) {
+    profile = match (claimed.link.socket(), &config.link.device) {
         (Some(socket), _) => profile.with_link(socket),
         (None, Some(device)) => profile.with_port(device, Direction::Send),
         (None, None) => profile,
     };
-    let fault = link.port_fault();
+    let fault = claimed.link.port_fault();
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
-    let mut transmit = Transmit::start(config, lock, link, log)?;
+    let mut transmit = Transmit::start(config, claimed, Threading::Beside)?;
     transmit.is_kept = confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
     transmit.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
@@ -187,19 +188,37 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     transmit.stop()
 }
 
-/// Takes what only one process may have.
-fn claim(config: &SenderConfig) -> Result<(HostLock, Link, (AuditLog, Recovered)), TransmitError> {
-    let state = SenderState::new(&config.state);
-    // Before anything is written: none of them may lead to somewhere else.
-    state.check_all().during("look at the state's folders")?;
-    let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
-    let lock = lock.ok_or(TransmitError::Running)?;
-    durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
-    let link = Link::open(config, clock::mono_now())?;
-    // Before the fences, which do not let this role into the folder of both roles' logs.
-    let mut log = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
-    log.0.set_part_bytes(config.audit.file_bytes.0);
-    Ok((lock, link, log))
+/// What only one process may have.
+pub struct Claimed {
+    lock: HostLock,
+    link: Link,
+    audit: AuditLog,
+    recovered: Recovered,
+}
+
+impl Claimed {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`TransmitError`].
+    pub fn take(config: &SenderConfig) -> Result<Self, TransmitError> {
+        let state = SenderState::new(&config.state);
+        // Before anything is written: none of them may lead to somewhere else.
+        state.check_all().during("look at the state's folders")?;
+        let lock = HostLock::try_take(&state.lock(Role::Transmit)).during("lock")?;
+        let lock = lock.ok_or(TransmitError::Running)?;
+        durable::hold_reserve(&state.reserve(Role::Transmit)).during("hold the reserve")?;
+        let link = Link::open(config, clock::mono_now())?;
+        // Before the fences, which do not let this role into the folder of both roles' logs.
+        let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Transmit.as_str())?;
+        audit.set_part_bytes(config.audit.file_bytes.0);
+        Ok(Self {
+            lock,
+            link,
+            audit,
+            recovered,
+        })
+    }
 }
 
 /// Whether to go on.
@@ -210,7 +229,7 @@ enum Flow {
 }
 
 /// The running process.
-struct Transmit {
+pub struct Transmit {
     state: SenderState,
     rate: Rate,
     pipeline: Pipeline,
@@ -242,12 +261,21 @@ struct Second {
 }
 
 impl Transmit {
-    fn start(
+    /// Takes up what an earlier process left, and begins to watch the outbox.
+    ///
+    /// # Errors
+    /// [`TransmitError`].
+    pub fn start(
         config: &SenderConfig,
-        lock: HostLock,
-        link: Link,
-        (audit, recovered): (AuditLog, Recovered),
+        claimed: Claimed,
+        threading: Threading,
     ) -> Result<Self, TransmitError> {
+        let Claimed {
+            lock,
+            link,
+            audit,
+            recovered,
+        } = claimed;
         let state = SenderState::new(&config.state);
         // Blocked before the recorder's thread starts, which inherits the mask.
         let signals = Signals::new().during("signals")?;
@@ -255,7 +283,8 @@ impl Transmit {
             .and_then(|()| durable::finish_erasing(&state.tmp(Role::Transmit)))
             .during("clear tmp/transmit")?;
         let metrics = Metrics::new(Role::Transmit, &config.metrics.folder, state.root());
-        let recorder = Recorder::start(state.clone(), audit, metrics).during("start a thread")?;
+        let mut recorder =
+            Recorder::start(threading, state.clone(), audit, metrics).during("start a thread")?;
         let torn_bytes = json!(recovered.torn_bytes);
         recorder.event(
             "start",
@@ -285,7 +314,8 @@ impl Transmit {
             },
             pipeline: Pipeline::new(settings, now),
             loader: Loader::new(outbox, link.datagram, config.fec.repair),
-            checker: Checker::start(Outbox::new(state.clone())).during("start a thread")?,
+            checker: Checker::start(threading, Outbox::new(state.clone()))
+                .during("start a thread")?,
             session: None,
             settling: Settling::new(match config.link.kind {
                 LinkKind::Udp => settling::UDP_US,
@@ -316,11 +346,26 @@ impl Transmit {
         Ok(transmit)
     }
 
-    /// One turn: a batch or a wait, and whatever happened meanwhile.
+    /// One turn, and a wait for whatever happens meanwhile.
     fn step(&mut self) -> Result<Flow, TransmitError> {
+        let began = clock::mono_now();
+        let Some(wake) = self.turn()? else {
+            return Ok(Flow::Stop);
+        };
+        if wake.since_us(began) >= PREPARE_US && self.loader.prepare(&self.pipeline) {
+            return self.wait(Duration::ZERO);
+        }
+        self.wait(wake - began)
+    }
+
+    /// Sends a batch, if one may leave. Returns when there is more to do; `None` if nothing can be written down any more.
+    ///
+    /// # Errors
+    /// [`TransmitError`]; the process must end.
+    pub fn turn(&mut self) -> Result<Option<Mono>, TransmitError> {
         let now = now();
         if self.recorder.has_failed() {
-            return Ok(Flow::Stop);
+            return Ok(None);
         }
         if now.mono.since_us(self.second.began) >= SECOND_US {
             self.second_passed(now);
@@ -328,15 +373,22 @@ impl Transmit {
                 return Err(TransmitError::OtherDevice);
             }
         }
-        let wake = self.send(now)?;
-        if wake.since_us(now.mono) >= PREPARE_US && self.loader.prepare(&self.pipeline) {
-            return self.wait(Duration::ZERO);
-        }
-        self.wait(wake - now.mono)
+        self.send(now).map(Some)
+    }
+
+    /// Takes in what gate has changed, and what has been compared, without waiting.
+    ///
+    /// # Errors
+    /// [`TransmitError`]; the process must end.
+    pub fn take_changes(&mut self) -> Result<(), TransmitError> {
+        self.wait(Duration::ZERO).map(drop)
     }
 
     /// Ends the process in order: what has left is written down.
-    fn stop(mut self) -> Result<(), TransmitError> {
+    ///
+    /// # Errors
+    /// [`TransmitError`].
+    pub fn stop(mut self) -> Result<(), TransmitError> {
         self.finish_batch();
         let now = now();
         match self.link.look_now(now.mono) {
@@ -524,14 +576,14 @@ impl Transmit {
             self.unsendable.remove(&mut self.alarms, serial, time);
         }
         for arrived in found.arrived {
-            self.take_arrived(now, arrived);
+            self.take_arrived(now, arrived)?;
         }
         Ok(())
     }
 
     /// Takes a container that is new, or whose wanted passes a resend has raised. A large one that owes a pass is compared
     /// with its hash first; a small one is where it is opened.
-    fn take_arrived(&mut self, now: Now, arrived: Arrived) {
+    fn take_arrived(&mut self, now: Now, arrived: Arrived) -> Result<(), TransmitError> {
         let Arrived { sealed, progress } = arrived;
         let known = self.pipeline.sealed(sealed.serial);
         let known = known.filter(|known| known.hash == sealed.hash);
@@ -548,7 +600,7 @@ impl Transmit {
             (true, Some(_)) => Ok(()),
         };
         match taken {
-            Ok(()) if must_compare => self.checker.add(sealed),
+            Ok(()) if must_compare => return self.checker.add(sealed).during("check containers"),
             Ok(()) => self
                 .unsendable
                 .remove(&mut self.alarms, sealed.serial, clock::utc_now()),
@@ -562,6 +614,7 @@ impl Transmit {
                     .insert(&mut self.alarms, sealed.serial, why, clock::utc_now());
             }
         }
+        Ok(())
     }
 
     /// Takes what has been compared.

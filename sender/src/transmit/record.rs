@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thiserror::Error;
 use valise_common::host::metrics::Metrics;
+use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
@@ -38,10 +39,26 @@ pub enum RecordError {
     Thread,
 }
 
-/// The writing thread, as the sending thread sees it.
+/// What writes, as the sending thread sees it.
 pub struct Recorder {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<(), RecordError>>>,
+    way: Way,
+}
+
+enum Way {
+    /// A thread, until it has been joined.
+    Beside(Option<JoinHandle<Result<(), RecordError>>>),
+    /// The caller's thread, and what writing ended with.
+    Caller(Box<Writer>, Option<RecordError>),
+}
+
+/// What writes.
+struct Writer {
+    state: SenderState,
+    audit: AuditLog,
+    metrics: Metrics,
+    /// Made by the first write, and so older than the files in it.
+    batch: Option<SyncBatch>,
 }
 
 #[derive(Default)]
@@ -70,32 +87,41 @@ struct Event {
 }
 
 impl Recorder {
-    /// Starts the thread.
+    /// Makes what writes, and its thread if it has one.
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub fn start(state: SenderState, audit: AuditLog, metrics: Metrics) -> io::Result<Self> {
+    pub fn start(
+        threading: Threading,
+        state: SenderState,
+        audit: AuditLog,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("record".to_owned())
-            .spawn(move || {
-                let ended = run(&theirs, &state, audit, metrics);
-                // Whoever waits for a line, or would, learns that none is written any more.
-                *lock(&theirs.waiting) = Waiting {
-                    over: true,
-                    ..Waiting::default()
+        let mut writer = Writer {
+            state,
+            audit,
+            metrics,
+            batch: None,
+        };
+        let way = match threading {
+            Threading::Caller => Way::Caller(Box::new(writer), None),
+            Threading::Beside => {
+                let theirs = Arc::clone(&shared);
+                let work = move || {
+                    let ended = run(&theirs, &mut writer);
+                    theirs.end();
+                    ended
                 };
-                ended
-            })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+                let builder = thread::Builder::new().name("record".to_owned());
+                Way::Beside(Some(builder.spawn(work)?))
+            }
+        };
+        Ok(Self { shared, way })
     }
 
     /// An event for the audit log.
-    pub fn event(&self, event: &'static str, fields: Vec<(&'static str, Value)>) {
+    pub fn event(&mut self, event: &'static str, fields: Vec<(&'static str, Value)>) {
         self.add_event(event, fields, None);
     }
 
@@ -117,7 +143,7 @@ impl Recorder {
     }
 
     fn add_event(
-        &self,
+        &mut self,
         event: &'static str,
         fields: Vec<(&'static str, Value)>,
         durable: Option<SyncSender<()>>,
@@ -131,7 +157,7 @@ impl Recorder {
     }
 
     /// A pass has been sent to its end: to be made durable.
-    pub fn ended(&self, ended: PassEnded) {
+    pub fn ended(&mut self, ended: PassEnded) {
         self.add(|waiting| {
             waiting.moved.remove(&ended.progress.serial);
             waiting.ended.push(ended);
@@ -139,7 +165,7 @@ impl Recorder {
     }
 
     /// Containers have moved on, and what there is to see.
-    pub fn moved(&self, moved: impl Iterator<Item = Progress>, view: TransmitView) {
+    pub fn moved(&mut self, moved: impl Iterator<Item = Progress>, view: TransmitView) {
         self.add(|waiting| {
             waiting
                 .moved
@@ -148,9 +174,12 @@ impl Recorder {
         });
     }
 
-    /// Whether the thread has ended, which it does only after an error.
+    /// Whether nothing is written down any more, which only an error brings about.
     pub fn has_failed(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        match &self.way {
+            Way::Beside(thread) => thread.as_ref().is_none_or(JoinHandle::is_finished),
+            Way::Caller(_, failed) => failed.is_some(),
+        }
     }
 
     /// Has everything written down and ends the thread.
@@ -163,18 +192,45 @@ impl Recorder {
     }
 
     fn join(&mut self) -> Result<(), RecordError> {
-        let thread = self.thread.take().ok_or(RecordError::Thread)?;
-        thread.join().map_err(|_| RecordError::Thread)?
+        match &mut self.way {
+            Way::Beside(thread) => {
+                let thread = thread.take().ok_or(RecordError::Thread)?;
+                thread.join().map_err(|_| RecordError::Thread)?
+            }
+            Way::Caller(_, failed) => failed.take().map_or(Ok(()), Err),
+        }
     }
 
-    fn add(&self, add: impl FnOnce(&mut Waiting)) {
+    fn add(&mut self, add: impl FnOnce(&mut Waiting)) {
         let mut waiting = lock(&self.shared.waiting);
         if waiting.over {
             return;
         }
         add(&mut waiting);
-        drop(waiting);
-        self.shared.something.notify_one();
+        match &mut self.way {
+            Way::Beside(_) => {
+                drop(waiting);
+                self.shared.something.notify_one();
+            }
+            Way::Caller(writer, failed) => {
+                let taken = std::mem::take(&mut *waiting);
+                drop(waiting);
+                if let Err(error) = writer.write(&taken) {
+                    *failed = Some(error);
+                    self.shared.end();
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing is written down any more. Whoever waits for a line, or would, learns it.
+    fn end(&self) {
+        *lock(&self.waiting) = Waiting {
+            over: true,
+            ..Waiting::default()
+        };
     }
 }
 
@@ -198,14 +254,7 @@ impl Waiting {
     }
 }
 
-fn run(
-    shared: &Shared,
-    state: &SenderState,
-    mut audit: AuditLog,
-    mut metrics: Metrics,
-) -> Result<(), RecordError> {
-    // Within the folders that the sandbox leaves; any on this file system will do.
-    let mut batch = SyncBatch::new(&state.progress())?;
+fn run(shared: &Shared, writer: &mut Writer) -> Result<(), RecordError> {
     loop {
         let mut waiting = lock(&shared.waiting);
         while waiting.is_empty() {
@@ -218,80 +267,85 @@ fn run(
         waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let taken = std::mem::take(&mut *waiting);
         drop(waiting);
-        write(state, &mut audit, &mut batch, &taken)?;
-        if let Some(view) = &taken.view {
-            view.write_metrics(&mut metrics);
-        }
+        writer.write(&taken)?;
         if taken.stop {
-            // After whatever ended at the last moment.
-            audit.append(clock::utc_now(), "stop", &[("role", json!("transmit"))]);
-            audit.checkpoint(clock::mono_now())?;
             return Ok(());
         }
     }
 }
 
-fn write(
-    state: &SenderState,
-    audit: &mut AuditLog,
-    batch: &mut SyncBatch,
-    taken: &Waiting,
-) -> Result<(), RecordError> {
-    let now = clock::utc_now();
-    for event in &taken.events {
-        audit.append(now, event.event, &event.fields);
-    }
-    for ended in &taken.ended {
-        let Progress {
-            serial,
-            passes_done,
-            ..
-        } = ended.progress;
-        let event = match ended.outlook {
-            Outlook::MorePasses => "pass",
-            Outlook::Transmitted => "transmitted",
+impl Writer {
+    fn write(&mut self, taken: &Waiting) -> Result<(), RecordError> {
+        let batch = match &mut self.batch {
+            Some(batch) => batch,
+            // Within the folders that the sandbox leaves; any on this file system will do.
+            None => self.batch.insert(SyncBatch::new(&self.state.progress())?),
         };
-        audit.append(
-            now,
-            event,
-            &[("serial", json!(serial)), ("passes", json!(passes_done))],
-        );
-    }
-    if !taken.events.is_empty() || !taken.ended.is_empty() {
-        audit.commit()?;
-    }
-    for durable in taken
-        .events
-        .iter()
-        .filter_map(|event| event.durable.as_ref())
-    {
-        // Who asked waits for nothing else.
-        let _ = durable.send(());
-    }
-    // Behind the log: what gate reads here it calls transmitted.
-    if !taken.ended.is_empty() {
-        // Of a serial whose passes ended in quick succession, the last counts.
-        let last: BTreeMap<Serial, &Progress> = taken
-            .ended
+        let now = clock::utc_now();
+        for event in &taken.events {
+            self.audit.append(now, event.event, &event.fields);
+        }
+        for ended in &taken.ended {
+            let Progress {
+                serial,
+                passes_done,
+                ..
+            } = ended.progress;
+            let event = match ended.outlook {
+                Outlook::MorePasses => "pass",
+                Outlook::Transmitted => "transmitted",
+            };
+            self.audit.append(
+                now,
+                event,
+                &[("serial", json!(serial)), ("passes", json!(passes_done))],
+            );
+        }
+        if !taken.events.is_empty() || !taken.ended.is_empty() {
+            self.audit.commit()?;
+        }
+        for durable in taken
+            .events
             .iter()
-            .map(|ended| (ended.progress.serial, &ended.progress))
-            .collect();
-        let all: Vec<Progress> = last.into_values().cloned().collect();
-        progress::write_all(state, &all, batch)?;
+            .filter_map(|event| event.durable.as_ref())
+        {
+            // Who asked waits for nothing else.
+            let _ = durable.send(());
+        }
+        // Behind the log: what gate reads here it calls transmitted.
+        if !taken.ended.is_empty() {
+            // Of a serial whose passes ended in quick succession, the last counts.
+            let last: BTreeMap<Serial, &Progress> = taken
+                .ended
+                .iter()
+                .map(|ended| (ended.progress.serial, &ended.progress))
+                .collect();
+            let all: Vec<Progress> = last.into_values().cloned().collect();
+            progress::write_all(&self.state, &all, batch)?;
+        }
+        // Neither is worth the end: a part of a pass is sent again after a crash, and what is shown is old.
+        for moved in taken.moved.values() {
+            if_room(progress::write_unsynced(&self.state, moved))?;
+        }
+        if let Some(view) = &taken.view {
+            durable::refill_reserve();
+            if_room(view.write(&self.state))?;
+        }
+        let mono = clock::mono_now();
+        if self.audit.is_checkpoint_due(mono) {
+            self.audit.checkpoint(mono)?;
+        }
+        if let Some(view) = &taken.view {
+            view.write_metrics(&mut self.metrics);
+        }
+        if taken.stop {
+            // After whatever ended at the last moment.
+            let role = [("role", json!("transmit"))];
+            self.audit.append(clock::utc_now(), "stop", &role);
+            self.audit.checkpoint(clock::mono_now())?;
+        }
+        Ok(())
     }
-    // Neither is worth the end: a part of a pass is sent again after a crash, and what is shown is old.
-    for moved in taken.moved.values() {
-        if_room(progress::write_unsynced(state, moved))?;
-    }
-    if let Some(view) = &taken.view {
-        durable::refill_reserve();
-        if_room(view.write(state))?;
-    }
-    let mono = clock::mono_now();
-    if audit.is_checkpoint_due(mono) {
-        audit.checkpoint(mono)?;
-    }
-    Ok(())
 }
 
 /// Passes over a full disk.
@@ -325,7 +379,7 @@ mod tests {
             std::path::Path::new(""),
             state.root(),
         );
-        let mut recorder = Recorder::start(state, audit, metrics).unwrap();
+        let mut recorder = Recorder::start(Threading::Beside, state, audit, metrics).unwrap();
         recorder.event("start", Vec::new());
         let error = recorder.event_durable("session", Vec::new()).unwrap_err();
         assert!(matches!(error, RecordError::Io(_)), "{error}");

@@ -22,8 +22,7 @@ use crate::io::progress;
 
 /// Starts transmit as `run` does, but for the fences: those would stand for all tests of this process.
 fn start(config: &SenderConfig) -> Result<Transmit, TransmitError> {
-    let (lock, link, log) = claim(config)?;
-    Transmit::start(config, lock, link, log)
+    Transmit::start(config, Claimed::take(config)?, Threading::Beside)
 }
 
 /// A sender's state with a container in it, and the far end of its link.
