@@ -79,6 +79,10 @@ pub struct Driver {
     pub growing: Growing,
     /// Whether the publisher looks at what was handed back. It owes one answer at most, so that the answer finds room.
     pub looking: Looking,
+    /// What became of the symbols and beacons.
+    pub tally: Tally,
+    /// When the view was last renewed.
+    pub shown: Mono,
 }
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
@@ -131,58 +135,74 @@ impl Driver {
     /// # Errors
     /// If the disk fails; a full one is no failure.
     pub fn run(mut self, shared: &Shared) -> io::Result<()> {
-        let mut tally = Tally::default();
-        let mut shown = Mono(0);
         self.perform(mono_now(), shared)?;
         loop {
             let now = mono_now();
             let next = self.assembler.next_wakeup().unwrap_or(now.plus_us(VIEW_US));
             let wait = next.since_us(now).min(VIEW_US);
-            let input = self.input.recv_timeout(Duration::from_micros(wait));
-            let now = mono_now();
-            match input {
+            match self.input.recv_timeout(Duration::from_micros(wait)) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(input) => self.handle(now, input, &mut tally, shared)?,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            self.assembler.handle_time(now);
-            self.perform(now, shared)?;
-            if now.since_us(shown) >= VIEW_US {
-                shared.set_assembly(self.view(&tally));
-                shown = now;
+                Ok(input) => self.take(Some(input), shared)?,
+                Err(RecvTimeoutError::Timeout) => self.take(None, shared)?,
             }
         }
+        self.end(shared)
+    }
+
+    /// Takes an input, if any waits, and does what is due; returns whether one did.
+    ///
+    /// # Errors
+    /// As [`Driver::run`].
+    pub fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
+        let input = self.input.try_recv().ok();
+        let has_input = input.is_some();
+        self.take(input, shared)?;
+        Ok(has_input)
+    }
+
+    /// Puts everything on disk. The threads behind end when they have nothing more to do, and with them their ends of `input`.
+    ///
+    /// # Errors
+    /// As [`Driver::run`].
+    pub fn end(mut self, shared: &Shared) -> io::Result<()> {
         self.assembler.handle_stop();
         self.perform(mono_now(), shared)?;
-        // The threads behind end when they have nothing more to do, and with them their ends of `input`.
         drop((self.digest, self.publish, self.free));
-        shared.set_assembly(view_of(&self.assembler, &tally));
+        shared.set_assembly(view_of(&self.assembler, &self.tally));
         Ok(())
     }
 
-    fn handle(
-        &mut self,
-        now: Mono,
-        input: Input,
-        tally: &mut Tally,
-        shared: &Shared,
-    ) -> io::Result<()> {
+    fn take(&mut self, input: Option<Input>, shared: &Shared) -> io::Result<()> {
+        let now = mono_now();
+        if let Some(input) = input {
+            self.handle(now, input, shared)?;
+        }
+        self.assembler.handle_time(now);
+        self.perform(now, shared)?;
+        if now.since_us(self.shown) >= VIEW_US {
+            shared.set_assembly(view_of(&self.assembler, &self.tally));
+            self.shown = now;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, now: Mono, input: Input, shared: &Shared) -> io::Result<()> {
         match input {
             Input::Slab(mut slab) => {
                 for arrived in slab.arrived(self.symbol_bytes) {
                     let (outcome, counter) = match arrived {
                         Arrived::Symbol(symbol, payload) => (
                             self.assembler.handle_symbol(now, &symbol, payload),
-                            &mut tally.symbols,
+                            &mut self.tally.symbols,
                         ),
                         Arrived::Beacon(bundle, payload) => (
                             self.assembler.handle_beacon(now, bundle, payload),
-                            &mut tally.beacons,
+                            &mut self.tally.beacons,
                         ),
                     };
                     match outcome {
                         Ok(()) => *counter += 1,
-                        Err(reason) => tally.dropped.count(reason),
+                        Err(reason) => self.tally.dropped.count(reason),
                     }
                     self.perform(now, shared)?;
                 }
@@ -330,10 +350,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    fn view(&self, tally: &Tally) -> AssemblyView {
-        view_of(&self.assembler, tally)
     }
 }
 

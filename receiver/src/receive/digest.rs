@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender};
 
 use nix::fcntl::OFlag;
 use valise_common::wire::SetId;
@@ -67,16 +67,16 @@ pub enum Growth {
     },
 }
 
-/// The thread's end of everything.
+/// The digest, and what it has begun.
 pub struct Digest {
-    /// The folder of the sets.
-    pub assembly: PathBuf,
-    /// What comes.
-    pub growth: Receiver<Growth>,
-    /// Where intact containers go.
-    pub publish: SyncSender<Delivery>,
-    /// Where the others are reported.
-    pub assembler: SyncSender<Input>,
+    assembly: PathBuf,
+    growth: Receiver<Growth>,
+    publish: SyncSender<Delivery>,
+    assembler: SyncSender<Input>,
+    hashing: BTreeMap<Collecting, Hashing>,
+    /// Hints: how far files have grown.
+    prefixes: BTreeMap<Collecting, (SetId, u64)>,
+    buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -86,65 +86,93 @@ struct Hashing {
 }
 
 impl Digest {
-    /// Works until nobody has anything more to hash.
+    /// Hashes files below `assembly`, as `growth` asks, for the publisher and the assembler.
+    pub fn new(
+        assembly: PathBuf,
+        growth: Receiver<Growth>,
+        publish: SyncSender<Delivery>,
+        assembler: SyncSender<Input>,
+    ) -> Self {
+        Self {
+            assembly,
+            growth,
+            publish,
+            assembler,
+            hashing: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            buffer: vec![0; READ_BYTES],
+        }
+    }
+
+    /// Works until the assembler has ended and everything is done.
     ///
     /// # Errors
-    /// If a file cannot be read, or its sync fails.
-    pub fn run(self) -> io::Result<()> {
-        let mut hashing: BTreeMap<Collecting, Hashing> = BTreeMap::new();
-        let mut prefixes: BTreeMap<Collecting, (SetId, u64)> = BTreeMap::new();
-        let mut buffer = vec![0; READ_BYTES];
+    /// The system's, and if another thread has ended before.
+    pub fn run(mut self) -> io::Result<()> {
         loop {
-            // Hints wait until there is nothing to be judged.
-            let next = match prefixes.is_empty() {
-                true => self.growth.recv().ok(),
-                false => self.growth.try_recv().ok(),
-            };
-            match next {
-                Some(Growth::Block {
-                    set,
-                    collecting,
-                    block,
-                }) => {
-                    self.take_block(&mut hashing, &set, collecting, &block)?;
-                    // When the assembler has ended, nobody needs the memory.
-                    let _ = self.assembler.send(Input::Returned(block));
-                }
-                Some(Growth::Prefix {
-                    set,
-                    collecting,
-                    bytes,
-                }) => {
-                    prefixes.insert(collecting, (set, bytes));
-                }
-                Some(Growth::Whole { set, collecting }) => {
-                    prefixes.remove(&collecting);
-                    let begun = hashing.remove(&collecting);
-                    self.judge(&set, begun, &mut buffer)?;
-                }
-                None => match prefixes.pop_first() {
-                    Some((collecting, (set, bytes))) => {
-                        self.advance(&mut hashing, &set, collecting, bytes, &mut buffer)?;
-                    }
-                    None => return Ok(()),
-                },
+            while self.turn()? {}
+            match self.growth.recv() {
+                Ok(growth) => self.take(growth)?,
+                Err(RecvError) => return Ok(()),
             }
         }
     }
 
+    /// Does one piece of work, if there is any; returns whether there was. Hints wait until there is nothing to be judged.
+    ///
+    /// # Errors
+    /// As [`Digest::run`].
+    pub fn turn(&mut self) -> io::Result<bool> {
+        if let Ok(growth) = self.growth.try_recv() {
+            self.take(growth)?;
+            return Ok(true);
+        }
+        let Some((collecting, (set, bytes))) = self.prefixes.pop_first() else {
+            return Ok(false);
+        };
+        self.advance(&set, collecting, bytes)?;
+        Ok(true)
+    }
+
+    fn take(&mut self, growth: Growth) -> io::Result<()> {
+        match growth {
+            Growth::Block {
+                set,
+                collecting,
+                block,
+            } => {
+                self.take_block(&set, collecting, &block)?;
+                // When the assembler has ended, nobody needs the memory.
+                let _ = self.assembler.send(Input::Returned(block));
+            }
+            Growth::Prefix {
+                set,
+                collecting,
+                bytes,
+            } => {
+                self.prefixes.insert(collecting, (set, bytes));
+            }
+            Growth::Whole { set, collecting } => {
+                self.prefixes.remove(&collecting);
+                let begun = self.hashing.remove(&collecting);
+                self.judge(&set, begun)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hashes a block that continues what has been hashed of its container.
     fn take_block(
-        &self,
-        hashing: &mut BTreeMap<Collecting, Hashing>,
+        &mut self,
         set: &SetId,
         collecting: Collecting,
         block: &SourceBlock,
     ) -> io::Result<()> {
         let start = set.geometry.block_range(block.shape()).start;
-        if start > 0 && !hashing.contains_key(&collecting) {
+        if start > 0 && !self.hashing.contains_key(&collecting) {
             return Ok(());
         }
-        if let Some(begun) = self.begin(hashing, set, collecting)?
+        if let Some(begun) = self.begin(set, collecting)?
             && begun.hasher.hashed_bytes() == start
         {
             begun.hasher.update(block.bytes());
@@ -153,43 +181,33 @@ impl Digest {
     }
 
     /// Hashes a container as far as it is there, and starts its way to the disk.
-    fn advance(
-        &self,
-        hashing: &mut BTreeMap<Collecting, Hashing>,
-        set: &SetId,
-        collecting: Collecting,
-        bytes: u64,
-        buffer: &mut [u8],
-    ) -> io::Result<()> {
-        let Some(begun) = self.begin(hashing, set, collecting)? else {
-            return Ok(());
-        };
-        begun.file.sync_data()?;
-        begun.hash_up_to(bytes, buffer)
+    fn advance(&mut self, set: &SetId, collecting: Collecting, bytes: u64) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if let Some(begun) = self.begin(set, collecting)? {
+            begun.file.sync_data()?;
+            begun.hash_up_to(bytes, &mut buffer)?;
+        }
+        self.buffer = buffer;
+        Ok(())
     }
 
     /// What has been hashed of a container, or its beginning; nothing if the set has been discarded.
-    fn begin<'h>(
-        &self,
-        hashing: &'h mut BTreeMap<Collecting, Hashing>,
-        set: &SetId,
-        collecting: Collecting,
-    ) -> io::Result<Option<&'h mut Hashing>> {
-        if !hashing.contains_key(&collecting) {
+    fn begin(&mut self, set: &SetId, collecting: Collecting) -> io::Result<Option<&mut Hashing>> {
+        if !self.hashing.contains_key(&collecting) {
             let file = match self.open(set) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if hashing.len() >= HASHING_MAX {
-                hashing.pop_first();
+            if self.hashing.len() >= HASHING_MAX {
+                self.hashing.pop_first();
             }
-            hashing.insert(collecting, Hashing::new(file));
+            self.hashing.insert(collecting, Hashing::new(file));
         }
-        Ok(hashing.get_mut(&collecting))
+        Ok(self.hashing.get_mut(&collecting))
     }
 
-    fn judge(&self, set: &SetId, begun: Option<Hashing>, buffer: &mut [u8]) -> io::Result<()> {
+    fn judge(&mut self, set: &SetId, begun: Option<Hashing>) -> io::Result<()> {
         let length = set.geometry.container_bytes();
         let mut hashing = match begun {
             Some(begun) => begun,
@@ -201,12 +219,12 @@ impl Digest {
             },
         };
         let from_start = hashing.hasher.hashed_bytes() == 0;
-        hashing.hash_up_to(length, buffer)?;
+        hashing.hash_up_to(length, &mut self.buffer)?;
         let mut verdict = hashing.hasher.verdict(&set.container);
         if verdict == Verdict::Poisoned && !from_start {
             // What was hashed early may have been written again since: from the start.
             hashing = Hashing::new(self.open(set)?);
-            hashing.hash_up_to(length, buffer)?;
+            hashing.hash_up_to(length, &mut self.buffer)?;
             verdict = hashing.hasher.verdict(&set.container);
         }
         match verdict {
@@ -321,12 +339,7 @@ mod tests {
             grow.send(growth).unwrap();
         }
         drop(grow);
-        let digest = Digest {
-            assembly: root.to_path_buf(),
-            growth,
-            publish,
-            assembler,
-        };
+        let digest = Digest::new(root.to_path_buf(), growth, publish, assembler);
         digest.run().unwrap();
         (deliveries.iter().collect(), inputs.iter().collect())
     }

@@ -41,6 +41,7 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::worker::Threading;
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
@@ -64,7 +65,7 @@ use crate::io::assembly::AssemblyStore;
 use crate::io::completed::CompletedLog;
 use crate::io::host::{Host, HostError};
 use crate::io::net_tables::NetTables;
-use crate::pipeline::Assembler;
+use crate::pipeline::{Assembler, Tally};
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use egress::Egress;
@@ -169,38 +170,22 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     // Before any thread: only threads that inherit the mask leave signals to the descriptor.
     let signals = Signals::new()?;
     let state = ReceiverState::new(&config.state);
-    let host = Host::read(&state.host())?;
-    // Before anything is written: none of them may lead to somewhere else.
-    state.check_all()?;
-    let _lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
-    hold_reserve(&state.reserve(Role::Receive))?;
-    let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
-    audit.set_part_bytes(config.audit.file_bytes.0);
-    if recovered.torn_bytes > 0 {
-        tracing::warn!("the audit log ended in a torn line, which was put aside");
-        // Durable with the line of the start.
-        let torn_bytes = [("torn_bytes", json!(recovered.torn_bytes))];
-        audit.append(utc_now(), "audit-torn", &torn_bytes);
-    }
-    let sync = SyncBatch::new(state.root())?;
+    let claimed = Claimed::take(config)?;
     let runs = life::runs(Role::Receive);
-    // Before the fences, behind which there is neither a new socket nor a right to ask for a large buffer.
-    let intake = Intake::open(config)?;
-    let tables = NetTables::open();
     metrics::make_folder(&config.metrics.folder)?;
     let mut profile = Profile::receive(&state).writing(&config.metrics.folder);
-    profile = match (intake.socket(), &config.link.device) {
+    profile = match (claimed.intake.socket(), &config.link.device) {
         (Some(socket), _) => profile.with_link(socket),
         (None, Some(device)) if config.link.kind == LinkKind::Serial => {
             profile.with_port(device, Direction::Receive)
         }
         (None, _) => profile,
     };
-    let fault = intake.port_fault();
+    let fault = claimed.intake.port_fault();
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
-    let mut receive = Receive::start(config, &state, &host, (intake, tables), audit, sync)?;
+    let mut receive = Receive::start(config, claimed, Threading::Beside)?;
     receive.is_kept = confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
     receive.alarms.run_as(runs);
     for (alarm, text) in confinement.alarms() {
@@ -217,13 +202,67 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     ended.and(stopped)
 }
 
-struct Receive {
+/// What only one process may have, and what is to be had only before the fences.
+pub struct Claimed {
+    host: Host,
+    audit: AuditLog,
+    sync: SyncBatch,
+    intake: Intake,
+    tables: NetTables,
+    lock: HostLock,
+}
+
+impl Claimed {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn take(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
+        let state = ReceiverState::new(&config.state);
+        let host = Host::read(&state.host())?;
+        // Before anything is written: none of them may lead to somewhere else.
+        state.check_all()?;
+        let lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
+        hold_reserve(&state.reserve(Role::Receive))?;
+        let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+        audit.set_part_bytes(config.audit.file_bytes.0);
+        if recovered.torn_bytes > 0 {
+            tracing::warn!("the audit log ended in a torn line, which was put aside");
+            // Durable with the line of the start.
+            let torn_bytes = [("torn_bytes", json!(recovered.torn_bytes))];
+            audit.append(utc_now(), "audit-torn", &torn_bytes);
+        }
+        let sync = SyncBatch::new(state.root())?;
+        Ok(Self {
+            host,
+            audit,
+            sync,
+            // Behind the fences there is neither a new socket nor a right to ask for a large buffer.
+            intake: Intake::open(config)?,
+            tables: NetTables::open(),
+            lock,
+        })
+    }
+}
+
+/// What a datagram passes on its way into the inbox.
+struct Way {
+    reader: Reader,
+    driver: Driver,
+    digest: Digest,
+    publisher: Publisher,
+}
+
+/// The running process.
+pub struct Receive {
     state: ReceiverState,
     spool_bytes_max: u64,
     listen: Option<SocketAddr>,
     shared: Arc<Shared>,
     // From the last one of a datagram's way to the first.
     threads: Vec<JoinHandle<()>>,
+    // The same, if there are no threads.
+    here: Option<Box<Way>>,
     input: SyncSender<Input>,
     events: Receiver<Event>,
     keys: LinkKeys,
@@ -245,17 +284,40 @@ struct Receive {
     is_kept: bool,
     constants: Constants,
     started: Mono,
+    tick_at: Mono,
+    // Held to the end.
+    _lock: HostLock,
+}
+
+impl Way {
+    /// Does what waits, in each part once; returns whether anything did.
+    fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
+        let assembled = self.driver.turn(shared)?;
+        let hashed = self.digest.turn()?;
+        let published = self.publisher.turn()?;
+        Ok(assembled || hashed || published)
+    }
 }
 
 impl Receive {
-    fn start(
+    /// Takes up what an earlier process left, and begins to watch for keys.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn start(
         config: &ReceiverConfig,
-        state: &ReceiverState,
-        host: &Host,
-        (intake, tables): (Intake, NetTables),
-        audit: AuditLog,
-        mut sync: SyncBatch,
+        claimed: Claimed,
+        threading: Threading,
     ) -> Result<Self, ReceiveError> {
+        let Claimed {
+            host,
+            audit,
+            mut sync,
+            intake,
+            tables,
+            lock,
+        } = claimed;
+        let state = &ReceiverState::new(&config.state);
         let size =
             DatagramBytes::new(config.datagram_bytes()).ok_or(ReceiveError::DatagramBytes)?;
         let tmp = state.tmp(Role::Receive);
@@ -308,12 +370,7 @@ impl Receive {
         }
         let shared = Arc::new(Shared::new(tell));
         shared.set_link(intake.state());
-        let reader = Reader {
-            intake,
-            size,
-            free: free_slabs,
-            full: input.clone(),
-        };
+        let reader = Reader::new(intake, size, free_slabs, input.clone());
         let driver = Driver {
             assembler,
             store,
@@ -325,14 +382,11 @@ impl Receive {
             lent: assemble::Lent::new(memory_bytes),
             growing: assemble::Growing::default(),
             looking: handback::Looking::default(),
+            tally: Tally::default(),
+            shown: Mono(0),
         };
         let assembly = folders.assembly.clone();
-        let digest = Digest {
-            assembly,
-            growth,
-            publish,
-            assembler: input.clone(),
-        };
+        let digest = Digest::new(assembly, growth, publish, input.clone());
         let publisher = Publisher {
             folders,
             completed,
@@ -350,6 +404,7 @@ impl Receive {
                 .filter(|_| config.link.kind == LinkKind::Udp),
             shared,
             threads: Vec::new(),
+            here: None,
             input,
             events,
             keys,
@@ -372,15 +427,29 @@ impl Receive {
                 socket_buffer_asked: config.link.socket_buffer.0,
             },
             started: mono_now(),
+            tick_at: mono_now(),
+            _lock: lock,
         };
         receive.note("started", &[("version", json!(env!("CARGO_PKG_VERSION")))])?;
         receive.audit.checkpoint(mono_now())?;
         receive.load_keys(now)?;
         receive.tell_room()?;
-        receive.spawn("publisher", move |_| publisher.run())?;
-        receive.spawn("digest", move |_| digest.run())?;
-        receive.spawn("assembler", move |shared| driver.run(shared))?;
-        receive.spawn("reader", move |shared| reader.run(shared))?;
+        match threading {
+            Threading::Beside => {
+                receive.spawn("publisher", move |_| publisher.run())?;
+                receive.spawn("digest", move |_| digest.run())?;
+                receive.spawn("assembler", move |shared| driver.run(shared))?;
+                receive.spawn("reader", move |shared| reader.run(shared))?;
+            }
+            Threading::Caller => {
+                receive.here = Some(Box::new(Way {
+                    reader,
+                    driver,
+                    digest,
+                    publisher,
+                }));
+            }
+        }
         Ok(receive)
     }
 
@@ -404,14 +473,9 @@ impl Receive {
     }
 
     fn main_loop(&mut self, signals: &Signals) -> Result<(), ReceiveError> {
-        let mut tick = mono_now();
         loop {
-            let now = mono_now();
-            if now >= tick {
-                self.tick()?;
-                tick = now.plus_us(TICK_US);
-            }
-            self.wait(signals, tick)?;
+            self.turn()?;
+            self.wait(signals)?;
             while let Some(asked) = signals.take()? {
                 match asked {
                     Asked::Stop => return Ok(()),
@@ -419,26 +483,62 @@ impl Receive {
                     Asked::Child => {}
                 }
             }
-            let changes = self.watch.drain()?;
-            let is_damaged = |(folder, _): &(DirIndex, _)| *folder == self.damaged;
-            self.handed_back |= changes.overflowed || changes.names.iter().any(is_damaged);
-            if changes.overflowed || !changes.names.iter().all(is_damaged) {
-                self.load_keys(utc_now())?;
-            }
-            self.tell_keys();
-            // If the assembler has no room for a word, a tenth of a second later will do.
-            if self.handed_back && self.input.try_send(Input::HandedBack).is_ok() {
-                self.handed_back = false;
-            }
-            while let Ok(event) = self.events.try_recv() {
-                self.handle_event(event)?;
-            }
         }
     }
 
+    /// Does what is due now and is not on a datagram's way, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; the process must end.
+    pub fn turn(&mut self) -> Result<(), ReceiveError> {
+        let now = mono_now();
+        if now >= self.tick_at {
+            self.tick()?;
+            self.tick_at = now.plus_us(TICK_US);
+        }
+        let changes = self.watch.drain()?;
+        let is_damaged = |(folder, _): &(DirIndex, _)| *folder == self.damaged;
+        self.handed_back |= changes.overflowed || changes.names.iter().any(is_damaged);
+        if changes.overflowed || !changes.names.iter().all(is_damaged) {
+            self.load_keys(utc_now())?;
+        }
+        self.tell_keys();
+        // If the assembler has no room for a word, a tenth of a second later will do.
+        if self.handed_back && self.input.try_send(Input::HandedBack).is_ok() {
+            self.handed_back = false;
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.handle_event(event)?;
+        }
+        Ok(())
+    }
+
+    /// Without threads: reads datagrams once, which waits a tenth of a second if there are none.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; the process must end.
+    pub fn read_link(&mut self) -> Result<(), ReceiveError> {
+        if let Some(way) = &mut self.here {
+            way.reader.turn(&self.shared)?;
+        }
+        self.pass_on()
+    }
+
+    /// Without threads: takes what was read as far as it goes.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; the process must end.
+    pub fn pass_on(&mut self) -> Result<(), ReceiveError> {
+        if let Some(way) = &mut self.here {
+            while way.turn(&self.shared)? {}
+        }
+        Ok(())
+    }
+
     /// Waits for a signal or a changed key, at most until the tick or a tenth of a second: events have no descriptor.
-    fn wait(&self, signals: &Signals, tick: Mono) -> Result<(), ReceiveError> {
-        let wait = Duration::from_micros(tick.since_us(mono_now())).min(Duration::from_millis(100));
+    fn wait(&self, signals: &Signals) -> Result<(), ReceiveError> {
+        let wait = Duration::from_micros(self.tick_at.since_us(mono_now()));
+        let wait = wait.min(Duration::from_millis(100));
         let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
         let mut ready = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -633,8 +733,22 @@ impl Receive {
     }
 
     /// Ends the threads from front to back; everything that is in memory goes to disk.
-    fn stop(mut self) -> Result<(), ReceiveError> {
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn stop(mut self) -> Result<(), ReceiveError> {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.pass_on()?;
+        if let Some(way) = self.here.take() {
+            let Way {
+                driver,
+                mut digest,
+                mut publisher,
+                ..
+            } = *way;
+            driver.end(&self.shared)?;
+            while digest.turn()? || publisher.turn()? {}
+        }
         for (place, thread) in self.threads.drain(..).rev().enumerate() {
             if thread.join().is_err() {
                 return Err(ReceiveError::Failed("a thread panicked".to_owned()));

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
 use valise_common::ids::ContainerHash;
 use valise_common::os::durable::{
@@ -98,11 +98,26 @@ impl Publisher {
     /// If the disk fails; a full one is no failure.
     pub fn run(mut self) -> io::Result<()> {
         while let Ok(first) = self.deliveries.recv() {
-            let more = self.deliveries.try_iter().take(BATCH_MAX - 1);
-            let batch: Vec<Delivery> = std::iter::once(first).chain(more).collect();
-            self.deliver(batch)?;
+            self.deliver_with(first)?;
         }
         Ok(())
+    }
+
+    /// Makes what waits durable, if anything does; returns whether it did.
+    ///
+    /// # Errors
+    /// As [`Publisher::run`].
+    pub fn turn(&mut self) -> io::Result<bool> {
+        match self.deliveries.try_recv() {
+            Ok(first) => self.deliver_with(first).map(|()| true),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(false),
+        }
+    }
+
+    fn deliver_with(&mut self, first: Delivery) -> io::Result<()> {
+        let more = self.deliveries.try_iter().take(BATCH_MAX - 1);
+        let batch: Vec<Delivery> = std::iter::once(first).chain(more).collect();
+        self.deliver(batch)
     }
 
     fn deliver(&mut self, batch: Vec<Delivery>) -> io::Result<()> {

@@ -29,16 +29,20 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// The rate of the link is measured over this time.
 const WINDOW_US: u64 = 250_000;
 
-/// The reader's end of everything.
+/// The reader, and what it keeps between two looks at the link.
 pub struct Reader {
-    /// The link.
-    pub intake: Intake,
-    /// The size of its datagrams.
-    pub size: DatagramBytes,
+    intake: Intake,
+    deframer: Deframer,
     /// Slabs that come back.
-    pub free: Receiver<Slab>,
+    free: Receiver<Slab>,
     /// Where they go.
-    pub full: SyncSender<Input>,
+    full: SyncSender<Input>,
+    trains: Vec<Train>,
+    /// Where datagrams are read to while every slab is on its way.
+    spare: Slab,
+    /// Slabs at hand, the one that was used last on top: the cache still has it.
+    stack: Vec<Slab>,
+    rate: LinkRate,
 }
 
 /// How fast datagrams come, and so how long the kernel's buffer lasts.
@@ -78,62 +82,81 @@ impl LinkRate {
 }
 
 impl Reader {
+    /// Reads datagrams of this size off the link, into slabs that are `free`, and hands them on.
+    pub fn new(
+        intake: Intake,
+        size: DatagramBytes,
+        free: Receiver<Slab>,
+        full: SyncSender<Input>,
+    ) -> Self {
+        Self {
+            intake,
+            deframer: Deframer::new(size),
+            free,
+            full,
+            trains: Vec::new(),
+            spare: Slab::new(),
+            stack: Vec::with_capacity(SLABS),
+            rate: LinkRate::new(mono_now()),
+        }
+    }
+
     /// Reads until it is told to stop.
     ///
     /// # Errors
     /// If the socket fails.
     pub fn run(mut self, shared: &Shared) -> io::Result<()> {
-        let mut deframer = Deframer::new(self.size);
-        let mut trains = Vec::new();
-        // Where datagrams are read to while every slab is on its way.
-        let mut spare = Slab::new();
-        // Slabs at hand, the one that was used last on top: the cache still has it.
-        let mut stack: Vec<Slab> = Vec::with_capacity(SLABS);
-        let mut rate = LinkRate::new(mono_now());
-        while !shared.stop.load(Ordering::Relaxed) {
-            if shared.keys_changed.swap(false, Ordering::Acquire)
-                && let Some((keys, issued_last)) = shared.lock_keys().take()
-            {
-                deframer.handle_keys(keys, issued_last);
-            }
-            stack.extend(self.free.try_iter());
-            let buffer_bytes = self.intake.poll();
-            shared.set_link(self.intake.state());
-            let Some(buffer_bytes) = buffer_bytes else {
-                continue;
-            };
-            let patience = rate.patience(buffer_bytes);
-            let slab = stack
-                .pop()
-                .or_else(|| self.free.recv_timeout(patience).ok());
-            let hand_over = slab.is_some();
-            let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut spare));
-            let mut tally = Tally::default();
-            let dropped = &mut tally.dropped;
-            self.intake.receive(&mut slab.bytes, &mut trains, dropped)?;
-            rate.add(
-                mono_now(),
-                trains.iter().map(|train| train.bytes.len()).sum(),
-            );
-            let authentic = open_all(&mut deframer, &mut slab, &trains, &mut tally);
-            while let Some(bundle) = deframer.poll_newly_verified() {
-                shared.tell(Event::KeyVerified(bundle));
-            }
-            if !hand_over {
-                let lost = u64::try_from(slab.count()).unwrap_or(u64::MAX);
-                tally.dropped.count_many(DropReason::QueueFull, lost);
-                slab.clear();
-                spare = slab;
-            } else if slab.is_empty() {
-                stack.push(slab);
-            } else if self.full.send(Input::Slab(slab)).is_err() {
-                // The assembler has ended; whoever ended it tells why.
+        loop {
+            if shared.stop.load(Ordering::Relaxed) || !self.turn(shared)? {
                 return Ok(());
             }
-            let kernel_drops = self.intake.kernel_drops();
-            shared.add_read(&tally, kernel_drops, authentic.then(utc_now_us));
         }
-        Ok(())
+    }
+
+    /// Reads once, and waits a tenth of a second if there is nothing. Returns whether anybody takes what comes.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    pub fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
+        if shared.keys_changed.swap(false, Ordering::Acquire)
+            && let Some((keys, issued_last)) = shared.lock_keys().take()
+        {
+            self.deframer.handle_keys(keys, issued_last);
+        }
+        self.stack.extend(self.free.try_iter());
+        let buffer_bytes = self.intake.poll();
+        shared.set_link(self.intake.state());
+        let Some(buffer_bytes) = buffer_bytes else {
+            return Ok(true);
+        };
+        let patience = self.rate.patience(buffer_bytes);
+        let slab = self.stack.pop();
+        let slab = slab.or_else(|| self.free.recv_timeout(patience).ok());
+        let hand_over = slab.is_some();
+        let mut slab = slab.unwrap_or_else(|| std::mem::take(&mut self.spare));
+        let mut tally = Tally::default();
+        self.intake
+            .receive(&mut slab.bytes, &mut self.trains, &mut tally.dropped)?;
+        let read_bytes = self.trains.iter().map(|train| train.bytes.len()).sum();
+        self.rate.add(mono_now(), read_bytes);
+        let authentic = open_all(&mut self.deframer, &mut slab, &self.trains, &mut tally);
+        while let Some(bundle) = self.deframer.poll_newly_verified() {
+            shared.tell(Event::KeyVerified(bundle));
+        }
+        if !hand_over {
+            let lost = u64::try_from(slab.count()).unwrap_or(u64::MAX);
+            tally.dropped.count_many(DropReason::QueueFull, lost);
+            slab.clear();
+            self.spare = slab;
+        } else if slab.is_empty() {
+            self.stack.push(slab);
+        } else if self.full.send(Input::Slab(slab)).is_err() {
+            // The assembler has ended; whoever ended it tells why.
+            return Ok(false);
+        }
+        let kernel_drops = self.intake.kernel_drops();
+        shared.add_read(&tally, kernel_drops, authentic.then(utc_now_us));
+        Ok(true)
     }
 }
 

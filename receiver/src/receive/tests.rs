@@ -71,15 +71,17 @@ impl Site {
             channel: channel(),
             administrators: Vec::new(),
         };
-        let receive = Receive::start(
-            &self.config,
-            &self.state,
-            &host,
-            (Intake::Udp(listener), NetTables::open()),
+        let claimed = Claimed {
+            host,
             audit,
             sync,
-        )
-        .unwrap();
+            intake: Intake::Udp(listener),
+            tables: NetTables::open(),
+            lock: HostLock::try_take(&self.state.lock(Role::Receive))
+                .unwrap()
+                .unwrap(),
+        };
+        let receive = Receive::start(&self.config, claimed, Threading::Beside).unwrap();
         (receive, sender)
     }
 
