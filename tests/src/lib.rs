@@ -7,4 +7,5 @@ pub mod bench;
 pub mod harness;
 pub mod loopback;
 pub mod options;
+pub mod sim;
 pub mod wire;

@@ -1,0 +1,3 @@
+//! A deterministic simulation of both hosts in one process.
+
+pub mod disk;
