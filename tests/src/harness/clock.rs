@@ -25,17 +25,7 @@ impl TestClock {
             library: folder.join("clock.so"),
             ahead: folder.join("clock"),
         };
-        let source = source_root()?.join("tests/src/harness/clock.c");
-        let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&clock.library)
-            .arg(&source)
-            .status()
-            .context("compile", &source)?;
-        if !status.success() {
-            let text = format!("cc could not compile {}: {status}", source.display());
-            return Err(HarnessError::Wrong(text));
-        }
+        compile_library("tests/src/harness/clock.c", &clock.library)?;
         fs::write(&clock.ahead, [0; 8]).context("write", &clock.ahead)?;
         Ok(clock)
     }
@@ -58,4 +48,23 @@ impl TestClock {
         file.and_then(|file| file.write_all_at(&ahead_s.to_ne_bytes(), 0))
             .context("write", &self.ahead)
     }
+}
+
+/// Compiles a library that programs are started with.
+///
+/// # Errors
+/// When there is no C compiler, or the disk does not take it.
+pub(crate) fn compile_library(source: &str, library: &Path) -> Result<()> {
+    let source = source_root()?.join(source);
+    let status = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(library)
+        .arg(&source)
+        .status()
+        .context("compile", &source)?;
+    if !status.success() {
+        let text = format!("cc could not compile {}: {status}", source.display());
+        return Err(HarnessError::Wrong(text));
+    }
+    Ok(())
 }

@@ -75,7 +75,7 @@ impl HarnessError {
 }
 
 /// Attaches what was attempted, and on which path, to a result of the operating system.
-pub(super) trait Context<T> {
+pub(crate) trait Context<T> {
     fn context(self, what: &str, path: &Path) -> Result<T>;
 }
 
