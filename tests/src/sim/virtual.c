@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -110,6 +111,13 @@ static uint64_t block(uint64_t number)
 	return z ^ (z >> 31);
 }
 
+/* Threads that serve a disk go on while the simulation's own draws. */
+static int is_drawing(void)
+{
+	char name[16];
+	return is_virtual() && prctl(PR_GET_NAME, name) == 0 && strncmp(name, "fuser", 5) != 0;
+}
+
 static ssize_t draw(void *to, size_t bytes)
 {
 	uint64_t number = __atomic_fetch_add(&sim->drawn, (bytes + 7) / 8, __ATOMIC_RELAXED);
@@ -123,13 +131,13 @@ static ssize_t draw(void *to, size_t bytes)
 ssize_t getrandom(void *to, size_t bytes, unsigned int flags)
 {
 	REAL(ssize_t (*)(void *, size_t, unsigned int), "getrandom");
-	return is_virtual() ? draw(to, bytes) : call(to, bytes, flags);
+	return is_drawing() ? draw(to, bytes) : call(to, bytes, flags);
 }
 
 int getentropy(void *to, size_t bytes)
 {
 	REAL(int (*)(void *, size_t), "getentropy");
-	if (!is_virtual())
+	if (!is_drawing())
 		return call(to, bytes);
 	if (bytes > 256) {
 		errno = EIO;
@@ -149,7 +157,7 @@ long forward_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		word[i] = va_arg(words, long);
 	va_end(words);
-	if (number == SYS_getrandom && is_virtual())
+	if (number == SYS_getrandom && is_drawing())
 		return draw((void *)word[0], (size_t)word[1]);
 	return call(number, word[0], word[1], word[2], word[3], word[4], word[5]);
 }
@@ -162,4 +170,13 @@ int syncfs(int fd)
 	if (fstatfs(fd, &fs) == 0 && fs.f_type == 0x65735546)
 		return fsetxattr(fd, "user.valise.syncfs", "", 0, 0);
 	return call(fd);
+}
+
+/* The kernel holds the lock of this process's memory while it unmaps a file, and waits for what was written to it. The disk
+   is served by this process too, and takes pages of memory for it, under that lock: what was written leaves before. */
+int munmap(void *at, size_t bytes)
+{
+	REAL(int (*)(void *, size_t), "munmap");
+	msync(at, bytes, MS_SYNC);
+	return call(at, bytes);
 }

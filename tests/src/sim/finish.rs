@@ -1,0 +1,137 @@
+//! What must hold when a run is over.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+
+use serde_json::Value;
+use valise_common::audit::{Evidence, verify};
+use valise_common::os::layout::Role;
+
+use super::cables::{Cable, Step};
+use super::disk::Image;
+use super::host::Address;
+use super::plan::{Fate, Rot};
+use super::run::Run;
+use super::{Result, wrong};
+
+/// Alarms that tell of a cable which does not go on by itself.
+const CABLE_ALARMS: [&str; 3] = ["container", "pending", "manifest"];
+
+impl Run<'_> {
+    /// Whether nothing more is to be awaited of a cable.
+    pub(super) fn is_settled(&self, cable: &Cable) -> bool {
+        match &cable.plan.fate {
+            Fate::Approved(_) => cable.has_arrived(),
+            // The last request has its answer: the checks go on until the end of the run.
+            _ => cable.next == Step::Done,
+        }
+    }
+
+    /// Ends the roles, and holds their files against what happened.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        let has_failed = !self.log.violations().is_empty();
+        if has_failed {
+            return Ok(());
+        }
+        for number in 0..self.cables.len() {
+            let cable = &self.cables[number];
+            if !self.is_settled(cable) && !self.is_reported(cable)? {
+                let at = self.now_us;
+                self.log.violation(
+                    at,
+                    format!("cable {number} is neither released nor reported"),
+                );
+            }
+        }
+        self.stop_all()?;
+        for role in [Role::Gate, Role::Transmit, Role::Receive, Role::Release] {
+            if let Err(fault) = self.verify_log(role) {
+                self.log
+                    .violation(self.now_us, format!("the audit log of {role}: {fault}"));
+            }
+        }
+        self.check_serials()?;
+        for host in [Address::Sender, Address::Receiver] {
+            let digest = digest(&self.disk(host)?.image());
+            self.log
+                .add(self.now_us, format!("{host:?} ends as {digest}"));
+        }
+        Ok(())
+    }
+
+    /// Whether an alarm tells of a cable that a flipped bit stopped. Nothing else may stop one.
+    fn is_reported(&self, _cable: &Cable) -> Result<bool> {
+        let hit = [Rot::Outbox, Rot::Pending];
+        if !self.rotten.iter().any(|rot| hit.contains(rot)) {
+            return Ok(false);
+        }
+        let state = self.site.sender_state();
+        for role in [Role::Gate, Role::Transmit] {
+            let view = fs::read(state.view_of(role)).map_err(wrong)?;
+            let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
+            let alarms = view["alarms"].as_array().cloned().unwrap_or_default();
+            let mut codes = alarms.iter().filter_map(|alarm| alarm["alarm"].as_str());
+            if codes.any(|code| CABLE_ALARMS.iter().any(|known| code.contains(known))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn verify_log(&self, role: Role) -> std::result::Result<(), String> {
+        let audit = match Address::of(role) {
+            Address::Sender => self.site.sender_state().audit(),
+            Address::Receiver => self.site.receiver_state().audit(),
+        };
+        let log =
+            File::open(audit.join(format!("{role}.log"))).map_err(|error| error.to_string())?;
+        let evidence = Evidence {
+            first_key: self.site.first_key(role),
+            ..Evidence::default()
+        };
+        let summary = verify(BufReader::new(log), evidence).map_err(|error| error.to_string())?;
+        match summary.macs_from {
+            Some(1 | 0) => Ok(()),
+            from => Err(format!("its lines are verified from {from:?} on")),
+        }
+    }
+
+    /// Every serial up to the highest is in one state, and those of released cables are claimed.
+    fn check_serials(&mut self) -> Result<()> {
+        let view = self.site.receiver_state().view_of(Role::Release);
+        let view = fs::read(view).map_err(wrong)?;
+        let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
+        let counts = &view["counts"];
+        let count = |key: &str| counts[key].as_u64().unwrap_or(0);
+        let not_sent = view["not_sent"].as_array().map_or(0, |ranges| {
+            ranges
+                .iter()
+                .map(|range| range[1].as_u64().unwrap_or(0) + 1 - range[0].as_u64().unwrap_or(0))
+                .sum::<u64>()
+        });
+        let sum = count("claimed") + count("missing") + count("complete") + not_sent;
+        let arrived = self
+            .cables
+            .iter()
+            .filter(|cable| !cable.seen.is_empty())
+            .count();
+        let arrived = u64::try_from(arrived).unwrap_or(u64::MAX);
+        if sum > count("highest") || count("claimed") < arrived {
+            let text =
+                format!("{arrived} cables are released, and the states of serials are {counts}");
+            self.log.violation(self.now_us, text);
+        }
+        Ok(())
+    }
+}
+
+/// A hash of every name and length. Bytes may differ between two runs of a seed: a request's digest holds the number of the
+/// device, which each mount has anew.
+fn digest(image: &Image) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for path in image.paths() {
+        hasher.update(path.as_os_str().as_encoded_bytes());
+        hasher.update(&image.bytes(&path).unwrap_or(0).to_le_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}

@@ -1,0 +1,40 @@
+//! What happened in a run, one line an event, in virtual time.
+
+use std::fmt::Display;
+
+/// The log of a run. Two runs of one seed have the same.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Log {
+    lines: Vec<String>,
+    /// What should never happen, in the order in which it was seen.
+    violations: Vec<String>,
+}
+
+impl Log {
+    /// Adds an event.
+    pub fn add(&mut self, at_us: u64, what: impl Display) {
+        if std::env::var_os("VALISE_SIM_TRACE").is_some() {
+            eprintln!("{at_us} {what}");
+        }
+        let (seconds, rest_us) = (at_us / 1_000_000, at_us % 1_000_000);
+        self.lines
+            .push(format!("{seconds:>4}.{:03} {what}", rest_us / 1_000));
+    }
+
+    /// Adds what should never happen.
+    pub fn violation(&mut self, at_us: u64, what: impl Display) {
+        let what = what.to_string();
+        self.add(at_us, format!("VIOLATION {what}"));
+        self.violations.push(what);
+    }
+
+    /// The lines.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// What should never happen.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+}

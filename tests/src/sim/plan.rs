@@ -1,0 +1,239 @@
+//! Everything that a seed draws before a run: cables and their fates, the line, faults and their times.
+
+use std::time::Duration;
+
+use valise_common::os::layout::Role;
+use valise_common::units::Percent;
+
+use super::disk::{Failing, Failure, Operation};
+use super::host::Address;
+use super::people::Officer;
+use crate::wire::{LineConditions, Prng};
+
+/// Faults come up to this moment; then everything is repaired, and what was accepted must arrive.
+pub const CHAOS_US: u64 = 40_000_000;
+
+/// Bodies beyond gate's and release's threshold go through their workers.
+const LARGE_BODY_BYTES: u64 = 1_300_000;
+
+/// What is to become of a cable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// These officers approve it.
+    Approved([Officer; 2]),
+    /// One officer approves it twice.
+    OneOfficer(Officer),
+    /// An officer approves it, and somebody whom the list does not name.
+    Stranger(Officer),
+    /// An officer approves it, and the other's signature is of another manifest.
+    OtherManifest(Officer, Officer),
+    /// An officer approves it; then its drafter withdraws it.
+    Withdrawn(Officer),
+    /// An officer approves it; another rejects it.
+    Rejected(Officer, Officer),
+}
+
+/// A cable to be submitted.
+#[derive(Debug, Clone)]
+pub struct CablePlan {
+    /// When.
+    pub at_us: u64,
+    /// Bytes of its parts.
+    pub parts: Vec<u64>,
+    /// Its mailboxes, as places in the list.
+    pub to: Vec<usize>,
+    /// 0 is FLASH.
+    pub precedence: usize,
+    /// Seconds until its last moment, if not the classification's.
+    pub valid_s: Option<u64>,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// A role dies at the operation of this number from now.
+    Kill(Role, usize),
+    /// A role is stopped in order.
+    Stop(Role),
+    /// A role does nothing for this time.
+    Stall(Role, u64),
+    /// The power of a host goes while this role does the operation of this number from now.
+    PowerCut(Role, usize),
+    /// The same, and then a bit flips in a file of this kind.
+    Flip(Role, usize, Rot),
+    /// One operation of a role fails.
+    Fail(Role, Failing, u64, Failure),
+    /// A host's disk has so many bytes left, for this time.
+    Full(Address, u64, u64),
+    /// Nothing passes the line for this time.
+    Blackout(u64),
+    /// The wall clock of both hosts leaps by so many seconds.
+    Clock(i64),
+    /// Somebody sends datagrams that are not ours: of chance, or recorded earlier.
+    Foreign(u64),
+    /// Somebody places what is not a request.
+    Hostile(Address, u64),
+}
+
+/// The files in which a bit may flip at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rot {
+    /// A container in the outbox, or its geometry.
+    Outbox,
+    /// A container in the inbox, or the beacon.
+    Inbox,
+    /// What receive has collected.
+    Assembly,
+    /// How far transmit has come.
+    Progress,
+    /// The index.
+    Register,
+    /// What waits for officers.
+    Pending,
+}
+
+impl Rot {
+    /// The folder, or the start of the name, below the state.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Rot::Outbox => "outbox/",
+            Rot::Inbox => "inbox/",
+            Rot::Assembly => "assembly/",
+            Rot::Progress => "progress/",
+            Rot::Register => "register.db",
+            Rot::Pending => "pending/",
+        }
+    }
+}
+
+/// A run, before it begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The cables, by their time.
+    pub cables: Vec<CablePlan>,
+    /// The faults, by their time.
+    pub faults: Vec<(u64, Fault)>,
+    /// The line.
+    pub line: LineConditions,
+}
+
+impl Plan {
+    /// Draws a run.
+    pub fn draw(prng: &mut Prng) -> Self {
+        let mut cables: Vec<CablePlan> = (0..2 + prng.below(5)).map(|_| draw_cable(prng)).collect();
+        cables.sort_by_key(|cable| cable.at_us);
+        // Some runs are quiet, so that what arrives without a fault is seen too.
+        let count = prng.below(12);
+        let mut faults: Vec<(u64, Fault)> = (0..count)
+            .map(|_| (prng.below(CHAOS_US), draw_fault(prng)))
+            .collect();
+        faults.sort_by_key(|(at_us, _)| *at_us);
+        Self {
+            cables,
+            faults,
+            line: draw_line(prng),
+        }
+    }
+}
+
+fn draw_cable(prng: &mut Prng) -> CablePlan {
+    let part = |prng: &mut Prng| match prng.below(12) {
+        0..7 => 1 + prng.below(3_000),
+        7..10 => 1 + prng.below(60_000),
+        10 => 1 + prng.below(400_000),
+        _ => LARGE_BODY_BYTES + prng.below(200_000),
+    };
+    let parts = (0..1 + prng.below(3)).map(|_| part(prng)).collect();
+    let officers = draw_officers(prng);
+    CablePlan {
+        at_us: prng.below(CHAOS_US * 3 / 4),
+        parts,
+        to: [vec![0], vec![1], vec![0, 1]][place(prng, 3)].clone(),
+        precedence: place(prng, 4),
+        valid_s: (prng.below(10) == 0).then(|| 3_600 + prng.below(3_600)),
+        fate: match prng.below(20) {
+            0 => Fate::OneOfficer(officers[0]),
+            1 => Fate::Stranger(officers[0]),
+            2 => Fate::OtherManifest(officers[0], officers[1]),
+            3 => Fate::Withdrawn(officers[0]),
+            4 => Fate::Rejected(officers[0], officers[1]),
+            _ => Fate::Approved(officers),
+        },
+    }
+}
+
+fn draw_officers(prng: &mut Prng) -> [Officer; 2] {
+    let first = place(prng, 3);
+    let second = (first + 1 + place(prng, 2)) % 3;
+    [Officer::ALL[first], Officer::ALL[second]]
+}
+
+fn draw_role(prng: &mut Prng) -> Role {
+    [Role::Gate, Role::Transmit, Role::Receive, Role::Release][place(prng, 4)]
+}
+
+fn draw_operation(prng: &mut Prng) -> usize {
+    // Most effects of a cable are among the first after something has come.
+    let bound = [8, 40, 200][place(prng, 3)];
+    1 + place(prng, bound)
+}
+
+fn draw_fault(prng: &mut Prng) -> Fault {
+    let role = draw_role(prng);
+    let host = Address::of(role);
+    match prng.below(24) {
+        0..7 => Fault::Kill(role, draw_operation(prng)),
+        7 => Fault::Stop(role),
+        8 => Fault::Stall(role, 1_000_000 + prng.below(8_000_000)),
+        9..13 => Fault::PowerCut(role, draw_operation(prng)),
+        13..15 => {
+            let kinds = match host {
+                Address::Sender => [Rot::Outbox, Rot::Progress, Rot::Register, Rot::Pending],
+                Address::Receiver => [Rot::Inbox, Rot::Assembly, Rot::Register, Rot::Inbox],
+            };
+            Fault::Flip(role, draw_operation(prng), kinds[place(prng, 4)])
+        }
+        15..18 => {
+            let (failing, failure) = [
+                (Failing::Only(Operation::Write), Failure::Io),
+                (Failing::Only(Operation::Sync), Failure::Io),
+                (Failing::Only(Operation::Read), Failure::Io),
+                (Failing::Any, Failure::Io),
+                (Failing::Any, Failure::NoRoom),
+            ][place(prng, 5)];
+            let number = u64::try_from(draw_operation(prng)).unwrap_or(1);
+            Fault::Fail(role, failing, number, failure)
+        }
+        18 => Fault::Full(host, prng.below(4 << 20), 2_000_000 + prng.below(8_000_000)),
+        19 => Fault::Blackout(500_000 + prng.below(5_000_000)),
+        20 => Fault::Clock([-40, 40, -7_200, 7_200][place(prng, 4)]),
+        21 => Fault::Foreign(1 + prng.below(64)),
+        _ => Fault::Hostile(host, prng.bits()),
+    }
+}
+
+fn draw_line(prng: &mut Prng) -> LineConditions {
+    let ppm = |prng: &mut Prng, most: u64| {
+        let drawn = prng.below(most);
+        Percent::from_ppm(u32::try_from(drawn).unwrap_or(0))
+    };
+    if prng.below(3) == 0 {
+        return LineConditions::CLEAN;
+    }
+    LineConditions {
+        loss: ppm(prng, 60_000),
+        burst: Duration::from_micros(prng.below(8_000)),
+        reorder: ppm(prng, 50_000),
+        reorder_hold: Duration::from_micros(1 + prng.below(20_000)),
+        duplicate: ppm(prng, 30_000),
+        corrupt: ppm(prng, 10_000),
+    }
+}
+
+/// A uniform place in a list.
+pub fn place(prng: &mut Prng, count: usize) -> usize {
+    let bound = u64::try_from(count).unwrap_or(1);
+    usize::try_from(prng.below(bound)).unwrap_or(0)
+}

@@ -1,0 +1,498 @@
+//! One run: a seed, two hosts, a line, people, and what goes wrong.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use valise_common::os::durable::hold_reserve;
+use valise_common::os::layout::Role;
+
+use super::cables::{Cable, Mailboxes};
+use super::disk::{Disk, Failing, Failure, Image, Operation};
+use super::host::{Address, Ended, Running};
+use super::log::Log;
+use super::plan::{CHAOS_US, Fault, Plan, Rot, place};
+use super::site::Site;
+use super::virtual_time::VirtualTime;
+use super::{Result, wrong};
+use crate::wire::{Prng, Wire};
+
+/// The roles in the order in which they have their turns.
+const ROLES: [Role; 4] = [Role::Gate, Role::Transmit, Role::Receive, Role::Release];
+
+/// Every run begins at this moment.
+const BEGIN_US: u64 = 1_900_000_000_000_000;
+
+/// The hosts have been up for so long when a run begins.
+const UP_US: u64 = 1_000_000_000;
+
+/// A step while something is on its way, and while nothing is.
+const STEP_US: [u64; 2] = [4_000, 50_000];
+
+/// A supervisor starts a role again after so long.
+const RESTART_US: u64 = 2_000_000;
+
+/// What was accepted must have arrived by now.
+const END_US: u64 = CHAOS_US + 240_000_000;
+
+/// Datagrams that somebody recorded.
+const RECORDED_MAX: usize = 512;
+
+/// A role, and what is to happen to it.
+#[derive(Default)]
+struct Slot {
+    running: Option<Running>,
+    /// When its supervisor starts it.
+    start_at_us: u64,
+    stalls_until_us: u64,
+    /// It dies at this operation from now.
+    dies_in: Option<(usize, Death)>,
+    fails: Option<(Failing, u64, Failure)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    Killed,
+    PowerCut(Option<Rot>),
+}
+
+/// A run under way.
+pub struct Run<'s> {
+    pub(super) site: &'s Site,
+    time: &'s VirtualTime,
+    pub(super) disks: BTreeMap<Address, Disk>,
+    slots: BTreeMap<Role, Slot>,
+    pub(super) now_us: u64,
+    /// The wall clock, ahead of where it would be.
+    ahead_s: i64,
+    pub(super) prng: Prng,
+    faults: std::iter::Peekable<std::vec::IntoIter<(u64, Fault)>>,
+    pub(super) cables: Vec<Cable>,
+    pub(super) mailboxes: Mailboxes,
+    wire: Wire,
+    out: UdpSocket,
+    recorded: Vec<Vec<u8>>,
+    dark_until_us: u64,
+    full_until_us: BTreeMap<Address, u64>,
+    /// Bits flipped: what was hit may be lost, but not in silence.
+    pub(super) rotten: Vec<Rot>,
+    pub(super) clock_leapt: bool,
+    pub(super) requests: u64,
+    pub(super) healed_at_us: u64,
+    /// The operator looks at what is missing.
+    pub(super) resend_at_us: u64,
+    pub(super) log: Log,
+    /// Something moved in the last step.
+    active: bool,
+    /// Names in mailboxes may have changed.
+    must_look: bool,
+}
+
+impl<'s> Run<'s> {
+    /// Runs a seed to its end.
+    ///
+    /// # Errors
+    /// What stopped the simulation itself. What is wrong with the hosts is in the log.
+    pub fn to_its_end(site: &'s Site, time: &'s VirtualTime, seed: u64) -> Result<Log> {
+        // The hosts' randomness follows from the seed too, but is not 0: then the kernel's would be taken.
+        time.set_seed(seed.wrapping_mul(2).wrapping_add(1))
+            .map_err(wrong)?;
+        let mut prng = Prng::new(seed);
+        let plan = Plan::draw(&mut prng);
+        let mut disks = BTreeMap::new();
+        for host in [Address::Sender, Address::Receiver] {
+            let disk = Disk::mount(site.image(host), &site.mount_point(host)).map_err(wrong)?;
+            disks.insert(host, disk);
+        }
+        let cables = (0..)
+            .zip(plan.cables)
+            .map(|(number, plan)| Cable::new(number, plan));
+        let out = UdpSocket::bind("127.0.0.1:0").map_err(wrong)?;
+        let mut run = Run {
+            site,
+            time,
+            disks,
+            slots: ROLES
+                .into_iter()
+                .map(|role| (role, Slot::default()))
+                .collect(),
+            now_us: 0,
+            ahead_s: 0,
+            wire: Wire::new(plan.line, prng.bits()),
+            faults: plan.faults.into_iter().peekable(),
+            cables: cables.collect(),
+            prng,
+            mailboxes: Mailboxes::default(),
+            out,
+            recorded: Vec::new(),
+            dark_until_us: 0,
+            full_until_us: BTreeMap::new(),
+            rotten: Vec::new(),
+            clock_leapt: false,
+            requests: 0,
+            healed_at_us: 0,
+            resend_at_us: CHAOS_US + 15_000_000,
+            log: Log::default(),
+            active: false,
+            must_look: false,
+        };
+        run.log.add(0, format!("seed {seed}, line {:?}", plan.line));
+        while !run.is_over() {
+            run.step()?;
+        }
+        run.finish()?;
+        Ok(run.log)
+    }
+
+    fn is_over(&self) -> bool {
+        let is_settled = self.healed_at_us > 0
+            && self.now_us >= self.healed_at_us + 5_000_000
+            && self.cables.iter().all(|cable| self.is_settled(cable));
+        is_settled || self.now_us >= END_US || !self.log.violations().is_empty()
+    }
+
+    fn step(&mut self) -> Result<()> {
+        self.set_time()?;
+        self.active = false;
+        self.handle_faults()?;
+        self.handle_people()?;
+        self.turn(Role::Gate, false)?;
+        self.turn(Role::Transmit, false)?;
+        self.carry()?;
+        self.turn(Role::Receive, false)?;
+        self.turn(Role::Release, false)?;
+        self.look()?;
+        self.take_some()?;
+        self.now_us += STEP_US[usize::from(!self.active)];
+        Ok(())
+    }
+
+    fn set_time(&mut self) -> Result<()> {
+        let utc_us = (BEGIN_US + self.now_us).saturating_add_signed(self.ahead_s * 1_000_000);
+        self.time.set_utc_us(utc_us).map_err(wrong)?;
+        self.time.set_mono_us(UP_US + self.now_us).map_err(wrong)
+    }
+
+    fn handle_faults(&mut self) -> Result<()> {
+        let ended: Vec<Address> = self
+            .full_until_us
+            .iter()
+            .filter_map(|(host, until_us)| (*until_us <= self.now_us).then_some(*host))
+            .collect();
+        for host in ended {
+            self.full_until_us.remove(&host);
+            self.disk(host)?.set_free(None);
+            self.log
+                .add(self.now_us, format!("{host:?} has room again"));
+        }
+        while let Some((_, fault)) = self.faults.next_if(|(at_us, _)| *at_us <= self.now_us) {
+            self.log.add(self.now_us, format!("{fault:?}"));
+            self.handle_fault(fault)?;
+        }
+        if self.healed_at_us == 0 && self.now_us >= CHAOS_US {
+            self.healed_at_us = self.now_us;
+            self.log.add(self.now_us, "no more faults");
+            for slot in self.slots.values_mut() {
+                (slot.dies_in, slot.fails) = (None, None);
+                slot.stalls_until_us = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_fault(&mut self, fault: Fault) -> Result<()> {
+        let now_us = self.now_us;
+        match fault {
+            Fault::Kill(role, number) => self.slot(role).dies_in = Some((number, Death::Killed)),
+            Fault::PowerCut(role, number) => {
+                self.slot(role).dies_in = Some((number, Death::PowerCut(None)));
+            }
+            Fault::Flip(role, number, rot) => {
+                self.slot(role).dies_in = Some((number, Death::PowerCut(Some(rot))));
+            }
+            Fault::Fail(role, failing, number, failure) => {
+                self.slot(role).fails = Some((failing, number, failure));
+            }
+            Fault::Stall(role, for_us) => self.slot(role).stalls_until_us = now_us + for_us,
+            Fault::Stop(role) => {
+                let stopped = self.slot(role).running.take().map(Running::stop);
+                self.slot(role).start_at_us = now_us + RESTART_US;
+                if let Some(Err(ended)) = stopped {
+                    self.handle_ended(role, ended)?;
+                }
+            }
+            Fault::Full(host, free_bytes, for_us) => {
+                self.disk(host)?.set_free(Some(free_bytes));
+                self.full_until_us.insert(host, now_us + for_us);
+            }
+            Fault::Blackout(for_us) => self.dark_until_us = now_us + for_us,
+            Fault::Clock(by_s) => {
+                self.ahead_s += by_s;
+                self.clock_leapt = true;
+                self.set_time()?;
+            }
+            Fault::Foreign(count) => {
+                for _ in 0..count {
+                    let bytes = match self.recorded.is_empty() || self.prng.below(2) == 0 {
+                        true => {
+                            let mut bytes = vec![0; 1_472];
+                            self.prng.fill(&mut bytes);
+                            bytes
+                        }
+                        false => self.recorded[place(&mut self.prng, self.recorded.len())].clone(),
+                    };
+                    self.hand_to_receive(&bytes)?;
+                }
+            }
+            Fault::Hostile(host, chance) => self.place_hostile(host, chance)?,
+        }
+        Ok(())
+    }
+
+    /// Gives a role its turn; it may die in it.
+    fn turn(&mut self, role: Role, has_datagram: bool) -> Result<()> {
+        let host = Address::of(role);
+        let now_us = self.now_us;
+        let slot = self.slot(role);
+        if slot.stalls_until_us > now_us || (slot.running.is_none() && slot.start_at_us > now_us) {
+            return Ok(());
+        }
+        let mut running = slot.running.take();
+        let (dies_in, fails) = (slot.dies_in, slot.fails);
+        let is_start = running.is_none();
+        if self.full_until_us.contains_key(&host) {
+            // One reserve serves a process; here four roles are in one.
+            let _ = hold_reserve(&self.reserve(role));
+        }
+        let disk = self.disk(host)?;
+        disk.set_actor(0, 0);
+        disk.reset();
+        if let Some((number, _)) = dies_in {
+            disk.kill_at(number);
+        }
+        if let Some((failing, number, failure)) = fails {
+            disk.fail_at(failing, number, failure);
+        }
+        let result = match &mut running {
+            Some(running) => running.turn(has_datagram),
+            None => Running::start(self.site, role).map(|started| running = Some(started)),
+        };
+        let disk = self.disk(host)?;
+        let (done, is_dead) = (disk.operations(), disk.is_killed());
+        if is_dead {
+            // A dead process changes nothing any more, whatever is dropped here.
+            drop(running);
+            let disk = self.disk(host)?;
+            disk.reset();
+            let last = done.last();
+            self.log
+                .add(now_us, format!("{role} died at {last:?} {}", done.len()));
+            let slot = self.slot(role);
+            (slot.start_at_us, slot.dies_in) = (now_us + RESTART_US, None);
+            return match dies_in {
+                Some((_, Death::PowerCut(rot))) => self.cut_power(host, rot),
+                _ => Ok(()),
+            };
+        }
+        disk.reset();
+        self.active |= !done.is_empty();
+        self.must_look |= role == Role::Release && done.contains(&Operation::Rename);
+        let slot = self.slot(role);
+        if let Some((left, _)) = &mut slot.dies_in {
+            *left = left.saturating_sub(done.len()).max(1);
+        }
+        if let Some((_, left, _)) = &mut slot.fails {
+            let counted = u64::try_from(done.len()).unwrap_or(u64::MAX);
+            match *left > counted && !is_start {
+                true => *left -= counted,
+                // It has failed, or counted operations of another kind.
+                false => slot.fails = None,
+            }
+        }
+        match result {
+            Ok(()) => {
+                if is_start {
+                    self.log.add(now_us, format!("{role} starts"));
+                }
+                self.slot(role).running = running;
+                Ok(())
+            }
+            Err(ended) => {
+                drop(running);
+                let excuse = fails.is_some()
+                    || self.full_until_us.contains_key(&host)
+                    || !self.rotten.is_empty();
+                self.slot(role).start_at_us = now_us + RESTART_US;
+                match ended {
+                    Ended::Error(text) if excuse => {
+                        self.log
+                            .add(now_us, format!("{role} ended: {}", self.shown(&text)));
+                        Ok(())
+                    }
+                    ended => self.handle_ended(role, ended),
+                }
+            }
+        }
+    }
+
+    fn handle_ended(&mut self, role: Role, ended: Ended) -> Result<()> {
+        let text = self.shown(&format!("{ended:?}"));
+        self.log
+            .violation(self.now_us, format!("{role} ended: {text}"));
+        Ok(())
+    }
+
+    /// Leaves out of a text what differs between two runs of a seed.
+    fn shown(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for host in [Address::Sender, Address::Receiver] {
+            let folder = self.site.mount_point(host);
+            text = text.replace(&*folder.to_string_lossy(), &format!("{host:?}"));
+        }
+        text
+    }
+
+    /// The power of a host goes, and comes back.
+    fn cut_power(&mut self, host: Address, rot: Option<Rot>) -> Result<()> {
+        for role in ROLES {
+            if Address::of(role) == host {
+                let disk = self.disk(host)?;
+                disk.reset();
+                // What it would still write finds a dead disk.
+                disk.kill_at(0);
+                let start_at_us = self.now_us + RESTART_US;
+                let slot = self.slot(role);
+                slot.running = None;
+                slot.start_at_us = start_at_us;
+                slot.dies_in = None;
+            }
+        }
+        let disk = self.disks.remove(&host).ok_or_else(|| wrong("no disk"))?;
+        let mut image = disk.power_cut(&mut self.prng);
+        drop(disk);
+        if let Some(rot) = rot {
+            self.flip(&mut image, rot)?;
+        }
+        let disk = Disk::mount(&image, &self.site.mount_point(host)).map_err(wrong)?;
+        if self.full_until_us.remove(&host).is_some() {
+            self.log
+                .add(self.now_us, format!("{host:?} has room again"));
+        }
+        self.disks.insert(host, disk);
+        self.log
+            .add(self.now_us, format!("{host:?} had a power cut"));
+        self.mailboxes.forget_checks();
+        self.must_look = true;
+        Ok(())
+    }
+
+    fn flip(&mut self, image: &mut Image, rot: Rot) -> Result<()> {
+        let prefix = format!("state/{}", rot.prefix());
+        let candidates: Vec<_> = image
+            .paths()
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains(&prefix))
+            .filter(|path| image.bytes(path).is_ok_and(|bytes| bytes > 0))
+            .collect();
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let path = &candidates[place(&mut self.prng, candidates.len())];
+        let bits = image.bytes(path).map_err(wrong)? * 8;
+        image.flip_bit(path, self.prng.below(bits)).map_err(wrong)?;
+        self.log
+            .add(self.now_us, format!("a bit of {} flipped", path.display()));
+        self.rotten.push(rot);
+        Ok(())
+    }
+
+    /// Carries over the line what transmit sent.
+    fn carry(&mut self) -> Result<()> {
+        let now = Duration::from_micros(self.now_us);
+        let mut buffer = [0; 65_536];
+        while let Ok(bytes) = self.site.entrance.recv(&mut buffer) {
+            self.active = true;
+            if self.recorded.len() < RECORDED_MAX {
+                self.recorded.push(buffer[..bytes].to_vec());
+            }
+            if self.dark_until_us <= self.now_us {
+                self.wire.handle_datagram(now, &buffer[..bytes]);
+            }
+        }
+        while let Some(bytes) = self.wire.poll_datagram(now) {
+            self.active = true;
+            self.hand_to_receive(&bytes)?;
+            self.wire.recycle(bytes);
+        }
+        Ok(())
+    }
+
+    /// Gives receive a datagram, if it runs: nobody else listens.
+    fn hand_to_receive(&mut self, bytes: &[u8]) -> Result<()> {
+        let slot = self.slot(Role::Receive);
+        if slot.running.is_none() || slot.stalls_until_us > self.now_us {
+            return Ok(());
+        }
+        self.out.send_to(bytes, self.site.listen).map_err(wrong)?;
+        self.turn(Role::Receive, true)
+    }
+
+    /// Looks at what readers see.
+    fn look(&mut self) -> Result<()> {
+        let released = self.site.receiver_state().released();
+        if !std::mem::take(&mut self.must_look) {
+            return Ok(());
+        }
+        let mut events = Vec::new();
+        let looked = self
+            .mailboxes
+            .look(&released, &mut self.cables, &mut events);
+        for event in events {
+            self.log.add(self.now_us, event);
+        }
+        for violation in looked.map_err(wrong)? {
+            self.log.violation(self.now_us, violation);
+        }
+        Ok(())
+    }
+
+    /// Lets a reader take something now and then.
+    fn take_some(&mut self) -> Result<()> {
+        if self.prng.below(400) > 0 {
+            return Ok(());
+        }
+        let released = self.site.receiver_state().released();
+        let mailbox = super::people::MAILBOXES[place(&mut self.prng, 2)];
+        if let Some(name) = self.mailboxes.take(&released, mailbox).map_err(wrong)? {
+            self.log
+                .add(self.now_us, format!("a reader takes {mailbox}/{name}"));
+        }
+        Ok(())
+    }
+
+    /// Ends every role in order.
+    pub(super) fn stop_all(&mut self) -> Result<()> {
+        for role in ROLES {
+            self.disk(Address::of(role))?.reset();
+            if let Some(Err(ended)) = self.slot(role).running.take().map(Running::stop) {
+                self.handle_ended(role, ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn disk(&self, host: Address) -> Result<&Disk> {
+        self.disks.get(&host).ok_or_else(|| wrong("no disk"))
+    }
+
+    fn slot(&mut self, role: Role) -> &mut Slot {
+        self.slots.entry(role).or_default()
+    }
+
+    fn reserve(&self, role: Role) -> std::path::PathBuf {
+        match Address::of(role) {
+            Address::Sender => self.site.sender_state().reserve(role),
+            Address::Receiver => self.site.receiver_state().reserve(role),
+        }
+    }
+}
