@@ -124,11 +124,15 @@ impl Faults {
         if counts {
             *left = left.saturating_sub(1);
             if *left == 0 {
+                let is_read = operation == Operation::Read;
                 let errno = match failure {
                     Failure::Io => Errno::EIO,
                     Failure::NoRoom => Errno::ENOSPC,
                 };
-                self.fail = None;
+                // The kernel tries to read again, and a bad sector stays bad.
+                if !is_read {
+                    self.fail = None;
+                }
                 return Err(errno);
             }
         }

@@ -11,7 +11,8 @@
 //!
 //! A synced file may lose its name until its directory is synced. An inode that no name reaches is gone.
 //!
-//! The file system's look at `syncfs` goes through [`SYNC_ALL`], since the kernel does not pass it on.
+//! The kernel does not pass `syncfs` on: [`SYNC_ALL`] stands for it. It handles SQLite's shared memory, the files `*-shm`, by
+//! itself: what they hold is in no image. Nothing else on the disk may be mapped for writing by the process that has it.
 
 mod body;
 mod content;
@@ -160,7 +161,8 @@ impl Disk {
         self.shared.lock().faults.thaw();
     }
 
-    /// Lets one operation fail: that with this number among those to come, the first being 1.
+    /// Lets one operation fail: that with this number among those to come, the first being 1. Reads go
+    /// on failing until [`Disk::reset`].
     ///
     /// A failed sync of a file loses what it was to write: later syncs succeed, and the bytes may or may not be on the disk.
     pub fn fail_at(&self, failing: Failing, number: u64, failure: Failure) {

@@ -79,9 +79,12 @@ fn sized(reply: ReplyXattr, bytes_max: u32, result: Result<Vec<u8>>) {
 
 impl Filesystem for Server {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_CACHE_SYMLINKS;
+        let wanted = InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_PASSTHROUGH;
         if config.add_capabilities(wanted).is_err()
             || config.set_max_write(WRITE_BYTES_MAX).is_err()
+            || config.set_max_stack_depth(1).is_err()
         {
             return Err(io::Error::from_raw_os_error(libc::EPROTO));
         }
@@ -91,7 +94,10 @@ impl Filesystem for Server {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.passed(|state| match state.store.lookup(parent.0, name) {
             Err(_) => Ok(None),
-            Ok(ino) => Ok(Some(attributes(ino, state.store.inode(ino)?))),
+            Ok(ino) => {
+                state.note_name(ino, name);
+                Ok(Some(state.attributes(ino)?))
+            }
         });
         match found {
             // The kernel remembers that there is none.
@@ -219,7 +225,24 @@ impl Filesystem for Server {
         match self.counted(Operation::Create, |state| {
             state.create(place, mode, 0, OsStr::new(""))
         }) {
-            Ok(made) => reply.created(&VALID, &made, GENERATION, FileHandle(0), opened()),
+            Ok(made) => {
+                let mut state = self.0.lock();
+                match state.backing(made.ino.0, |file| reply.open_backing(file)) {
+                    Ok(None) => reply.created(&VALID, &made, GENERATION, FileHandle(0), opened()),
+                    Ok(Some(id)) => {
+                        let flags = FopenFlags::FOPEN_NOFLUSH;
+                        reply.created_passthrough(
+                            &VALID,
+                            &made,
+                            GENERATION,
+                            FileHandle(0),
+                            flags,
+                            id,
+                        );
+                    }
+                    Err(errno) => reply.error(errno),
+                }
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -288,9 +311,14 @@ impl Filesystem for Server {
                 FopenFlags::FOPEN_NOFLUSH
             })
         });
-        match result {
-            Ok(flags) => reply.opened(FileHandle(0), flags),
-            Err(errno) => reply.error(errno),
+        let mut state = self.0.lock();
+        let backing = state.backing(ino.0, |file| reply.open_backing(file));
+        match (result, backing) {
+            (Ok(_), Ok(Some(id))) => {
+                reply.opened_passthrough(FileHandle(0), FopenFlags::FOPEN_NOFLUSH, id);
+            }
+            (Ok(flags), Ok(None)) => reply.opened(FileHandle(0), flags),
+            (Err(errno), _) | (_, Err(errno)) => reply.error(errno),
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fuser::{Errno, FileAttr};
+use fuser::{BackingId, Errno, FileAttr};
 use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::body::{Change, is_access_list, list_with_mode, split_list};
 use super::content::{PAGE_BYTES, index};
@@ -22,7 +25,20 @@ pub(super) struct State {
     /// The names of each open directory, as they were when it was last read from its beginning.
     listings: BTreeMap<u64, Vec<(OsString, Ino)>>,
     next_handle: u64,
+    /// Files that processes share memory through, by their names.
+    shared_memory: BTreeMap<Ino, Option<Backing>>,
 }
+
+/// The file that the kernel reads, writes and maps instead of asking this process.
+#[derive(Debug)]
+struct Backing {
+    file: File,
+    id: BackingId,
+}
+
+/// The end of the name of SQLite's shared memory. Were it served from here, the kernel would wait for this process to take
+/// its pages while it holds this process's address space, which the answer may need: neither would go on.
+const SHARED_MEMORY: &[u8] = b"-shm";
 
 /// The state, which requests and the test take turns at.
 #[derive(Clone, Debug)]
@@ -35,6 +51,7 @@ impl Shared {
             faults: Faults::default(),
             listings: BTreeMap::new(),
             next_handle: 1,
+            shared_memory: BTreeMap::new(),
         })))
     }
 
@@ -45,7 +62,39 @@ impl Shared {
 
 impl State {
     pub fn attributes(&self, ino: Ino) -> Result<FileAttr> {
-        Ok(attributes(ino, self.store.inode(ino)?))
+        let mut found = attributes(ino, self.store.inode(ino)?);
+        if let Some(Some(backing)) = self.shared_memory.get(&ino) {
+            found.size = backing.file.metadata()?.len();
+        }
+        Ok(found)
+    }
+
+    /// Notes the name of a file that is shared memory.
+    pub fn note_name(&mut self, ino: Ino, name: &OsStr) {
+        if name.as_encoded_bytes().ends_with(SHARED_MEMORY) {
+            self.shared_memory.entry(ino).or_default();
+        }
+    }
+
+    /// Returns what the kernel is to read, write and map instead of this file; none if it is to ask.
+    pub fn backing(
+        &mut self,
+        ino: Ino,
+        open: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> Result<Option<&BackingId>> {
+        let Some(backing) = self.shared_memory.get_mut(&ino) else {
+            return Ok(None);
+        };
+        if backing.is_none() {
+            let flags = MFdFlags::MFD_CLOEXEC;
+            let memory = memfd_create("valise", flags).map_err(io::Error::from)?;
+            let mut file = File::from(memory);
+            let content = &self.store.inode(ino)?.live.content;
+            file.write_all(&content.read(0, content.bytes()))?;
+            let id = open(&file)?;
+            *backing = Some(Backing { file, id });
+        }
+        Ok(backing.as_ref().map(|backing| &backing.id))
     }
 
     pub fn create(
@@ -56,6 +105,7 @@ impl State {
         target: &OsStr,
     ) -> Result<FileAttr> {
         let ino = self.store.create(place, mode, device, target)?;
+        self.note_name(ino, place.1);
         self.attributes(ino)
     }
 
@@ -89,6 +139,9 @@ impl State {
     }
 
     pub fn set_bytes(&mut self, ino: Ino, bytes: u64) -> Result<()> {
+        if let Some(Some(backing)) = self.shared_memory.get(&ino) {
+            backing.file.set_len(bytes)?;
+        }
         if self.store.inode(ino)?.live.content.bytes() != bytes {
             self.store
                 .change(ino, Change::Length(bytes), Standing::Unsynced)?;
