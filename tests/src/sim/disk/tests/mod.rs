@@ -11,6 +11,8 @@ use valise_common::os::durable::{exchange, rename_new};
 
 use super::*;
 
+mod programs;
+
 /// A mounted disk.
 struct World {
     disk: Disk,
