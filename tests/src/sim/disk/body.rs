@@ -70,6 +70,34 @@ impl Body {
     }
 }
 
+impl Body {
+    /// An empty one.
+    pub fn new(meta: Meta, target: &OsStr) -> Self {
+        Self {
+            meta,
+            attributes: Arc::default(),
+            content: Arc::new(Content::default()),
+            target: target.to_owned(),
+        }
+    }
+}
+
+impl Meta {
+    /// Those of something made now.
+    pub fn new(mode: u32, (uid, gid): (u32, u32), device: u32) -> Self {
+        let now = SystemTime::now();
+        Self {
+            mode,
+            uid,
+            gid,
+            device,
+            read_at: now,
+            modified_at: now,
+            changed_at: now,
+        }
+    }
+}
+
 /// One change of an inode.
 #[derive(Clone, Debug)]
 pub(super) enum Change {

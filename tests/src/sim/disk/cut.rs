@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::body::{Body, Change};
 use super::image::{Image, Node, Tree};
+use super::inode::{Inode, Pending, Standing};
 use super::names::draw;
-use super::store::{Inode, Pending, Standing, Store};
+use super::store::Store;
 use crate::wire::Prng;
 
 /// Bytes that a disk writes as a whole.

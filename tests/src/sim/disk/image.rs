@@ -11,7 +11,8 @@ use nix::libc;
 
 use super::body::{Body, Meta};
 use super::content::length;
-use super::names::{Entries, Ino};
+use super::inode::Ino;
+use super::names::Entries;
 use super::store::ROOT;
 
 /// A durable state of a disk. A clone costs nothing; changed, it shares what did not change.

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use super::inode::Ino;
 use crate::wire::Prng;
-
-/// The number of an inode.
-pub(super) type Ino = u64;
 
 /// The names in a directory.
 pub(super) type Entries = Arc<BTreeMap<OsString, Ino>>;

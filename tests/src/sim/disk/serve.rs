@@ -1,30 +1,28 @@
-//! The kernel's requests, answered.
+//! The kernel's requests. One trait has them all, which makes the file longer than others.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use nix::libc;
 
 use super::body::Change;
-use super::content::{PAGE_BYTES, length};
+use super::content::PAGE_BYTES;
 use super::faults::Operation;
-use super::names::Ino;
+use super::inode::{Extent, Standing};
+use super::reply::{
+    GENERATION, VALID, absent, attributes_or, empty, entry, kind, opened, sized, time,
+};
 use super::state::{Shared, State};
-use super::store::{Extent, Inode, Removal, Replace, Result, Standing};
-
-/// Only this mount's kernel changes the tree, so what it knows stays true.
-const VALID: Duration = Duration::from_secs(1 << 30);
-
-const GENERATION: Generation = Generation(0);
+use super::store::{Removal, Replace, Result};
 
 /// Bytes of a write.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
@@ -49,31 +47,6 @@ impl Server {
         let mut state = self.0.lock();
         state.faults.pass()?;
         act(&mut state)
-    }
-}
-
-fn entry(reply: ReplyEntry, result: Result<FileAttr>) {
-    match result {
-        Ok(attributes) => reply.entry(&VALID, &attributes, GENERATION),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn empty(reply: ReplyEmpty, result: Result<()>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn sized(reply: ReplyXattr, bytes_max: u32, result: Result<Vec<u8>>) {
-    match result {
-        Err(errno) => reply.error(errno),
-        Ok(value) => match u32::try_from(value.len()).unwrap_or(u32::MAX) {
-            bytes if bytes_max == 0 => reply.size(bytes),
-            bytes if bytes > bytes_max => reply.error(Errno::ERANGE),
-            _ => reply.data(&value),
-        },
     }
 }
 
@@ -108,10 +81,7 @@ impl Filesystem for Server {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.passed(|state| state.attributes(ino.0)) {
-            Ok(found) => reply.attr(&VALID, &found),
-            Err(errno) => reply.error(errno),
-        }
+        attributes_or(reply, self.passed(|state| state.attributes(ino.0)));
     }
 
     fn setattr(
@@ -150,10 +120,7 @@ impl Filesystem for Server {
             }
             state.attributes(ino.0)
         });
-        match done {
-            Ok(found) => reply.attr(&VALID, &found),
-            Err(errno) => reply.error(errno),
-        }
+        attributes_or(reply, done);
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -532,74 +499,5 @@ impl Filesystem for Server {
             Ok(offset) => reply.offset(offset),
             Err(errno) => reply.error(errno),
         }
-    }
-}
-
-/// How a file is opened: the kernel keeps its pages, and does not ask at each close.
-fn opened() -> FopenFlags {
-    FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
-}
-
-fn time(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
-    }
-}
-
-fn kind(mode: u32) -> FileType {
-    match mode & libc::S_IFMT {
-        libc::S_IFDIR => FileType::Directory,
-        libc::S_IFLNK => FileType::Symlink,
-        libc::S_IFIFO => FileType::NamedPipe,
-        libc::S_IFSOCK => FileType::Socket,
-        libc::S_IFCHR => FileType::CharDevice,
-        libc::S_IFBLK => FileType::BlockDevice,
-        _ => FileType::RegularFile,
-    }
-}
-
-/// What the kernel is shown of an inode.
-pub(super) fn attributes(ino: Ino, inode: &Inode) -> FileAttr {
-    let (meta, content) = (&inode.live.meta, &inode.live.content);
-    let target = length(inode.live.target.as_encoded_bytes());
-    FileAttr {
-        ino: INodeNo(ino),
-        size: content.bytes().max(target),
-        blocks: content.page_count() * (PAGE_BYTES / 512),
-        atime: meta.read_at,
-        mtime: meta.modified_at,
-        ctime: meta.changed_at,
-        crtime: meta.modified_at,
-        kind: kind(meta.mode),
-        perm: u16::try_from(meta.mode & 0o7777).unwrap_or(0),
-        nlink: inode.links,
-        uid: meta.uid,
-        gid: meta.gid,
-        rdev: meta.device,
-        blksize: u32::try_from(PAGE_BYTES).unwrap_or(u32::MAX),
-        flags: 0,
-    }
-}
-
-/// No inode.
-fn absent() -> FileAttr {
-    let epoch = SystemTime::UNIX_EPOCH;
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: epoch,
-        mtime: epoch,
-        ctime: epoch,
-        crtime: epoch,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
     }
 }

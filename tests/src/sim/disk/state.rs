@@ -13,9 +13,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::body::{Change, is_access_list, list_with_mode, split_list};
 use super::content::{PAGE_BYTES, index};
 use super::faults::{Faults, Operation};
-use super::names::Ino;
-use super::serve::attributes;
-use super::store::{Extent, Result, Standing, Store};
+use super::inode::{Extent, Ino, Standing};
+use super::reply::attributes;
+use super::store::{Result, Store};
 
 /// A mounted disk: the file system, and what is to happen to it.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use fuser::Errno;
 use nix::libc;
 
 use super::body::{Body, Change, Meta};
-use super::content::{Content, PAGE_BYTES};
+use super::content::PAGE_BYTES;
 use super::image::{Image, Node, Tree};
-use super::names::{Entries, Ino, NameChange, take_of};
+use super::inode::{Extent, Ino, Inode, Pending, Standing};
+use super::names::{Entries, NameChange, take_of};
 
 /// The root directory's number, which the protocol sets.
 pub(super) const ROOT: Ino = 1;
@@ -20,38 +21,6 @@ pub(super) const ROOT: Ino = 1;
 const FREE_PAGES: u64 = 1 << 28;
 
 pub(super) type Result<T> = std::result::Result<T, Errno>;
-
-/// How far a change is from being durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// A power cut may lose it.
-    Unsynced,
-    /// Made through shared memory: a power cut loses it, since when it arrives here is the kernel's choice.
-    Mapped,
-    /// It is durable, but follows a change that may be lost.
-    Durable,
-    /// Its sync failed, so no later sync makes it durable.
-    Doubtful,
-}
-
-/// A change that is not part of the synced body.
-#[derive(Clone, Debug)]
-pub(super) struct Pending {
-    pub order: u64,
-    pub change: Change,
-    pub standing: Standing,
-}
-
-/// A file, directory or anything else with a number.
-#[derive(Clone, Debug)]
-pub(super) struct Inode {
-    pub live: Body,
-    pub entries: Entries,
-    /// Directories that a name stands for, and other names.
-    pub links: u32,
-    pub synced: Body,
-    pub pending: Vec<Pending>,
-}
 
 /// The whole file system.
 #[derive(Debug)]
@@ -409,47 +378,6 @@ impl Store {
     }
 }
 
-impl Inode {
-    fn sync(&mut self, extent: Extent) {
-        let is_in = |change: &Change| extent == Extent::All || change.is_data();
-        for pending in self
-            .pending
-            .iter_mut()
-            .filter(|pending| is_in(&pending.change))
-        {
-            if pending.standing != Standing::Doubtful {
-                pending.standing = Standing::Durable;
-            }
-        }
-        // What is durable becomes part of the body, up to the first data that is not. Data and attributes do not depend on
-        // each other.
-        let doubtful = self
-            .pending
-            .iter()
-            .any(|pending| pending.standing == Standing::Doubtful);
-        if !doubtful {
-            let synced = &mut self.synced;
-            self.pending.retain(|pending| {
-                let is_durable = pending.standing == Standing::Durable;
-                if is_durable {
-                    synced.apply(&pending.change);
-                }
-                !is_durable
-            });
-            if self.pending.is_empty() {
-                self.synced = self.live.clone();
-            }
-        }
-    }
-}
-
-/// What a sync makes durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    All,
-    Data,
-}
-
 /// What a removal is meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
@@ -463,32 +391,4 @@ pub(super) enum Replace {
     Always,
     Never,
     Exchange,
-}
-
-impl Body {
-    /// An empty one.
-    pub fn new(meta: Meta, target: &OsStr) -> Self {
-        Self {
-            meta,
-            attributes: Arc::default(),
-            content: Arc::new(Content::default()),
-            target: target.to_owned(),
-        }
-    }
-}
-
-impl Meta {
-    /// Those of something made now.
-    pub fn new(mode: u32, (uid, gid): (u32, u32), device: u32) -> Self {
-        let now = SystemTime::now();
-        Self {
-            mode,
-            uid,
-            gid,
-            device,
-            read_at: now,
-            modified_at: now,
-            changed_at: now,
-        }
-    }
 }
