@@ -48,6 +48,8 @@ use crate::wire::Prng;
 pub const SYNC_ALL: &str = "user.valise.syncfs";
 
 /// A mounted disk. Dropped, it is unmounted; files that are still open keep its content in memory.
+///
+/// A process that is killed while one of its threads waits for the disk may never end: `umount -f` on the folder frees it.
 #[derive(Debug)]
 pub struct Disk {
     shared: Shared,
