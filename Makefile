@@ -2,6 +2,7 @@
 #
 #   make demo    real cables across a line that loses 5 % in bursts, and across a noisy serial line
 #   make test    everything that can fail, in under 15 minutes
+#   make sim SEED=n  one simulated run with its log; make sim-long runs SEEDS of them (100000)
 #   make bench   the measurements of docs/benchmarks.md
 #   make lint    formatting, clippy, the documentation, and what the programs are built from
 #   make build   the release programs, in target/release
@@ -29,8 +30,10 @@ SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/phot
 RELEASE := target/release
 DEB_RELEASE := target/deb/release
 BENCH_OPTIONS ?=
+SEED ?= 1
+SEEDS ?= 100000
 
-.PHONY: all build setup demo test lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
+.PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 
 all: build
 
@@ -76,6 +79,18 @@ $(TOKEN_MODULE):
 	mv usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so "$(CURDIR)/$@" || { [ ! -s fetched ] || cat fetched >&2; \
 	  echo "make: $@ is missing: with a network, run apt-get update as root and make $@ again;" >&2; \
 	  echo "make: or name the module sk-dummy.so of OpenSSH's regression tests in VALISE_TOKEN_MODULE" >&2; exit 3; }
+
+# Needs root and /dev/fuse: the hosts' disks are mounted.
+sim: setup
+	$(CARGO) build --release -p valise-tests --bin valise-sim
+	$(RELEASE)/valise-sim $(SEED)
+
+sim-long: setup
+	$(CARGO) build --release -p valise-tests --bin valise-sim
+	@half=$$(( $(SEEDS) / 2 )); \
+	$(RELEASE)/valise-sim 1 --count $$half --once --processor 0 & \
+	$(RELEASE)/valise-sim $$(( half + 1 )) --count $$(( $(SEEDS) - half )) --once --processor 1; two=$$?; \
+	wait $$!; one=$$?; exit $$(( one > two ? one : two ))
 
 lint: setup $(CARGO_DENY) $(CARGO_MACHETE)
 	$(CARGO) fmt --all --check

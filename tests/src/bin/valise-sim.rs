@@ -3,6 +3,8 @@
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use valise_tests::sim::virtual_time::VirtualTime;
 use valise_tests::sim::{Log, Run, Site};
 
@@ -18,6 +20,9 @@ struct Options {
     /// Runs each seed once. Otherwise each runs twice, and the logs must agree.
     #[arg(long)]
     once: bool,
+    /// Runs on this processor, counted from 0. What serves a disk is awaited at each step: on one processor that costs half.
+    #[arg(long, default_value_t = 0)]
+    processor: usize,
 }
 
 fn main() -> ExitCode {
@@ -36,6 +41,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     let Some(time) = VirtualTime::inherited()? else {
         return run_again();
     };
+    stay_on(options.processor)?;
     let site = begin(&time)?;
     // What a process draws once, at the first use, is drawn here: no run differs from a later one.
     one(&site, &time, 0)?;
@@ -75,6 +81,17 @@ fn run_again() -> Result<bool, Box<dyn std::error::Error>> {
         Some(1) => Ok(false),
         _ => Err(format!("the simulation ended with {status}").into()),
     }
+}
+
+fn stay_on(processor: usize) -> nix::Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let allowed: Vec<usize> = (0..CpuSet::count())
+        .filter(|number| allowed.is_set(*number).unwrap_or(false))
+        .collect();
+    let mut set = CpuSet::new();
+    set.set(allowed[processor % allowed.len()])?;
+    sched_setaffinity(this, &set)
 }
 
 fn begin(time: &VirtualTime) -> Result<Site, Box<dyn std::error::Error>> {

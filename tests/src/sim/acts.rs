@@ -43,6 +43,7 @@ impl Run<'_> {
                 self.ask(number)?;
             }
         }
+        self.take_answers_of_root()?;
         if self.healed_at_us > 0 {
             self.repair()?;
         }
@@ -255,6 +256,11 @@ impl Run<'_> {
             );
             self.place_as_root(Address::Sender, &text)?;
         }
+        // A cable may be held back because a clock was wrong when it came.
+        for serial in missing {
+            let text = format!("request = \"quarantine-recheck\"\nserial = {serial}\n");
+            self.place_as_root(Address::Receiver, &text)?;
+        }
         Ok(())
     }
 
@@ -268,7 +274,19 @@ impl Run<'_> {
         let disk = self.disk(host)?;
         disk.reset();
         disk.set_actor(0, 0);
-        place_request(&requests, &name, text, &[]).map_err(wrong)
+        place_request(&requests, &name, text, &[]).map_err(wrong)?;
+        self.root_asks.push((requests, name));
+        Ok(())
+    }
+
+    fn take_answers_of_root(&mut self) -> Result<()> {
+        for (requests, name) in std::mem::take(&mut self.root_asks) {
+            match answer(&requests, &name).map_err(wrong)? {
+                None => self.root_asks.push((requests, name)),
+                Some(answer) => self.log.add(self.now_us, format!("{name}: {answer:?}")),
+            }
+        }
+        Ok(())
     }
 
     /// The serial of each cable that gate shows, by its id.

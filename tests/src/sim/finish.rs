@@ -14,8 +14,14 @@ use super::plan::{Fate, Rot};
 use super::run::Run;
 use super::{Result, wrong};
 
-/// Alarms that tell of a cable which does not go on by itself.
-const CABLE_ALARMS: [&str; 3] = ["container", "pending", "manifest"];
+/// Alarms about a cable that does not go on by itself.
+const CABLE_ALARMS: [&str; 5] = [
+    "container",
+    "pending-closed",
+    "pending-damaged",
+    "pending-missing",
+    "quarantine",
+];
 
 impl Run<'_> {
     /// Whether nothing more is to be awaited of a cable.
@@ -35,7 +41,7 @@ impl Run<'_> {
         }
         for number in 0..self.cables.len() {
             let cable = &self.cables[number];
-            if !self.is_settled(cable) && !self.is_reported(cable)? {
+            if !self.is_settled(cable) && !self.is_reported()? {
                 let at = self.now_us;
                 self.log.violation(
                     at,
@@ -59,19 +65,25 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether an alarm tells of a cable that a flipped bit stopped. Nothing else may stop one.
-    fn is_reported(&self, _cable: &Cable) -> Result<bool> {
+    /// Whether an alarm reports what stopped a cable: a flipped bit, or a clock that was wrong when the cable was made.
+    /// Nothing else may stop one.
+    fn is_reported(&self) -> Result<bool> {
         let hit = [Rot::Outbox, Rot::Pending];
-        if !self.rotten.iter().any(|rot| hit.contains(rot)) {
-            return Ok(false);
+        let is_hit = self.rotten.iter().any(|rot| hit.contains(rot));
+        let sender = self.site.sender_state();
+        let mut views = Vec::new();
+        if is_hit {
+            views.extend([Role::Gate, Role::Transmit].map(|role| sender.view_of(role)));
         }
-        let state = self.site.sender_state();
-        for role in [Role::Gate, Role::Transmit] {
-            let view = fs::read(state.view_of(role)).map_err(wrong)?;
+        if self.clock_was_wrong {
+            views.push(self.site.receiver_state().view_of(Role::Release));
+        }
+        for view in views {
+            let view = fs::read(view).map_err(wrong)?;
             let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
             let alarms = view["alarms"].as_array().cloned().unwrap_or_default();
             let mut codes = alarms.iter().filter_map(|alarm| alarm["alarm"].as_str());
-            if codes.any(|code| CABLE_ALARMS.iter().any(|known| code.contains(known))) {
+            if codes.any(|code| CABLE_ALARMS.contains(&code)) {
                 return Ok(true);
             }
         }

@@ -50,11 +50,13 @@ pub enum Running {
 }
 
 /// How a turn ended that did not end well.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// The role gave up, and why.
+    #[error("{0}")]
     Error(String),
     /// The role panicked.
+    #[error("panic: {0}")]
     Panic(String),
 }
 

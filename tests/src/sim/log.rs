@@ -13,9 +13,6 @@ pub struct Log {
 impl Log {
     /// Adds an event.
     pub fn add(&mut self, at_us: u64, what: impl Display) {
-        if std::env::var_os("VALISE_SIM_TRACE").is_some() {
-            eprintln!("{at_us} {what}");
-        }
         let (seconds, rest_us) = (at_us / 1_000_000, at_us % 1_000_000);
         self.lines
             .push(format!("{seconds:>4}.{:03} {what}", rest_us / 1_000));

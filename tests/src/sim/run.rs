@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use valise_common::os::durable::hold_reserve;
@@ -27,7 +28,7 @@ const BEGIN_US: u64 = 1_900_000_000_000_000;
 const UP_US: u64 = 1_000_000_000;
 
 /// A step while something is on its way, and while nothing is.
-const STEP_US: [u64; 2] = [4_000, 50_000];
+const STEP_US: [u64; 2] = [4_000, 200_000];
 
 /// A supervisor starts a role again after so long.
 const RESTART_US: u64 = 2_000_000;
@@ -48,6 +49,8 @@ struct Slot {
     /// It dies at this operation from now.
     dies_in: Option<(usize, Death)>,
     fails: Option<(Failing, u64, Failure)>,
+    /// It may end until then: something failed, and may show only in a later turn.
+    may_end_until_us: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +79,12 @@ pub struct Run<'s> {
     full_until_us: BTreeMap<Address, u64>,
     /// Bits flipped: what was hit may be lost, but not in silence.
     pub(super) rotten: Vec<Rot>,
+    /// Nobody has accepted the clock since.
     pub(super) clock_leapt: bool,
+    pub(super) clock_was_wrong: bool,
     pub(super) requests: u64,
+    /// Requests of root that wait for their answers.
+    pub(super) root_asks: Vec<(PathBuf, String)>,
     pub(super) healed_at_us: u64,
     /// The operator looks at what is missing.
     pub(super) resend_at_us: u64,
@@ -129,7 +136,9 @@ impl<'s> Run<'s> {
             full_until_us: BTreeMap::new(),
             rotten: Vec::new(),
             clock_leapt: false,
+            clock_was_wrong: false,
             requests: 0,
+            root_asks: Vec::new(),
             healed_at_us: 0,
             resend_at_us: CHAOS_US + 15_000_000,
             log: Log::default(),
@@ -192,6 +201,8 @@ impl<'s> Run<'s> {
         if self.healed_at_us == 0 && self.now_us >= CHAOS_US {
             self.healed_at_us = self.now_us;
             self.log.add(self.now_us, "no more faults");
+            self.ahead_s = 0;
+            self.set_time()?;
             for slot in self.slots.values_mut() {
                 (slot.dies_in, slot.fails) = (None, None);
                 slot.stalls_until_us = 0;
@@ -229,6 +240,7 @@ impl<'s> Run<'s> {
             Fault::Clock(by_s) => {
                 self.ahead_s += by_s;
                 self.clock_leapt = true;
+                self.clock_was_wrong = true;
                 self.set_time()?;
             }
             Fault::Foreign(count) => {
@@ -272,6 +284,7 @@ impl<'s> Run<'s> {
         }
         if let Some((failing, number, failure)) = fails {
             disk.fail_at(failing, number, failure);
+            self.slot(role).may_end_until_us = now_us + RESTART_US;
         }
         let result = match &mut running {
             Some(running) => running.turn(has_datagram),
@@ -319,7 +332,7 @@ impl<'s> Run<'s> {
             }
             Err(ended) => {
                 drop(running);
-                let excuse = fails.is_some()
+                let excuse = self.slot(role).may_end_until_us > now_us
                     || self.full_until_us.contains_key(&host)
                     || !self.rotten.is_empty();
                 self.slot(role).start_at_us = now_us + RESTART_US;
@@ -336,7 +349,7 @@ impl<'s> Run<'s> {
     }
 
     fn handle_ended(&mut self, role: Role, ended: Ended) -> Result<()> {
-        let text = self.shown(&format!("{ended:?}"));
+        let text = self.shown(&ended.to_string());
         self.log
             .violation(self.now_us, format!("{role} ended: {text}"));
         Ok(())
@@ -489,7 +502,7 @@ impl<'s> Run<'s> {
         self.slots.entry(role).or_default()
     }
 
-    fn reserve(&self, role: Role) -> std::path::PathBuf {
+    fn reserve(&self, role: Role) -> PathBuf {
         match Address::of(role) {
             Address::Sender => self.site.sender_state().reserve(role),
             Address::Receiver => self.site.receiver_state().reserve(role),

@@ -171,12 +171,3 @@ int syncfs(int fd)
 		return fsetxattr(fd, "user.valise.syncfs", "", 0, 0);
 	return call(fd);
 }
-
-/* The kernel holds the lock of this process's memory while it unmaps a file, and waits for what was written to it. The disk
-   is served by this process too, and takes pages of memory for it, under that lock: what was written leaves before. */
-int munmap(void *at, size_t bytes)
-{
-	REAL(int (*)(void *, size_t), "munmap");
-	msync(at, bytes, MS_SYNC);
-	return call(at, bytes);
-}
