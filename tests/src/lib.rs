@@ -8,4 +8,5 @@ pub mod harness;
 pub mod loopback;
 pub mod options;
 pub mod sim;
+pub mod sweep;
 pub mod wire;

@@ -13,7 +13,7 @@ const DAY_S: u64 = 86_400;
 /// The largest body that the harness's classifications allow: 64 GiB.
 const CABLE_BYTES_MAX: u64 = 64 << 30;
 /// Everybody who has a key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Roster {
     /// Two administrators.
     pub administrators: [KeyPair; 2],

@@ -1,5 +1,7 @@
 //! Both hosts: commissioned, running, used, and torn down.
 
+mod copy;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,0 +1,73 @@
+//! A commissioned pair of hosts that is copied, and roles that may end by themselves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use super::super::error::{Context, HarnessError, Result};
+use super::super::settings::{Line, Settings};
+use super::{Role, World, free_address, make_folder};
+
+impl World {
+    /// Returns the same two hosts in another folder and on other ports, as their files are now. No role may run meanwhile.
+    ///
+    /// The keys of the people, the courier's material and the programs stay where they are: the copy must not outlive
+    /// this world.
+    ///
+    /// # Errors
+    /// When the disk does not take the copy.
+    pub fn copied(&self) -> Result<Self> {
+        let settings = Settings {
+            keep: None,
+            ..self.settings.clone()
+        };
+        let (folder, temporary) = make_folder(&settings)?;
+        for part in ["log", "line", "cables"] {
+            let part = folder.join(part);
+            std::fs::create_dir(&part).context("make", &part)?;
+        }
+        let parts = ["sender", "receiver", "handout.txt"].map(|part| self.folder.join(part));
+        let output = Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .args(&parts)
+            .arg(&folder)
+            .output()
+            .context("run", Path::new("cp"))?;
+        if !output.status.success() {
+            return Err(HarnessError::Command {
+                command: format!("cp -a … {}", folder.display()),
+                status: output.status.to_string(),
+                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        let listen = free_address()?;
+        let entrance = match settings.line {
+            Line::Direct => listen,
+            Line::Wire { .. } | Line::Tapped => free_address()?,
+        };
+        let copy = Self {
+            processes: BTreeMap::new(),
+            folder,
+            _temporary: temporary,
+            programs: self.programs.clone(),
+            settings,
+            clocks: BTreeMap::new(),
+            launchers: BTreeMap::new(),
+            users: self.users.clone(),
+            roster: self.roster.clone(),
+            courier: self.courier.clone(),
+            listen,
+            entrance,
+        };
+        copy.write_configurations()?;
+        Ok(copy)
+    }
+
+    /// Takes a role that was started and has ended by itself out of this world, and returns the error that describes its end.
+    pub fn take_ended(&mut self, role: Role) -> Option<HarnessError> {
+        let process = self.processes.get_mut(role.word())?;
+        let end = process.check_alive().err()?;
+        self.kill(role.word());
+        Some(end)
+    }
+}

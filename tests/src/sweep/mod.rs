@@ -1,0 +1,20 @@
+//! `valise-sweep`: one fault in one system call of one role, on the way of several cables, for every role, fault and call.
+//!
+//! A pair of hosts is commissioned once and copied for each case. `strace` injects the fault. A role that ended is started
+//! again without it, as its supervisor would, and then everything that was promised is checked.
+
+mod case;
+mod check;
+mod options;
+mod plan;
+mod report;
+mod request;
+mod run;
+mod strace;
+mod template;
+mod way;
+
+pub use case::{Case, Fault, Phase};
+pub use options::Options;
+pub use report::Report;
+pub use run::run;

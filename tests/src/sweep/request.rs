@@ -1,0 +1,132 @@
+//! A request as its author places it, again where the system failed, and the answers that it got.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{HarnessError, Host, Result, World};
+
+/// A request that fails so often for reasons of the system is a violation.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// A request, and how far it is.
+#[derive(Debug)]
+pub struct Request {
+    host: Host,
+    name: String,
+    text: String,
+    files: Vec<(String, PathBuf)>,
+    /// The number of the attempt that waits for its answer.
+    attempt: u32,
+    is_placed: bool,
+    answers: Vec<(String, String)>,
+    /// The text of its acceptance.
+    pub accepted: Option<String>,
+    /// Its last refusal, if it is not placed again.
+    pub refused: Option<String>,
+}
+
+impl Request {
+    /// A request that has not been placed.
+    pub fn new(host: Host, name: &str, text: String, files: Vec<(String, PathBuf)>) -> Self {
+        Self {
+            host,
+            name: name.to_owned(),
+            text,
+            files,
+            attempt: 1,
+            is_placed: false,
+            answers: Vec::new(),
+            accepted: None,
+            refused: None,
+        }
+    }
+
+    /// Its name, without the number of its attempt.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns whether nothing more will happen to it.
+    pub fn is_over(&self) -> bool {
+        self.accepted.is_some() || self.refused.is_some()
+    }
+
+    fn placed_name(&self) -> String {
+        format!("{}-{}", self.name, self.attempt)
+    }
+
+    /// Places it, or looks for its answer. A refusal that blames the system is followed by the next attempt.
+    ///
+    /// # Errors
+    /// When the harness cannot write or read files.
+    pub fn drive(&mut self, world: &World) -> Result<()> {
+        if self.is_over() {
+            return Ok(());
+        }
+        let name = self.placed_name();
+        if !self.is_placed {
+            let request = world.write_request(self.host, &name, &self.text, &self.files)?;
+            open_to_group(
+                &world
+                    .state(self.host)
+                    .join("requests")
+                    .join(format!(".{name}")),
+            )?;
+            request.reveal()?;
+            self.is_placed = true;
+        }
+        let folder = world.state(self.host).join("requests");
+        let answer = |end: &str| {
+            let text = fs::read_to_string(folder.join(format!("{name}.{end}"))).unwrap_or_default();
+            text.ends_with('\n').then(|| text.trim().to_owned())
+        };
+        if let Some(text) = answer("accepted") {
+            self.answers
+                .push((format!("{name}.accepted"), text.clone()));
+            self.accepted = Some(text);
+        } else if let Some(text) = answer("refused") {
+            self.answers.push((format!("{name}.refused"), text.clone()));
+            if self.attempt < ATTEMPTS_MAX && text.contains("system failure") {
+                self.attempt += 1;
+                self.is_placed = false;
+            } else {
+                self.refused = Some(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what is wrong with the answers: each attempt has exactly one, and it does not change.
+    pub fn wrong_answers(&self, world: &World) -> Vec<String> {
+        let folder = world.state(self.host).join("requests");
+        let mut wrong = Vec::new();
+        for (file, text) in &self.answers {
+            let now = fs::read_to_string(folder.join(file)).unwrap_or_default();
+            if now.trim() != text {
+                wrong.push(format!(
+                    "the answer {file} was {text:?} and is {:?}",
+                    now.trim()
+                ));
+            }
+            let other = match file.strip_suffix(".accepted") {
+                Some(name) => format!("{name}.refused"),
+                None => file.replace(".refused", ".accepted"),
+            };
+            if folder.join(&other).exists() {
+                wrong.push(format!("beside the answer {file} is {other}"));
+            }
+        }
+        wrong
+    }
+}
+
+/// Lets the daemon overwrite the files of a request, as the commands do.
+fn open_to_group(folder: &Path) -> Result<()> {
+    let fail = |error| HarnessError::io("open to the daemon", folder, error);
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let file = entry.map_err(fail)?.path();
+        fs::set_permissions(file, Permissions::from_mode(0o660)).map_err(fail)?;
+    }
+    Ok(())
+}
