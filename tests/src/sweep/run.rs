@@ -96,10 +96,9 @@ fn profile(template: &Template, options: &Options) -> Result<(Profile, Duration)
 
 /// Starts all roles, one of them under `strace`, and places the requests.
 fn begin(way: &mut Way<'_>, role: Role, phase: Phase, case: Option<&Case>) -> Result<Traced> {
-    let is_traced_later = |any: Role| any == role && phase == Phase::Start;
-    for any in Role::ALL.into_iter().filter(|any| !is_traced_later(*any)) {
-        way.world.start_role(any)?;
-    }
+    let mut roles = Role::ALL.to_vec();
+    roles.retain(|any| *any != role || phase == Phase::Running);
+    way.world.start_together(&roles)?;
     if phase == Phase::Start {
         way.ask()?;
         return Traced::begin(&mut way.world, role, phase, case);

@@ -63,6 +63,18 @@ impl World {
         Ok(copy)
     }
 
+    /// Starts roles at the same time and waits until all are ready.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn start_together(&mut self, roles: &[Role]) -> Result<()> {
+        let before = roles.iter().map(|role| (*role, self.view_identity(*role)));
+        let before: Vec<_> = before.collect();
+        roles.iter().try_for_each(|role| self.launch_role(*role))?;
+        let mut all = before.iter();
+        all.try_for_each(|(role, identity)| self.await_ready(*role, identity))
+    }
+
     /// Takes a role that was started and has ended by itself out of this world, and returns the error that describes its end.
     pub fn take_ended(&mut self, role: Role) -> Option<HarnessError> {
         let process = self.processes.get_mut(role.word())?;
