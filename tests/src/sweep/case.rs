@@ -37,13 +37,13 @@ impl Fault {
         }
     }
 
-    /// The words that the system has for the error, as a message ends with them.
-    pub(super) fn message(self) -> &'static str {
+    /// The words that the system and SQLite have for the error.
+    pub(super) fn messages(self) -> &'static [&'static str] {
         match self {
-            Self::Kill => "",
-            Self::Io => "Input/output error",
-            Self::NoSpace => "No space left on device",
-            Self::NoDescriptor => "Too many open files",
+            Self::Kill => &[],
+            Self::Io => &["Input/output error", "disk I/O error"],
+            Self::NoSpace => &["No space left on device", "database or disk is full"],
+            Self::NoDescriptor => &["Too many open files", "unable to open database file"],
         }
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::case::{Case, Fault};
 use super::template::{MARK, Template};
 use super::way::Way;
@@ -14,8 +16,9 @@ use crate::harness::{HarnessError, Host, Released, Result, Role, World, await_co
 /// An alarm or an erasing that has not ended by then does not end.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Alarms that stand until a person acts or for a day, each with the fault that it reports: they explain a status of 1.
-const STANDING: [(&str, &str); 0] = [];
+/// Alarms that stand until their role starts again: a file that could not be erased then is erased at a start, and a
+/// cable's folder that could not be shared then is shared.
+const RESTART_ENDS: [&str; 2] = ["not-erased", "pending-closed"];
 
 /// Returns every promise that does not hold.
 ///
@@ -28,12 +31,9 @@ pub fn violations(
 ) -> Result<Vec<String>> {
     let mut found = arrivals(way, template)?;
     found.extend(way.wrong_answers());
-    if let Some(case) = case {
-        erase_again(&mut way.world, case.role)?;
-    }
+    found.extend(alarms(way, case)?);
     found.extend(plaintext(&way.world)?);
     found.extend(logs(&way.world));
-    found.extend(alarms(&way.world)?);
     if let Some(case) = case {
         found.extend(
             way.ends
@@ -95,28 +95,6 @@ fn arrivals(way: &Way<'_>, template: &Template) -> Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// Starts a role again that says by its alarm that something was not erased: what is left is erased at a start.
-fn erase_again(world: &mut World, role: Role) -> Result<()> {
-    let folder = world.state(role.host()).join("tmp").join(role.word());
-    let is_left = || {
-        let mut names = names_in(&folder).into_iter();
-        names.any(|name| name.starts_with(".erase-"))
-    };
-    let is_told = || -> Result<bool> {
-        let shown = alarms_of(world, role.host())?.unwrap_or_default();
-        Ok(shown.iter().any(|alarm| alarm["alarm"] == "not-erased"))
-    };
-    // If neither happens, the look for plaintext reports it.
-    let _ = await_condition("the erasing", LIMIT, std::slice::from_ref(&folder), || {
-        Ok((!is_left() || is_told()?).then_some(()))
-    });
-    if is_told()? {
-        world.kill(role.word());
-        world.start_role(role)?;
-    }
-    Ok(())
 }
 
 /// Nothing that held plaintext is left.
@@ -186,39 +164,46 @@ fn logs(world: &World) -> Vec<String> {
     errors.map(|error| error.to_string()).collect()
 }
 
-/// Every alarm that does not end, and that no standing one explains.
-fn alarms(world: &World) -> Result<Vec<String>> {
+/// Every alarm that does not end. One that a start of the role ends, and that names the fault, is no violation: its role is
+/// started again, once, as a person would who reads it.
+fn alarms(way: &mut Way<'_>, case: Option<&Case>) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    let mut is_cured = false;
     for host in [Host::Sender, Host::Receiver] {
         let mut left = Vec::new();
-        let views = [world.state(host).join("view")];
+        let views = [way.world.state(host).join("view")];
         let waited = await_condition("no alarm", LIMIT, &views, || {
-            let Some(alarms) = alarms_of(world, host)? else {
+            // The fault may come as late as this.
+            case.map_or(Ok(()), |case| way.start_what_ended(case.role))?;
+            let Some(alarms) = alarms_of(&way.world, host)? else {
                 left = vec!["status: no answer".to_owned()];
                 return Ok(None);
             };
-            let ours = alarms.iter().filter(|alarm| !is_standing(&alarm["alarm"]));
-            left = ours
-                .map(|alarm| format!("alarm {}: {}", alarm["alarm"], alarm["text"]))
-                .collect();
+            if let Some(case) = case.filter(|case| case.role.host() == host && !is_cured) {
+                let words = alarms.iter().filter_map(|alarm| alarm["alarm"].as_str());
+                if words.into_iter().any(|word| RESTART_ENDS.contains(&word)) {
+                    is_cured = true;
+                    way.world.start_again(case.role)?;
+                    return Ok(None);
+                }
+            }
+            let line = |alarm: &Value| format!("alarm {}: {}", alarm["alarm"], alarm["text"]);
+            left = alarms.iter().map(line).collect();
             Ok(left.is_empty().then_some(()))
         });
-        if waited.is_err() {
-            let line = |text: &String| format!("{host:?} has the {text}");
-            found.extend(left.iter().map(line));
+        if let Err(HarnessError::Timeout { .. }) = waited {
+            found.extend(left.iter().map(|text| format!("{host:?} has the {text}")));
+        } else {
+            waited?;
         }
     }
     Ok(found)
 }
 
 /// Returns the alarms of a host; `None` if it does not show them.
-fn alarms_of(world: &World, host: Host) -> Result<Option<Vec<serde_json::Value>>> {
+fn alarms_of(world: &World, host: Host) -> Result<Option<Vec<Value>>> {
     let answer = world.run(host, &["status", "--check", "--json"])?;
     Ok(serde_json::from_str(&answer.output).ok())
-}
-
-fn is_standing(word: &serde_json::Value) -> bool {
-    STANDING.iter().any(|(standing, _)| word == standing)
 }
 
 /// A role that ended by an error has to say which one, and where.
@@ -227,6 +212,12 @@ fn silent_end(case: &Case, role: Role, words: &str) -> Option<String> {
         return (!words.contains("SIGKILL")).then(|| format!("{role:?} ended: {words}"));
     }
     let last = words.lines().rev().find(|line| !line.trim().is_empty());
-    let says = last.is_some_and(|line| line.contains(case.fault.message()) && line.contains(": "));
-    (!says).then(|| format!("{role:?} ended without its reason: {words}"))
+    let line = last.unwrap_or_default();
+    let mut messages = case.fault.messages().iter();
+    // `valise-HOST: WHAT: MESSAGE`.
+    let says = messages.any(|message| {
+        let before = line.split_once(message).map(|(before, _)| before);
+        before.is_some_and(|before| before.matches(": ").count() >= 2)
+    });
+    (!says).then(|| format!("{role:?} ended and did not say what failed, and where: {line}"))
 }

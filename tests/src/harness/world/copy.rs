@@ -1,12 +1,15 @@
 //! A commissioned pair of hosts that is copied, and roles that may end by themselves.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use valise_common::os::lock::HostLock;
+
+use super::super::awaiting::await_condition;
 use super::super::error::{Context, HarnessError, Result};
 use super::super::settings::{Line, Settings};
-use super::{Role, World, free_address, make_folder};
+use super::{READY_LIMIT, Role, World, free_address, is_bound, make_folder};
 
 impl World {
     /// Returns the same two hosts in another folder and on other ports, as their files are now. No role may run meanwhile.
@@ -63,16 +66,41 @@ impl World {
         Ok(copy)
     }
 
-    /// Starts roles at the same time and waits until all are ready.
+    /// Starts roles at the same time and waits until each works on its state.
     ///
     /// # Errors
     /// When one of them does not come up.
     pub fn start_together(&mut self, roles: &[Role]) -> Result<()> {
-        let before = roles.iter().map(|role| (*role, self.view_identity(*role)));
-        let before: Vec<_> = before.collect();
         roles.iter().try_for_each(|role| self.launch_role(*role))?;
-        let mut all = before.iter();
-        all.try_for_each(|(role, identity)| self.await_ready(*role, identity))
+        let states: Vec<_> = roles.iter().map(|role| self.state(role.host())).collect();
+        self.await_alive("the start of all roles", READY_LIMIT, &states, |world| {
+            for role in roles {
+                if !is_held(&world.lock_of(*role))?
+                    || *role == Role::Receive && !is_bound(world.listen)
+                {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// Kills a role, and starts it when nothing of it works on its state any more.
+    ///
+    /// # Errors
+    /// When its end takes too long, or it cannot be started.
+    pub fn start_again(&mut self, role: Role) -> Result<()> {
+        self.kill(role.word());
+        let lock = self.lock_of(role);
+        await_condition("the end of a killed role", READY_LIMIT, &[], || {
+            Ok((!is_held(&lock)?).then_some(()))
+        })?;
+        self.launch_role(role)
+    }
+
+    fn lock_of(&self, role: Role) -> PathBuf {
+        let name = format!("{}.lock", role.word());
+        self.state(role.host()).join(name)
     }
 
     /// Takes a role that was started and has ended by itself out of this world, and returns the error that describes its end.
@@ -82,4 +110,8 @@ impl World {
         self.kill(role.word());
         Some(end)
     }
+}
+
+fn is_held(lock: &Path) -> Result<bool> {
+    HostLock::is_held(lock).context("look at", lock)
 }
