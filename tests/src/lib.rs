@@ -8,5 +8,6 @@ pub mod harness;
 pub mod loopback;
 pub mod options;
 pub mod sim;
+pub mod soak;
 pub mod sweep;
 pub mod wire;

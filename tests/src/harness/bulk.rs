@@ -2,6 +2,7 @@
 //! the shell.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,19 @@ pub struct HiddenRequest {
 }
 
 impl HiddenRequest {
+    /// Lets the daemon overwrite the files, as the commands do.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn open_to_daemon(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.hidden).context("read", &self.hidden)? {
+            let file = entry.context("read", &self.hidden)?.path();
+            let mode = fs::Permissions::from_mode(0o660);
+            fs::set_permissions(&file, mode).context("open to the daemon", &file)?;
+        }
+        Ok(())
+    }
+
     /// Makes it visible, by one rename.
     ///
     /// # Errors

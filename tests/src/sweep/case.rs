@@ -43,7 +43,11 @@ impl Fault {
             Self::Kill => &[],
             Self::Io => &["Input/output error", "disk I/O error"],
             Self::NoSpace => &["No space left on device", "database or disk is full"],
-            Self::NoDescriptor => &["Too many open files", "unable to open database file"],
+            Self::NoDescriptor => &[
+                "Too many open files",
+                "unable to open database file",
+                "may open no more files",
+            ],
         }
     }
 }

@@ -1,10 +1,9 @@
 //! A request as its author places it, again where the system failed, and the answers that it got.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
-use crate::harness::{HarnessError, Host, Result, World};
+use crate::harness::{Host, Result, World};
 
 /// A request that fails so often for reasons of the system is a violation.
 const ATTEMPTS_MAX: u32 = 4;
@@ -67,12 +66,7 @@ impl Request {
         let name = self.placed_name();
         if !self.is_placed {
             let request = world.write_request(self.host, &name, &self.text, &self.files)?;
-            open_to_group(
-                &world
-                    .state(self.host)
-                    .join("requests")
-                    .join(format!(".{name}")),
-            )?;
+            request.open_to_daemon()?;
             request.reveal()?;
             self.is_placed = true;
         }
@@ -119,14 +113,4 @@ impl Request {
         }
         wrong
     }
-}
-
-/// Lets the daemon overwrite the files of a request, as the commands do.
-fn open_to_group(folder: &Path) -> Result<()> {
-    let fail = |error| HarnessError::io("open to the daemon", folder, error);
-    for entry in fs::read_dir(folder).map_err(fail)? {
-        let file = entry.map_err(fail)?.path();
-        fs::set_permissions(file, Permissions::from_mode(0o660)).map_err(fail)?;
-    }
-    Ok(())
 }

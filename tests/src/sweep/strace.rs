@@ -95,8 +95,9 @@ fn attach(words: &[String], pid: u32, log: &Path) -> Result<Process> {
     let own = log.with_file_name("strace-own.txt");
     let mut process = Process::start("strace", Path::new(&words[0]), &arguments, &own)?;
     await_condition("strace to attach", ATTACH_LIMIT, &[], || {
-        process.check_alive()?;
-        Ok(is_traced(pid).then_some(()))
+        // It ends with the role, which the fault may end at once.
+        let is_over = process.check_alive().is_err();
+        Ok((is_over || is_traced(pid)).then_some(()))
     })?;
     Ok(process)
 }

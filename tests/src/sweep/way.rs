@@ -9,8 +9,8 @@ use super::request::Request;
 use super::template::{Expected, Template};
 use crate::harness::{HarnessError, Host, Released, Result, Role, World, await_condition};
 
-/// What has not happened by then does not happen.
-const LIMIT: Duration = Duration::from_secs(30);
+/// What has not happened by then does not happen. Release tries a cable again 30 s after the disk was full.
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often the operator looks for missing serials.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 

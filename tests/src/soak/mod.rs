@@ -1,0 +1,13 @@
+//! `valise-soak`: both hosts at work for a long time over a bad line, and what each role uses meanwhile.
+
+mod load;
+mod measure;
+mod options;
+mod page;
+mod report;
+mod run;
+mod statistics;
+
+pub use options::Options;
+pub use report::Report;
+pub use run::run;
