@@ -110,6 +110,24 @@ impl Syncing<'_> {
 /// The system's. What was staged by then is not committed, and start-up removes it.
 pub fn stage(
     state: &ReceiverState,
+    body: BodyFolder,
+    cable: &Verified,
+    list: &SignedList,
+    groups: &Groups,
+    syncing: &mut Syncing<'_>,
+) -> io::Result<Vec<StageName>> {
+    stage_all(state, body, cable, list, groups, syncing).map_err(|error| {
+        let (serial, stage) = (cable.serial(), state.stage());
+        let text = format!(
+            "cannot stage cable {serial} in {}: {error}",
+            stage.display()
+        );
+        io::Error::new(error.kind(), text)
+    })
+}
+
+fn stage_all(
+    state: &ReceiverState,
     mut body: BodyFolder,
     cable: &Verified,
     list: &SignedList,

@@ -17,4 +17,4 @@ mod way;
 pub use case::{Case, Fault, Phase};
 pub use options::Options;
 pub use report::Report;
-pub use run::run;
+pub use run::{run, run_cases};

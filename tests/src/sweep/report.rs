@@ -12,7 +12,7 @@ use crate::harness::Role;
 pub struct Outcome {
     /// The case.
     pub case: Case,
-    /// Whether the call was made so often that the fault happened.
+    /// Whether the call was made so often that the fault happened, to something that can fail so.
     pub is_reached: bool,
     /// Whether the role ended.
     pub has_ended: bool,
@@ -61,7 +61,7 @@ impl Row {
         self.cases += 1;
         self.missed += usize::from(!outcome.is_reached);
         self.survived += usize::from(outcome.is_reached && !outcome.has_ended);
-        self.ended += usize::from(outcome.has_ended);
+        self.ended += usize::from(outcome.is_reached && outcome.has_ended);
         self.violations += usize::from(!outcome.violations.is_empty());
     }
 
@@ -98,7 +98,7 @@ impl Report {
             roles.entry((*role, *fault)).or_default().add(outcome);
             all.add(outcome);
         }
-        let head = "role, fault, call                         cases not reached  survived  ended violations\n";
+        let head = "role, fault, call                         cases    no fault  survived  ended violations\n";
         let mut text = head.to_owned();
         for ((role, fault, call), row) in &rows {
             let name = format!("{} {} {call}", role.word(), fault.word());

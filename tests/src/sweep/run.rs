@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::case::{Case, Phase};
@@ -45,7 +45,11 @@ pub fn run(options: &Options, programs: Programs) -> Result<Report> {
         plan.step,
         clean.as_secs_f64()
     );
-    Ok(execute(&template, options, plan, budget))
+    let budget = if options.full { Duration::MAX } else { budget };
+    let Plan {
+        cases, possible, ..
+    } = plan;
+    Ok(execute(&template, cases, possible, options.jobs, budget))
 }
 
 fn whole(number: f64) -> u64 {
@@ -142,31 +146,50 @@ fn attempt(
             eprintln!("--- {} ended: {words}", role.word());
         }
     }
+    if traced.is_impossible() {
+        outcome.is_reached = false;
+        return Ok(());
+    }
     outcome.violations = checked?;
     Ok(())
 }
 
+/// Runs these cases, so many at a time.
+///
+/// # Errors
+/// When the harness itself could not work.
+pub fn run_cases(programs: Programs, cases: Vec<Case>, jobs: u32) -> Result<Report> {
+    check_machine()?;
+    let template = Template::make(programs)?;
+    let possible = u64::try_from(cases.len()).unwrap_or(u64::MAX);
+    Ok(execute(&template, cases, possible, jobs, Duration::MAX))
+}
+
 /// Runs the cases, several at a time, until the time is over.
-fn execute(template: &Template, options: &Options, plan: Plan, budget: Duration) -> Report {
+fn execute(
+    template: &Template,
+    cases: Vec<Case>,
+    possible: u64,
+    jobs: u32,
+    budget: Duration,
+) -> Report {
     let begun = Instant::now();
-    let is_over = || !options.full && begun.elapsed() >= budget;
-    let waiting = Mutex::new(plan.cases);
+    let waiting = Mutex::new(cases);
     let outcomes = Mutex::new(Vec::new());
     let take = || {
-        let mut waiting = waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if is_over() { None } else { waiting.pop() }
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match begun.elapsed() >= budget {
+            true => None,
+            false => waiting.pop(),
+        }
     };
     let keep = |outcome: Outcome| {
         eprint!("{}", outcome.lines());
-        let mut outcomes = outcomes
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.push(outcome);
     };
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(case) = take() {
                     keep(broken(template, &case, false));
@@ -174,13 +197,12 @@ fn execute(template: &Template, options: &Options, plan: Plan, budget: Duration)
             });
         }
     });
-    let inner = |lock: Mutex<Vec<Case>>| lock.into_inner().unwrap_or_default().len();
     let mut outcomes = outcomes.into_inner().unwrap_or_default();
     outcomes.sort_by(|one, other| one.case.cmp(&other.case));
     Report {
         outcomes,
-        possible: plan.possible,
-        left_out: inner(waiting),
+        possible,
+        left_out: waiting.into_inner().unwrap_or_default().len(),
         took: begun.elapsed(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::syncfs;
 
@@ -27,6 +27,8 @@ const SINGLE_SYNCS_MAX: usize = 32;
 #[derive(Debug)]
 pub struct SyncBatch {
     anchor: File,
+    // For errors: what is synced belongs to this folder.
+    state: PathBuf,
     device: u64,
     files: Vec<File>,
     // By inode and opened when added: a directory that is renamed before the commit is still itself.
@@ -47,6 +49,7 @@ impl SyncBatch {
         let device = anchor.metadata()?.dev();
         Ok(Self {
             anchor,
+            state: state.to_owned(),
             device,
             files: Vec::new(),
             directories: BTreeMap::new(),
@@ -111,13 +114,15 @@ impl SyncBatch {
             return Err(error);
         }
         if crowded || files.len() + directories.len() > SINGLE_SYNCS_MAX {
-            return Ok(syncfs(&self.anchor)?);
+            let synced = syncfs(&self.anchor).map_err(io::Error::from);
+            return synced.map_err(|error| told("sync the disk of", &self.state, error));
         }
         // Files first: a name must not be durable before what it names.
         files
             .iter()
             .chain(directories.values())
             .try_for_each(File::sync_all)
+            .map_err(|error| told("sync files below", &self.state, error))
     }
 }
 

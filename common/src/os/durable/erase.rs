@@ -118,7 +118,8 @@ pub(super) fn finish_erasing_but(
     if names.is_empty() {
         return Ok(0);
     }
-    directory.sync_all()?;
+    let synced = directory.sync_all();
+    synced.map_err(|error| told("sync", folder, error))?;
     let mut batch = SyncBatch::new(folder)?;
     let mut left = 0;
     for name in &names {

@@ -88,14 +88,15 @@ impl StagedFile {
     /// # Errors
     /// If the file system refuses; [`io::ErrorKind::Unsupported`] if it has no access control lists and one is needed.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
-        let mode = match access {
-            Access::Owner => 0o600,
-            Access::OwnerAnd(reader_uid) => return set_owner_and_reader(&self.file, reader_uid),
-            Access::Group => 0o640,
-            Access::GroupWrite => 0o660,
-            Access::Everyone => 0o644,
+        let mode = |mode| self.file.set_permissions(Permissions::from_mode(mode));
+        let set = match access {
+            Access::Owner => mode(0o600),
+            Access::OwnerAnd(reader_uid) => set_owner_and_reader(&self.file, reader_uid),
+            Access::Group => mode(0o640),
+            Access::GroupWrite => mode(0o660),
+            Access::Everyone => mode(0o644),
         };
-        self.file.set_permissions(Permissions::from_mode(mode))
+        set.map_err(|error| told("set the access to", &self.path, error))
     }
 
     /// Reserves room on the disk, so that a full one shows before anything is accepted.

@@ -42,7 +42,11 @@ impl BodyFolder {
     pub fn create(tmp: &Path, names: Vec<String>, lengths: Vec<u64>) -> io::Result<BodyFolder> {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let path = tmp.join(format!("body-{:016x}", u64::from_be_bytes(random)));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| {
+            let text = format!("cannot make {}: {error}", path.display());
+            io::Error::new(error.kind(), text)
+        })?;
         let files = Vec::with_capacity(names.len());
         let mut folder = BodyFolder {
             tmp: tmp.to_owned(),
