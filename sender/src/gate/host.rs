@@ -347,6 +347,8 @@ impl Gate {
     /// # Errors
     /// [`GateError`].
     pub fn publish_view(&mut self) -> Result<(), GateError> {
+        // The register must not know a line that the log may lose: an alarm's line waits for the next commit.
+        self.commit()?;
         let now = self.now();
         let changed = std::mem::take(&mut self.changed);
         let cables: Vec<&Cable> = changed

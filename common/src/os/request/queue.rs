@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 
 use nix::fcntl::AtFlags;
@@ -19,6 +20,15 @@ use super::{Answer, Kind, is_request_name};
 use crate::alarm::{Alarm, Cause};
 use crate::os::durable::{Names, open_dir};
 use crate::units::Mono;
+
+/// Opens the folder of requests.
+fn open_requests(requests: &Requests) -> io::Result<File> {
+    let folder = &requests.requests;
+    open_dir(folder).map_err(|error| {
+        let text = format!("cannot open {}: {error}", folder.display());
+        io::Error::new(error.kind(), text)
+    })
+}
 
 /// Requests of one owner that are known at a time. The others are found when these are done.
 const OWNER_REQUESTS_MAX: usize = 1_000;
@@ -114,7 +124,7 @@ impl RequestQueue {
         if !is_request_name(name) {
             return Ok(());
         }
-        let directory = open_dir(&requests.requests)?;
+        let directory = open_requests(requests)?;
         let found = std::ffi::CString::new(name).ok();
         let stat = found.and_then(|name| folder_at(&directory, &name));
         if let Some(stat) = stat
@@ -147,13 +157,13 @@ impl RequestQueue {
             }
             self.abandoned.begin();
             self.pass = Some(Pass {
-                directory: Names::of(open_dir(&requests.requests)?)?,
+                directory: Names::of(open_requests(requests)?)?,
             });
         }
         let Some(mut pass) = self.pass.take() else {
             return Ok(());
         };
-        let directory = open_dir(&requests.requests)?;
+        let directory = open_requests(requests)?;
         let mut cost = 0;
         while cost < SLICE_COST {
             let Some(entry) = pass.directory.next() else {
