@@ -4,6 +4,8 @@
 #   make test    everything that can fail, in under 15 minutes
 #   make sim SEED=n  one simulated run with its log; make sim-long runs SEEDS of them (100000)
 #   make bench   the measurements of docs/benchmarks.md
+#   make sweep   faults in single system calls of each role, and every promise checked after each (root; SWEEP="--full")
+#   make soak    both hosts at work for ten minutes over a bad line; memory, files, queues, latency (SOAK="--hours 8")
 #   make lint    formatting, clippy, the documentation, and what the programs are built from
 #   make build   the release programs, in target/release
 #   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
@@ -34,6 +36,10 @@ SEED ?= 1
 SEEDS ?= 100000
 
 .PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
+SWEEP ?=
+SOAK ?=
+
+.PHONY: all build setup demo test lint fmt bench bench-quick strace sweep soak install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 
 all: build
 
@@ -66,7 +72,7 @@ demo: build
 	$(RELEASE)/valise-loopback --link serial --baud 115200 --loss 0.01% --corrupt 0.01% \
 	  tests/samples/telegram.txt
 
-test: setup $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
+test: setup strace $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
 	$(CARGO) test --workspace --no-fail-fast
 
 # OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package:
@@ -107,6 +113,16 @@ bench: build
 
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
+
+# The tests break a few calls too, so that they need strace as well.
+strace:
+	@missing=(); command -v strace >/dev/null || missing+=(strace); tests/install-packages "$${missing[@]}"
+
+sweep: build strace
+	$(RELEASE)/valise-sweep $(SWEEP)
+
+soak: build
+	$(RELEASE)/valise-soak $(SOAK)
 
 $(CARGO_TOOLS)/%:
 	@rm -rf $@.part

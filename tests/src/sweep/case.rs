@@ -42,7 +42,11 @@ impl Fault {
         match self {
             Self::Kill => &[],
             Self::Io => &["Input/output error", "disk I/O error"],
-            Self::NoSpace => &["No space left on device", "database or disk is full"],
+            Self::NoSpace => &[
+                "No space left on device",
+                "database or disk is full",
+                "disk I/O error",
+            ],
             Self::NoDescriptor => &[
                 "Too many open files",
                 "unable to open database file",
