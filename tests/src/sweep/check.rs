@@ -193,6 +193,15 @@ fn alarms(way: &mut Way<'_>, case: Option<&Case>) -> Result<Vec<String>> {
             let line = |alarm: &Value| format!("alarm {}: {}", alarm["alarm"], alarm["text"]);
             let is_new = |alarm: &&Value| !FOR_A_DAY.iter().any(|word| alarm["alarm"] == *word);
             left = alarms.iter().filter(is_new).map(line).collect();
+            // What is being erased is gone soon, or an alarm says that it is not.
+            let role = if host == Host::Sender {
+                Role::Gate
+            } else {
+                Role::Release
+            };
+            let tmp = way.world.state(host).join("tmp").join(role.word());
+            let mut names = names_in(&tmp).into_iter();
+            left.extend(names.find(|name| name.starts_with(".erase-")));
             Ok(left.is_empty().then_some(()))
         });
         if let Err(HarnessError::Timeout { .. }) = waited {
