@@ -79,8 +79,12 @@ impl Preparer {
         let mut unsynced = SyncBatch::new(&self.tmp)?;
         let taken = self
             .requests
-            .intake(found, &folder, take_limits, &mut unsynced)?;
-        let wish = self.wish_of(found, &taken, &folder, request);
+            .intake(found, &folder, take_limits, &mut unsynced);
+        let wish = match taken {
+            Ok(taken) => self.wish_of(found, &taken, &folder, request),
+            // What was copied by then is plaintext too.
+            Err(error) => Err(error.into()),
+        };
         if !matches!(wish, Ok(Wish::Submit(_))) {
             put_away(&folder, &self.tmp)?;
         }
