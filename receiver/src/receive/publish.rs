@@ -1,6 +1,6 @@
 //! Thread 4: makes containers durable in `inbox/`, many with one sync.
 //!
-//! The order is: bytes synced · a line in `completed` · rename into `inbox/` · list and directory synced. A process that is
+//! The order is: bytes and name synced · a line in `completed` · rename into `inbox/` · list and directory synced. A process that is
 //! killed between the line and the rename leaves the file in `tmp/` or in `assembly/`; start-up completes the rename. So a
 //! container is never lost, and one that `release` has taken already is not collected again.
 
@@ -133,7 +133,11 @@ impl Publisher {
                         serial: set.serial,
                         container: hash.id(),
                     };
-                    let file = FinishedFile::found(data_path(&self.folders.assembly, &set));
+                    let data = data_path(&self.folders.assembly, &set);
+                    // The name too, before a line says that nothing more is to be collected.
+                    self.sync.add_dir(data.parent().unwrap_or(&data));
+                    self.sync.add_dir(&self.folders.assembly);
+                    let file = FinishedFile::found(data);
                     leaving.push(Leaving {
                         set,
                         name,
@@ -230,6 +234,8 @@ impl Publisher {
         staged.set_access(Access::Group)?;
         staged.write_all(block.bytes())?;
         let file = staged.finish_in(&mut self.sync)?;
+        // The name too, before a line says that nothing more is to be collected.
+        self.sync.add_dir(&self.folders.tmp);
         Ok(Staged::Leaving(Leaving {
             set: *set,
             name,
