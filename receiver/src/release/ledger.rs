@@ -25,6 +25,17 @@ pub enum LedgerError {
     /// The register.
     #[error("{0}")]
     Register(#[from] RegisterError),
+    /// The register knows more lines than the log has.
+    #[error(
+        "the audit log ends at line {log} but the register knows {register}: the log was cut or replaced; \
+         restore it, or delete register.db to go on with what is left"
+    )]
+    LogCut {
+        /// Lines of the log.
+        log: u64,
+        /// Lines that the register knows.
+        register: u64,
+    },
 }
 
 /// The audit log of `release`, its register, and what the loop needs of both at hand.
@@ -82,15 +93,15 @@ impl Ledger {
         state: &ReceiverState,
     ) -> Result<(Register, bool), LedgerError> {
         let mut register = Register::open(&state.register())?;
-        if u64::try_from(register.applied_seq()?).is_ok_and(|applied| applied >= log.next_seq()) {
-            // The register knows of lines that the log has not: it belongs to another log.
-            drop(register);
-            Register::remove(&state.register())?;
-            register = Register::open(&state.register())?;
+        let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
+        if next > log.next_seq() {
+            return Err(LedgerError::LogCut {
+                log: log.next_seq(),
+                register: next,
+            });
         }
         Register::give_to_operators(&state.register(), &state.requests())
             .map_err(RegisterError::Io)?;
-        let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
         let is_rebuilt = next == 0 && log.next_seq() > 1;
         let mut lines = Vec::new();
         for record in log.lines_from(next)? {

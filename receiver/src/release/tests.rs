@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
 use valise_common::os::clock;
@@ -15,9 +16,9 @@ use valise_common::trust::TrustList;
 use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
-use super::Release;
-use super::testing::{Keys, World, make_bundle, name_of, trust_text};
+use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
+use crate::io::publish::Groups;
 use crate::io::register::{CableRow, Claim};
 use crate::io::slots::SlotsHeader;
 use crate::io::slots_key::SlotsKey;
@@ -25,7 +26,9 @@ use crate::io::trust_store::SignedList;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
 use crate::release::event::Asker;
+use crate::release::ledger::LedgerError;
 use crate::release::requests::Verdict;
+use crate::release::{Release, ReleaseError};
 use crate::stage::verify::{Judged, Policy, verify};
 
 /// Lets the daemon work until nothing is left that it could do.
@@ -1037,6 +1040,39 @@ fn without_a_trust_list_cables_wait() {
             .any(|alarm| alarm.alarm == "trust-missing")
     );
     assert_eq!(release.knowledge().complete.to_string(), "1");
+}
+
+#[test]
+fn a_log_that_went_back_is_refused_and_the_register_is_kept() {
+    let world = World::new();
+    let files = ["release.log", "release.key", "release.checkpoints"];
+    let path = |name: &str| world.state.audit().join(name);
+    let old = files.map(|name| fs::read(path(name)).unwrap());
+    {
+        let mut release = world.release();
+        world.deliver(1, &world.honest(1, &[b"text"]));
+        settle(&mut release);
+        assert_eq!(world.log_count("released"), 1);
+    }
+    for (name, bytes) in files.iter().zip(old) {
+        fs::write(path(name), bytes).unwrap();
+    }
+    let register = fs::read(world.state.register()).unwrap();
+    let opened = Release::open(
+        config_of(&world.state),
+        world.state.clone(),
+        Groups::default(),
+        Threading::Caller,
+    );
+    let Err(ReleaseError::Ledger(LedgerError::LogCut {
+        log,
+        register: known,
+    })) = opened
+    else {
+        panic!("it starts on an old log")
+    };
+    assert!(log < known, "{log}, {known}");
+    assert_eq!(fs::read(world.state.register()).unwrap(), register);
 }
 
 #[test]
