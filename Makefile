@@ -35,11 +35,10 @@ BENCH_OPTIONS ?=
 SEED ?= 1
 SEEDS ?= 100000
 
-.PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 SWEEP ?=
 SOAK ?=
 
-.PHONY: all build setup demo test lint fmt bench bench-quick strace sweep soak install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
+.PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick strace sweep soak install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 
 all: build
 

@@ -92,6 +92,8 @@ pub enum Rot {
     Register,
     /// What waits for officers.
     Pending,
+    /// Not a bit: the audit log with its key and checkpoints is put back as it was when the host was commissioned.
+    OldLog,
 }
 
 impl Rot {
@@ -104,6 +106,7 @@ impl Rot {
             Rot::Progress => "progress/",
             Rot::Register => "register.db",
             Rot::Pending => "pending/",
+            Rot::OldLog => "audit/",
         }
     }
 }
@@ -188,6 +191,10 @@ fn draw_fault(prng: &mut Prng) -> Fault {
         7 => Fault::Stop(role),
         8 => Fault::Stall(role, 1_000_000 + prng.below(8_000_000)),
         9..13 => Fault::PowerCut(role, draw_operation(prng)),
+        13 if prng.below(6) == 0 => {
+            let role = [Role::Gate, Role::Release][place(prng, 2)];
+            Fault::Flip(role, draw_operation(prng), Rot::OldLog)
+        }
         13..15 => {
             let kinds = match host {
                 Address::Sender => [Rot::Outbox, Rot::Progress, Rot::Register, Rot::Pending],

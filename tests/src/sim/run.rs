@@ -89,6 +89,8 @@ pub struct Run<'s> {
     /// The operator looks at what is missing.
     pub(super) resend_at_us: u64,
     pub(super) log: Log,
+    /// The role whose log was put back, and whether it has refused to start.
+    pub(super) refuses: Option<(Role, bool)>,
     /// Something moved in the last step.
     active: bool,
     /// Names in mailboxes may have changed.
@@ -142,6 +144,7 @@ impl<'s> Run<'s> {
             healed_at_us: 0,
             resend_at_us: CHAOS_US + 15_000_000,
             log: Log::default(),
+            refuses: None,
             active: false,
             must_look: false,
         };
@@ -157,7 +160,10 @@ impl<'s> Run<'s> {
         let is_settled = self.healed_at_us > 0
             && self.now_us >= self.healed_at_us + 5_000_000
             && self.cables.iter().all(|cable| self.is_settled(cable));
-        is_settled || self.now_us >= END_US || !self.log.violations().is_empty()
+        is_settled
+            || matches!(self.refuses, Some((_, true)))
+            || self.now_us >= END_US
+            || !self.log.violations().is_empty()
     }
 
     fn step(&mut self) -> Result<()> {
@@ -303,6 +309,8 @@ impl<'s> Run<'s> {
             let slot = self.slot(role);
             (slot.start_at_us, slot.dies_in) = (now_us + RESTART_US, None);
             return match dies_in {
+                // A role that was starting may not have an index yet that shows how long its log is.
+                Some((_, Death::PowerCut(Some(Rot::OldLog)))) if is_start => Ok(()),
                 Some((_, Death::PowerCut(rot))) => self.cut_power(host, rot),
                 _ => Ok(()),
             };
@@ -321,6 +329,22 @@ impl<'s> Run<'s> {
                 // It has failed, or counted operations of another kind.
                 false => slot.fails = None,
             }
+        }
+        if let Some((refusing, _)) = self.refuses
+            && refusing == role
+        {
+            match result {
+                Ok(()) => {
+                    let text = format!("{role} starts, although its log was put back");
+                    self.log.violation(now_us, text);
+                }
+                Err(ended) => {
+                    let text = self.shown(&ended.to_string());
+                    self.log.add(now_us, format!("{role} refuses: {text}"));
+                    self.refuses = Some((role, true));
+                }
+            }
+            return Ok(());
         }
         match result {
             Ok(()) => {
@@ -381,10 +405,17 @@ impl<'s> Run<'s> {
             }
         }
         let disk = self.disks.remove(&host).ok_or_else(|| wrong("no disk"))?;
-        let mut image = disk.power_cut(&mut self.prng);
+        let mut image = match rot {
+            // The index must not have lost what shows that the log is old.
+            Some(Rot::OldLog) => disk.image(),
+            _ => disk.power_cut(&mut self.prng),
+        };
         drop(disk);
-        if let Some(rot) = rot {
-            self.flip(&mut image, rot)?;
+        match rot {
+            Some(Rot::OldLog) if self.rotten.is_empty() => self.put_back_log(host, &mut image)?,
+            Some(Rot::OldLog) => {}
+            Some(rot) => self.flip(&mut image, rot)?,
+            None => {}
         }
         let disk = Disk::mount(&image, &self.site.mount_point(host)).map_err(wrong)?;
         if self.full_until_us.remove(&host).is_some() {
@@ -416,6 +447,28 @@ impl<'s> Run<'s> {
         self.log
             .add(self.now_us, format!("a bit of {} flipped", path.display()));
         self.rotten.push(rot);
+        Ok(())
+    }
+
+    /// Puts a log back to its beginning. From then on nothing is known of what happened since, and its role must not start.
+    fn put_back_log(&mut self, host: Address, image: &mut Image) -> Result<()> {
+        let role = match host {
+            Address::Sender => Role::Gate,
+            Address::Receiver => Role::Release,
+        };
+        let old = self.site.image(host);
+        let name = format!("state/audit/{role}.");
+        let is_of_log = |path: &PathBuf| {
+            let path = path.to_string_lossy();
+            path.contains(&name) && !path.contains("reserve")
+        };
+        for path in old.paths().into_iter().filter(is_of_log) {
+            let bytes = old.read(&path).map_err(wrong)?;
+            image.write(&path, &bytes).map_err(wrong)?;
+        }
+        self.log
+            .add(self.now_us, format!("the log of {role} is put back"));
+        self.refuses = Some((role, false));
         Ok(())
     }
 
