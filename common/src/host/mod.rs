@@ -4,4 +4,3 @@ pub mod alarms;
 pub mod metrics;
 pub mod neighbour;
 pub mod status;
-pub mod worker;

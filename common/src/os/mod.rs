@@ -27,3 +27,4 @@ pub mod supervise;
 pub mod tty;
 pub mod unfinished;
 pub mod watch;
+pub mod worker;

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
-use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::cli::first_keys::{self, FirstKeys};
@@ -17,6 +16,7 @@ use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
 use valise_common::os::stand_in::StandIn;
 use valise_common::os::unfinished::Unfinished;
+use valise_common::os::worker::Threading;
 use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::units::{UtcTime, count_of};

@@ -41,7 +41,6 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
-use valise_common::host::worker::Threading;
 use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
@@ -58,6 +57,7 @@ use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
+use valise_common::os::worker::Threading;
 use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::DatagramBytes;
 

@@ -12,7 +12,6 @@ use valise_common::config::ReceiverConfig;
 use valise_common::host::alarms::{Alarms, NewAlarm};
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::neighbour::Neighbour;
-use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
@@ -24,6 +23,7 @@ use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, Profile, SandboxError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
+use valise_common::os::worker::Threading;
 use valise_common::os::{clock, service};
 use valise_common::units::{Mono, UtcTime};
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
 use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
+use valise_common::os::worker::Threading;
 use valise_common::trust::TrustList;
 use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use valise_common::host::worker::Threading;
 use valise_common::ids::Sha256Digest;
 use valise_common::os::layout::ReceiverState;
+use valise_common::os::worker::Threading;
 
 use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::io::containers::{OpenTask, OpenedFile, open_container};
@@ -44,7 +44,7 @@ pub enum Done {
 }
 
 /// The thread for what takes long.
-pub type Worker = valise_common::host::worker::Worker<Task, Done>;
+pub type Worker = valise_common::os::worker::Worker<Task, Done>;
 
 /// Starts the worker.
 ///

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use valise_common::host::worker::{Threading, Worker};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::durable::{FinishedFile, StagedFile, WriteBehind};
 use valise_common::os::request::Found;
+use valise_common::os::worker::{Threading, Worker};
 use valise_common::precedence::Precedence;
 use valise_common::seal::{SealRandomness, SlotPublic};
 

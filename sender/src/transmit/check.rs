@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use valise_common::host::worker::Threading;
 use valise_common::ids::{ContainerHash, Serial};
+use valise_common::os::worker::Threading;
 use valise_common::precedence::Precedence;
 
 use super::watch::name_of;

@@ -28,7 +28,6 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, SenderConfig};
 use valise_common::host::alarms::Alarms;
 use valise_common::host::metrics::{self, Metrics};
-use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::clock;
@@ -44,6 +43,7 @@ use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::supervise;
+use valise_common::os::worker::Threading;
 use valise_common::units::{Mono, Rate};
 
 use crate::io::link_key::LinkKeyError;

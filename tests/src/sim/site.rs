@@ -5,12 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use valise_common::config::{ReceiverConfig, SenderConfig};
-use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
 use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
 use valise_common::os::entropy;
 use valise_common::os::layout::{ReceiverState, Role, SenderState};
+use valise_common::os::worker::Threading;
 use valise_common::secret::Secret32;
 use valise_common::sshsig::PublicKey;
 use valise_receiver::io::publish::Groups;
