@@ -20,7 +20,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::durable::{
-    Access, StagedFile, Sync, erase, finish_erasing, read_bounded, read_handed_key,
+    self, Access, StagedFile, Sync, erase, finish_erasing, read_bounded, read_handed_key,
     read_secret_file, remove_any, rename_new, replace, sync_dir,
 };
 use crate::ids::BundleId;
@@ -100,7 +100,7 @@ impl Handover {
     /// If the folder cannot be read.
     pub fn placed_paths(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in durable::list(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let is_placed = |name: &str| name.starts_with('.') && name.ends_with(".new");
@@ -226,7 +226,7 @@ impl Handover {
 
 fn bundles_in(folder: &Path) -> io::Result<BTreeSet<BundleId>> {
     let mut bundles = BTreeSet::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in durable::list(folder)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".key"));
         bundles.extend(number.and_then(|number| number.parse::<BundleId>().ok()));

@@ -61,7 +61,7 @@ impl StandIn {
         }
         let mut gids: BTreeSet<u32> = groups.iter().copied().collect();
         gids.insert(fs::symlink_metadata(root)?.gid());
-        for entry in fs::read_dir(root)? {
+        for entry in super::durable::list(root)? {
             gids.insert(entry?.metadata()?.gid());
         }
         // A folder that was left to root makes nobody a member of root's group.

@@ -21,7 +21,7 @@ use nix::fcntl::OFlag;
 use valise_common::fec::{BlockBuffer, Codec, Geometry};
 use valise_common::ids::{Serial, parse_decimal};
 use valise_common::limits::BLOCK_BYTES_MAX;
-use valise_common::os::durable::{StagedFile, Sync, make_dir, read_bounded, remove_any};
+use valise_common::os::durable::{self, StagedFile, Sync, make_dir, read_bounded, remove_any};
 use valise_common::wire::SetId;
 
 use crate::stage::fec::SourceBlock;
@@ -98,7 +98,7 @@ impl AssemblyStore {
     /// If the folder cannot be read or cleaned.
     pub fn scan(&mut self) -> io::Result<Vec<FoundSet>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.root)? {
+        for entry in durable::list(&self.root)? {
             let entry = entry?;
             let (name, path) = (entry.file_name(), entry.path());
             if !entry.file_type()?.is_dir() {
@@ -379,7 +379,7 @@ fn read_set(set: SetId, folder: &Path) -> io::Result<FoundSet> {
     let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
     let done = (0..blocks).filter(set_bit).collect();
     let mut spilled = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in durable::list(folder)? {
         let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
         let Some(block) = name.to_str().and_then(|name| name.strip_suffix(".part")) else {
             continue;

@@ -1,7 +1,6 @@
 //! Bundles: made here, carried to the sender by courier. What stays is one slot file and one link key a bundle.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -211,7 +210,7 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
     for bundle in known {
         settle(state, *bundle)?;
     }
-    for entry in fs::read_dir(state.slots())? {
+    for entry in durable::list(&state.slots())? {
         let entry = entry?;
         let name = entry.file_name();
         if name

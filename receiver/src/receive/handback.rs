@@ -4,11 +4,10 @@
 //! The order is: release renames a container into the folder · its line leaves the list, durably · the file is deleted.
 //! A kill anywhere leaves the file, and taking it back again changes nothing.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use valise_common::os::durable::{SyncBatch, remove_any};
+use valise_common::os::durable::{self, SyncBatch, remove_any};
 use valise_common::os::layout::InboxName;
 
 use crate::io::completed::CompletedLog;
@@ -38,7 +37,7 @@ pub fn take_back(
     sync: &mut SyncBatch,
 ) -> io::Result<Vec<InboxName>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(damaged)? {
+    for entry in durable::list(damaged)? {
         names.extend(InboxName::of_container(&entry?.file_name()));
         if names.len() >= NAMES_MAX {
             break;

@@ -2,7 +2,6 @@
 //! release calls them ended.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::limits::LINK_KEY_OVERLAP_S;
 use valise_common::os::durable::{
-    Access, Sync, add_check, checked, read_bounded, read_secret_file, replace,
+    self, Access, Sync, add_check, checked, read_bounded, read_secret_file, replace,
 };
 use valise_common::os::handover::Handover;
 use valise_common::secret::Secret32;
@@ -103,7 +102,7 @@ impl LinkKeys {
             taken => taken?,
         }
         let mut held = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in durable::list(&self.folder)? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "key") {
                 continue;
@@ -208,6 +207,7 @@ fn parse_verified(bytes: &[u8]) -> Option<BTreeMap<BundleId, UtcTime>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -23,7 +23,6 @@ mod slab;
 mod start;
 pub mod view;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -45,7 +44,8 @@ use valise_common::ids::BundleId;
 use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{
-    Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve, replace,
+    self, Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve,
+    replace,
 };
 use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::life;
@@ -656,7 +656,7 @@ impl Receive {
     /// Tells the assembler how many bytes it may have on disk.
     fn tell_room(&self) -> Result<(), ReceiveError> {
         let mut inbox_bytes = 0_u64;
-        for entry in fs::read_dir(self.state.inbox())? {
+        for entry in durable::list(&self.state.inbox())? {
             // Release takes containers away meanwhile.
             let bytes = entry?.metadata().map_or(0, |metadata| metadata.len());
             inbox_bytes = inbox_bytes.saturating_add(bytes);

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use valise_common::ids::ContainerHash;
-use valise_common::os::durable::{FinishedFile, SyncBatch, clear_tmp, finish_erasing, remove_any};
+use valise_common::os::durable::{
+    self, FinishedFile, SyncBatch, clear_tmp, finish_erasing, remove_any,
+};
 use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
@@ -103,7 +105,7 @@ fn publish_staged(
     sync: &mut SyncBatch,
 ) -> io::Result<usize> {
     let mut published = 0;
-    for entry in fs::read_dir(&folders.tmp)? {
+    for entry in durable::list(&folders.tmp)? {
         let entry = entry?;
         let path = entry.path();
         let Some(name) = InboxName::of_container(&entry.file_name()) else {
@@ -182,7 +184,7 @@ fn list_inbox(
     assembler: &mut Assembler,
 ) -> io::Result<()> {
     let mut missing: Vec<Record> = Vec::new();
-    for entry in fs::read_dir(&folders.inbox)? {
+    for entry in durable::list(&folders.inbox)? {
         let entry = entry?;
         let Some(name) = InboxName::of_container(&entry.file_name()) else {
             continue;

@@ -1,6 +1,5 @@
 //! Bundles and their link keys: made for the courier, put into force, destroyed, ended.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -231,7 +230,7 @@ impl Release {
     /// Serials with a container in the inbox, whether or not the loop knows of it.
     pub(super) fn in_inbox(&self) -> Result<SerialSet, ReleaseError> {
         let mut serials = SerialSet::new();
-        for entry in fs::read_dir(self.state.inbox())? {
+        for entry in durable::list(&self.state.inbox())? {
             if let Some(name) = InboxName::of_container(&entry?.file_name()) {
                 serials.insert(name.serial);
             }

@@ -108,7 +108,7 @@ impl Release {
 
     /// Notes every container in the inbox.
     pub(super) fn scan_inbox(&mut self) -> Result<(), ReleaseError> {
-        for entry in fs::read_dir(self.state.inbox())? {
+        for entry in durable::list(&self.state.inbox())? {
             if let Some(name) = InboxName::of_container(&entry?.file_name())
                 && self.in_work != Some(name.serial)
             {

@@ -191,7 +191,7 @@ impl Release {
             let names = rows.iter().flat_map(stage_names);
             hindered.extend(names.map(|name| OsString::from(name.to_string())));
         }
-        for entry in fs::read_dir(self.state.stage())? {
+        for entry in durable::list(&self.state.stage())? {
             let entry = entry?;
             if !hindered.contains(&entry.file_name()) {
                 self.eraser.put(&entry.path())?;
@@ -254,7 +254,7 @@ impl Release {
                 self.sync.add_dir(self.state.inbox());
             }
         }
-        for entry in fs::read_dir(self.state.quarantine())? {
+        for entry in durable::list(&self.state.quarantine())? {
             let entry = entry?;
             let known = match InboxName::of_container(&entry.file_name()) {
                 Some(name) => self

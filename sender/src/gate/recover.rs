@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
-use valise_common::os::durable::{FinishedFile, clear_tmp, erase, make_dir, remove_any};
+use valise_common::os::durable::{self, FinishedFile, clear_tmp, erase, make_dir, remove_any};
 use valise_common::os::layout::{OutboxName, Role};
 use valise_common::precedence::Precedence;
 
@@ -80,7 +80,7 @@ impl Gate {
     }
 
     fn recover_bundles(&mut self) -> Result<(), GateError> {
-        for entry in std::fs::read_dir(self.state.slots())? {
+        for entry in durable::list(&self.state.slots())? {
             let path = entry?.path();
             let known = self
                 .ledger
@@ -303,7 +303,7 @@ impl Gate {
 
     fn drop_stale_progress(&mut self) -> Result<(), GateError> {
         let live: BTreeSet<Serial> = self.live().iter().filter_map(Cable::serial).collect();
-        for entry in std::fs::read_dir(self.state.progress())? {
+        for entry in durable::list(&self.state.progress())? {
             let entry = entry?;
             let serial = entry
                 .file_name()

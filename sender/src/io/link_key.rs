@@ -1,6 +1,6 @@
 //! `keys/link/<bundle>.key`: the link keys that bundles brought. Gate hands one over at an import, transmit uses the newest.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId};
-use valise_common::os::durable::{add_check, checked};
+use valise_common::os::durable::{self, add_check, checked};
 use valise_common::os::layout::{Role, SenderState};
 use valise_common::secret::Secret32;
 use valise_common::wire::LinkKey;
@@ -93,7 +93,7 @@ pub fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
 pub fn newest(state: &SenderState) -> Result<Option<StoredLinkKey>, LinkKeyError> {
     state.handover().take(&state.tmp(Role::Transmit))?;
     let mut bundles = Vec::new();
-    for entry in fs::read_dir(state.link_keys())? {
+    for entry in durable::list(&state.link_keys())? {
         let name = entry?.file_name();
         let bundle: Option<BundleId> = name
             .to_str()
@@ -137,6 +137,7 @@ fn read(path: &Path, bundle: BundleId) -> Result<StoredLinkKey, LinkKeyError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn state() -> (tempfile::TempDir, SenderState) {

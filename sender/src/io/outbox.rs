@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use valise_common::fec::Geometry;
 use valise_common::ids::{ContainerHash, ContainerId, Serial};
-use valise_common::os::durable::checked;
+use valise_common::os::durable::{self, checked};
 use valise_common::os::layout::{OutboxName, SenderState};
 
 pub use crate::pipeline::{GivenUp, SpoolBeacon};
@@ -109,7 +109,7 @@ impl Outbox {
     /// If the folder cannot be read.
     pub fn containers(&self) -> Result<BTreeMap<Serial, OutboxName>, OutboxError> {
         let mut found = BTreeMap::new();
-        for entry in fs::read_dir(self.state.outbox())? {
+        for entry in durable::list(&self.state.outbox())? {
             if let Some(name) = OutboxName::of_container(&entry?.file_name()) {
                 found.insert(name.serial, name);
             }
@@ -201,6 +201,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
+    use std::fs;
     use valise_common::fec::Codec;
     use valise_common::precedence::Precedence;
     use valise_common::units::UtcTime;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use valise_common::ids::Serial;
 use valise_common::limits;
 use valise_common::os::durable::{
-    Access, FinishedFile, StagedFile, Sync, SyncBatch, add_check, read_bounded, remove_any, replace,
+    self, Access, FinishedFile, StagedFile, Sync, SyncBatch, add_check, read_bounded, remove_any,
+    replace,
 };
 use valise_common::os::layout::{OutboxName, Role, SenderState};
 
@@ -126,7 +127,7 @@ impl OutboxWriter {
     pub fn scan(&self) -> io::Result<(BTreeMap<Serial, OutboxName>, Vec<OutboxName>)> {
         let mut containers = BTreeMap::new();
         let mut geometries = Vec::new();
-        for entry in std::fs::read_dir(self.state.outbox())? {
+        for entry in durable::list(&self.state.outbox())? {
             let name = entry?.file_name();
             if let Some(name) = OutboxName::of_container(&name) {
                 containers.insert(name.serial, name);

@@ -15,8 +15,8 @@ use thiserror::Error;
 use valise_common::ids::{MessageId, PersonId, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable::{
-    Access, FinishedFile, StagedFile, SyncBatch, make_dir, put_away, read_bounded, remove_any,
-    rename_new,
+    self, Access, FinishedFile, StagedFile, SyncBatch, make_dir, put_away, read_bounded,
+    remove_any, rename_new,
 };
 use valise_common::os::group::give_to_group_of;
 use valise_common::os::layout::{Role, SenderState, approval_file, part_file};
@@ -270,7 +270,7 @@ impl Pending {
     /// Any error of the system.
     pub fn scan(&self) -> io::Result<(Vec<MessageId>, Vec<PathBuf>)> {
         let mut found = (Vec::new(), Vec::new());
-        for entry in std::fs::read_dir(self.state.pending())? {
+        for entry in durable::list(&self.state.pending())? {
             let entry = entry?;
             match entry
                 .file_name()

@@ -26,7 +26,7 @@ fn is_no_progress(path: &Path) -> bool {
 /// If the folder cannot be read.
 pub fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in durable::list(folder)? {
         let entry = entry?;
         let Some(Ok(serial)) = entry.file_name().to_str().map(str::parse::<Serial>) else {
             continue;

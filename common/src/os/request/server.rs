@@ -15,8 +15,8 @@ use nix::unistd::geteuid;
 use super::{Answer, Kind, answer_text, is_request_name, read_answer};
 use crate::limits::REQUEST_FILES_MAX;
 use crate::os::durable::{
-    Access, FinishedFile, StagedFile, SyncBatch, erase, finish_erasing, for_each_name, open_dir,
-    put_away, remove_any,
+    self, Access, FinishedFile, StagedFile, SyncBatch, erase, finish_erasing, for_each_name,
+    open_dir, put_away, remove_any,
 };
 
 /// Requests without an answer that one scan returns; the others are found when these are done.
@@ -70,7 +70,7 @@ impl Requests {
     pub fn scan(&self) -> io::Result<Vec<Found>> {
         let mut unanswered: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         let mut answered = BTreeMap::new();
-        for entry in fs::read_dir(&self.requests)?.take(NAMES_MAX) {
+        for entry in durable::list(&self.requests)?.take(NAMES_MAX) {
             let Ok(name) = entry?.file_name().into_string() else {
                 continue;
             };
@@ -234,7 +234,7 @@ impl Requests {
     pub fn expire_answers(&self, age: Duration) -> io::Result<usize> {
         let now = SystemTime::now();
         let mut count = 0;
-        for entry in fs::read_dir(&self.requests)?.take(NAMES_MAX) {
+        for entry in durable::list(&self.requests)?.take(NAMES_MAX) {
             let entry = entry?;
             let Ok(file) = entry.file_name().into_string() else {
                 continue;
