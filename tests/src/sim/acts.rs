@@ -250,14 +250,12 @@ impl Run<'_> {
                 self.now_us,
                 format!("the operator asks for {} again", missing.join(", ")),
             );
-            let text = format!(
-                "request = \"resend\"\nserials = \"{}\"\n",
-                missing.join(", ")
-            );
-            self.place_as_root(Address::Sender, &text)?;
         }
         // A cable may be held back because a clock was wrong when it came.
         for serial in missing {
+            // One request each: a serial that is not kept any more has the others of its request refused too.
+            let text = format!("request = \"resend\"\nserials = \"{serial}\"\n");
+            self.place_as_root(Address::Sender, &text)?;
             let text = format!("request = \"quarantine-recheck\"\nserial = {serial}\n");
             self.place_as_root(Address::Receiver, &text)?;
         }
