@@ -54,6 +54,7 @@ use prepare::Preparer;
 use refusal::is_operator;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
 use unfit::{Refused, Unfit};
+use wish::Prepared;
 use worker::{Done, Queue, Work};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
@@ -126,6 +127,8 @@ pub struct Daemon {
     large: BTreeMap<String, Found>,
     /// A request may be taken up that could not before.
     rescan: bool,
+    /// A request that stood there at the start waits for room.
+    lacks_room: bool,
     view_due: Option<Mono>,
     /// When the view was last written.
     shown: Mono,
@@ -199,6 +202,7 @@ impl Daemon {
             waiting: RequestQueue::default(),
             large: BTreeMap::new(),
             rescan: true,
+            lacks_room: false,
             view_due: None,
             shown: now,
             upkeep_done: now,
@@ -338,7 +342,8 @@ impl Daemon {
                     self.in_work = None;
                     // Others may have waited for this one to be done.
                     self.rescan = true;
-                    let large = self.gate.handle(vec![result])?;
+                    let request = self.unless_it_waits(result);
+                    let large = self.gate.handle(request.into_iter().collect())?;
                     self.count_refused(clock::mono_now());
                     self.hand_over(large)?;
                     self.upkeep_wanted = true;
@@ -385,13 +390,15 @@ impl Daemon {
                 continue;
             }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
-            if let Err(reason) = self.check_fit(&one, bytes) {
-                batch.push(Err(refused(one, reason)));
-            } else if bytes > LARGE_BODY_BYTES {
-                self.add_large(one);
-            } else {
-                batch.push(self.gate.preparer.prepare(&one));
-            }
+            let request = match self.check_fit(&one, bytes) {
+                Err(reason) => Err(refused(one, reason)),
+                Ok(()) if bytes > LARGE_BODY_BYTES => {
+                    self.add_large(one);
+                    continue;
+                }
+                Ok(()) => self.gate.preparer.prepare(&one),
+            };
+            batch.extend(self.unless_it_waits(request));
         }
         self.take_large()?;
         if !batch.is_empty() {
@@ -402,6 +409,23 @@ impl Daemon {
         self.count_refused(now);
         self.waiting.settled();
         Ok(())
+    }
+
+    /// Holds back the refusal of a request that stood there at the start and lacks room. An earlier gate may have taken the
+    /// request, which shows only when it can be copied: no answer may say that nothing was changed.
+    fn unless_it_waits(
+        &mut self,
+        request: Result<Prepared, Refused>,
+    ) -> Option<Result<Prepared, Refused>> {
+        match request {
+            Err(refused)
+                if refused.reason.lacks_room() && self.gate.left_over.contains(&refused.name) =>
+            {
+                self.lacks_room = true;
+                None
+            }
+            request => Some(request),
+        }
     }
 
     fn count_refused(&mut self, now: Mono) {
@@ -471,6 +495,11 @@ impl Daemon {
                 let mut large = self.gate.seal_stuck()?;
                 large.extend(self.gate.seal_ready(true)?);
                 self.hand_over(large)?;
+            }
+            if self.lacks_room && self.gate.check_room(0).is_ok() {
+                self.lacks_room = false;
+                self.waiting.lost();
+                self.rescan = true;
             }
             self.rescan |= self.gate.answer_again()?;
             self.watch_requests(now);

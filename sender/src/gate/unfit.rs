@@ -3,6 +3,7 @@
 use std::io;
 
 use thiserror::Error;
+use valise_common::os::durable::is_full;
 use valise_common::os::request::RequestRefused;
 use valise_common::units::ByteSize;
 
@@ -88,6 +89,15 @@ impl Unfit {
                 | Unfit::System(_)
                 | Unfit::Folder(RequestRefused::NoRoom | RequestRefused::System(_))
         )
+    }
+
+    /// Whether the request could be taken if the disk had room.
+    pub fn lacks_room(&self) -> bool {
+        match self {
+            Unfit::DiskFull { .. } | Unfit::Folder(RequestRefused::NoRoom) => true,
+            Unfit::System(error) => is_full(error),
+            _ => false,
+        }
     }
 }
 

@@ -48,6 +48,7 @@ impl Run<'_> {
                 );
             }
         }
+        self.check_shown()?;
         self.stop_all()?;
         for role in [Role::Gate, Role::Transmit, Role::Receive, Role::Release] {
             if let Err(fault) = self.verify_log(role) {
@@ -100,6 +101,28 @@ impl Run<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Gate shows no cable that its drafter does not know.
+    fn check_shown(&mut self) -> Result<()> {
+        let view = fs::read(self.site.sender_state().view_of(Role::Gate)).map_err(wrong)?;
+        let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
+        let known: Vec<String> = self
+            .cables
+            .iter()
+            .filter_map(|cable| Some(cable.id?.to_string()))
+            .collect();
+        for cable in view["cables"].as_array().into_iter().flatten() {
+            let id = cable["id"].as_str().unwrap_or_default();
+            if !known.iter().any(|known| known == id) {
+                let text = format!(
+                    "gate shows a cable that nobody submitted: {}",
+                    cable["state"]
+                );
+                self.log.violation(self.now_us, text);
+            }
+        }
+        Ok(())
     }
 
     fn verify_log(&self, role: Role) -> std::result::Result<(), String> {
