@@ -302,6 +302,20 @@ impl AuditLog {
         self.chain.state().next_seq
     }
 
+    /// Checks that an index does not know more lines than there are.
+    ///
+    /// # Errors
+    /// [`AuditLogError::Cut`].
+    pub fn check_index(&self, known: u64) -> Result<(), AuditLogError> {
+        match self.next_seq() {
+            log if known > log => Err(AuditLogError::Cut {
+                log,
+                register: known,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The last committed line's time: "now" is never before it.
     pub fn last_time(&self) -> Option<UtcTime> {
         self.last_time

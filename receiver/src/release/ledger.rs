@@ -25,17 +25,6 @@ pub enum LedgerError {
     /// The register.
     #[error("{0}")]
     Register(#[from] RegisterError),
-    /// The register knows more lines than the log has.
-    #[error(
-        "the audit log ends at line {log} but the register knows {register}: the log was cut or replaced; \
-         restore it, or delete register.db to go on with what is left"
-    )]
-    LogCut {
-        /// Lines of the log.
-        log: u64,
-        /// Lines that the register knows.
-        register: u64,
-    },
 }
 
 /// The audit log of `release`, its register, and what the loop needs of both at hand.
@@ -94,12 +83,7 @@ impl Ledger {
     ) -> Result<(Register, bool), LedgerError> {
         let mut register = Register::open(&state.register())?;
         let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
-        if next > log.next_seq() {
-            return Err(LedgerError::LogCut {
-                log: log.next_seq(),
-                register: next,
-            });
-        }
+        log.check_index(next)?;
         Register::give_to_operators(&state.register(), &state.requests())
             .map_err(RegisterError::Io)?;
         let is_rebuilt = next == 0 && log.next_seq() > 1;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
+use valise_common::os::audit_log::AuditLogError;
 use valise_common::os::clock;
 use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::worker::Threading;
@@ -1064,10 +1065,10 @@ fn a_log_that_went_back_is_refused_and_the_register_is_kept() {
         Groups::default(),
         Threading::Caller,
     );
-    let Err(ReleaseError::Ledger(LedgerError::LogCut {
+    let Err(ReleaseError::Ledger(LedgerError::Log(AuditLogError::Cut {
         log,
         register: known,
-    })) = opened
+    }))) = opened
     else {
         panic!("it starts on an old log")
     };

@@ -34,17 +34,6 @@ pub enum GateError {
         /// Its number.
         seq: u64,
     },
-    /// The register knows more lines than the log has.
-    #[error(
-        "the audit log ends at line {log} but the register knows {register}: the log was cut or replaced; \
-         restore it, or delete register.db to go on with what is left"
-    )]
-    LogCut {
-        /// Lines of the log.
-        log: u64,
-        /// Lines that the register knows.
-        register: u64,
-    },
     /// The register failed.
     #[error(transparent)]
     Register(#[from] RegisterError),

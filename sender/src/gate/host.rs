@@ -495,13 +495,7 @@ fn roll_forward(
     ledger: &mut Ledger,
     known: u64,
 ) -> Result<(), GateError> {
-    let log = audit.next_seq();
-    if known > log {
-        return Err(GateError::LogCut {
-            log,
-            register: known,
-        });
-    }
+    audit.check_index(known)?;
     let mut changed = BTreeSet::new();
     for record in audit.lines_from(known)? {
         let AuditRecord {
@@ -517,7 +511,7 @@ fn roll_forward(
         .iter()
         .filter_map(|id| ledger.cables.get(id))
         .collect();
-    register.store(ledger, cables, log)?;
+    register.store(ledger, cables, audit.next_seq())?;
     ledger.forget_ended(ENDED_SHOWN_MAX);
     Ok(())
 }

@@ -10,6 +10,17 @@ use crate::os::entropy;
 /// Why a log could not be used.
 #[derive(Debug, Error)]
 pub enum AuditLogError {
+    /// An index knows more lines than the log has.
+    #[error(
+        "the audit log ends at line {log} but the register knows {register}: the log was cut or replaced; \
+         restore it, or delete register.db to go on with what is left"
+    )]
+    Cut {
+        /// Lines of the log.
+        log: u64,
+        /// Lines that the register knows.
+        register: u64,
+    },
     /// The system failed. After a failed sync what the disk holds is unknown, so the caller ends the process.
     #[error("could not {doing} the audit log: {source}")]
     Io {
