@@ -1,4 +1,4 @@
-//! One task after another beside a role's loop, so that a FLASH cable is never behind what takes long.
+//! Tasks that take long, one after another beside a role's loop: no FLASH cable waits for one.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,23 @@ use std::thread;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The thread that performs what takes long.
+/// The loop's descriptor, in the hands of the thread.
+struct Waker(Arc<EventFd>);
+
+impl Waker {
+    fn wake(&self) {
+        // A full counter wakes the loop too.
+        let _ = self.0.write(1);
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+/// The thread that performs a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threading {
     /// A thread of its own, for a loop that must not wait.
@@ -65,17 +81,21 @@ impl<T: Send + 'static, D: Send + 'static> Worker<T, D> {
             },
             Threading::Beside => {
                 let wake = Arc::new(wake);
-                let waker = Arc::clone(&wake);
+                let waker = Waker(Arc::clone(&wake));
                 let (tasks, todo) = sync_channel(1);
                 let (ready, done) = sync_channel(1);
                 thread::Builder::new()
                     .name(name.to_owned())
                     .spawn(move || {
+                        // Dropped in the other order: an end of this thread can be seen when it wakes the loop.
+                        let waker = waker;
+                        let ready = ready;
                         // Either end closes when the process ends.
                         while let Ok(task) = todo.recv() {
-                            if ready.send(perform(task)).is_err() || waker.write(1).is_err() {
+                            if ready.send(perform(task)).is_err() {
                                 return;
                             }
+                            waker.wake();
                         }
                     })?;
                 Way::Beside { tasks, done, wake }
@@ -84,7 +104,7 @@ impl<T: Send + 'static, D: Send + 'static> Worker<T, D> {
         Ok(Self { way, busy: false })
     }
 
-    /// Whether a task is under way, or its result was not taken yet.
+    /// Returns whether a task is under way, or its result was not taken yet.
     pub fn is_busy(&self) -> bool {
         self.busy
     }
@@ -110,7 +130,7 @@ impl<T: Send + 'static, D: Send + 'static> Worker<T, D> {
         }
     }
 
-    /// Returns what has been done, once the descriptor was readable.
+    /// Returns a result, once the descriptor was readable.
     ///
     /// # Errors
     /// If the thread is gone, which ends the process.
@@ -145,7 +165,7 @@ impl<T, D> AsFd for Worker<T, D> {
 }
 
 fn gone() -> io::Error {
-    io::Error::other("the thread for what takes long ended")
+    io::Error::other("the thread for long tasks ended")
 }
 
 #[cfg(test)]
@@ -176,13 +196,9 @@ mod tests {
         let perform = |()| -> () { panic!("as a bug of ours would") };
         let mut worker = Worker::start(Threading::Beside, "test", perform).unwrap();
         worker.give(()).unwrap();
-        let error = loop {
-            match worker.take() {
-                Ok(None) => std::thread::yield_now(),
-                Ok(Some(())) => panic!("nothing was done"),
-                Err(error) => break error,
-            }
-        };
-        assert!(error.to_string().contains("ended"));
+        let mut ready = [PollFd::new(worker.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::NONE).unwrap();
+        let error = worker.take().unwrap_err();
+        assert!(error.to_string().contains("ended"), "{error}");
     }
 }
