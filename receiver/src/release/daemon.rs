@@ -179,7 +179,7 @@ pub struct Release {
     _lock: HostLock,
 }
 
-/// What came since the last turn.
+/// Changes since the last turn.
 #[derive(Default)]
 struct Arrived {
     beacon: bool,
@@ -269,8 +269,11 @@ impl Daemon {
                     Asked::Reload | Asked::Child => {}
                 }
             }
+            let ticked = self.ticked;
             self.turn()?;
-            service::watchdog();
+            if self.ticked != ticked {
+                service::watchdog();
+            }
         }
     }
 
