@@ -5,6 +5,24 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::{Context, HarnessError, Result};
+use super::world::{Host, World};
+
+impl World {
+    /// Returns what is wrong with the audit logs: both hosts' must verify, and agree on every serial.
+    pub fn audit_faults(&self) -> Vec<String> {
+        let log = self.state(Host::Sender).join("audit/gate.log");
+        let (log, key) = (log.display().to_string(), self.auditor_handout());
+        let key = key.display().to_string();
+        let commands: [(Host, &[&str]); 3] = [
+            (Host::Sender, &["audit", "verify"]),
+            (Host::Receiver, &["audit", "verify"]),
+            (Host::Receiver, &["audit", "reconcile", &log, "--key", &key]),
+        ];
+        let results = commands.map(|(host, words)| self.expect(host, words));
+        let errors = results.into_iter().filter_map(Result::err);
+        errors.map(|error| error.to_string()).collect()
+    }
+}
 
 /// The lines of an audit log with this event. Its role may be writing the one after the last line end, which does not count.
 ///

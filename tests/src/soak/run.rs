@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<Report> {
         await_news(&mut world, &folders)?;
     }
     let mut failures = std::mem::take(&mut load.failures);
-    failures.extend(audit(&world));
+    failures.extend(world.audit_faults());
     let report = Report::new(options, samples, &load, failures, world.wire_statistics());
     report.write(&options.out)?;
     Ok(report)
@@ -101,22 +101,4 @@ fn await_news(world: &mut World, folders: &[PathBuf]) -> Result<()> {
         looks += 1;
         Ok((looks > 1).then_some(()))
     })
-}
-
-/// Both hosts' logs verify, and agree on every serial.
-fn audit(world: &World) -> Vec<String> {
-    let log = world
-        .state(Host::Sender)
-        .join("audit/gate.log")
-        .display()
-        .to_string();
-    let key = world.auditor_handout().display().to_string();
-    let commands: [(Host, &[&str]); 3] = [
-        (Host::Sender, &["audit", "verify"]),
-        (Host::Receiver, &["audit", "verify"]),
-        (Host::Receiver, &["audit", "reconcile", &log, "--key", &key]),
-    ];
-    let results = commands.map(|(host, words)| world.expect(host, words));
-    let errors = results.into_iter().filter_map(Result::err);
-    errors.map(|error| error.to_string()).collect()
 }

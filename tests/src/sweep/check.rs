@@ -1,4 +1,4 @@
-//! What must hold at the end of a case.
+//! The checks at the end of a case.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ pub fn violations(
     found.extend(way.wrong_answers());
     found.extend(alarms(way, case)?);
     found.extend(plaintext(&way.world)?);
-    found.extend(logs(&way.world));
+    found.extend(way.world.audit_faults());
     if let Some(case) = case {
         found.extend(
             way.ends
@@ -147,24 +147,6 @@ fn names_in(folder: &Path) -> Vec<String> {
     entries
         .map(|entry| entry.file_name().display().to_string())
         .collect()
-}
-
-/// Both hosts' logs verify, and agree on every serial.
-fn logs(world: &World) -> Vec<String> {
-    let log = world
-        .state(Host::Sender)
-        .join("audit/gate.log")
-        .display()
-        .to_string();
-    let key = world.auditor_handout().display().to_string();
-    let commands: [(Host, &[&str]); 3] = [
-        (Host::Sender, &["audit", "verify"]),
-        (Host::Receiver, &["audit", "verify"]),
-        (Host::Receiver, &["audit", "reconcile", &log, "--key", &key]),
-    ];
-    let results = commands.map(|(host, words)| world.expect(host, words));
-    let errors = results.into_iter().filter_map(Result::err);
-    errors.map(|error| error.to_string()).collect()
 }
 
 /// Every alarm that does not end. One that a start of the role ends, and that names the fault, is no violation: its role is
