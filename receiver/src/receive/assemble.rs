@@ -79,7 +79,7 @@ pub struct Driver {
     pub growing: Growing,
     /// Whether the publisher looks at what was handed back. It owes one answer at most, so that the answer finds room.
     pub looking: Looking,
-    /// What became of the symbols and beacons.
+    /// Counters of the symbols and beacons.
     pub tally: Tally,
     /// When the view was last renewed.
     pub shown: Mono,

@@ -202,7 +202,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     ended.and(stopped)
 }
 
-/// What only one process may have, and what is to be had only before the fences.
+/// The host's lock and log, and the descriptors that must be opened before the fences.
 pub struct Claimed {
     host: Host,
     audit: AuditLog,
@@ -237,7 +237,7 @@ impl Claimed {
             host,
             audit,
             sync,
-            // Behind the fences there is neither a new socket nor a right to ask for a large buffer.
+            // Inside the fences no socket can be made, and no large buffer be asked for.
             intake: Intake::open(config)?,
             tables: NetTables::open(),
             lock,
@@ -245,7 +245,7 @@ impl Claimed {
     }
 }
 
-/// What a datagram passes on its way into the inbox.
+/// The parts that a datagram passes on its way into the inbox.
 struct Way {
     reader: Reader,
     driver: Driver,

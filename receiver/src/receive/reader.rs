@@ -38,7 +38,7 @@ pub struct Reader {
     /// Where they go.
     full: SyncSender<Input>,
     trains: Vec<Train>,
-    /// Where datagrams are read to while every slab is on its way.
+    /// Takes datagrams while every slab is on its way.
     spare: Slab,
     /// Slabs at hand, the one that was used last on top: the cache still has it.
     stack: Vec<Slab>,

@@ -1,4 +1,4 @@
-//! What takes long: copying and measuring large requests, sealing large bodies. The loop of gate never waits
+//! Long tasks: copying and measuring large requests, sealing large bodies. The loop of gate never waits
 //! for it, so a FLASH cable is never behind a large one.
 
 use std::collections::BTreeMap;

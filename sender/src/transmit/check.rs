@@ -36,7 +36,7 @@ pub enum Compared {
     Unfit(OutboxError),
 }
 
-/// What compares, as the sending thread sees it.
+/// The comparison, as the sending thread sees it.
 pub struct Checker {
     shared: Arc<Shared>,
     wake: PipeReader,
@@ -44,7 +44,7 @@ pub struct Checker {
     here: Option<Comparing>,
 }
 
-/// What compares.
+/// The comparison.
 struct Comparing {
     outbox: Outbox,
     waker: PipeWriter,
@@ -74,7 +74,7 @@ struct Hashing {
 }
 
 impl Checker {
-    /// Makes what compares, and its thread if it has one.
+    /// Makes the comparison, and its thread if it has one.
     ///
     /// # Errors
     /// If the system has no thread or descriptor left.

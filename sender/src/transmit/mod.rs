@@ -188,7 +188,7 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     transmit.stop()
 }
 
-/// What only one process may have.
+/// The lock, the link and the log, which only one process may have.
 pub struct Claimed {
     lock: HostLock,
     link: Link,

@@ -39,7 +39,7 @@ pub enum RecordError {
     Thread,
 }
 
-/// What writes, as the sending thread sees it.
+/// The writer, as the sending thread sees it.
 pub struct Recorder {
     shared: Arc<Shared>,
     way: Way,
@@ -52,7 +52,7 @@ enum Way {
     Caller(Box<Writer>, Option<RecordError>),
 }
 
-/// What writes.
+/// The writer.
 struct Writer {
     state: SenderState,
     audit: AuditLog,
@@ -87,7 +87,7 @@ struct Event {
 }
 
 impl Recorder {
-    /// Makes what writes, and its thread if it has one.
+    /// Makes the writer, and its thread if it has one.
     ///
     /// # Errors
     /// If the system has no thread left.
@@ -174,7 +174,7 @@ impl Recorder {
         });
     }
 
-    /// Whether nothing is written down any more, which only an error brings about.
+    /// Returns whether writing has ended, which only an error brings about.
     pub fn has_failed(&self) -> bool {
         match &self.way {
             Way::Beside(thread) => thread.as_ref().is_none_or(JoinHandle::is_finished),
@@ -312,7 +312,7 @@ impl Writer {
             // Who asked waits for nothing else.
             let _ = durable.send(());
         }
-        // Behind the log: what gate reads here it calls transmitted.
+        // After the log: gate takes what it reads here as transmitted.
         if !taken.ended.is_empty() {
             // Of a serial whose passes ended in quick succession, the last counts.
             let last: BTreeMap<Serial, &Progress> = taken

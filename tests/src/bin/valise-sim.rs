@@ -43,7 +43,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     };
     stay_on(options.processor)?;
     let site = begin(&time)?;
-    // What a process draws once, at the first use, is drawn here: no run differs from a later one.
+    // Draws whatever a process draws only once: the first run does not differ from a later one.
     one(&site, &time, 0)?;
     let mut bad = 0;
     for seed in options.seed..options.seed.saturating_add(options.count) {

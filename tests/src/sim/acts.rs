@@ -1,4 +1,4 @@
-//! What the people of a run do at each step, the harmful ones too.
+//! The acts of a run's people, harmful ones too.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -253,7 +253,7 @@ impl Run<'_> {
         }
         // A cable may be held back because a clock was wrong when it came.
         for serial in missing {
-            // One request each: a serial that is not kept any more has the others of its request refused too.
+            // One request each: gate refuses all serials of a request if one is no longer kept.
             let text = format!("request = \"resend\"\nserials = \"{serial}\"\n");
             self.place_as_root(Address::Sender, &text)?;
             let text = format!("request = \"quarantine-recheck\"\nserial = {serial}\n");
@@ -302,7 +302,7 @@ impl Run<'_> {
         Ok(serials.collect())
     }
 
-    /// Places what is not a request.
+    /// Places something that is not a request.
     pub(super) fn place_hostile(&mut self, host: Address, chance: u64) -> Result<()> {
         let requests = match host {
             Address::Sender => self.site.sender_state().requests(),

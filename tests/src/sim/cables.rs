@@ -1,4 +1,4 @@
-//! The cables of a run as the people who made them know them, and what they check.
+//! The cables of a run, and the checks of what readers see.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,21 +13,21 @@ use valise_receiver::io::released::ReleasedCable;
 use super::people::MAILBOXES;
 use super::plan::{CablePlan, Fate};
 
-/// Where readers keep what they took.
+/// The folder for cables that readers took.
 pub const TAKEN: &str = "taken";
 
 /// A cable, from its draft on.
 #[derive(Debug)]
 pub struct Cable {
-    /// What was drawn for it.
+    /// The draft and the fate.
     pub plan: CablePlan,
     /// The bytes of its parts.
     pub parts: Vec<Vec<u8>>,
-    /// The request that waits for its answer, and what it asks.
+    /// The request that waits for its answer, and its step.
     pub asked: Option<(String, Step)>,
     /// Requests that were placed for it so far.
     pub attempts: u32,
-    /// What comes next, and not before this moment.
+    /// The next step, and not before this moment.
     pub next: Step,
     /// The moment.
     pub not_before_us: u64,
@@ -46,7 +46,7 @@ pub enum Step {
     Submit,
     /// The first officer approves.
     First,
-    /// What the fate says.
+    /// The fate decides.
     Second,
     /// Nothing more is asked.
     Done,
@@ -79,28 +79,28 @@ impl Cable {
         self.plan.to.iter().map(|place| MAILBOXES[*place])
     }
 
-    /// Whether it may be released.
+    /// Returns whether the cable may be released.
     pub fn is_approved(&self) -> bool {
         matches!(self.plan.fate, Fate::Approved(_))
     }
 
-    /// Whether it is in all its mailboxes.
+    /// Returns whether the cable is in all its mailboxes.
     pub fn has_arrived(&self) -> bool {
         self.mailboxes().all(|mailbox| self.seen.contains(mailbox))
     }
 }
 
-/// What stands in the mailboxes, and what readers took from them.
+/// The cables in the mailboxes, and those that readers took.
 #[derive(Debug, Default)]
 pub struct Mailboxes {
     /// Folders that were checked, and whose cable each is.
     checked: BTreeMap<(String, String), MessageId>,
-    /// What readers took, durably.
+    /// Cables that readers took, durably.
     taken: BTreeSet<(String, MessageId)>,
 }
 
 impl Mailboxes {
-    /// Looks at every folder that is new, and returns what is wrong with any.
+    /// Checks every folder that is new, and returns the faults.
     ///
     /// # Errors
     /// The disk's.

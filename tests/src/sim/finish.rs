@@ -1,4 +1,4 @@
-//! What must hold when a run is over.
+//! The checks at the end of a run.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -24,7 +24,7 @@ const CABLE_ALARMS: [&str; 5] = [
 ];
 
 impl Run<'_> {
-    /// Whether nothing more is to be awaited of a cable.
+    /// Returns whether a cable needs nothing more.
     pub(super) fn is_settled(&self, cable: &Cable) -> bool {
         match &cable.plan.fate {
             Fate::Approved(_) => cable.has_arrived(),
@@ -65,7 +65,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a clock that was ahead has ended a cable with a short time: gate shows it as expired or retired.
+    /// Returns whether a clock that was ahead has ended a cable with a short time. Gate shows such a cable as expired or
+    /// retired.
     fn has_expired(&self, cable: &Cable) -> Result<bool> {
         let may_expire = cable.plan.valid_s.is_some() && self.clock_was_wrong;
         let Some(id) = cable.id.filter(|_| may_expire) else {
@@ -78,8 +79,8 @@ impl Run<'_> {
         Ok(shown.any(|shown| shown["state"] == "expired" || shown["state"] == "retired"))
     }
 
-    /// Whether an alarm reports what stopped a cable: a flipped bit, or a clock that was wrong when the cable was made.
-    /// Nothing else may stop one.
+    /// Returns whether an alarm reports a flipped bit, or a clock that was wrong when a cable was made. Nothing else may stop
+    /// a cable.
     fn is_reported(&self) -> Result<bool> {
         let hit = [Rot::Outbox, Rot::Pending];
         let is_hit = self.rotten.iter().any(|rot| hit.contains(rot));
@@ -172,8 +173,8 @@ impl Run<'_> {
     }
 }
 
-/// A hash of every name and length. Bytes may differ between two runs of a seed: a request's digest holds the number of the
-/// device, which each mount has anew.
+/// Returns a hash of every name and length. The bytes may differ between two runs of a seed: a request's digest holds the
+/// number of the device, and each mount has a new number.
 fn digest(image: &Image) -> String {
     let mut hasher = blake3::Hasher::new();
     for path in image.paths() {

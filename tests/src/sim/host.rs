@@ -64,7 +64,7 @@ impl Running {
     /// Starts a role as its process does, but for the fences and the signals.
     ///
     /// # Errors
-    /// Why it does not start.
+    /// The reason if the role does not start.
     pub fn start(site: &Site, role: Role) -> std::result::Result<Self, Ended> {
         guarded(|| {
             Ok(match role {
@@ -95,10 +95,10 @@ impl Running {
         })
     }
 
-    /// Does what is due. `has_datagrams`: some wait in receive's socket.
+    /// Gives the role its turn. `has_datagrams`: some wait in receive's socket.
     ///
     /// # Errors
-    /// Why the process must end.
+    /// The reason if the process must end.
     pub fn turn(&mut self, has_datagrams: bool) -> std::result::Result<(), Ended> {
         guarded(|| match self {
             Running::Gate(daemon) => daemon.turn().map_err(wrong),
@@ -127,7 +127,7 @@ impl Running {
     /// Ends it as SIGTERM does.
     ///
     /// # Errors
-    /// What failed.
+    /// The failure.
     pub fn stop(self) -> std::result::Result<(), Ended> {
         guarded(|| match self {
             Running::Gate(mut daemon) => daemon.stop().map_err(wrong),

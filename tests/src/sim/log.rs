@@ -1,4 +1,4 @@
-//! What happened in a run, one line an event, in virtual time.
+//! The events of a run, one line each, in virtual time.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use std::fmt::Display;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Log {
     lines: Vec<String>,
-    /// What should never happen, in the order in which it was seen.
+    /// Broken promises, in the order in which they were seen.
     violations: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ impl Log {
             .push(format!("{seconds:>4}.{:03} {what}", rest_us / 1_000));
     }
 
-    /// Adds what should never happen.
+    /// Adds a broken promise.
     pub fn violation(&mut self, at_us: u64, what: impl Display) {
         let what = what.to_string();
         self.add(at_us, format!("VIOLATION {what}"));
@@ -30,7 +30,7 @@ impl Log {
         &self.lines
     }
 
-    /// What should never happen.
+    /// Returns the broken promises.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }

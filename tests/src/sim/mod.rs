@@ -20,7 +20,7 @@ pub use log::Log;
 pub use run::Run;
 pub use site::Site;
 
-/// What stopped the simulation itself; a fault of the hosts is a violation in the log.
+/// A fault of the simulation itself. One of the hosts is a violation in the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SimError(String);

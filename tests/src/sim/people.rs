@@ -1,4 +1,4 @@
-//! Who asks the hosts for something: a drafter, officers, an operator, and people who mean harm.
+//! The people who ask the hosts for something.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -93,7 +93,7 @@ pub fn place(
     File::open(requests)?.sync_all()
 }
 
-/// What became of a request; `None` while it waits.
+/// Returns the answer to a request; `None` while the request waits.
 ///
 /// # Errors
 /// The disk's.

@@ -16,7 +16,7 @@ pub const CHAOS_US: u64 = 40_000_000;
 /// Bodies beyond gate's and release's threshold go through their workers.
 const LARGE_BODY_BYTES: u64 = 1_300_000;
 
-/// What is to become of a cable.
+/// The fate of a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// These officers approve it.
@@ -36,7 +36,7 @@ pub enum Fate {
 /// A cable to be submitted.
 #[derive(Debug, Clone)]
 pub struct CablePlan {
-    /// When.
+    /// The moment.
     pub at_us: u64,
     /// Bytes of its parts.
     pub parts: Vec<u64>,
@@ -46,7 +46,7 @@ pub struct CablePlan {
     pub precedence: usize,
     /// Seconds until its last moment, if not the classification's.
     pub valid_s: Option<u64>,
-    /// What becomes of it.
+    /// The fate.
     pub fate: Fate,
 }
 
@@ -84,13 +84,13 @@ pub enum Rot {
     Outbox,
     /// A container in the inbox, or the beacon.
     Inbox,
-    /// What receive has collected.
+    /// Symbols and blocks that receive has collected.
     Assembly,
-    /// How far transmit has come.
+    /// The progress of transmit.
     Progress,
     /// The index.
     Register,
-    /// What waits for officers.
+    /// Cables that wait for officers.
     Pending,
     /// Not a bit: the audit log with its key and checkpoints is put back as it was when the host was commissioned.
     OldLog,

@@ -1,4 +1,4 @@
-//! One run: a seed, two hosts, a line, people, and what goes wrong.
+//! One run: a seed, two hosts, a line, people and faults.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -33,23 +33,23 @@ const STEP_US: [u64; 2] = [4_000, 200_000];
 /// A supervisor starts a role again after so long.
 const RESTART_US: u64 = 2_000_000;
 
-/// What was accepted must have arrived by now.
+/// Every approved cable must have arrived by now.
 const END_US: u64 = CHAOS_US + 240_000_000;
 
 /// Datagrams that somebody recorded.
 const RECORDED_MAX: usize = 512;
 
-/// A role, and what is to happen to it.
+/// A role, and the faults to come.
 #[derive(Default)]
 struct Slot {
     running: Option<Running>,
-    /// When its supervisor starts it.
+    /// The moment at which the supervisor starts the role.
     start_at_us: u64,
     stalls_until_us: u64,
-    /// It dies at this operation from now.
+    /// The role dies at this operation from now.
     dies_in: Option<(usize, Death)>,
     fails: Option<(Failing, u64, Failure)>,
-    /// It may end until then: something failed, and may show only in a later turn.
+    /// The role may end until then: a failure may show only in a later turn.
     may_end_until_us: u64,
 }
 
@@ -77,7 +77,7 @@ pub struct Run<'s> {
     recorded: Vec<Vec<u8>>,
     dark_until_us: u64,
     full_until_us: BTreeMap<Address, u64>,
-    /// Bits flipped: what was hit may be lost, but not in silence.
+    /// Kinds of files with a flipped bit. Such a file may be lost, but not in silence.
     pub(super) rotten: Vec<Rot>,
     /// Nobody has accepted the clock since.
     pub(super) clock_leapt: bool,
@@ -101,7 +101,7 @@ impl<'s> Run<'s> {
     /// Runs a seed to its end.
     ///
     /// # Errors
-    /// What stopped the simulation itself. What is wrong with the hosts is in the log.
+    /// A fault of the simulation itself. Faults of the hosts are in the log.
     pub fn to_its_end(site: &'s Site, time: &'s VirtualTime, seed: u64) -> Result<Log> {
         // The hosts' randomness follows from the seed too, but is not 0: then the kernel's would be taken.
         time.set_seed(seed.wrapping_mul(2).wrapping_add(1))
@@ -326,7 +326,7 @@ impl<'s> Run<'s> {
             let counted = u64::try_from(done.len()).unwrap_or(u64::MAX);
             match *left > counted && !is_start {
                 true => *left -= counted,
-                // It has failed, or counted operations of another kind.
+                // The operation has failed, or the count was of another kind.
                 false => slot.fails = None,
             }
         }
@@ -395,7 +395,7 @@ impl<'s> Run<'s> {
             if Address::of(role) == host {
                 let disk = self.disk(host)?;
                 disk.reset();
-                // What it would still write finds a dead disk.
+                // The role finds a dead disk for whatever it would still write.
                 disk.kill_at(0);
                 let start_at_us = self.now_us + RESTART_US;
                 let slot = self.slot(role);

@@ -28,19 +28,19 @@ use crate::attack::Token;
 /// Slots of the bundle: more than any run submits cables.
 const SLOTS: u32 = 48;
 
-/// A folder of each disk beside the state: what a courier carries.
+/// The courier's folder beside the receiver's state.
 const COURIER: &str = "courier-stick";
 
-/// What every run begins with.
+/// The state that every run begins with.
 pub struct Site {
     folder: tempfile::TempDir,
     /// Disks of the sender and of the receiver.
     images: [Image; 2],
     /// The first keys of the four audit logs.
     first_keys: Vec<(Role, Secret32)>,
-    /// What transmit sends to.
+    /// The socket that transmit sends to.
     pub entrance: UdpSocket,
-    /// Where receive listens.
+    /// The address on which receive listens.
     pub listen: SocketAddr,
 }
 
@@ -48,7 +48,7 @@ impl Site {
     /// Commissions both hosts in this process, by the functions that `init` and the imports call.
     ///
     /// # Errors
-    /// What failed.
+    /// The failure.
     pub fn make() -> Result<Self> {
         let folder = tempfile::tempdir().map_err(wrong)?;
         let entrance = UdpSocket::bind("127.0.0.1:0").map_err(wrong)?;

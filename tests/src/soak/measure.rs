@@ -1,4 +1,4 @@
-//! What both hosts use and do, once a second.
+//! Use of resources and activity of both hosts, once a second.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a soak found: a summary, two tables and a page.
+//! The findings of a soak: a summary, two tables and a page.
 
 use std::fmt::Write as _;
 use std::path::Path;

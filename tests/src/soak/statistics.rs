@@ -1,4 +1,4 @@
-//! A slope, and a share of all that lies below a value.
+//! A slope, and a share of all values that are below a value.
 
 /// Returns the slope of a line through points by least squares; `None` if all have one abscissa.
 pub fn slope(points: &[(f64, f64)]) -> Option<f64> {

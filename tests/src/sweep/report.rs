@@ -1,4 +1,4 @@
-//! What a sweep found, for a person.
+//! The findings of a sweep, for a person.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::case::{Case, Fault};
 use crate::harness::Role;
 
-/// What became of one case.
+/// The outcome of one case.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The case.

@@ -1,4 +1,4 @@
-//! Folders as their roles list them.
+//! Listing folders.
 
 use std::fs::{self, DirEntry};
 use std::io;

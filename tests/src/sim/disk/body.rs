@@ -1,4 +1,4 @@
-//! What an inode holds apart from names, and the changes of it that a power cut may lose.
+//! The content of an inode apart from names, and its changes that a power cut may lose.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -25,7 +25,7 @@ pub(super) struct Meta {
     pub changed_at: SystemTime,
 }
 
-/// What an inode holds apart from names.
+/// The content of an inode apart from names.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub meta: Meta,

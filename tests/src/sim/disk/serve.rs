@@ -73,7 +73,7 @@ impl Filesystem for Server {
             }
         });
         match found {
-            // The kernel remembers that there is none.
+            // The kernel remembers that the name is absent.
             Ok(None) => reply.entry(&VALID, &absent(), GENERATION),
             Ok(Some(found)) => reply.entry(&VALID, &found, GENERATION),
             Err(errno) => reply.error(errno),

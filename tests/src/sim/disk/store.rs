@@ -228,7 +228,7 @@ impl Store {
         self.unlink(ino, directory)
     }
 
-    /// Checks that a name may go, and tells whether it is a directory's.
+    /// Checks that a name may go. Returns whether it is a directory's.
     fn check_removal(&self, ino: Ino, kind: Removal) -> Result<bool> {
         let inode = self.inode(ino)?;
         match (inode.live.is(libc::S_IFDIR), kind) {

@@ -1,4 +1,4 @@
-//! What the programs are made of, on the disk: the register's SQLite, the audit log, and calls that few file systems answer.
+//! Parts of the programs on the disk: the register's SQLite, the audit log, and calls that few file systems answer.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 
