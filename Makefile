@@ -1,7 +1,7 @@
 # What a person types. Each target installs what it lacks (make setup) and says so.
 #
 #   make demo    real cables across a line that loses 5 % in bursts, and across a noisy serial line
-#   make test    everything that can fail, in under 15 minutes
+#   make test    everything that can fail, in about 20 minutes on two cores
 #   make sim SEED=n  one simulated run with its log; make sim-long runs SEEDS of them (100000)
 #   make bench   the measurements of docs/benchmarks.md
 #   make sweep   faults in single system calls of each role, and every promise checked after each (root; SWEEP="--full")
