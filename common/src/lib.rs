@@ -1,7 +1,7 @@
 //! What both hosts of a Valise channel must agree on.
 //!
-//! The modules stand in the order of their dependency: each uses only those above it. Everything but [`os`] and [`host`] is
-//! pure: no clock, no file, no socket, no entropy.
+//! The modules stand in the order of their dependency: each uses only those above it. Everything but [`os`], [`history`] and
+//! [`host`] is pure: no clock, no file, no socket, no entropy.
 
 pub mod secret;
 
@@ -35,6 +35,8 @@ pub mod config;
 pub mod alarm;
 
 pub mod os;
+
+pub mod history;
 
 pub mod host;
 

@@ -1,10 +1,10 @@
 //! The receiver's host: `receive` rebuilds containers; `release` opens, verifies and publishes them.
 
-pub mod stage;
+pub mod steps;
 
 pub mod pipeline;
 
-pub mod io;
+pub mod spool;
 
 pub mod receive;
 pub mod release;

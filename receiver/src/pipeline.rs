@@ -21,7 +21,7 @@ use valise_common::ids::BundleId;
 use valise_common::units::Mono;
 use valise_common::wire::{Counters, DatagramBytes, DropReason};
 
-use crate::stage::deframe::{Deframer, Frame, HeldKey, payload};
+use crate::steps::deframe::{Deframer, Frame, HeldKey, payload};
 
 /// What became of every datagram: each moves exactly one of these counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The sender's host: `gate` takes, judges and seals; `transmit` sends what is sealed.
 
-pub mod stage;
+pub mod steps;
 
 pub mod pipeline;
 
-pub mod io;
+pub mod spool;
 
 pub mod gate;
 pub mod transmit;

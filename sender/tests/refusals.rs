@@ -723,7 +723,7 @@ fn a_host_without_init_says_so_in_the_same_words_everywhere() {
     };
     every_command_says_so();
     // As `systemd-tmpfiles` makes it before.
-    let state = valise_common::os::layout::SenderState::new(host.path("state"));
+    let state = valise_common::host::folders::SenderState::new(host.path("state"));
     state.create_all().unwrap();
     every_command_says_so();
 }

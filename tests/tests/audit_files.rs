@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use valise_common::os::audit_log::parts;
+use valise_common::history::log::parts;
 use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use valise_common::os::audit_log::AuditLog;
+use valise_common::history::log::AuditLog;
 use valise_common::units::UtcTime;
 use valise_common::wire::DatagramBytes;
 use valise_tests::attack::{Loot, Thief, container_id, transmit};

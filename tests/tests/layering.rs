@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `common`, in the order of their dependency: each uses only those before it.
-const COMMON_ORDER: [&str; 21] = [
+const COMMON_ORDER: [&str; 22] = [
     "secret",
     "limits",
     "units",
@@ -25,6 +25,7 @@ const COMMON_ORDER: [&str; 21] = [
     "config",
     "alarm",
     "os",
+    "history",
     "host",
     "",
 ];
@@ -56,7 +57,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
             "common/src/os/serial.rs",
             "common/src/os/serial/",
             "common/src/os/tty.rs",
-            "sender/src/io/link_udp.rs",
+            "sender/src/spool/link_udp.rs",
         ],
     ),
     ("landlock", &["common/src/os/sandbox"]),
@@ -64,7 +65,10 @@ const CONFINED: [(&str, &[&str]); 24] = [
     ("serialport", &["common/src/os/serial_ports.rs"]),
     (
         "rusqlite",
-        &["sender/src/io/register.rs", "receiver/src/io/register.rs"],
+        &[
+            "sender/src/spool/register.rs",
+            "receiver/src/spool/register.rs",
+        ],
     ),
     ("jiff", &["common/src/units/"]),
     ("crc32c", &["common/src/wire/"]),
@@ -80,15 +84,24 @@ const CONFINED: [(&str, &[&str]); 24] = [
         &[
             "common/src/os/",
             "common/src/seal/",
-            "sender/src/io/",
-            "receiver/src/io/",
+            "sender/src/spool/",
+            "receiver/src/spool/",
         ],
     ),
-    ("nix", &["common/src/os/", "sender/src/", "receiver/src/"]),
+    (
+        "nix",
+        &[
+            "common/src/os/",
+            "common/src/history/",
+            "common/src/host/",
+            "sender/src/",
+            "receiver/src/",
+        ],
+    ),
 ];
 
 /// What pure code must not name: the clock, files, sockets, logs, chance, and maps without order.
-const IMPURE: [&str; 19] = [
+const IMPURE: [&str; 21] = [
     "std::fs",
     "std::net::UdpSocket",
     "std::net::TcpStream",
@@ -108,6 +121,8 @@ const IMPURE: [&str; 19] = [
     "rusqlite",
     "serialport",
     "valise_common::os",
+    "valise_common::history",
+    "valise_common::host",
 ];
 
 /// A path that a source names, and where.
@@ -331,11 +346,12 @@ fn forbid(edges: &[Edge], what: &str, is_forbidden: impl Fn(&Edge) -> bool) {
 }
 
 fn is_pure(file: &str) -> bool {
-    file.contains("/src/stage/")
+    file.contains("/src/steps/")
         || file.ends_with("/src/pipeline.rs")
         || file.contains("/src/pipeline/")
         || file.starts_with("common/src/")
             && !file.starts_with("common/src/os/")
+            && !file.starts_with("common/src/history/")
             && !file.starts_with("common/src/host/")
 }
 
@@ -414,31 +430,35 @@ fn pure_code_has_no_clock_file_socket_log_or_chance() {
     let edges = edges_in(&["common/src", "sender/src", "receiver/src"]);
     forbid(&edges, "pure code names what is not pure", |edge| {
         // The names of the state's files are a matter of agreement, not of the file system.
-        let names = edge.starts_with("valise_common::os::layout");
+        let names = edge.starts_with("valise_common::host::folders");
         is_pure(&edge.file) && !names && IMPURE.iter().any(|impure| edge.starts_with(impure))
     });
     forbid(&edges, "common's pure part uses common::os", |edge| {
-        edge.file.starts_with("common/src/") && is_pure(&edge.file) && edge.starts_with("crate::os")
+        edge.file.starts_with("common/src/")
+            && is_pure(&edge.file)
+            && ["crate::os", "crate::history", "crate::host"]
+                .iter()
+                .any(|outer| edge.starts_with(outer))
     });
 }
 
 #[test]
-fn stages_do_not_know_the_pipeline_nor_the_world() {
-    let outer = ["io", "gate", "transmit", "receive", "release", "cli"];
+fn steps_do_not_know_the_pipeline_nor_the_world() {
+    let outer = ["spool", "gate", "transmit", "receive", "release", "cli"];
     let edges = edges_in(&["sender/src", "receiver/src"]);
     forbid(
         &edges,
-        "a stage or the pipeline uses what stands outside of it",
+        "a step or the pipeline uses what stands outside of it",
         |edge| {
-            let in_stage = edge.file.contains("/src/stage/");
+            let in_step = edge.file.contains("/src/steps/");
             let in_pipeline = edge.file.contains("/src/pipeline");
             let uses = |module: &str| edge.starts_with(&format!("crate::{module}"));
-            (in_stage || in_pipeline) && outer.iter().any(|module| uses(module))
-                || in_stage && uses("pipeline")
+            (in_step || in_pipeline) && outer.iter().any(|module| uses(module))
+                || in_step && uses("pipeline")
         },
     );
-    forbid(&edges, "io uses a loop or the command line", |edge| {
-        edge.file.contains("/src/io/") && edge.starts_with("crate::cli")
+    forbid(&edges, "a spool uses a loop or the command line", |edge| {
+        edge.file.contains("/src/spool/") && edge.starts_with("crate::cli")
     });
 }
 
@@ -469,8 +489,8 @@ fn no_crate_escapes_the_workspaces_lints() {
 #[test]
 fn proofs_cannot_be_copied_defaulted_or_read_from_anywhere() {
     for (file, proof) in [
-        ("sender/src/stage/approve.rs", "Approved"),
-        ("receiver/src/stage/verify.rs", "Verified"),
+        ("sender/src/steps/approve.rs", "Approved"),
+        ("receiver/src/steps/verify.rs", "Verified"),
     ] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         let text = code_of(&text);

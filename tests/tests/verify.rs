@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use valise_common::sshsig::PublicKey;
-use valise_receiver::io::released::{Fault, ReleasedCable};
+use valise_receiver::spool::released::{Fault, ReleasedCable};
 use valise_tests::harness::{KeyPair, Programs, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! Each line names the hash of the line before, and carries a MAC under a key that is replaced by its own derivation after
 //! every line. Who takes the machine later finds only the next key, and can rewrite nothing that was before. Where the lines
-//! are kept is [`crate::os::audit_log`]'s business.
+//! are kept is [`crate::history::log`]'s business.
 
 mod blame;
 mod chain;

@@ -2,14 +2,16 @@
 //! release to `[alarm] command`, without content: at once, and then together, so that nobody who can bring an alarm about
 //! again and again fills the disk with lines.
 
+pub mod command;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::alarm::{Alarm, AlarmView, Cause, Installation, Runs};
+use crate::host::alarms::command::{AlarmCommands, AlarmRunner};
+use crate::host::life::runs;
 use crate::limits;
 use crate::manifest::one_line;
-use crate::os::alarm::{AlarmCommands, AlarmRunner};
-use crate::os::life::runs;
 use crate::role::Role;
 use crate::units::{Mono, UtcTime};
 

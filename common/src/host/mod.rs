@@ -1,6 +1,16 @@
 //! What a host of Valise is, written once for both.
 
 pub mod alarms;
+pub mod cli;
+pub mod folders;
+pub mod handover;
+pub mod life;
 pub mod metrics;
 pub mod neighbour;
+pub mod profile;
+pub mod requests;
+pub mod stand_in;
 pub mod status;
+pub mod supervise;
+pub mod unfinished;
+pub mod worker;

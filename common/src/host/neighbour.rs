@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::alarms::Alarms;
 use crate::alarm::AlarmView;
-use crate::os::life::{Ages, Life, Observed};
+use crate::host::life::{Ages, Life, Observed};
 use crate::role::Role;
 use crate::units::{Mono, UtcTime};
 

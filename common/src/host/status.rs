@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::alarm::{Alarm, AlarmView};
-use crate::os::cli::audit::Form;
-use crate::os::cli::follow::{ALARM_LINES, Shown, follow};
-use crate::os::cli::{CliError, print_json, print_line};
+use crate::host::cli::audit::Form;
+use crate::host::cli::follow::{ALARM_LINES, Shown, follow};
+use crate::host::cli::{CliError, print_json, print_line};
+use crate::host::life::{Ages, Observed};
 use crate::os::clock;
 use crate::os::durable::free_bytes;
-use crate::os::life::{Ages, Observed};
 use crate::os::room::disk_alarm;
 use crate::role::Role;
 use crate::units::{ByteSize, UtcTime, count_of};

@@ -39,12 +39,12 @@ pub use erase::{NOT_ERASED, erase, finish_erasing, is_erasing, put_away, remove_
 pub use eraser::Eraser;
 pub use list::list;
 pub use medium::{copies_on_write, copies_on_write_text};
-pub(in crate::os) use names::{Names, for_each_name};
+pub(crate) use names::{Names, for_each_name};
 pub use read::{read_bounded, read_handed_key, read_secret_file};
 pub use rename::{exchange, rename_new};
 pub use reserve::{RESERVE_BYTES, hold_reserve, is_full, refill_reserve, with_reserve};
 pub use staged::{FinishedFile, StagedFile};
-pub(in crate::os) use stamp::{Stamp, changed_error};
+pub(crate) use stamp::{Stamp, changed_error};
 
 /// Whether a replacement must survive a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// Opens a directory itself, not through a symbolic link.
-pub(super) fn open_dir(path: &Path) -> io::Result<File> {
+pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())

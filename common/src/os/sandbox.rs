@@ -26,17 +26,14 @@ pub use memory::protect_memory;
 
 use nix::unistd::geteuid;
 
-use super::layout::{ReceiverState, Role, SenderState};
 use super::serial::Direction;
 use super::service;
 use crate::alarm::Alarm;
 use crate::config::Fences;
+use crate::role::Role;
 
 /// The folder of all devices.
 const DEVICES: &str = "/dev";
-
-/// What SQLite seeds the names of its journals from.
-const RANDOM: &str = "/dev/urandom";
 
 /// What a role needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,57 +55,6 @@ struct PortAccess {
 }
 
 impl Profile {
-    /// What gate needs: all of its host's state but the link keys' folder is its own, so it gets
-    /// the state folder.
-    pub fn gate(state: &SenderState) -> Self {
-        let write = vec![state.root().to_path_buf()];
-        let breaches = state.forbidden_call(Role::Gate);
-        Self::new(Role::Gate, vec![RANDOM.into()], write, breaches)
-    }
-
-    /// What transmit needs: sealed containers to read; link keys to take over; progress, view and
-    /// log to write.
-    pub fn transmit(state: &SenderState) -> Self {
-        let read = vec![state.host(), state.outbox()];
-        let write = vec![
-            state.link_keys(),
-            state.handover_folder(),
-            state.progress(),
-            state.view(),
-            state.tmp(Role::Transmit),
-            state.checkpoints(Role::Transmit),
-            state.audit_files(Role::Transmit),
-        ];
-        let breaches = state.forbidden_call(Role::Transmit);
-        Self::new(Role::Transmit, read, write, breaches)
-    }
-
-    /// What receive needs: link keys to take over; the inbox, partial containers, view and log to
-    /// write.
-    pub fn receive(state: &ReceiverState) -> Self {
-        let read = vec![state.host()];
-        let write = vec![
-            state.link_keys(),
-            state.handover_folder(),
-            state.inbox(),
-            state.damaged(),
-            state.assembly(),
-            state.view(),
-            state.tmp(Role::Receive),
-            state.checkpoints(Role::Receive),
-            state.audit_files(Role::Receive),
-        ];
-        let breaches = state.forbidden_call(Role::Receive);
-        Self::new(Role::Receive, read, write, breaches)
-    }
-
-    /// What release needs: all of its host's state.
-    pub fn release(state: &ReceiverState) -> Self {
-        let write = vec![state.root().to_path_buf()];
-        let breaches = state.forbidden_call(Role::Release);
-        Self::new(Role::Release, vec![RANDOM.into()], write, breaches)
-    }
-
     /// Adds a file to read: the credential of the unit.
     pub fn reading(mut self, file: Option<PathBuf>) -> Self {
         self.read.extend(file);
@@ -142,7 +88,8 @@ impl Profile {
         self
     }
 
-    fn new(role: Role, read: Vec<PathBuf>, write: Vec<PathBuf>, breaches: PathBuf) -> Self {
+    /// What `role` reads and writes, and the file in which its ends by a forbidden call are noted. It has no link.
+    pub fn new(role: Role, read: Vec<PathBuf>, write: Vec<PathBuf>, breaches: PathBuf) -> Self {
         Self {
             role,
             read,

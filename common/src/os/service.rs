@@ -20,7 +20,7 @@ pub use log::{LogError, init_logging, log_events};
 pub const GENERATOR: &str = "systemd-generator";
 
 /// Tells a child of `run` which process started it, and that its standard input is a pipe to that process.
-pub(super) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";
+pub(crate) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";
 
 /// Tells the service manager, and the supervisor where there is one, that the role is ready.
 pub fn ready() {
@@ -67,7 +67,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 static MANAGER: OnceLock<Option<UnixDatagram>> = OnceLock::new();
 
 /// Connects to the service manager. To be called before the fences.
-pub(super) fn connect() {
+pub(crate) fn connect() {
     MANAGER.get_or_init(|| connected(&env::var_os("NOTIFY_SOCKET")?).ok());
 }
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use valise_common::host::alarms::command as alarm_command;
 use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
-use valise_common::os::{alarm, sandbox, service};
+use valise_common::os::{sandbox, service};
 
 use super::audit::AuditCommand;
 use crate::release::states::State;
@@ -119,7 +120,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml check-config")]
     CheckConfig(Shown),
     /// Runs the alarm command for each line of standard input; release starts it by itself.
-    #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-receiver alarm-runner -- COMMAND")]
+    #[command(name = alarm_command::RUNNER, hide = true, after_help = "Example:\n  valise-receiver alarm-runner -- COMMAND")]
     AlarmRunner(AlarmRunner),
     /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
     #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-receiver note-end receive")]

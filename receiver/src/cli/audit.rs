@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use valise_common::config::ReceiverConfig;
-use valise_common::os::audit_check::{BroughtFiles, Place};
-use valise_common::os::cli::audit::{self, Form};
-use valise_common::os::layout::{ReceiverState, Role};
+use valise_common::history::check::{BroughtFiles, Place};
+use valise_common::host::cli::audit::{self, Form};
+use valise_common::host::folders::{ReceiverState, Role};
 
 use super::CliError;
 pub use reconcile::reconcile;

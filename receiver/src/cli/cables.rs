@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::cli::{check_reader, confirm_if_attended};
+use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::Serial;
-use valise_common::os::cli::{check_reader, confirm_if_attended};
-use valise_common::os::layout::{ReceiverState, Role};
 
 use super::arguments::{Discard, List, OneSerial, Shown};
 use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
-use crate::io::host::Host;
-use crate::io::register::{CableRow, Claim, Register};
-use crate::io::view::{ReceiveView, ReleaseView, set_of};
 use crate::release::requests::Ask;
 use crate::release::states::{Knowledge, StateRow, void_serials};
+use crate::spool::host::Host;
+use crate::spool::register::{CableRow, Claim, Register};
+use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 
 /// All that commands know of serials: from the register, and from what both daemons show.
 pub struct Known {

@@ -7,16 +7,18 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::history::log::AuditLog;
+use valise_common::host::cli::first_keys::{self, FirstKeys};
+use valise_common::host::cli::{
+    check_reader, confirm_if_attended, needs_root, read_administrators,
+};
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::stand_in::StandIn;
+use valise_common::host::unfinished::Unfinished;
+use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
-use valise_common::os::audit_log::AuditLog;
-use valise_common::os::cli::first_keys::{self, FirstKeys};
-use valise_common::os::cli::{check_reader, confirm_if_attended, needs_root, read_administrators};
 use valise_common::os::durable::{self, Access};
-use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::os::lock::HostLock;
-use valise_common::os::stand_in::StandIn;
-use valise_common::os::unfinished::Unfinished;
-use valise_common::os::worker::Threading;
 use valise_common::os::{clock, entropy, sandbox};
 use valise_common::secret::Secret32;
 use valise_common::units::{UtcTime, count_of};
@@ -26,15 +28,15 @@ use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
 use super::request::{ask, ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_done, print_done_json, print_json, print_line};
-use crate::io::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
-use crate::io::host::Host;
-use crate::io::publish::Groups;
-use crate::io::register::{BundleRow, BundleState, Register};
-use crate::io::view::ReleaseView;
 use crate::release::event::Asker;
 use crate::release::reply::BundleMade;
 use crate::release::requests::Ask;
 use crate::release::{Release, ReleaseError};
+use crate::spool::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
+use crate::spool::host::Host;
+use crate::spool::publish::Groups;
+use crate::spool::register::{BundleRow, BundleState, Register};
+use crate::spool::view::ReleaseView;
 
 /// Whose logs `init` begins.
 const ROLES: [Role; 2] = [Role::Receive, Role::Release];

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use valise_common::config::{Fences, LinkKind, ReceiverConfig};
-use valise_common::os::layout::ReceiverState;
+use valise_common::host::folders::ReceiverState;
 use valise_common::os::serial;
 
 use super::arguments::Shown;
 use super::{CliError, print_json, print_line};
-use crate::io::host::{Host, HostError};
-use crate::io::publish::Groups;
+use crate::spool::host::{Host, HostError};
+use crate::spool::publish::Groups;
 
 /// `check-config`
 pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {

@@ -1,11 +1,11 @@
 //! Which exit status says what this host's errors mean for a command.
 
-use valise_common::os::cli::CliError;
+use valise_common::host::cli::CliError;
 
-use crate::io::host::HostError;
-use crate::io::publish::GroupError;
 use crate::receive::ReceiveError;
 use crate::release::ReleaseError;
+use crate::spool::host::HostError;
+use crate::spool::publish::GroupError;
 
 impl From<HostError> for CliError {
     fn from(error: HostError) -> CliError {

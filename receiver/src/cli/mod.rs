@@ -17,12 +17,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
-use valise_common::os::cli::{
+use valise_common::host::cli::{
     CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
     print_json, print_line, run_alarm_commands,
 };
-use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::{sandbox, service, supervise};
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::supervise;
+use valise_common::os::{sandbox, service};
 
 use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
@@ -30,7 +31,7 @@ use arguments::{
 };
 use audit::AuditCommand;
 
-use crate::io::host::Host;
+use crate::spool::host::Host;
 
 /// Returns the words of the command line, for completions.
 pub fn command() -> clap::Command {

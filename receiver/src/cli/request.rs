@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use valise_common::config::ReceiverConfig;
+use valise_common::host::cli::state_failure;
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::life::installation;
+use valise_common::host::requests::{Answer, Request};
 use valise_common::manifest::FreeText;
-use valise_common::os::cli::state_failure;
-use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life::installation;
-use valise_common::os::request::{Answer, Request};
 
 use super::CliError;
-use crate::io::host::{Host, HostError};
 use crate::release::requests::{Ask, REASON_CHARS_MAX, SYSTEM_FAILURE};
+use crate::spool::host::{Host, HostError};
 
 /// The time for each slot of a bundle, several times what a slow processor takes.
 const SLOT_MS: u64 = 2;

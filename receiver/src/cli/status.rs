@@ -2,15 +2,15 @@
 
 use serde::de::DeserializeOwned;
 use valise_common::config::ReceiverConfig;
+use valise_common::host::cli::{check_reader, warn};
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::life::{Ages, Observed};
 use valise_common::host::status::{self, Facts, Health, Status};
-use valise_common::os::cli::{check_reader, warn};
-use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life::{Ages, Observed};
 use valise_common::units::count_of;
 
 use super::CliError;
-use crate::io::host::Host;
-use crate::io::view::{LineView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
+use crate::spool::host::Host;
+use crate::spool::view::{LineView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
 
 /// Containers that are being collected, at most, that the text shows.
 const ASSEMBLING_SHOWN_MAX: usize = 10;

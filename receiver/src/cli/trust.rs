@@ -4,19 +4,19 @@ use std::io;
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::folders::ReceiverState;
 use valise_common::os::clock;
-use valise_common::os::layout::ReceiverState;
 use valise_common::trust::{TrustList, difference};
 
 use super::arguments::{Shown, TrustFile};
 use super::commission::work_here;
 use super::request::{ask_and_print, print_answer, refused};
 use super::{CliError, print_json, print_line};
-use crate::io::host::Host;
-use crate::io::trust_store::{self, SignedList, TrustStoreError};
 use crate::release::Release;
 use crate::release::event::Asker;
 use crate::release::requests::{Ask, Verdict};
+use crate::spool::host::Host;
+use crate::spool::trust_store::{self, SignedList, TrustStoreError};
 
 /// A list that is wrong is refused; a disk that fails is not the list's fault.
 fn told(error: TrustStoreError) -> CliError {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use valise_common::os::cli::{
+use valise_common::host::cli::{
     CliError, print_failure, print_json, print_line, read_administrators,
 };
 
-use crate::io::released::{Fault, ReleasedCable};
+use crate::spool::released::{Fault, ReleasedCable};
 
 /// Checks the folder of a released cable: every byte, its approvals, and who signed the trust list that released it.
 #[derive(Debug, Parser)]

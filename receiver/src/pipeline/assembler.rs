@@ -9,10 +9,10 @@ use valise_common::wire::{DropReason, SetId};
 
 use super::beacons::{Beacons, SignedBeacon, Writing};
 use super::completed::Completed;
-use crate::stage::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
-use crate::stage::deframe::Symbol;
-use crate::stage::fec::{Forged, Rebuilder, SourceBlock};
-use crate::stage::reassemble::{Assembly, Phase, Sets, Verdict};
+use crate::steps::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
+use crate::steps::deframe::Symbol;
+use crate::steps::fec::{Forged, Rebuilder, SourceBlock};
+use crate::steps::reassemble::{Assembly, Phase, Sets, Verdict};
 
 /// An incomplete block that has been quiet for so long goes to disk: a crash then loses little, and memory is free for
 /// what is on the link now.

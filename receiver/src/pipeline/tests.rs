@@ -14,7 +14,7 @@ use valise_common::wire::{
 };
 
 use super::*;
-use crate::stage::reassemble::ContainerHasher;
+use crate::steps::reassemble::ContainerHasher;
 
 const DATAGRAM: u16 = 136;
 const S: u16 = 64;
@@ -362,7 +362,7 @@ impl World {
         let mut hasher = ContainerHasher::default();
         hasher.update(&bytes);
         let verdict = hasher.verdict(&set.container);
-        if verdict != crate::stage::reassemble::Verdict::Poisoned {
+        if verdict != crate::steps::reassemble::Verdict::Poisoned {
             let before = self.inbox.insert((set.serial, set.container), bytes);
             assert!(before.is_none(), "a container is completed once");
         }

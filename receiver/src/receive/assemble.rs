@@ -5,10 +5,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
+use valise_common::host::folders::InboxName;
 use valise_common::ids::BundleId;
 use valise_common::os::clock::mono_now;
 use valise_common::os::durable::is_full;
-use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
@@ -17,10 +17,10 @@ use super::handback::Looking;
 use super::publish::Delivery;
 use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
 use super::slab::{Arrived, Slab};
-use crate::io::assembly::AssemblyStore;
 use crate::pipeline::{Assembler, Cause, Effect, Finished, Spilled, Tally};
-use crate::stage::fec::SourceBlock;
-use crate::stage::reassemble::SETS_MAX;
+use crate::spool::assembly::AssemblyStore;
+use crate::steps::fec::SourceBlock;
+use crate::steps::reassemble::SETS_MAX;
 
 /// How often the view is renewed.
 const VIEW_US: u64 = 500_000;

@@ -15,10 +15,10 @@ use valise_common::wire::SetId;
 
 use super::assemble::Input;
 use super::publish::Delivery;
-use crate::io::assembly::data_path;
 use crate::pipeline::Finished;
-use crate::stage::fec::SourceBlock;
-use crate::stage::reassemble::{ContainerHasher, SETS_MAX, Verdict};
+use crate::spool::assembly::data_path;
+use crate::steps::fec::SourceBlock;
+use crate::steps::reassemble::{ContainerHasher, SETS_MAX, Verdict};
 
 /// Messages that may wait: an order for every set that may be being finished, blocks that are lent, and hints.
 pub const GROWTHS_MAX: usize = SETS_MAX + LENT_MAX + 64;
@@ -294,7 +294,7 @@ mod tests {
     use valise_common::ids::{ContainerHash, Serial};
 
     use super::*;
-    use crate::stage::fec::Rebuilder;
+    use crate::steps::fec::Rebuilder;
 
     /// Bytes of a container of three blocks.
     const LENGTH: usize = 1_264 + 2_048 + 16;

@@ -4,7 +4,7 @@
 use valise_common::alarm::Cause;
 use valise_common::units::Mono;
 
-use crate::io::net_tables::Count;
+use crate::spool::net_tables::Count;
 
 /// The alarm ends when the interface has sent nothing for so long.
 const QUIET_US: u64 = 3_600 * 1_000_000;

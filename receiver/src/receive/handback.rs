@@ -7,10 +7,10 @@
 use std::io;
 use std::path::Path;
 
+use valise_common::host::folders::InboxName;
 use valise_common::os::durable::{self, SyncBatch, remove_any};
-use valise_common::os::layout::InboxName;
 
-use crate::io::completed::CompletedLog;
+use crate::spool::completed::CompletedLog;
 
 /// Containers that are taken back at a time; the others are found by the next look.
 const NAMES_MAX: usize = 1_024;

@@ -13,8 +13,8 @@ use valise_common::wire::{Counters, DatagramBytes, LineFigures};
 
 use super::ReceiveError;
 use super::listener::{Listener, Listening, Source};
-use crate::io::link_serial::{KERNEL_BYTES, SerialLink};
-use crate::io::link_udp::Train;
+use crate::spool::link_serial::{KERNEL_BYTES, SerialLink};
+use crate::spool::link_udp::Train;
 
 /// The receiving end of the link.
 pub enum Intake {

@@ -6,17 +6,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use valise_common::host::handover::Handover;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::limits::LINK_KEY_OVERLAP_S;
 use valise_common::os::durable::{
     self, Access, Sync, add_check, checked, read_bounded, read_secret_file, replace,
 };
-use valise_common::os::handover::Handover;
 use valise_common::secret::Secret32;
 use valise_common::units::UtcTime;
 use zeroize::Zeroizing;
 
-use crate::stage::deframe::HeldKey;
+use crate::steps::deframe::HeldKey;
 
 /// Bytes of a key file: a few names and numbers.
 const KEY_FILE_BYTES_MAX: usize = 4_096;

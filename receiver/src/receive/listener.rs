@@ -12,8 +12,8 @@ use valise_common::alarm::Alarm;
 use valise_common::config::ReceiverConfig;
 
 use super::ReceiveError;
-use crate::io::link_udp::{Granted, UdpLink};
-use crate::io::net_tables::{self, NetTables};
+use crate::spool::link_udp::{Granted, UdpLink};
+use crate::spool::net_tables::{self, NetTables};
 
 /// What binds the socket on an installed host, as `systemd-generator` makes it.
 pub const SOCKET_UNIT: &str = "valise.socket";

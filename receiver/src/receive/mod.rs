@@ -38,34 +38,35 @@ use std::sync::Arc;
 use thiserror::Error;
 use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::history::log::{AuditLog, AuditLogError};
 use valise_common::host::alarms::Alarms;
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::profile;
+use valise_common::host::worker::Threading;
 use valise_common::ids::BundleId;
-use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{
     self, Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve,
     replace,
 };
-use valise_common::os::layout::{ReceiverState, Role};
-use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::sandbox::{self, SandboxError};
 use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
-use valise_common::os::worker::Threading;
 use valise_common::units::{Mono, UtcTime};
 use valise_common::wire::DatagramBytes;
 
-use crate::io::assembly::AssemblyStore;
-use crate::io::completed::CompletedLog;
-use crate::io::host::{Host, HostError};
-use crate::io::net_tables::NetTables;
 use crate::pipeline::{Assembler, Tally};
+use crate::spool::assembly::AssemblyStore;
+use crate::spool::completed::CompletedLog;
+use crate::spool::host::{Host, HostError};
+use crate::spool::net_tables::NetTables;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
 use egress::Egress;
@@ -173,7 +174,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let claimed = Claimed::take(config)?;
     let runs = life::runs(Role::Receive);
     metrics::make_folder(&config.metrics.folder)?;
-    let mut profile = Profile::receive(&state).writing(&config.metrics.folder);
+    let mut profile = profile::receive(&state).writing(&config.metrics.folder);
     profile = match (claimed.intake.socket(), &config.link.device) {
         (Some(socket), _) => profile.with_link(socket),
         (None, Some(device)) if config.link.kind == LinkKind::Serial => {

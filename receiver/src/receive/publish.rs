@@ -9,21 +9,21 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
+use valise_common::host::folders::InboxName;
 use valise_common::ids::ContainerHash;
 use valise_common::os::durable::{
     Access, FinishedFile, StagedFile, SyncBatch, is_full, remove_any,
 };
-use valise_common::os::layout::InboxName;
 use valise_common::wire::SetId;
 
 use super::assemble::Input;
 use super::handback::take_back;
-use crate::io::assembly::data_path;
-use crate::io::beacon_file;
-use crate::io::completed::{CompletedLog, Record};
 use crate::pipeline::{Finished, SignedBeacon, Writing};
-use crate::stage::fec::SourceBlock;
-use crate::stage::reassemble::{ContainerHasher, SETS_MAX, Verdict};
+use crate::spool::assembly::data_path;
+use crate::spool::beacon_file;
+use crate::spool::completed::{CompletedLog, Record};
+use crate::steps::fec::SourceBlock;
+use crate::steps::reassemble::{ContainerHasher, SETS_MAX, Verdict};
 
 /// Deliveries that may wait: one for every set that may be being finished, and beacons.
 pub const DELIVERIES_MAX: usize = SETS_MAX + 64;

@@ -16,9 +16,9 @@ use super::assemble::Input;
 use super::intake::Intake;
 use super::shared::{Event, Shared};
 use super::slab::{SLABS, Slab};
-use crate::io::link_udp::Train;
 use crate::pipeline::Tally;
-use crate::stage::deframe::{Deframer, Frame};
+use crate::spool::link_udp::Train;
+use crate::steps::deframe::{Deframer, Frame};
 
 /// The kernel's buffer may fill for so long, whatever its size: any disk is away for a moment now and then.
 const PATIENCE_MIN: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use super::forged::Forged;
 use super::intake::LinkState;
 use super::listener::Listening;
 use crate::pipeline::{Assembling, SetCounters, Tally};
-use crate::stage::deframe::HeldKey;
+use crate::steps::deframe::HeldKey;
 
 /// Sets that `status` names one by one.
 pub const SHOWN_SETS_MAX: usize = 1_000;

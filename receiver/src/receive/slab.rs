@@ -7,8 +7,8 @@ use valise_common::fec::BlockShape;
 use valise_common::ids::BundleId;
 use valise_common::wire::{PAYLOAD_OFFSET, SetId};
 
-use crate::io::link_udp::BUFFER_BYTES;
-use crate::stage::deframe::{Frame, Symbol};
+use crate::spool::link_udp::BUFFER_BYTES;
+use crate::steps::deframe::{Frame, Symbol};
 
 /// Slabs of one process, the one that the reader fills included. More would only move drops from the reader, which counts
 /// them, to a later time.

@@ -6,19 +6,19 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use valise_common::host::folders::InboxName;
 use valise_common::ids::ContainerHash;
 use valise_common::os::durable::{
     self, FinishedFile, SyncBatch, clear_tmp, finish_erasing, remove_any,
 };
-use valise_common::os::layout::InboxName;
 use valise_common::units::Mono;
 
 use super::handback::take_back;
 use super::publish::{Folders, file_name};
-use crate::io::assembly::{AssemblyStore, DataFile, FoundSet, data_path};
-use crate::io::beacon_file;
-use crate::io::completed::{CompletedLog, Record};
 use crate::pipeline::Assembler;
+use crate::spool::assembly::{AssemblyStore, DataFile, FoundSet, data_path};
+use crate::spool::beacon_file;
+use crate::spool::completed::{CompletedLog, Record};
 
 /// What start-up found.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::fec::{BlockCodec, Codec, Geometry};
+use valise_common::host::folders::InboxName;
 use valise_common::ids::{ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
-use valise_common::os::layout::InboxName;
 use valise_common::secret::Secret32;
 use valise_common::wire::{
     ClearHeader, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET, SetId, SymbolHeader, seal,
@@ -372,7 +372,7 @@ fn a_retired_link_key_takes_the_written_beacon_with_it_over_a_restart_too() {
         );
         watch.drain().unwrap();
     }
-    let written = crate::io::beacon_file::read(&path).unwrap().unwrap();
+    let written = crate::spool::beacon_file::read(&path).unwrap().unwrap();
     assert_eq!(written.bundle, BundleId(1));
     receive.stop().unwrap();
     // The key stays: so does the beacon.
@@ -466,7 +466,7 @@ fn start_up_completes_what_a_killed_publisher_left() {
 fn a_listed_container_is_published_whatever_a_loss_of_power_left_of_its_blocks_bits() {
     let site = Site::new();
     let large = cut(1, 300_000, Codec::Rs16, 50, 1);
-    let data = crate::io::assembly::data_path(&site.state.assembly(), &large.set);
+    let data = crate::spool::assembly::data_path(&site.state.assembly(), &large.set);
     let folder = data.parent().unwrap();
     fs::create_dir(folder).unwrap();
     fs::write(&data, &large.bytes).unwrap();

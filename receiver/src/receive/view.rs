@@ -11,8 +11,8 @@ use valise_common::units::{Mono, UtcTime};
 use super::intake::LinkState;
 use super::listener::Listening;
 use super::shared::{AssemblyView, ReadView};
-use crate::io::view::LineView;
 use crate::pipeline::Tally;
+use crate::spool::view::LineView;
 use valise_common::wire::{Counters, DropReason, LineFigures};
 
 /// What `receive` shows, once a second.

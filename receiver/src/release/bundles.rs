@@ -3,20 +3,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use valise_common::host::folders::InboxName;
 use valise_common::ids::{BundleId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable;
-use valise_common::os::layout::InboxName;
 
-use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
-use crate::io::register::{BundleRow, BundleState};
-use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::foreign::Trouble;
 use crate::release::reply::{BundleMade, COURIER};
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::release::serial_set::SerialSet;
+use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
+use crate::spool::register::{BundleRow, BundleState};
+use crate::spool::regular::is_in_the_way;
 
 /// Ranges of kept serials in one line of the log. Two serials of 19 digits and their brackets take 43 bytes, and a thief
 /// of the link key can make half a million ranges.

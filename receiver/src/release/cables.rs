@@ -10,16 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use valise_common::alarm::{Alarm, Cause};
+use valise_common::host::folders::{InboxName, Role};
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
-use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::room::disk_text;
 use valise_common::units::UtcTime;
 
-use crate::io::containers::{OpenTask, OpenedFile, hash_container, open_container};
-use crate::io::publish::{BodyFolder, Published, Syncing, publish, stage};
-use crate::io::register::{BundleState, CableRow, Claim};
-use crate::io::regular::is_in_the_way;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::{Asker, Event};
 use crate::release::foreign::Trouble;
@@ -27,9 +23,13 @@ use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
 use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::serial_set::SerialSet;
 use crate::release::worker::Task;
-use crate::stage::open::{NotOpened, Opened};
-use crate::stage::publish::StageName;
-use crate::stage::verify::{Held, Judged, Policy, Standing, Verified, hold, verify, verify_again};
+use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
+use crate::spool::publish::{BodyFolder, Published, Syncing, publish, stage};
+use crate::spool::register::{BundleState, CableRow, Claim};
+use crate::spool::regular::is_in_the_way;
+use crate::steps::open::{NotOpened, Opened};
+use crate::steps::publish::StageName;
+use crate::steps::verify::{Held, Judged, Policy, Standing, Verified, hold, verify, verify_again};
 
 /// Containers beyond this size go to the second thread.
 pub const LARGE_BYTES: u64 = 4 << 20;

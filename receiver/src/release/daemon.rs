@@ -9,32 +9,25 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::alarms::command::AlarmRunner;
 use valise_common::host::alarms::{Alarms, NewAlarm};
+use valise_common::host::folders::{InboxName, ReceiverState, Role};
+use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::neighbour::Neighbour;
+use valise_common::host::profile;
+use valise_common::host::requests::{RequestQueue, Requests, Unanswered};
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, MessageId, Serial};
-use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
-use valise_common::os::layout::{InboxName, ReceiverState, Role};
-use valise_common::os::life;
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::{RequestQueue, Requests, Unanswered};
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::sandbox::{self, SandboxError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
-use valise_common::os::worker::Threading;
 use valise_common::os::{clock, service};
 use valise_common::units::{Mono, UtcTime};
 
-use crate::io::bundle_store::BundleStoreError;
-use crate::io::host::{Host, HostError};
-use crate::io::publish::{GroupError, Groups};
-use crate::io::register::RegisterError;
-use crate::io::slots::{SlotFile, SlotsError};
-use crate::io::slots_key::{self, SlotsKey, SlotsKeyError};
-use crate::io::trust_store::{SignedList, TrustStoreError};
-use crate::io::view::Counters;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::event::Event;
 use crate::release::foreign::{Foreign, Trouble};
@@ -42,6 +35,14 @@ use crate::release::ledger::{Ledger, LedgerError, now_of};
 use crate::release::observe::{Believed, Suspects};
 use crate::release::serial_set::SerialSet;
 use crate::release::worker::{self, Done, Worker};
+use crate::spool::bundle_store::BundleStoreError;
+use crate::spool::host::{Host, HostError};
+use crate::spool::publish::{GroupError, Groups};
+use crate::spool::register::RegisterError;
+use crate::spool::slots::{SlotFile, SlotsError};
+use crate::spool::slots_key::{self, SlotsKey, SlotsKeyError};
+use crate::spool::trust_store::{SignedList, TrustStoreError};
+use crate::spool::view::Counters;
 
 /// How often the loop looks at what no descriptor tells of.
 const TICK_US: u64 = 1_000_000;
@@ -215,7 +216,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let groups = Groups::look_up(&config.mailboxes)?;
     metrics::make_folder(&config.metrics.folder)?;
     let metrics = Metrics::new(Role::Release, &config.metrics.folder, state.root());
-    let profile = Profile::release(&state)
+    let profile = profile::release(&state)
         .reading(slots_key::credential())
         .writing(&config.metrics.folder);
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;

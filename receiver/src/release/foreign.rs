@@ -10,7 +10,7 @@ use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::alarms::Alarms;
 use valise_common::units::UtcTime;
 
-use crate::io::regular::{is_in_the_way, open_regular};
+use crate::spool::regular::{is_in_the_way, open_regular};
 
 /// Paths that are kept at a time; more than a person looks at.
 const FILES_MAX: usize = 64;

@@ -2,16 +2,16 @@
 
 use thiserror::Error;
 use valise_common::config::AuditFiles;
+use valise_common::history::log::{AuditLog, AuditLogError, Recovered};
+use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::{BundleId, ContainerHash, Serial};
-use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
-use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::units::{Mono, UtcTime};
 
-use crate::io::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
 use crate::release::event::{Event, Line, Recorded};
 use crate::release::serial_set::SerialSet;
 use crate::release::states::void_serials;
 use crate::release::told::Told;
+use crate::spool::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
 
 /// Lines that are rolled forward in one transaction.
 const ROLL_LINES: usize = 1_000;

@@ -5,23 +5,23 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use valise_common::alarm::{Alarm, Cause};
+use valise_common::host::folders::{InboxName, Role};
 use valise_common::ids::{BundleId, Serial};
-use valise_common::os::layout::{InboxName, Role};
 use valise_common::os::room::disk_text;
 use valise_common::os::{clock, durable, service};
 use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
-use crate::io::beacon_file;
-use crate::io::register::{BundleRow, BundleState, Claim};
-use crate::io::regular::is_in_the_way;
-use crate::io::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::Event;
 use crate::release::foreign::Trouble;
 use crate::release::serial_set::SerialSet;
 use crate::release::states::{Announced, Knowledge};
+use crate::spool::beacon_file;
+use crate::spool::register::{BundleRow, BundleState, Claim};
+use crate::spool::regular::is_in_the_way;
+use crate::spool::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 
 /// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
 /// `receive`, which rebuilds and syncs a large container long after they came.

@@ -5,23 +5,25 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::Alarm;
+use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::requests::{
+    Answer, Found, RequestRefused, TakeLimits, Taken, answer_text,
+};
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
 use valise_common::os::clock;
 use valise_common::os::durable::{self, is_full};
-use valise_common::os::layout::{InboxName, Role};
-use valise_common::os::request::{Answer, Found, RequestRefused, TakeLimits, Taken, answer_text};
 use valise_common::units::{ByteSize, Mono, UtcTime};
 
-use crate::io::register::{CableRow, Claim};
-use crate::io::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
 use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::{Asker, Event};
 use crate::release::ledger::now_of;
 use crate::release::reply::Reply;
 use crate::release::worker::Task;
+use crate::spool::register::{CableRow, Claim};
+use crate::spool::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
 
 /// Characters of an operator's reason.
 pub const REASON_CHARS_MAX: usize = 200;

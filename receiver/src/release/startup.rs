@@ -18,21 +18,21 @@ use std::fs;
 use std::io;
 
 use valise_common::alarm::Alarm;
+use valise_common::host::folders::{InboxName, Role};
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
-use valise_common::os::layout::{InboxName, Role};
 
-use crate::io::bundle_store;
-use crate::io::publish::make_mailbox;
-use crate::io::register::{BundleState, CableRow, Claim};
-use crate::io::regular::is_in_the_way;
-use crate::io::slots::{SlotFile, SlotsError};
-use crate::io::trust_store::{self, TrustStoreError};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::event::Event;
 use crate::release::foreign::Trouble;
 use crate::release::reply::COURIER;
-use crate::stage::publish::StageName;
+use crate::spool::bundle_store;
+use crate::spool::publish::make_mailbox;
+use crate::spool::register::{BundleState, CableRow, Claim};
+use crate::spool::regular::is_in_the_way;
+use crate::spool::slots::{SlotFile, SlotsError};
+use crate::spool::trust_store::{self, TrustStoreError};
+use crate::steps::publish::StageName;
 
 impl Release {
     /// Takes up what a crash left.

@@ -10,25 +10,25 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 use valise_common::bundle::Bundle;
 use valise_common::config::ReceiverConfig;
+use valise_common::history::log::AuditLog;
+use valise_common::host::folders::{InboxName, ReceiverState, Role};
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial};
 use valise_common::manifest::{FileName, FreeText, Manifest, Part};
-use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::entropy;
-use valise_common::os::layout::{InboxName, ReceiverState, Role};
-use valise_common::os::worker::Threading;
 use valise_common::precedence::Precedence;
 use valise_common::seal::{Header, PackageWriter, Sealer, encode_approvals};
 use valise_common::sshsig::{PublicKey, Signature};
 use valise_common::units::UtcTime;
 
-use crate::io::bundle_store::BUNDLE_FILE;
-use crate::io::host::Host;
-use crate::io::publish::Groups;
 use crate::release::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
+use crate::spool::bundle_store::BUNDLE_FILE;
+use crate::spool::host::Host;
+use crate::spool::publish::Groups;
 
 /// Keys of all tests of a process: making them takes longer than most tests.
 pub struct Keys {

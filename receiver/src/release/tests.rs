@@ -7,30 +7,30 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use valise_common::history::log::AuditLogError;
+use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
-use valise_common::os::audit_log::AuditLogError;
 use valise_common::os::clock;
-use valise_common::os::layout::{InboxName, Role};
-use valise_common::os::worker::Threading;
 use valise_common::trust::TrustList;
 use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
-use crate::io::containers::{OpenTask, OpenedFile, open_container};
-use crate::io::publish::Groups;
-use crate::io::register::{CableRow, Claim};
-use crate::io::slots::SlotsHeader;
-use crate::io::slots_key::SlotsKey;
-use crate::io::trust_store::SignedList;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
 use crate::release::event::Asker;
 use crate::release::ledger::LedgerError;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
-use crate::stage::verify::{Judged, Policy, verify};
+use crate::spool::containers::{OpenTask, OpenedFile, open_container};
+use crate::spool::publish::Groups;
+use crate::spool::register::{CableRow, Claim};
+use crate::spool::slots::SlotsHeader;
+use crate::spool::slots_key::SlotsKey;
+use crate::spool::trust_store::SignedList;
+use crate::steps::verify::{Judged, Policy, verify};
 
 /// Lets the daemon work until nothing is left that it could do.
 fn settle(release: &mut Release) {
@@ -1268,7 +1268,7 @@ fn announce(world: &World, bundle: u32, beacon: &Beacon) {
     beacon.encode(&mut payload);
     let bundle = BundleId(bundle);
     let written = crate::pipeline::SignedBeacon { bundle, payload };
-    let bytes = crate::io::beacon_file::encode(&written);
+    let bytes = crate::spool::beacon_file::encode(&written);
     fs::write(world.state.inbox_beacon(), bytes).unwrap();
 }
 
@@ -1442,7 +1442,7 @@ fn slots_are_low_at_a_fifth_and_without_any() {
     }
     // The view, and with it `status --check`, says so too.
     release.show();
-    let view = crate::io::view::ReleaseView::read(&world.state.view_of(Role::Release)).unwrap();
+    let view = crate::spool::view::ReleaseView::read(&world.state.view_of(Role::Release)).unwrap();
     let codes: Vec<_> = view
         .unwrap()
         .alarms
@@ -1808,7 +1808,7 @@ fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
     place(&world, "nonsense", "request = \"nothing\"\n");
     // Without a folder for staging no answer is written, as on a full disk.
     let requests = world.state.requests();
-    release.requests = valise_common::os::request::Requests::new(
+    release.requests = valise_common::host::requests::Requests::new(
         requests.clone(),
         world.state.tmp(Role::Release).join("absent"),
     );
@@ -1816,7 +1816,7 @@ fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
     settle(&mut release);
     assert!(requests.join("ask").exists() && requests.join("nonsense").exists());
     release.requests =
-        valise_common::os::request::Requests::new(requests, world.state.tmp(Role::Release));
+        valise_common::host::requests::Requests::new(requests, world.state.tmp(Role::Release));
     release
         .answer_again(release.mono().plus_us(3_600_000_000))
         .unwrap();
@@ -2402,7 +2402,7 @@ mod crashes {
         let (world, manifest, name, before) = before_and_after();
         published_once(&world, &manifest);
         // The container and the slot as they were before ⑤.
-        let old = valise_common::os::layout::ReceiverState::new(before.path().join("state"));
+        let old = valise_common::host::folders::ReceiverState::new(before.path().join("state"));
         fs::copy(old.container(&name), world.state.container(&name)).unwrap();
         let slots = world.state.slots_of(world.bundle.id);
         fs::copy(old.slots_of(world.bundle.id), &slots).unwrap();

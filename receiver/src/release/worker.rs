@@ -3,19 +3,19 @@
 use std::io;
 use std::path::PathBuf;
 
+use valise_common::host::folders::ReceiverState;
+use valise_common::host::worker::Threading;
 use valise_common::ids::Sha256Digest;
-use valise_common::os::layout::ReceiverState;
-use valise_common::os::worker::Threading;
 
-use crate::io::bundle_store::{self, BundlePlan, BundleStoreError};
-use crate::io::containers::{OpenTask, OpenedFile, open_container};
-use crate::io::publish::{BodyFolder, Groups, Syncing, stage};
-use crate::io::slots_key::SlotsKey;
-use crate::io::trust_store::SignedList;
 use crate::release::cables::Incoming;
 use crate::release::event::Asker;
-use crate::stage::publish::StageName;
-use crate::stage::verify::Verified;
+use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
+use crate::spool::containers::{OpenTask, OpenedFile, open_container};
+use crate::spool::publish::{BodyFolder, Groups, Syncing, stage};
+use crate::spool::slots_key::SlotsKey;
+use crate::spool::trust_store::SignedList;
+use crate::steps::publish::StageName;
+use crate::steps::verify::Verified;
 
 /// Something that takes long.
 pub enum Task {
@@ -44,7 +44,7 @@ pub enum Done {
 }
 
 /// The thread for what takes long.
-pub type Worker = valise_common::os::worker::Worker<Task, Done>;
+pub type Worker = valise_common::host::worker::Worker<Task, Done>;
 
 /// Starts the worker.
 ///

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use valise_common::host::alarms::command as alarm_command;
 use valise_common::host::status::Status;
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
-use valise_common::os::{alarm, sandbox, service};
+use valise_common::os::{sandbox, service};
 use valise_common::precedence::{Precedence, PrecedenceError};
 use valise_common::units::UtcTime;
 
@@ -133,7 +134,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  valise-sender --config sender.toml check-config")]
     CheckConfig(Shown),
     /// Runs the alarm command for each line of standard input; gate starts it by itself.
-    #[command(name = alarm::RUNNER, hide = true, after_help = "Example:\n  valise-sender alarm-runner -- COMMAND")]
+    #[command(name = alarm_command::RUNNER, hide = true, after_help = "Example:\n  valise-sender alarm-runner -- COMMAND")]
     AlarmRunner(AlarmRunner),
     /// Notes the end of a role by a forbidden system call, for its next start; ExecStopPost= of its unit runs it.
     #[command(name = sandbox::NOTE_END, hide = true, after_help = "Example:\n  valise-sender note-end gate")]

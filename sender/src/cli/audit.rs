@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use valise_common::config::SenderConfig;
-use valise_common::os::audit_check::{BroughtFiles, Place};
-use valise_common::os::cli::audit::{self, Form};
-use valise_common::os::layout::{Role, SenderState};
+use valise_common::history::check::{BroughtFiles, Place};
+use valise_common::host::cli::audit::{self, Form};
+use valise_common::host::folders::{Role, SenderState};
 
 use super::CliError;
 

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use valise_common::config::SenderConfig;
+use valise_common::host::cli::{confirm, confirm_if_attended};
+use valise_common::host::folders::part_file;
+use valise_common::host::requests::REQUEST_FILE;
 use valise_common::limits;
 use valise_common::manifest::{FreeText, MediaType, shown_name};
-use valise_common::os::cli::{confirm, confirm_if_attended};
-use valise_common::os::layout::part_file;
-use valise_common::os::request::REQUEST_FILE;
 use valise_common::os::tty;
 
 use super::arguments::{Approve, OneCable, Reject, Resend, Submit};
@@ -21,7 +21,7 @@ use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_done, print_done_json, sign};
 use crate::gate::prepare::{REASON_CHARS_MAX, parse_ranges};
-use crate::stage::submit::split_media_type;
+use crate::steps::submit::split_media_type;
 
 /// A part as the caller named it.
 struct Given {

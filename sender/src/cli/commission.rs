@@ -6,17 +6,17 @@ use std::path::Path;
 
 use serde_json::json;
 use valise_common::config::SenderConfig;
+use valise_common::history::log::AuditLog;
+use valise_common::host::cli::first_keys::{self, FirstKeys};
+use valise_common::host::cli::{confirm_if_attended, needs_root, read_administrators};
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::requests::TakenFile;
+use valise_common::host::stand_in::StandIn;
 use valise_common::limits;
-use valise_common::os::audit_log::AuditLog;
-use valise_common::os::cli::first_keys::{self, FirstKeys};
-use valise_common::os::cli::{confirm_if_attended, needs_root, read_administrators};
 use valise_common::os::clock;
 use valise_common::os::durable::read_bounded;
-use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::TakenFile;
 use valise_common::os::sandbox;
-use valise_common::os::stand_in::StandIn;
 use valise_common::secret::Secret32;
 use valise_common::trust::{TrustList, difference};
 use zeroize::Zeroizing;
@@ -31,7 +31,7 @@ use crate::gate::commission::Replay;
 use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, TRUST_NAME, signed_list, verify_bundle};
 use crate::gate::host::Gate;
 use crate::gate::refusal::No;
-use crate::io::trust_store::{Host, SignedList, TrustStoreError};
+use crate::spool::trust_store::{Host, SignedList, TrustStoreError};
 
 /// Whose logs `init` begins.
 const ROLES: [Role; 2] = [Role::Gate, Role::Transmit];

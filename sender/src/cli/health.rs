@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 use valise_common::config::SenderConfig;
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::life::{Ages, Observed};
 use valise_common::host::status::{self, Facts, Health, Status};
-use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::{Ages, Observed};
 
 use super::look::look_at_gate;
 use super::{CliError, check_commissioned};
-use crate::io::view::{self, View};
+use crate::spool::view::{self, View};
 
 /// What `status` needs of transmit's view.
 #[derive(Deserialize)]

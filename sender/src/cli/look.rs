@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use valise_common::config::SenderConfig;
+use valise_common::host::cli::{check_reader, warn};
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::life::Observed;
 use valise_common::ids::{MessageId, PersonId};
-use valise_common::os::cli::{check_reader, warn};
-use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::Observed;
 use valise_common::trust::{Role as PersonRole, TrustList};
 use valise_common::units::count_of;
 
@@ -15,7 +15,7 @@ use super::commission::list_in_force;
 use super::reading::{manifest_text, waiting_manifest};
 use super::{CliError, check_commissioned, print_json, print_line};
 use crate::gate::host::persons_by_uid;
-use crate::io::view::{self, CableView, View};
+use crate::spool::view::{self, CableView, View};
 
 /// The words that `--state` takes.
 const STATES: [&str; 11] = [

@@ -18,18 +18,18 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
-use valise_common::os::cli::{
+use valise_common::host::cli::{
     CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
     print_json, print_line, run_alarm_commands,
 };
-use valise_common::os::layout::{Role, SenderState};
+use valise_common::host::folders::{Role, SenderState};
 use valise_common::os::sandbox;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
 
 use crate::gate::GateError;
-use crate::io::trust_store::{Host, TrustStoreError};
+use crate::spool::trust_store::{Host, TrustStoreError};
 
 /// Returns the words of the command line, for completions.
 pub fn command() -> clap::Command {

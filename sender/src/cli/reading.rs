@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use valise_common::approval::Refusal;
 use valise_common::config::SenderConfig;
+use valise_common::host::cli::state_failure;
+use valise_common::host::folders::{SenderState, part_file};
+use valise_common::host::unfinished::{Unfinished, hold};
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::Label;
 use valise_common::limits;
 use valise_common::manifest::{Manifest, Part, shown_lines};
-use valise_common::os::cli::state_failure;
 use valise_common::os::durable::read_bounded;
-use valise_common::os::layout::{SenderState, part_file};
 use valise_common::os::tty;
-use valise_common::os::unfinished::{Unfinished, hold};
 use valise_common::units::ByteSize;
 
 use super::arguments::{Export, Read};
 use super::commission::list_in_force;
 use super::look::{person_here, read_view};
 use super::{CliError, check_commissioned, print_done_json, print_json, print_line};
-use crate::io::pending::{MANIFEST_NAME, PartFiles};
+use crate::spool::pending::{MANIFEST_NAME, PartFiles};
 
 /// The file of an export that `sha256sum --check` reads.
 const SUMS_NAME: &str = "SHA256SUMS";

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use valise_common::config::SenderConfig;
-use valise_common::os::cli::state_failure;
-use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::installation;
-use valise_common::os::request::{Answer, Request};
+use valise_common::host::cli::state_failure;
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::life::installation;
+use valise_common::host::requests::{Answer, Request};
 
 use super::{CliError, check_commissioned, print_done, print_done_json};
 use crate::gate::refusal::SYSTEM_FAILURE;

@@ -4,11 +4,11 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use valise_common::host::unfinished::Unfinished;
 use valise_common::limits;
 use valise_common::os::durable::{StagedFile, read_bounded};
 use valise_common::os::signals::spawn_unmasked;
 use valise_common::os::tty;
-use valise_common::os::unfinished::Unfinished;
 use valise_common::sshsig::{Namespace, Signature};
 
 use super::CliError;

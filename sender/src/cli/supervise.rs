@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use valise_common::config::SenderConfig;
-use valise_common::os::layout::{Role, SenderState};
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::supervise::{SuperviseError, supervise};
 use valise_common::os::service;
-use valise_common::os::supervise::{SuperviseError, supervise};
 
 use super::CliError;
-use crate::io::trust_store::{Host, TrustStoreError};
+use crate::spool::trust_store::{Host, TrustStoreError};
 
 /// `run`
 pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {

@@ -19,11 +19,11 @@ use super::ledger::{Cable, Phase};
 use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
 use super::unfit::Unfit;
 use super::wish::PreparedSubmission;
-use crate::io::outbox_write::name_of;
-use crate::io::pending::PendingError;
-use crate::io::progress;
-use crate::stage::approve::judge;
-use crate::stage::submit::{Occasion, Submission};
+use crate::spool::outbox_write::name_of;
+use crate::spool::pending::PendingError;
+use crate::spool::progress;
+use crate::steps::approve::judge;
+use crate::steps::submit::{Occasion, Submission};
 
 impl Gate {
     pub(super) fn submit(
@@ -316,10 +316,10 @@ impl Gate {
         let passes = issued.passes;
         let fec = match self.outbox.geometry(&name)? {
             Some(fec) if fec.hash == hash && fec.passes == passes => return Ok(()),
-            Some(fec) if fec.hash == hash => crate::io::outbox::FecFile { passes, ..fec },
+            Some(fec) if fec.hash == hash => crate::spool::outbox::FecFile { passes, ..fec },
             _ => {
                 let geometry = self.geometry(bytes)?;
-                crate::io::outbox::FecFile {
+                crate::spool::outbox::FecFile {
                     geometry,
                     passes,
                     container: hash.id(),

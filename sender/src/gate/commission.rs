@@ -2,10 +2,10 @@
 
 use valise_common::alarm::Alarm;
 use valise_common::bundle::Bundle;
+use valise_common::host::folders::Role;
 use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::clock;
 use valise_common::os::durable::erase;
-use valise_common::os::layout::Role;
 use valise_common::secret::Secret32;
 use valise_common::units::count_of;
 
@@ -14,9 +14,9 @@ use super::error::GateError;
 use super::event::Event;
 use super::host::Gate;
 use super::refusal::No;
-use crate::io::link_key::{self, StoredLinkKey};
-use crate::io::slots;
-use crate::io::trust_store::{SignedList, clear_staging};
+use crate::spool::link_key::{self, StoredLinkKey};
+use crate::spool::slots;
+use crate::spool::trust_store::{SignedList, clear_staging};
 
 fn trust_answer(version: u32) -> String {
     format!("trust list version {version} is in force")

@@ -5,17 +5,17 @@ use std::io;
 use std::path::Path;
 
 use valise_common::bundle::{Bundle, SLOT_RECORD_BYTES, Statement};
+use valise_common::host::requests::TakenFile;
 use valise_common::ids::ContainerHash;
 use valise_common::limits;
 use valise_common::os::durable::read_bounded;
-use valise_common::os::request::TakenFile;
 use valise_common::seal::check_public;
 use valise_common::sshsig::{Namespace, PublicKey, Signature};
 use valise_common::trust::{SIGNATURES_NEEDED, verify_administrators};
 use zeroize::Zeroizing;
 
 use super::unfit::{Unfit, content};
-use crate::io::trust_store::SignedList;
+use crate::spool::trust_store::SignedList;
 
 /// Bytes of the largest bundle: its header, and a record for each slot.
 pub(super) const BUNDLE_BYTES_MAX: usize = 76 + 1_000_000 * SLOT_RECORD_BYTES;

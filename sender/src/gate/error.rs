@@ -3,15 +3,15 @@
 use std::io;
 
 use thiserror::Error;
+use valise_common::history::log::AuditLogError;
 use valise_common::ids::BundleId;
-use valise_common::os::audit_log::AuditLogError;
 use valise_common::os::sandbox::SandboxError;
 
-use crate::io::pending::PendingError;
-use crate::io::register::RegisterError;
-use crate::io::slots::SlotsError;
-use crate::io::trust_store::TrustStoreError;
-use crate::stage::seal::SealingError;
+use crate::spool::pending::PendingError;
+use crate::spool::register::RegisterError;
+use crate::spool::slots::SlotsError;
+use crate::spool::trust_store::TrustStoreError;
+use crate::steps::seal::SealingError;
 
 /// Why `gate` ended. Whatever durability rests on is never tried twice: the next start finds a state that it knows.
 #[derive(Debug, Error)]

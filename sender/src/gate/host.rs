@@ -6,19 +6,19 @@ use std::path::Path;
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::audit::AuditRecord;
 use valise_common::config::SenderConfig;
+use valise_common::history::log::AuditLog;
 use valise_common::host::alarms::Alarms;
+use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::metrics::Metrics;
 use valise_common::host::neighbour::Neighbour;
+use valise_common::host::requests::{Requests, Unanswered};
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
-use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
 use valise_common::os::durable::{
     Eraser, NOT_ERASED, SyncBatch, free_bytes, hold_reserve, is_full,
 };
-use valise_common::os::layout::{Role, SenderState};
 use valise_common::os::lock::HostLock;
-use valise_common::os::request::{Requests, Unanswered};
 use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 
@@ -27,14 +27,14 @@ use super::event::Event;
 use super::ledger::{Cable, Ledger, Phase};
 use super::prepare::Preparer;
 use super::time::{self, Timekeeper};
-use crate::io::outbox::{GivenUp, SpoolBeacon};
-use crate::io::outbox_write::OutboxWriter;
-use crate::io::pending::Pending;
-use crate::io::progress::Progress;
-use crate::io::register::Register;
-use crate::io::slots::SlotStore;
-use crate::io::trust_store::{self, Host};
-use crate::io::view::{BundleView, CableView, HostView, ViewWriter, state_word};
+use crate::spool::outbox::{GivenUp, SpoolBeacon};
+use crate::spool::outbox_write::OutboxWriter;
+use crate::spool::pending::Pending;
+use crate::spool::progress::Progress;
+use crate::spool::register::Register;
+use crate::spool::slots::SlotStore;
+use crate::spool::trust_store::{self, Host};
+use crate::spool::view::{BundleView, CableView, HostView, ViewWriter, state_word};
 
 /// Ended cables that stay in memory and in the view; older ones are in the register alone.
 pub const ENDED_SHOWN_MAX: usize = 2_000;

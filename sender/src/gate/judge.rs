@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use valise_common::host::requests;
 use valise_common::ids::{MessageId, Serial};
+use valise_common::os::clock;
 use valise_common::os::durable::FinishedFile;
-use valise_common::os::{clock, request};
 use valise_common::precedence::Precedence;
 
 use super::commission::Replay;
@@ -15,7 +16,7 @@ use super::refusal::{No, may_accept_clock};
 use super::unfit::Refused;
 use super::wish::{Prepared, Wish};
 use super::worker::Work;
-use crate::io::pending::StagedSubmission;
+use crate::spool::pending::StagedSubmission;
 
 /// What a request gets.
 pub(super) enum Answer {
@@ -161,12 +162,12 @@ impl Gate {
                 Answer::Text(text) => text,
                 Answer::Approval(id) => self.approval_text(&id)?,
             };
-            if self.write_answer(&name, uid, request::Answer::Accepted(text)) {
+            if self.write_answer(&name, uid, requests::Answer::Accepted(text)) {
                 names.push(name);
             }
         }
         for (name, uid, reason) in batch.refused {
-            self.write_answer(&name, uid, request::Answer::Refused(reason));
+            self.write_answer(&name, uid, requests::Answer::Refused(reason));
         }
         self.sync.commit()?;
         for name in names {
@@ -179,7 +180,7 @@ impl Gate {
     }
 
     /// Tells whether the answer is written; one that is not waits, and gate goes on.
-    fn write_answer(&mut self, name: &str, uid: u32, answer: request::Answer) -> bool {
+    fn write_answer(&mut self, name: &str, uid: u32, answer: requests::Answer) -> bool {
         let (requests, now) = (&self.preparer.requests, clock::mono_now());
         self.unanswered
             .answer(requests, now, name, uid, answer, &mut self.sync)

@@ -1,7 +1,7 @@
 //! Large requests: one at a time is copied, so that nobody's many stand before another's one, and the room on the disk is
 //! looked at when it is about to be used.
 
-use valise_common::os::request::Found;
+use valise_common::host::requests::Found;
 use valise_common::precedence::Precedence;
 
 use super::prepare::Preparer;

@@ -29,20 +29,21 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::alarm::Alarm;
 use valise_common::config::SenderConfig;
+use valise_common::host::alarms::command::AlarmRunner;
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::life::VIEW_EVERY_US;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::requests::{Found, RequestQueue, RequestRefused, Requests};
+use valise_common::host::worker::Threading;
+use valise_common::host::{profile, supervise};
 use valise_common::ids::Serial;
-use valise_common::os::alarm::AlarmRunner;
 use valise_common::os::clock;
 use valise_common::os::durable::{copies_on_write, copies_on_write_text};
-use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life::VIEW_EVERY_US;
-use valise_common::os::request::{Found, RequestQueue, RequestRefused, Requests};
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile};
+use valise_common::os::sandbox;
+use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
-use valise_common::os::worker::Threading;
-use valise_common::os::{service, supervise};
 use valise_common::precedence::Precedence;
 use valise_common::trust::TrustList;
 use valise_common::units::Mono;
@@ -102,7 +103,7 @@ fn run_once(config: &SenderConfig) -> Result<(), GateError> {
         &config.metrics.folder,
         gate.state.root(),
     ));
-    let profile = Profile::gate(&gate.state).writing(&config.metrics.folder);
+    let profile = profile::gate(&gate.state).writing(&config.metrics.folder);
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut daemon = Daemon::start(gate, confinement.alarms(), Threading::Beside)?;

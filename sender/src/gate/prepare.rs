@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use valise_common::host::requests::{Found, Requests, TakeLimits, Taken, TakenFile};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
 use valise_common::os::durable::{SyncBatch, put_away};
 use valise_common::os::entropy;
-use valise_common::os::request::{Found, Requests, TakeLimits, Taken, TakenFile};
 use valise_common::sshsig::{PublicKey, Signature};
 use valise_common::units::ByteSize;
 
@@ -17,7 +17,7 @@ use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundl
 use super::host::DISK_RESERVE_BYTES;
 use super::unfit::{Refused, Unfit, content};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
-use crate::stage::submit::{Draft, Measured};
+use crate::steps::submit::{Draft, Measured};
 
 /// Characters of an officer's reason for a rejection.
 pub const REASON_CHARS_MAX: usize = 500;

@@ -17,9 +17,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use valise_common::alarm::{Alarm, Cause};
+use valise_common::host::folders::{OutboxName, Role};
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
 use valise_common::os::durable::{self, FinishedFile, clear_tmp, erase, make_dir, remove_any};
-use valise_common::os::layout::{OutboxName, Role};
 use valise_common::precedence::Precedence;
 
 use super::error::GateError;
@@ -27,10 +27,10 @@ use super::host::Gate;
 use super::ledger::{Cable, Phase};
 use super::sealing::{Hindrance, Issuing};
 use super::worker::Work;
-use crate::io::outbox::FecFile;
-use crate::io::outbox_write::{name_of, staged_name};
-use crate::io::pending::Pending;
-use crate::io::progress;
+use crate::spool::outbox::FecFile;
+use crate::spool::outbox_write::{name_of, staged_name};
+use crate::spool::pending::Pending;
+use crate::spool::progress;
 
 /// Characters that are shown of the name of something that gate did not make.
 const NAME_CHARS_MAX: usize = 100;

@@ -21,11 +21,11 @@ use super::event::Event;
 use super::host::Gate;
 use super::ledger::{Cable, Phase};
 use super::worker::{SealWork, Work};
-use crate::io::outbox::FecFile;
-use crate::io::outbox_write::name_of;
-use crate::io::pending::PendingError;
-use crate::stage::approve::{Approved, approve};
-use crate::stage::seal::{PartChanged, Sealed, SealingError};
+use crate::spool::outbox::FecFile;
+use crate::spool::outbox_write::name_of;
+use crate::spool::pending::PendingError;
+use crate::steps::approve::{Approved, approve};
+use crate::steps::seal::{PartChanged, Sealed, SealingError};
 
 /// Bodies beyond this are copied and sealed on the worker, so that a FLASH cable is never behind them.
 pub const LARGE_BODY_BYTES: u64 = 4 << 20;

@@ -3,8 +3,8 @@
 use std::io;
 
 use thiserror::Error;
+use valise_common::host::requests::RequestRefused;
 use valise_common::os::durable::is_full;
-use valise_common::os::request::RequestRefused;
 use valise_common::units::ByteSize;
 
 /// A request that is refused before anybody judges it.

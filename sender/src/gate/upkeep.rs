@@ -13,8 +13,8 @@ use super::error::GateError;
 use super::event::Event;
 use super::host::{DISK_RESERVE_BYTES, Gate};
 use super::ledger::Phase;
-use crate::io::outbox_write::name_of;
-use crate::io::progress;
+use crate::spool::outbox_write::name_of;
+use crate::spool::progress;
 
 impl Gate {
     /// Takes note of how far transmit has come with some serials. Tells whether anything changed.

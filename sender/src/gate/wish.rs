@@ -7,8 +7,8 @@ use valise_common::ids::{MessageId, Serial};
 use valise_common::sshsig::Signature;
 
 use super::courier::VerifiedBundle;
-use crate::io::trust_store::SignedList;
-use crate::stage::submit::{ChosenPart, Draft, Measured};
+use crate::spool::trust_store::SignedList;
+use crate::steps::submit::{ChosenPart, Draft, Measured};
 
 /// What `request.toml` asks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use valise_common::host::requests::Found;
+use valise_common::host::worker::{Threading, Worker};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::durable::{FinishedFile, StagedFile, WriteBehind};
-use valise_common::os::request::Found;
-use valise_common::os::worker::{Threading, Worker};
 use valise_common::precedence::Precedence;
 use valise_common::seal::{SealRandomness, SlotPublic};
 
@@ -16,9 +16,9 @@ use super::prepare::Preparer;
 use super::sealing::LARGE_BODY_BYTES;
 use super::unfit::Refused;
 use super::wish::{Prepared, Wish};
-use crate::io::pending::PartFiles;
-use crate::stage::approve::Approved;
-use crate::stage::seal::{Place, Sealed, SealingError, seal};
+use crate::spool::pending::PartFiles;
+use crate::steps::approve::Approved;
+use crate::steps::seal::{Place, Sealed, SealingError, seal};
 
 /// Something that takes long.
 pub enum Work {

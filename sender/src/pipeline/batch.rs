@@ -2,7 +2,7 @@
 
 use valise_common::wire::Beacon;
 
-use crate::stage::interleave::Run;
+use crate::steps::interleave::Run;
 
 /// What consecutive datagrams of a batch carry.
 #[derive(Debug, Clone, PartialEq, Eq)]

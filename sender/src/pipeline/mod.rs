@@ -18,9 +18,9 @@ use valise_common::precedence::Precedence;
 use valise_common::units::{Mono, Rate, UtcTime};
 use valise_common::wire::{BeaconEntry, EntryState};
 
-use crate::stage::interleave::{Interleaver, Lane, Run};
-use crate::stage::pace::{self, Pace};
-use crate::stage::queue::{Place, Queue};
+use crate::steps::interleave::{Interleaver, Lane, Run};
+use crate::steps::pace::{self, Pace};
+use crate::steps::queue::{Place, Queue};
 
 use announcer::{Announcer, Patience, Settling};
 pub use batch::{Batch, Slot};

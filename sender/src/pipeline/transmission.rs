@@ -6,7 +6,7 @@ use valise_common::fec::plan::pass_symbols;
 use valise_common::units::{Mono, Percent};
 
 use super::{Progress, Sealed};
-use crate::stage::interleave::{Lane, Run};
+use crate::steps::interleave::{Lane, Run};
 
 /// What a container does now.
 #[derive(Debug)]

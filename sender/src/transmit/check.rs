@@ -11,13 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use valise_common::host::worker::Threading;
 use valise_common::ids::{ContainerHash, Serial};
-use valise_common::os::worker::Threading;
 use valise_common::precedence::Precedence;
 
 use super::watch::name_of;
-use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::Sealed;
+use crate::spool::outbox::{Outbox, OutboxError};
 
 /// Bytes that are read at a time: they are hashed while the cache holds them.
 const READ_BYTES: usize = 256 << 10;

@@ -16,9 +16,9 @@ use valise_common::wire::DatagramBytes;
 
 use super::TransmitError;
 use super::view::{HeldUp, LinkState};
-use crate::io::link_route::{Look, Obstacle, RouteWatch, Way};
-use crate::io::link_serial::{Sent, SerialLink};
-use crate::io::link_udp::{LinkError, UdpLink};
+use crate::spool::link_route::{Look, Obstacle, RouteWatch, Way};
+use crate::spool::link_serial::{Sent, SerialLink};
+use crate::spool::link_udp::{LinkError, UdpLink};
 
 /// Time until the next attempt if the send buffer is full and the kernel reports no room earlier.
 const FULL_US: u64 = 2_000;

@@ -14,12 +14,12 @@ use valise_common::wire::{DatagramBytes, PAYLOAD_OFFSET, SetId};
 
 use super::check::compare_now;
 use super::watch::name_of;
-use crate::io::outbox::{Outbox, OutboxError};
 use crate::pipeline::{Batch, Pipeline, Sealed, Slot};
-use crate::stage::chunk::{BlockKey, SourceBlocks};
-use crate::stage::fec::{RepairKey, Repairs};
-use crate::stage::frame::Framer;
-use crate::stage::interleave::{Lane, Run};
+use crate::spool::outbox::{Outbox, OutboxError};
+use crate::steps::chunk::{BlockKey, SourceBlocks};
+use crate::steps::fec::{RepairKey, Repairs};
+use crate::steps::frame::Framer;
+use crate::steps::interleave::{Lane, Run};
 
 /// Containers that are open at a time.
 const OPEN_MAX: usize = 512;

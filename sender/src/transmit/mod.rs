@@ -26,30 +26,31 @@ use serde_json::json;
 use thiserror::Error;
 use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, SenderConfig};
+use valise_common::history::log::{AuditLog, AuditLogError, Recovered};
 use valise_common::host::alarms::Alarms;
+use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::profile;
+use valise_common::host::supervise;
+use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
-use valise_common::os::audit_log::{AuditLog, AuditLogError, Recovered};
 use valise_common::os::clock;
 use valise_common::os::durable;
 use valise_common::os::entropy::EntropyError;
-use valise_common::os::layout::{Role, SenderState};
-use valise_common::os::life;
 use valise_common::os::lock::HostLock;
 use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, Profile, SandboxError};
+use valise_common::os::sandbox::{self, SandboxError};
 use valise_common::os::serial::{Direction, Fault};
 use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
-use valise_common::os::supervise;
-use valise_common::os::worker::Threading;
 use valise_common::units::{Mono, Rate};
 
-use crate::io::link_key::LinkKeyError;
-use crate::io::outbox::{Outbox, OutboxError};
-use crate::io::trust_store::{Host, TrustStoreError};
 use crate::pipeline::{Batch, Now, Pipeline, Progress, RefusedContainer, Settings, WarmUp};
+use crate::spool::link_key::LinkKeyError;
+use crate::spool::outbox::{Outbox, OutboxError};
+use crate::spool::trust_store::{Host, TrustStoreError};
 
 use check::{Checker, Compared};
 use link::{Link, Seen};
@@ -166,7 +167,7 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.
     metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
     let mut profile =
-        Profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
+        profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
     profile = match (claimed.link.socket(), &config.link.device) {
         (Some(socket), _) => profile.with_link(socket),
         (None, Some(device)) => profile.with_port(device, Direction::Send),

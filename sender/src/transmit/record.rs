@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
+use valise_common::history::log::{AuditLog, AuditLogError};
+use valise_common::host::folders::SenderState;
 use valise_common::host::metrics::Metrics;
+use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
-use valise_common::os::audit_log::{AuditLog, AuditLogError};
 use valise_common::os::clock;
 use valise_common::os::durable::{self, SyncBatch};
-use valise_common::os::layout::SenderState;
-use valise_common::os::worker::Threading;
 
 use super::view::TransmitView;
-use crate::io::progress::{self, Progress};
 use crate::pipeline::{Outlook, PassEnded};
+use crate::spool::progress::{self, Progress};
 
 /// So long the passes of many small cables gather before they share their syncs.
 const GATHER: Duration = Duration::from_millis(50);

@@ -1,15 +1,15 @@
 //! One session on the link: the newest link key, a random id, a counter from 0.
 
 use serde_json::{Value, json};
+use valise_common::host::folders::SenderState;
 use valise_common::ids::{BundleId, SessionId};
 use valise_common::os::entropy::{self, EntropyError};
-use valise_common::os::layout::SenderState;
 use valise_common::wire::DatagramBytes;
 
 use super::TransmitError;
 use super::view::SessionView;
-use crate::io::link_key::{self, StoredLinkKey};
-use crate::stage::frame::Framer;
+use crate::spool::link_key::{self, StoredLinkKey};
+use crate::steps::frame::Framer;
 
 /// The session on the link.
 pub struct Session {

@@ -7,18 +7,18 @@ use std::net::UdpSocket;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{setsockopt, sockopt};
 use valise_common::fec::{BlockBuffer, BlockCodec, plan};
+use valise_common::history::log::AuditLog;
+use valise_common::host::folders::OutboxName;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
-use valise_common::os::audit_log::AuditLog;
-use valise_common::os::layout::OutboxName;
 use valise_common::precedence::Precedence;
 use valise_common::secret::Secret32;
 use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{self, Beacon, DatagramBytes, EntryState, EpochKey, InnerHeader, SetId};
 
 use super::*;
-use crate::io::link_key::{self, StoredLinkKey};
-use crate::io::outbox::{FecFile, SpoolBeacon};
-use crate::io::progress;
+use crate::spool::link_key::{self, StoredLinkKey};
+use crate::spool::outbox::{FecFile, SpoolBeacon};
+use crate::spool::progress;
 
 /// Starts transmit as `run` does, but for the fences: those would stand for all tests of this process.
 fn start(config: &SenderConfig) -> Result<Transmit, TransmitError> {

@@ -8,7 +8,7 @@ use valise_common::ids::Serial;
 use valise_common::limits::DATAGRAM_OVERHEAD_BYTES;
 use valise_common::units::UtcTime;
 
-use crate::io::outbox::OutboxError;
+use crate::spool::outbox::OutboxError;
 
 /// Containers that cannot be sent, and that gate still has as queued.
 #[derive(Debug, Default)]

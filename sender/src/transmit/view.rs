@@ -4,11 +4,11 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
+use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::metrics::Metrics;
 use valise_common::ids::{BundleId, LinkKeyId, Serial, SessionId};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
-use valise_common::os::layout::{Role, SenderState};
 use valise_common::units::{Rate, UtcTime};
 
 use crate::pipeline::Totals;

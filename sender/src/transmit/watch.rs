@@ -6,15 +6,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use valise_common::host::folders::{OutboxName, SenderState};
 use valise_common::ids::Serial;
-use valise_common::os::layout::{OutboxName, SenderState};
 use valise_common::os::watch::{Changes, DirIndex, DirWatch, Notice};
 
 use super::unsendable::Why;
 use super::{During as _, TransmitError};
-use crate::io::outbox::{Outbox, OutboxError, OutboxFile, SpoolBeacon};
-use crate::io::progress::{self, Progress};
 use crate::pipeline::Sealed;
+use crate::spool::outbox::{Outbox, OutboxError, OutboxFile, SpoolBeacon};
+use crate::spool::progress::{self, Progress};
 
 /// What may have changed.
 #[derive(Debug, Default)]

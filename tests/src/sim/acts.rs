@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
-use valise_common::os::layout::Role;
+use valise_common::host::folders::Role;
 
 use super::cables::Step;
 use super::host::Address;

@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use valise_common::ids::MessageId;
 use valise_common::manifest::Manifest;
-use valise_receiver::io::released::ReleasedCable;
+use valise_receiver::spool::released::ReleasedCable;
 
 use super::people::MAILBOXES;
 use super::plan::{CablePlan, Fate};

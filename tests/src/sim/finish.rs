@@ -5,7 +5,7 @@ use std::io::BufReader;
 
 use serde_json::Value;
 use valise_common::audit::{Evidence, verify};
-use valise_common::os::layout::Role;
+use valise_common::host::folders::Role;
 
 use super::cables::{Cable, Step};
 use super::disk::Image;

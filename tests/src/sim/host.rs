@@ -3,12 +3,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use valise_common::host::folders::Role;
+use valise_common::host::worker::Threading;
 use valise_common::os::clock;
-use valise_common::os::layout::Role;
-use valise_common::os::worker::Threading;
-use valise_receiver::io::publish::Groups;
 use valise_receiver::receive::{self, Receive};
 use valise_receiver::release::{self, Release};
+use valise_receiver::spool::publish::Groups;
 use valise_sender::gate;
 use valise_sender::transmit::{self, Transmit};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use valise_common::os::layout::Role;
+use valise_common::host::folders::Role;
 use valise_common::units::Percent;
 
 use super::disk::{Failing, Failure, Operation};

@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use valise_common::host::folders::Role;
 use valise_common::os::durable::hold_reserve;
-use valise_common::os::layout::Role;
 
 use super::cables::{Cable, Mailboxes};
 use super::disk::{Disk, Failing, Failure, Image, Operation};

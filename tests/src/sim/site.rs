@@ -5,18 +5,18 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use valise_common::config::{ReceiverConfig, SenderConfig};
+use valise_common::history::log::AuditLog;
+use valise_common::host::folders::{ReceiverState, Role, SenderState};
+use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
-use valise_common::os::audit_log::AuditLog;
 use valise_common::os::clock;
 use valise_common::os::entropy;
-use valise_common::os::layout::{ReceiverState, Role, SenderState};
-use valise_common::os::worker::Threading;
 use valise_common::secret::Secret32;
 use valise_common::sshsig::PublicKey;
-use valise_receiver::io::publish::Groups;
 use valise_receiver::release::event::Asker;
 use valise_receiver::release::requests::Verdict;
 use valise_receiver::release::{self, Release};
+use valise_receiver::spool::publish::Groups;
 use valise_sender::gate;
 
 use super::disk::{Disk, Image};
@@ -170,7 +170,7 @@ impl Site {
         for role in [Role::Receive, Role::Release] {
             self.begin_log(&state.audit(), role)?;
         }
-        valise_receiver::io::host::Host {
+        valise_receiver::spool::host::Host {
             channel,
             administrators: keys.to_vec(),
         }
@@ -215,7 +215,7 @@ impl Site {
         for role in [Role::Gate, Role::Transmit] {
             self.begin_log(&state.audit(), role)?;
         }
-        valise_sender::io::trust_store::Host {
+        valise_sender::spool::trust_store::Host {
             administrators: keys.to_vec(),
             channel: None,
         }

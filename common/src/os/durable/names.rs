@@ -13,19 +13,19 @@ use rustix::fs::{Dir, FileType, RawDir};
 const LISTING_BYTES: usize = 16 << 10;
 
 /// The names in a directory that are not content, a few at a time.
-pub(in crate::os) struct Names(Dir);
+pub(crate) struct Names(Dir);
 
 impl Names {
     /// Begins with the first name of an open directory.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(in crate::os) fn of(directory: File) -> io::Result<Self> {
+    pub(crate) fn of(directory: File) -> io::Result<Self> {
         Ok(Self(Dir::new(directory)?))
     }
 
     /// Returns the next name, and whether it may be a folder's.
-    pub(in crate::os) fn next(&mut self) -> Option<io::Result<(CString, bool)>> {
+    pub(crate) fn next(&mut self) -> Option<io::Result<(CString, bool)>> {
         let entry = self.0.next()?;
         let named = |entry: rustix::fs::DirEntry| {
             let may_be_folder =
@@ -40,7 +40,7 @@ impl Names {
 ///
 /// # Errors
 /// If the directory cannot be read, and what `each` returns.
-pub(in crate::os) fn for_each_name<E: From<io::Error>>(
+pub(crate) fn for_each_name<E: From<io::Error>>(
     mut directory: &File,
     mut each: impl FnMut(&CStr) -> Result<(), E>,
 ) -> Result<(), E> {

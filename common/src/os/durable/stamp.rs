@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 /// A file's length and the times of its last change, before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::os) struct Stamp {
+pub(crate) struct Stamp {
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -14,7 +14,7 @@ pub(in crate::os) struct Stamp {
 
 impl Stamp {
     /// Takes the stamp of an open file.
-    pub(in crate::os) fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self {
             bytes: metadata.len(),
@@ -24,24 +24,24 @@ impl Stamp {
     }
 
     /// The length.
-    pub(in crate::os) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Returns whether so many bytes are all of a file that is still as it was. Every change counts, that of its name too.
-    pub(in crate::os) fn is_whole(&self, file: &File, read_bytes: u64) -> io::Result<bool> {
+    pub(crate) fn is_whole(&self, file: &File, read_bytes: u64) -> io::Result<bool> {
         Ok(read_bytes == self.bytes && Self::of(file)? == *self)
     }
 
     /// As [`Stamp::is_whole`], but a file that another one replaced meanwhile counts as it is: its content did not change.
-    pub(in crate::os) fn has_content(&self, file: &File, read_bytes: u64) -> io::Result<bool> {
+    pub(crate) fn has_content(&self, file: &File, read_bytes: u64) -> io::Result<bool> {
         let now = Self::of(file)?;
         Ok(read_bytes == self.bytes && (now.bytes, now.modified) == (self.bytes, self.modified))
     }
 }
 
 /// The error of a file that changed while it was read: neither its reader's mistake nor the system's.
-pub(in crate::os) fn changed_error() -> io::Error {
+pub(crate) fn changed_error() -> io::Error {
     let text = "the file changed while it was read; try again when nothing writes to it";
     io::Error::new(io::ErrorKind::ResourceBusy, text)
 }

@@ -14,7 +14,7 @@ use nix::libc;
 
 use crate::os::clock::utc_now;
 use crate::os::durable::read_bounded;
-use crate::os::layout::Role;
+use crate::role::Role;
 use crate::units::count_of;
 
 /// The subcommand of both programs that ExecStopPost= runs.

@@ -15,7 +15,7 @@ use seccompiler::{
 };
 
 use super::{Fence, RefusedFence, forbidden};
-use crate::os::layout::Role;
+use crate::role::Role;
 
 /// What every role does. Calls with checked arguments are in `checked_of`.
 const EVERY_ROLE: &[c_long] = &[

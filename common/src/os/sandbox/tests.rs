@@ -18,9 +18,10 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 use rustix::termios::{QueueSelector, tcflush};
 
 use super::*;
+use crate::host::folders::{ReceiverState, SenderState};
+use crate::host::profile;
+use crate::host::requests::{Request, Requests, TakeLimits};
 use crate::os::durable::{self, Access, SyncBatch};
-use crate::os::layout::SenderState;
-use crate::os::request::{Request, Requests, TakeLimits};
 use crate::os::serial::{Fault, Port};
 
 const INSIDE: &str = "VALISE_TEST_INSIDE_SANDBOX";
@@ -61,7 +62,7 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             let mut request = Request::new(&state.requests()).unwrap();
             request.add_file("cable.txt", &mut &b"text"[..]).unwrap();
             let placed = request.place("request = \"submit\"").unwrap();
-            let confinement = enter(&Profile::gate(state), Fences::BestEffort).unwrap();
+            let confinement = enter(&profile::gate(state), Fences::BestEffort).unwrap();
             assert!(confinement.holds(Fence::Calls));
             // What gate does all day.
             let tmp = state.tmp(Role::Gate);
@@ -152,7 +153,7 @@ fn transmit_sends_on_its_link_reads_nothing_from_it_and_cannot_read_what_gate_ke
             peer.send_to(b"x", link.local_addr().unwrap()).unwrap();
             let address = peer.local_addr().unwrap();
             let other = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let profile = Profile::transmit(state).with_link(link.as_fd());
+            let profile = profile::transmit(state).with_link(link.as_fd());
             let confinement = enter(&profile, Fences::BestEffort).unwrap();
             link.connect(address).unwrap();
             assert_eq!(send(&link), Ok(1));
@@ -201,7 +202,7 @@ fn receive_reads_from_its_link_and_sends_nothing() {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.send_to(b"x", link.local_addr().unwrap()).unwrap();
         let address = peer.local_addr().unwrap();
-        let profile = Profile::receive(&state).with_link(link.as_fd());
+        let profile = profile::receive(&state).with_link(link.as_fd());
         enter(&profile, Fences::BestEffort).unwrap();
         assert_eq!(receive(&link), Ok(1));
         for refused in [
@@ -226,7 +227,7 @@ fn a_serial_port_is_opened_again_behind_the_fences_in_its_direction_alone() {
         drop(pair.slave);
         let disk = state.root().join("disk");
         fs::write(&disk, b"not a port").unwrap();
-        let profile = Profile::transmit(state).with_port(&device, Direction::Send);
+        let profile = profile::transmit(state).with_port(&device, Direction::Send);
         let confinement = enter(&profile, Fences::BestEffort).unwrap();
         for _ in 0..2 {
             let port = Port::open(&device, 115_200, Direction::Send).unwrap();

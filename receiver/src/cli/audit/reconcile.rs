@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
+use valise_common::history::check::{Brought, BroughtFiles, Check, Place, Report};
+use valise_common::host::cli::audit;
+use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::Serial;
-use valise_common::os::audit_check::{Brought, BroughtFiles, Check, Place, Report};
-use valise_common::os::cli::audit;
-use valise_common::os::layout::{ReceiverState, Role};
 use valise_common::units::count_of;
 
 use super::compare::{Compared, Comparison, NotOfRole};

@@ -6,7 +6,7 @@ use nix::sys::stat::Mode;
 use rusqlite::Connection;
 use rustix::fs::{SeekFrom as Seek, XattrFlags, fgetxattr, fsetxattr};
 use serde_json::json;
-use valise_common::os::audit_log::{AuditLog, AuditLogError};
+use valise_common::history::log::{AuditLog, AuditLogError};
 use valise_common::os::durable::{Readers, share_folder};
 use valise_common::os::lock::HostLock;
 use valise_common::units::UtcTime;

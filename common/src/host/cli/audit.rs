@@ -1,0 +1,87 @@
+//! `audit verify`, which is the same command on both hosts but for the roles: what an auditor brings, what is verified, and
+//! how it ends.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{CliError, print_json, print_line};
+use crate::history::check::{Brought, BroughtFiles, Check, Place, Report};
+use crate::host::folders::Role;
+
+/// Reads what an auditor brings, and warns on standard error in the name of `program`.
+///
+/// # Errors
+/// [`CliError::Usage`] for a file that is not there or does not hold what it is named for.
+pub fn read(files: &BroughtFiles, program: &str) -> Result<Brought, CliError> {
+    let brought = Brought::read(files)?;
+    for warning in &brought.warnings {
+        eprintln!("{program}: warning: {warning}");
+    }
+    Ok(brought)
+}
+
+/// Says on standard error, in the name of `program`, what a report leaves unproved: for output that has no place for it.
+pub fn warn_of_unproved(report: &Report, program: &str) {
+    let name = report.role.as_deref().unwrap_or("log");
+    for one in &report.not_proved {
+        eprintln!("{program}: warning: {name}: not proved: {one}");
+    }
+}
+
+/// How reports are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In words.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+impl Form {
+    /// What the option `--json` asks for.
+    pub fn of_option(json: bool) -> Self {
+        if json { Form::Json } else { Form::Text }
+    }
+}
+
+/// The logs of both roles of a host, whose commissioning wrote the file `host`.
+///
+/// # Errors
+/// [`CliError::Usage`] on a host that is not commissioned.
+pub fn places_of_host(host: &Path, audit: &Path, roles: [Role; 2]) -> Result<Vec<Place>, CliError> {
+    if !host.exists() {
+        return Err(CliError::Usage(format!(
+            "{} is not there: this host is not commissioned; run init, or name a log",
+            host.display()
+        )));
+    }
+    Ok(roles
+        .map(|role| Place::of_host(audit, role.as_str()))
+        .into())
+}
+
+/// Verifies logs, prints the reports, and refuses with one line for all faults.
+///
+/// # Errors
+/// [`CliError::Refused`] if a log is not intact; the others if none could be read.
+pub fn verify(places: &[Place], brought: &Brought, form: Form) -> Result<(), CliError> {
+    let mut reports = Vec::new();
+    for place in places {
+        reports.push(Check::open(place, brought)?.report()?);
+    }
+    match form {
+        Form::Json => {
+            let intact = reports.iter().all(|report| report.intact);
+            print_json(&json!({ "intact": intact, "logs": reports }))?;
+        }
+        Form::Text => reports
+            .iter()
+            .try_for_each(|report| print_line(&report.text()))?,
+    }
+    let faults: Vec<String> = reports.iter().filter_map(Report::refusal).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Refused(faults.join("; ")))
+}
