@@ -66,7 +66,7 @@ const SENDER: &[Row] = {
     const REWRITTEN: Shows = Logs("");
     &[
         ("host.toml", "", Gate, ALL, Ends("host.toml is damaged")),
-        ("slots/", ".slots", Gate, COARSE, Alarm("slots-damaged")),
+        ("slots/", ".slots", Gate, CUT, Alarm("slots-damaged")),
         ("trust/", "", Gate, ALL, Alarm("trust-damaged")),
         (
             "register.db",

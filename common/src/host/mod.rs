@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod neighbour;
 pub mod profile;
 pub mod requests;
+pub mod slots;
 pub mod stand_in;
 pub mod status;
 pub mod supervise;

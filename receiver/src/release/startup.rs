@@ -19,6 +19,7 @@ use std::io;
 
 use valise_common::alarm::Alarm;
 use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::slots::SlotsError;
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
 
@@ -30,7 +31,7 @@ use crate::spool::bundle_store;
 use crate::spool::publish::make_mailbox;
 use crate::spool::register::{BundleState, CableRow, Claim};
 use crate::spool::regular::is_in_the_way;
-use crate::spool::slots::{SlotFile, SlotsError};
+use crate::spool::slots::SlotFile;
 use crate::spool::trust_store::{self, TrustStoreError};
 use crate::steps::publish::StageName;
 
@@ -129,14 +130,9 @@ impl Release {
             if !self.slots.contains_key(&row.bundle) {
                 let path = self.state.slots_of(row.bundle);
                 match SlotFile::open(&path, self.host.channel, row, self.slots_key.as_ref()) {
-                    Err(SlotsError::Damaged { .. }) => continue,
+                    Err(error) if error.is_loss() => continue,
                     // The credential may be gone for good; with another one the start is refused instead.
                     Err(SlotsError::OtherKey { .. }) if self.slots_key.is_none() => continue,
-                    Err(SlotsError::Io { source, .. })
-                        if source.kind() == io::ErrorKind::NotFound =>
-                    {
-                        continue;
-                    }
                     opened => self.slots.insert(row.bundle, opened?),
                 };
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use valise_common::history::log::AuditLogError;
 use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::slots::SlotsHeader;
 use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
@@ -27,7 +28,6 @@ use crate::release::{Release, ReleaseError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::Groups;
 use crate::spool::register::{CableRow, Claim};
-use crate::spool::slots::SlotsHeader;
 use crate::spool::slots_key::SlotsKey;
 use crate::spool::trust_store::SignedList;
 use crate::steps::verify::{Judged, Policy, verify};

@@ -9,13 +9,14 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use valise_common::bundle::{Bundle, BundleError, Statement};
 use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::slots::SlotsHeader;
 use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::os::durable::{self, Access, StagedFile};
 use valise_common::os::entropy::{self, EntropyError};
 use valise_common::seal::SlotSecret;
 use valise_common::secret::Secret32;
 
-use crate::spool::slots::SlotsHeader;
+use crate::spool::slots::record;
 use crate::spool::slots_key::SlotsKey;
 
 /// Name of the bundle in the courier's folder.
@@ -100,7 +101,8 @@ pub fn make(
     let staged_slots = new_path(&state.slots(), plan.bundle);
     durable::erase(&staged_slots)?;
     let mut slots = StagedFile::create_named(&state.slots(), name_of(&staged_slots)?)?;
-    slots.write_all(&header.encode(key))?;
+    let mark = key.map(|key| key.mark(&header.identity()));
+    slots.write_all(&header.encode(mark.as_ref()))?;
     let mut bundle = Bundle {
         channel: plan.channel,
         id: plan.bundle,
@@ -116,7 +118,7 @@ pub fn make(
             psk: entropy::secret()?,
         };
         bundle.slots.push(secret.public());
-        slots.write_all(header.record(serial, &secret, key).expose())?;
+        slots.write_all(record(&header, serial, &secret, key).expose())?;
     }
     let _in_place = slots.finish()?;
     durable::sync_dir(&state.slots())?;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use blake3::{Hasher, OutputReader};
 use thiserror::Error;
+use valise_common::host::slots::MARK_BYTES;
 use valise_common::ids::Serial;
 use valise_common::os::durable::read_bounded;
 use valise_common::secret::{Secret, Secret32};
 use zeroize::Zeroizing;
 
-use super::slots::{MARK_BYTES, RECORD_BYTES};
+use super::slots::RECORD_BYTES;
 
 /// The name of the credential.
 pub const CREDENTIAL: &str = "valise-slots";

@@ -138,6 +138,7 @@ impl Gate {
             sha256: verified.sha256(),
         });
         self.commit()?;
+        self.slots.open(slots::header_of(bundle))?;
         self.give_link_key()?;
         self.fix_channel(bundle.channel)?;
         if let Some(replaced) = statement.replaces {

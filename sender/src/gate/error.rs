@@ -4,12 +4,12 @@ use std::io;
 
 use thiserror::Error;
 use valise_common::history::log::AuditLogError;
-use valise_common::ids::BundleId;
+use valise_common::host::slots::SlotsError;
+use valise_common::ids::{BundleId, Serial};
 use valise_common::os::sandbox::SandboxError;
 
 use crate::spool::pending::PendingError;
 use crate::spool::register::RegisterError;
-use crate::spool::slots::SlotsError;
 use crate::spool::trust_store::TrustStoreError;
 use crate::steps::seal::SealingError;
 
@@ -40,6 +40,12 @@ pub enum GateError {
     /// The slots failed.
     #[error(transparent)]
     Slots(#[from] SlotsError),
+    /// A slot that is to seal has been used: it never seals again.
+    #[error("the slot of serial {serial} is erased")]
+    SlotErased {
+        /// The serial.
+        serial: Serial,
+    },
     /// A waiting cable cannot be read.
     #[error(transparent)]
     Pending(#[from] PendingError),

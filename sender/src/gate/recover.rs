@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{OutboxName, Role};
+use valise_common::host::slots::SlotsHeader;
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
 use valise_common::os::durable::{self, FinishedFile, clear_tmp, erase, make_dir, remove_any};
 use valise_common::precedence::Precedence;
@@ -92,9 +93,15 @@ impl Gate {
             }
         }
         for (bundle, held) in &self.ledger.bundles {
-            match held.void {
-                true => self.slots.destroy(*bundle)?,
-                false => self.slots.examine(*bundle)?,
+            if held.void {
+                self.slots.destroy(*bundle)?;
+            } else if let Some(channel) = self.ledger.channel {
+                self.slots.open(SlotsHeader {
+                    channel,
+                    bundle: *bundle,
+                    first: held.first,
+                    count: held.count,
+                })?;
             }
         }
         self.check_slot_files();
@@ -274,7 +281,7 @@ impl Gate {
                 continue;
             };
             let (serial, bundle) = (issued.serial, issued.bundle);
-            if self.slots.is_damaged(bundle) {
+            if self.slots.is_lost(bundle) {
                 self.wait_for_operator(id);
                 continue;
             }

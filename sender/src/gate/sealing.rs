@@ -149,10 +149,10 @@ impl Gate {
             self.alarm(Alarm::SlotsNone, "no slot is left");
             return Err(Hindrance::NotNow(text.to_owned()));
         };
-        if self.slots.is_damaged(bundle) {
+        if self.slots.is_lost(bundle) {
             self.check_slot_files();
             return Err(Hindrance::NotNow(format!(
-                "the slots of bundle {bundle} are damaged"
+                "the slots of bundle {bundle} are damaged or missing"
             )));
         }
         let approved = self.proof(cable)?;
@@ -304,7 +304,7 @@ impl Gate {
             let Some(issued) = &cable.issued else {
                 continue;
             };
-            if self.slots.is_damaged(issued.bundle) {
+            if self.slots.is_lost(issued.bundle) {
                 continue;
             }
             if self.slots.is_erased(issued.bundle, issued.serial)? {
@@ -364,6 +364,7 @@ impl Gate {
             bundle,
         } = one;
         let slot = self.slots.read(bundle, serial)?;
+        let slot = slot.ok_or(GateError::SlotErased { serial })?;
         let randomness = entropy::secret::<96>().map_err(std::io::Error::other)?;
         let parts = self.pending.parts(&id, approved.manifest().parts.len());
         let staged = self.outbox.stage_container(serial)?;

@@ -180,11 +180,11 @@ impl Gate {
     pub(super) fn check_slot_files(&mut self) {
         let live = self.ledger.bundles.iter().filter(|(_, held)| !held.void);
         let mut live = live.map(|(bundle, _)| *bundle);
-        let Some(bundle) = live.find(|bundle| self.slots.is_damaged(*bundle)) else {
+        let Some(bundle) = live.find(|bundle| self.slots.is_lost(*bundle)) else {
             return self.alarms.clear(Alarm::SlotsDamaged);
         };
         let text = format!(
-            "{} is damaged, and nothing is sealed from bundle {bundle}. Cables that wait are sealed from the bundle that replaces it; \
+            "{} is damaged or missing, and nothing is sealed from bundle {bundle}. Cables that wait are sealed from the bundle that replaces it; \
              one that has a serial of it has to be submitted again",
             self.state.slots_of(bundle).display()
         );

@@ -1,77 +1,24 @@
-//! The slots that this host holds, and their erasure in place.
-//!
-//! ```text
-//! offset  bytes
-//! 0       8      magic "VALSLT" 00 01
-//! 8       4      bundle id
-//! 12      8      first serial
-//! 20      4      count
-//! 24      8      zero
-//! 32      1248·n per slot: PSK (32), X-Wing public key (1216)
-//! ```
-//!
-//! An erased PSK is all zeros. What a flash disk still holds underneath is out of reach from here.
+//! The slots that this host holds. The record of a serial is its PSK (32) and its X-Wing public key (1216). A bundle's file
+//! that is damaged or absent is held as lost: nothing is sealed from it, and its slots count as erased.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use nix::libc;
-use thiserror::Error;
 use valise_common::bundle::{Bundle, SlotPublic};
-use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::folders::SenderState;
+use valise_common::host::slots::{SlotTable, SlotsError, SlotsHeader};
 use valise_common::ids::{BundleId, Serial};
 use valise_common::limits;
 use valise_common::os::durable::{StagedFile, erase};
 use valise_common::secret::Secret32;
+use zeroize::Zeroize as _;
 
-const MAGIC: [u8; 8] = *b"VALSLT\x00\x01";
-const HEADER_BYTES: u64 = 32;
 const PSK_BYTES: usize = 32;
 const RECORD_BYTES: usize = PSK_BYTES + limits::SLOT_PUBLIC_BYTES;
 
-/// Why a slot cannot be had.
-#[derive(Debug, Error)]
-pub enum SlotsError {
-    /// The system failed.
-    #[error("slots of bundle {bundle}: {source}")]
-    Io {
-        /// The bundle.
-        bundle: BundleId,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The file is not what an import wrote.
-    #[error("slots/{bundle}.slots is damaged: it is not what the import of bundle {bundle} wrote")]
-    Malformed {
-        /// The bundle.
-        bundle: BundleId,
-    },
-    /// Others than gate's user have a right to the file.
-    #[error(
-        "slots of bundle {bundle}: the file holds keys, but others may reach it; set its mode to 0600"
-    )]
-    OpenToOthers {
-        /// The bundle.
-        bundle: BundleId,
-    },
-    /// The serial is not of this bundle.
-    #[error("serial {serial} has no slot in bundle {bundle}")]
-    Outside {
-        /// The bundle.
-        bundle: BundleId,
-        /// The serial.
-        serial: Serial,
-    },
-    /// The slot has been used: it never seals again.
-    #[error("the slot of serial {serial} is erased")]
-    Erased {
-        /// The serial.
-        serial: Serial,
-    },
-}
+/// Slots that are written at once.
+const AT_ONCE: usize = 64;
 
 /// Writes the slots of a bundle, durable but not yet in their place.
 ///
@@ -79,14 +26,9 @@ pub enum SlotsError {
 /// Any error of the system.
 pub fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
     let mut staged = StagedFile::create(tmp)?;
-    let mut buffer = Vec::with_capacity(RECORD_BYTES * 64);
-    buffer.extend_from_slice(&MAGIC);
-    buffer.extend_from_slice(&bundle.id.0.to_be_bytes());
-    buffer.extend_from_slice(&bundle.first.get().to_be_bytes());
-    buffer.extend_from_slice(&bundle.count().to_be_bytes());
-    buffer.extend_from_slice(&[0; 8]);
-    staged.write_all(&buffer)?;
-    for slots in bundle.slots.chunks(64) {
+    staged.write_all(&header_of(bundle).encode(None))?;
+    let mut buffer = Vec::with_capacity(RECORD_BYTES * AT_ONCE);
+    for slots in bundle.slots.chunks(AT_ONCE) {
         buffer.clear();
         for slot in slots {
             buffer.extend_from_slice(slot.psk.expose());
@@ -94,219 +36,126 @@ pub fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
         }
         staged.write_all(&buffer)?;
     }
-    zeroize::Zeroize::zeroize(&mut buffer);
+    buffer.zeroize();
     Ok(staged)
 }
 
-/// The slot files, each opened once.
+/// Returns the header of a bundle's slot file.
+pub fn header_of(bundle: &Bundle) -> SlotsHeader {
+    SlotsHeader {
+        channel: bundle.channel,
+        bundle: bundle.id,
+        first: bundle.first,
+        count: bundle.count(),
+    }
+}
+
+/// The slot files of the bundles in force.
 #[derive(Debug)]
 pub struct SlotStore {
     state: SenderState,
-    open: BTreeMap<BundleId, Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    file: File,
-    first: u64,
-    count: u32,
+    /// `None` if the file is damaged or absent. Not here if the bundle was destroyed.
+    tables: BTreeMap<BundleId, Option<SlotTable<RECORD_BYTES>>>,
 }
 
 impl SlotStore {
-    /// A store over the host's `slots/`.
+    /// Returns a store over the host's `slots/` that holds no bundle yet.
     pub fn new(state: &SenderState) -> Self {
         Self {
             state: state.clone(),
-            open: BTreeMap::new(),
+            tables: BTreeMap::new(),
         }
     }
 
-    /// The staging folder of gate.
-    pub fn tmp(state: &SenderState) -> std::path::PathBuf {
-        state.tmp(Role::Gate)
-    }
-
-    fn held(&mut self, bundle: BundleId) -> Result<&Held, SlotsError> {
-        if !self.open.contains_key(&bundle) {
-            let held = open(&self.state.slots_of(bundle), bundle)?;
-            self.open.insert(bundle, held);
-        }
-        self.open
-            .get(&bundle)
-            .ok_or(SlotsError::Malformed { bundle })
-    }
-
-    /// Reads the slot of a serial.
+    /// Opens the file of a bundle in force. One that is damaged or absent is held as lost.
     ///
     /// # Errors
-    /// [`SlotsError`]; an erased slot is one.
-    pub fn read(&mut self, bundle: BundleId, serial: Serial) -> Result<SlotPublic, SlotsError> {
-        let held = self.held(bundle)?;
-        let offset = held.offset(bundle, serial)?;
-        let mut public = Box::new([0; limits::SLOT_PUBLIC_BYTES]);
-        let io = |source| SlotsError::Io { bundle, source };
-        // Read to where it stays: an array that is moved leaves copies on the stack.
-        let psk = Secret32::try_fill(|psk| held.file.read_exact_at(psk, offset)).map_err(io)?;
-        held.file
-            .read_exact_at(&mut public[..], offset + PSK_OFFSET)
-            .map_err(io)?;
-        if *psk.expose() == [0; PSK_BYTES] {
-            return Err(SlotsError::Erased { serial });
-        }
-        Ok(SlotPublic { psk, public })
-    }
-
-    /// Refuses a bundle's file that others may reach, before a serial of it is issued. One that is gone or damaged holds
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`SlotsError`]
-    pub fn examine(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
-        match self.held(bundle) {
-            Err(error) if error.is_gone() => Ok(()),
-            Err(SlotsError::Malformed { .. }) => Ok(()),
-            held => held.map(drop),
-        }
-    }
-
-    /// Tells whether a bundle's file is damaged: nothing is sealed from it, and no slot of it can be told from another.
-    pub fn is_damaged(&mut self, bundle: BundleId) -> bool {
-        matches!(self.held(bundle), Err(SlotsError::Malformed { .. }))
-    }
-
-    /// Tells whether a serial's slot is erased; one whose bundle is gone is, or whose bundle's file is damaged.
-    ///
-    /// # Errors
-    /// [`SlotsError`] if the file cannot be read.
-    pub fn is_erased(&mut self, bundle: BundleId, serial: Serial) -> Result<bool, SlotsError> {
-        match self.read(bundle, serial) {
-            Ok(_) => Ok(false),
-            Err(SlotsError::Erased { .. }) => Ok(true),
-            Err(error) if error.is_gone() => Ok(true),
-            Err(SlotsError::Malformed { .. }) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Erases the slots of serials, with one sync a bundle. Those of a bundle that was destroyed are erased already, those of
-    /// a damaged file are erased with the bundle.
-    ///
-    /// # Errors
-    /// [`SlotsError`]; the process must end.
-    pub fn erase(&mut self, serials: &[(BundleId, Serial)]) -> Result<(), SlotsError> {
-        let mut bundles: Vec<BundleId> = Vec::new();
-        for (bundle, serial) in serials {
-            let bundle = *bundle;
-            let held = match self.held(bundle) {
-                Err(error) if error.is_gone() => continue,
-                Err(SlotsError::Malformed { .. }) => continue,
-                held => held?,
-            };
-            let offset = held.offset(bundle, *serial)?;
-            held.file
-                .write_all_at(&[0; PSK_BYTES], offset)
-                .map_err(|source| SlotsError::Io { bundle, source })?;
-            if !bundles.contains(&bundle) {
-                bundles.push(bundle);
-            }
-        }
-        for bundle in bundles {
-            let synced = self.held(bundle)?.file.sync_data();
-            synced.map_err(|source| SlotsError::Io { bundle, source })?;
-        }
+    /// [`SlotsError`], if others may reach the file or the disk fails.
+    pub fn open(&mut self, header: SlotsHeader) -> Result<(), SlotsError> {
+        let path = self.state.slots_of(header.bundle);
+        let table = match SlotTable::open(&path, header, None) {
+            // No key covers slots on this host: another mark is damage.
+            Err(SlotsError::OtherKey { .. }) => None,
+            Err(error) if error.is_loss() => None,
+            // No serial of a cut file is sealed: which are lost would be found out one by one.
+            Ok(table) if !table.is_whole() => None,
+            table => Some(table?),
+        };
+        self.tables.insert(header.bundle, table);
         Ok(())
     }
 
-    /// Erases every slot of a bundle that a later one replaced, and deletes its file.
+    /// Returns whether a bundle's file is lost: nothing is sealed from it, and no slot of it can be told from another.
+    pub fn is_lost(&self, bundle: BundleId) -> bool {
+        matches!(self.tables.get(&bundle), Some(None))
+    }
+
+    fn table(&self, bundle: BundleId) -> Option<&SlotTable<RECORD_BYTES>> {
+        self.tables.get(&bundle)?.as_ref()
+    }
+
+    /// Reads the slot of a serial; `None` if it is erased.
     ///
     /// # Errors
-    /// [`SlotsError`]; a file that is gone already is none.
-    pub fn destroy(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
-        let path = self.state.slots_of(bundle);
-        let (first, count) = match self.held(bundle) {
-            Ok(held) => (held.first, held.count),
-            Err(error) if error.is_gone() => return Ok(()),
-            Err(SlotsError::Malformed { .. }) => {
-                let erased = erase(&path);
-                return erased
-                    .map(drop)
-                    .map_err(|source| SlotsError::Io { bundle, source });
+    /// [`SlotsError`], if the disk fails.
+    pub fn read(&self, bundle: BundleId, serial: Serial) -> Result<Option<SlotPublic>, SlotsError> {
+        let record = self.table(bundle).map(|table| table.read(serial));
+        let Some(record) = record.transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let (psk, key) = record.expose().split_at(PSK_BYTES);
+        let mut public = Box::new([0; limits::SLOT_PUBLIC_BYTES]);
+        public.copy_from_slice(key);
+        Ok(Secret32::from_slice(psk).map(|psk| SlotPublic { psk, public }))
+    }
+
+    /// Returns whether a serial's slot is erased. The slots of a bundle that was destroyed or lost are.
+    ///
+    /// # Errors
+    /// [`SlotsError`], if the disk fails.
+    pub fn is_erased(&self, bundle: BundleId, serial: Serial) -> Result<bool, SlotsError> {
+        Ok(self.read(bundle, serial)?.is_none())
+    }
+
+    /// Erases the slots of serials, with one sync a bundle. The slots of a bundle that was destroyed are erased already, the
+    /// slots of a lost one are erased with the bundle.
+    ///
+    /// # Errors
+    /// [`SlotsError`]; the process must end.
+    pub fn erase(&self, serials: &[(BundleId, Serial)]) -> Result<(), SlotsError> {
+        let mut touched = BTreeMap::new();
+        for (bundle, serial) in serials {
+            if let Some(table) = self.table(*bundle) {
+                table.erase(*serial)?;
+                touched.insert(*bundle, table);
             }
-            Err(error) => return Err(error),
-        };
-        let all: Vec<(BundleId, Serial)> = (first..first + u64::from(count))
-            .filter_map(Serial::new)
-            .map(|serial| (bundle, serial))
-            .collect();
-        self.erase(&all)?;
-        self.open.remove(&bundle);
-        std::fs::remove_file(path).map_err(|source| SlotsError::Io { bundle, source })
-    }
-}
-
-impl SlotsError {
-    /// Whether the bundle's file is gone.
-    fn is_gone(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
-
-const PSK_OFFSET: u64 = 32;
-
-impl Held {
-    fn offset(&self, bundle: BundleId, serial: Serial) -> Result<u64, SlotsError> {
-        let outside = SlotsError::Outside { bundle, serial };
-        let Some(index) = serial.get().checked_sub(self.first) else {
-            return Err(outside);
-        };
-        if index >= u64::from(self.count) {
-            return Err(outside);
         }
-        let record = u64::try_from(RECORD_BYTES).map_err(|_| SlotsError::Malformed { bundle })?;
-        Ok(HEADER_BYTES + index * record)
+        touched.into_values().try_for_each(SlotTable::sync)
     }
-}
 
-fn open(path: &Path, bundle: BundleId) -> Result<Held, SlotsError> {
-    let io = |source| SlotsError::Io { bundle, source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(SlotsError::OpenToOthers { bundle });
-    }
-    if metadata.len() < HEADER_BYTES {
-        return Err(SlotsError::Malformed { bundle });
-    }
-    let mut header = [0; 32];
-    file.read_exact_at(&mut header, 0).map_err(io)?;
-    let number = |range: std::ops::Range<usize>| {
-        header[range]
-            .iter()
-            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
-    };
-    let (first, count) = (number(12..20), number(20..24));
-    let record = u64::try_from(RECORD_BYTES).map_err(|_| SlotsError::Malformed { bundle })?;
-    let length = metadata.len();
-    let whole = header[..8] == MAGIC
-        && number(8..12) == u64::from(bundle.0)
-        && number(24..32) == 0
-        && length == HEADER_BYTES + count * record;
-    match u32::try_from(count) {
-        Ok(count) if whole && first.checked_add(u64::from(count)).is_some() => {
-            Ok(Held { file, first, count })
+    /// Erases every slot of a bundle that a later one replaced, and deletes its file, if it is there.
+    ///
+    /// # Errors
+    /// [`SlotsError::Io`]; the process must end.
+    pub fn destroy(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
+        self.tables.remove(&bundle);
+        let path = self.state.slots_of(bundle);
+        match erase(&path) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(SlotsError::Io {
+                doing: "erased",
+                path,
+                source,
+            }),
         }
-        _ => Err(SlotsError::Malformed { bundle }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use valise_common::host::folders::Role;
+    use valise_common::host::slots::HEADER_BYTES;
     use valise_common::ids::{ChannelId, LinkKeyId};
 
     use super::*;
@@ -329,44 +178,37 @@ mod tests {
     fn store(folder: &Path, count: u8) -> SlotStore {
         let state = SenderState::new(folder);
         state.create_all().unwrap();
-        let staged = stage(&SlotStore::tmp(&state), &bundle(count)).unwrap();
+        let bundle = bundle(count);
+        let staged = stage(&state.tmp(Role::Gate), &bundle).unwrap();
         staged
             .finish()
             .unwrap()
-            .publish(&state.slots_of(BundleId(3)))
+            .publish(&state.slots_of(bundle.id))
             .unwrap();
-        SlotStore::new(&state)
+        let mut store = SlotStore::new(&state);
+        store.open(header_of(&bundle)).unwrap();
+        store
+    }
+
+    fn serial(number: u64) -> Serial {
+        Serial::new(number).unwrap()
     }
 
     #[test]
     fn a_slot_reads_back_until_it_is_erased_and_its_neighbours_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = store(folder.path(), 3);
-        let serial = |number| Serial::new(number).unwrap();
-        let slot = store.read(BundleId(3), serial(12)).unwrap();
+        let store = store(folder.path(), 3);
+        let read = |number| store.read(BundleId(3), serial(number)).unwrap();
+        let slot = read(12).unwrap();
         assert_eq!((slot.psk.expose()[0], slot.public[1215]), (2, 2));
         store.erase(&[(BundleId(3), serial(12))]).unwrap();
         assert!(store.is_erased(BundleId(3), serial(12)).unwrap());
-        assert!(matches!(
-            store.read(BundleId(3), serial(12)),
-            Err(SlotsError::Erased { .. })
-        ));
-        assert_eq!(
-            store.read(BundleId(3), serial(13)).unwrap().psk.expose()[31],
-            3
-        );
-        let text = std::fs::read(folder.path().join("slots/3.slots")).unwrap();
-        assert!(
-            !text
-                .windows(32)
-                .any(|window| window == [2; 32] && window[0] == 0)
-        );
-        for outside in [10, 14] {
-            assert!(matches!(
-                store.read(BundleId(3), serial(outside)),
-                Err(SlotsError::Outside { .. })
-            ));
-        }
+        assert!(read(12).is_none());
+        assert_eq!(read(11).unwrap().public[1215], 1);
+        assert_eq!(read(13).unwrap().psk.expose()[31], 3);
+        let bytes = std::fs::read(folder.path().join("slots/3.slots")).unwrap();
+        assert!(!bytes.windows(32).any(|window| window == [2; 32]));
+        assert!(read(10).is_none() && read(14).is_none());
     }
 
     #[test]
@@ -376,23 +218,43 @@ mod tests {
         store.destroy(BundleId(3)).unwrap();
         store.destroy(BundleId(3)).unwrap();
         assert!(!folder.path().join("slots/3.slots").exists());
-        assert!(
-            store
-                .is_erased(BundleId(3), Serial::new(11).unwrap())
-                .unwrap()
-        );
+        assert!(store.is_erased(BundleId(3), serial(11)).unwrap());
+        assert!(!store.is_lost(BundleId(3)));
     }
 
     #[test]
-    fn a_cut_file_is_refused() {
+    fn a_file_that_is_cut_damaged_or_absent_is_lost_and_counts_as_erased() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = store(folder.path(), 2);
         let path = folder.path().join("slots/3.slots");
-        let text = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &text[..text.len() - 1]).unwrap();
-        assert!(matches!(
-            store.read(BundleId(3), Serial::new(11).unwrap()),
-            Err(SlotsError::Malformed { .. })
-        ));
+        let whole = std::fs::read(&path).unwrap();
+        let mut other = whole.clone();
+        other[30] ^= 1;
+        other[35] ^= 1;
+        for damaged in [Some(&whole[..whole.len() - 1]), Some(&other[..]), None] {
+            match damaged {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            store.open(header_of(&bundle(2))).unwrap();
+            assert!(store.is_lost(BundleId(3)));
+            assert!(store.is_erased(BundleId(3), serial(11)).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_byte_of_the_header_is_repaired_from_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path(), 2);
+        let path = folder.path().join("slots/3.slots");
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..HEADER_BYTES {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x40;
+            std::fs::write(&path, bytes).unwrap();
+            store.open(header_of(&bundle(2))).unwrap();
+            assert!(!store.is_lost(BundleId(3)), "byte {at}");
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "byte {at}");
+        }
     }
 }
