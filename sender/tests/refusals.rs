@@ -432,7 +432,7 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
         }
         let request = host.place("again", "request = 'resend'\nserials = '1'\n", &[]);
         let answer = Host::await_answer(&request);
-        assert_eq!(answer, (true, "queued again: 1 cable".to_owned()));
+        assert_eq!(answer, (true, "queued again: 1".to_owned()));
         Host::await_gone(&request);
         fs::remove_file(request.with_added_extension("accepted")).unwrap();
         passes.push(host.cable(&id)["passes"].as_u64().unwrap());
@@ -440,7 +440,14 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
     let told = host.ok(&["status"]);
     assert!(told.contains("serials   up to 1\n"), "{told}");
     assert_eq!(host.json(&["status", "--json"])["highest_serial"], 1);
-    let told = host.refused(1, &["resend", "1-3"]);
+    // One serial that is gone keeps no other from being sent.
+    let told = host.ok(&["resend", "1-3"]);
+    let wanted = "queued again: 1; not retained, to be submitted again: 2-3\n";
+    assert_eq!(told, wanted);
+    let shown = host.json(&["resend", "1-3", "--json"]);
+    assert_eq!(shown["queued"], serde_json::json!([[1, 1]]));
+    assert_eq!(shown["not_retained"], serde_json::json!([[2, 3]]));
+    let told = host.refused(1, &["resend", "2-3"]);
     assert!(
         told.contains("--state transmitted") && told.contains("--state retained"),
         "{told}"

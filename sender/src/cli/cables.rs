@@ -20,7 +20,8 @@ use super::look::cable_json;
 use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_done, print_done_json, sign};
-use crate::gate::prepare::{REASON_CHARS_MAX, parse_ranges};
+use crate::gate::prepare::REASON_CHARS_MAX;
+use crate::steps::resend::{Resending, parse_ranges};
 use crate::steps::submit::split_media_type;
 
 /// A part as the caller named it.
@@ -226,18 +227,19 @@ pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliErro
 
 /// `resend`
 pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
-    let ranges = parse_ranges(&options.serials).map_err(CliError::Usage)?;
+    parse_ranges(&options.serials).map_err(CliError::Usage)?;
     let mut text = toml::Table::new();
     set(&mut text, "request", "resend");
     set(&mut text, "serials", options.serials.clone());
     let answer = ask(config, begin(config)?, &text)?;
     print_answer(&answer, options.json, || {
-        // Each of them is retained, or the answer would be a refusal.
-        let ranges = ranges.iter();
-        let serials: BTreeSet<u64> = ranges
-            .flat_map(|(first, last)| first.get()..=last.get())
-            .collect();
-        Ok(json!({ "serials": serials }))
+        let Resending {
+            queued,
+            not_retained,
+            spent,
+            ..
+        } = Resending::parse(&answer);
+        Ok(json!({ "queued": queued, "not_retained": not_retained, "sent_too_often": spent }))
     })
 }
 

@@ -1,6 +1,5 @@
 //! What requests do to cables: each judged on its own, recorded, and left to the batch to make durable.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use valise_common::approval::Refusal;
@@ -23,6 +22,7 @@ use crate::spool::outbox_write::name_of;
 use crate::spool::pending::PendingError;
 use crate::spool::progress;
 use crate::steps::approve::judge;
+use crate::steps::resend::{Ranges, Resending, Retained};
 use crate::steps::submit::{Occasion, Submission};
 
 impl Gate {
@@ -230,7 +230,7 @@ impl Gate {
     pub(super) fn resend(
         &mut self,
         uid: u32,
-        ranges: &[(Serial, Serial)],
+        ranges: &Ranges,
         request: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, No> {
@@ -238,53 +238,38 @@ impl Gate {
         if !is_operator(uid) {
             self.counting_person(uid)?;
         }
-        let more = self.config.fec.passes;
-        let mut serials = BTreeMap::new();
-        let mut asked = BTreeSet::new();
-        for (first, last) in ranges {
-            let wanted = last.get() - first.get() + 1;
-            let mut found = 0_u64;
-            for (serial, id) in self.ledger.serials.range(*first..=*last) {
-                let kept = self
-                    .ledger
-                    .cables
-                    .get(id)
-                    .filter(|cable| matches!(cable.phase, Phase::Sealed | Phase::Transmitted));
-                if let Some(issued) = kept.and_then(|cable| cable.issued.as_ref()) {
-                    found += 1;
-                    asked.insert(*serial);
+        let within = ranges.iter().flat_map(|(first, last)| {
+            let serials = self.ledger.serials.range(*first..=*last);
+            serials.filter_map(|(_, id)| self.ledger.cables.get(id))
+        });
+        let retained: Vec<Retained> = within
+            .filter(|cable| matches!(cable.phase, Phase::Sealed | Phase::Transmitted))
+            .filter_map(|cable| cable.issued.as_ref())
+            .map(|issued| {
+                // As it is now: transmit may have made a pass that gate has not taken note of.
+                let progress = progress::read(&self.state.progress(), issued.serial);
+                Retained {
+                    serial: issued.serial,
+                    passes: issued.passes,
+                    passes_done: progress.ok().flatten().map_or(0, |it| it.passes_done),
                     // One whose answer a killed process took along has had its effect, perhaps on some serials only.
-                    if issued.resent != Some(request) {
-                        // As it is now: transmit may have told of a pass that gate has not taken note of.
-                        let progress = progress::read(&self.state.progress(), *serial);
-                        let done = progress.ok().flatten().map_or(0, |it| it.passes_done);
-                        // Whoever asks again while passes are owed to an earlier resend gets those: else a few users, or
-                        // one, would use up all that a container may have.
-                        let enough = done.max(more).saturating_add(more);
-                        let raised = issued.passes.saturating_add(more).min(enough);
-                        serials.insert(*serial, raised.max(issued.passes));
-                    }
+                    is_repeated: issued.resent == Some(request),
                 }
-            }
-            if found < wanted {
-                let missing = wanted - found;
-                let text = format!(
-                    "not retained: {} of {first}-{last}; list --state transmitted and list --state retained show \
-                     what is",
-                    count_of(missing, "serial")
-                );
-                return Err(No::new("not-retained", text));
-            }
-        }
-        let too_many = serials
-            .iter()
-            .find(|(_, passes)| **passes > limits::PASSES_MAX);
-        if let Some((serial, _)) = too_many {
-            let text = format!("serial {serial} has been sent too often; submit the cable again");
-            return Err(No::new("too-many-passes", text));
+            })
+            .collect();
+        let resending = Resending::of(ranges, &retained, self.config.fec.passes);
+        if resending.queued.is_empty() {
+            let code = match resending.spent.is_empty() {
+                true => "not-retained",
+                false => "too-many-passes",
+            };
+            let text = format!(
+                "{resending}; list --state transmitted and list --state retained show what can be sent"
+            );
+            return Err(No::new(code, text));
         }
         let by = self.asker(uid);
-        for (serial, passes) in &serials {
+        for (serial, passes) in &resending.raised {
             self.record(&Event::Resent {
                 serial: *serial,
                 passes: *passes,
@@ -293,10 +278,7 @@ impl Gate {
             });
             batch.resent.push(*serial);
         }
-        Ok(Answer::Text(format!(
-            "queued again: {}",
-            count_of(asked.len(), "cable")
-        )))
+        Ok(Answer::Text(resending.to_string()))
     }
 
     /// Makes the geometry file of a serial say how many passes the ledger wants.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use valise_common::host::requests::{Found, Requests, TakeLimits, Taken, TakenFile};
-use valise_common::ids::{MessageId, Serial};
+use valise_common::ids::MessageId;
 use valise_common::limits;
 use valise_common::os::durable::{SyncBatch, put_away};
 use valise_common::os::entropy;
@@ -17,6 +17,7 @@ use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundl
 use super::host::DISK_RESERVE_BYTES;
 use super::unfit::{Refused, Unfit, content};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
+use crate::steps::resend;
 use crate::steps::submit::{Draft, Measured};
 
 /// Characters of an officer's reason for a rejection.
@@ -120,7 +121,7 @@ impl Preparer {
             }
             Asked::Withdraw { id } => Wish::Withdraw { id },
             Asked::Resend { serials } => Wish::Resend {
-                ranges: parse_ranges(&serials)
+                ranges: resend::parse_ranges(&serials)
                     .map_err(|text| content("serials", "serials", &text))?,
                 digest: id_of(digest_of(found, taken).update(taken.placing.as_bytes())),
             },
@@ -225,69 +226,10 @@ fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, Unfi
     read_signature(&file.path)
 }
 
-/// Reads `41-43,50`: serials and ranges with both ends, in any order. Ranges that overlap are returned as one, so that a
-/// long text costs no more than the serials in it.
-///
-/// # Errors
-/// A sentence that says what is wrong.
-pub fn parse_ranges(text: &str) -> Result<Vec<(Serial, Serial)>, String> {
-    if text.contains(|letter: char| letter.is_ascii_alphabetic()) {
-        return Err(
-            "this version takes serials only, such as 41-43,50, and no gap code; the receiver's gaps names them"
-                .to_owned(),
-        );
-    }
-    let parse = |text: &str| {
-        text.trim().parse::<Serial>().map_err(|_| {
-            "serials and ranges of them, with commas between them, such as 41-43,50".to_owned()
-        })
-    };
-    let mut ranges = Vec::new();
-    for range in text.split(',') {
-        let (first, last) = match range.split_once('-') {
-            Some((first, last)) => (parse(first)?, parse(last)?),
-            None => (parse(range)?, parse(range)?),
-        };
-        if last < first {
-            return Err(format!("the range {first}-{last} runs backwards"));
-        }
-        ranges.push((first, last));
-    }
-    ranges.sort_unstable();
-    let mut merged: Vec<(Serial, Serial)> = Vec::new();
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            Some((_, end)) if first <= *end => *end = last.max(*end),
-            _ => merged.push((first, last)),
-        }
-    }
-    Ok(merged)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
-
-    #[test]
-    fn ranges_are_read_with_both_ends() {
-        let serial = |number| Serial::new(number).unwrap();
-        assert_eq!(
-            parse_ranges("41-43, 50").unwrap(),
-            [(serial(41), serial(43)), (serial(50), serial(50))]
-        );
-        assert_eq!(
-            parse_ranges("50, 41-43, 42-45, 43").unwrap(),
-            [(serial(41), serial(45)), (serial(50), serial(50))]
-        );
-        for wrong in ["", "0", "3-1", "1-", "x", "1,,2", "V1-ABCD"] {
-            assert!(parse_ranges(wrong).is_err(), "{wrong}");
-        }
-        for code in ["V1-ABCD", "ABCD-EF"] {
-            let told = parse_ranges(code).unwrap_err();
-            assert!(told.contains("takes serials only"), "{told}");
-        }
-    }
 
     #[test]
     fn a_wrong_request_text_is_told_with_its_line_and_key() {

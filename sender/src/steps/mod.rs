@@ -12,6 +12,9 @@ pub mod seal;
 /// Sealed → the order in which containers' passes leave.
 pub mod queue;
 
+/// Serials of a request → those that are sent again.
+pub mod resend;
+
 /// Container → source blocks.
 pub mod chunk;
 

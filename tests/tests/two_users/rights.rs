@@ -131,7 +131,11 @@ fn each_user_of_the_sender_gets_what_their_groups_allow_and_a_reason_for_the_res
         ),
         (
             "resend 1".to_owned(),
-            [no_user, (1, "not retained: 1 serial"), (1, "not retained")],
+            [
+                no_user,
+                (1, "not retained, to be submitted again: "),
+                (1, "not retained"),
+            ],
         ),
         (
             "clock accept".to_owned(),
