@@ -6,11 +6,12 @@ use valise_tests::harness::{Programs, obstacle, remark};
 use valise_tests::sweep::{Options, run_cases};
 
 /// Of each kind: during the start and later, in files, directories, and on the link.
-const CASES: [&str; 11] = [
+const CASES: [&str; 12] = [
     "--role gate --phase start --fault SIGKILL --call renameat2 --at 6",
     "--role gate --phase running --fault EIO --call fsync --at 3",
     "--role gate --phase running --fault ENOSPC --call mkdir --at 2",
     "--role gate --phase start --fault EMFILE --call openat --at 222",
+    "--role gate --phase running --fault EIO --call fsetxattr --at 1",
     "--role transmit --phase running --fault SIGKILL --call sendmmsg --at 20",
     "--role transmit --phase start --fault EIO --call pread64 --at 12",
     "--role receive --phase running --fault SIGKILL --call fdatasync --at 3",

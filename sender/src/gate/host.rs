@@ -20,7 +20,7 @@ use valise_common::os::durable::{
 };
 use valise_common::os::lock::HostLock;
 use valise_common::trust::TrustList;
-use valise_common::units::UtcTime;
+use valise_common::units::{Mono, UtcTime};
 
 use super::error::GateError;
 use super::event::Event;
@@ -100,6 +100,8 @@ pub struct Gate {
     pub stuck: Vec<MessageId>,
     /// Whether a cable waits for room on the disk.
     pub wants_room: bool,
+    /// When the folders of waiting cables are opened to their readers again, if one stayed closed.
+    pub share_again: Option<Mono>,
     /// Cables that changed since the register and the view were written.
     pub changed: BTreeSet<MessageId>,
     view: ViewWriter,
@@ -175,6 +177,7 @@ impl Gate {
             time,
             stuck: Vec::new(),
             wants_room: false,
+            share_again: None,
             changed: BTreeSet::new(),
             view: ViewWriter::default(),
             persons: persons_by_uid(&config.persons),

@@ -8,11 +8,15 @@ use std::path::Path;
 use valise_common::alarm::Alarm;
 use valise_common::ids::{MailboxId, PersonId};
 use valise_common::label::Label;
+use valise_common::os::clock;
 use valise_common::os::durable::{Readers, share_folder};
 use valise_common::trust::{Person, Role};
 
 use super::host::Gate;
 use super::ledger::Phase;
+
+/// The time after which a folder that stayed closed is opened again.
+const SHARE_AGAIN_US: u64 = 10_000_000;
 
 impl Gate {
     /// Returns who may read a cable. If nobody of the list is limited below it, that is the officers' group, as an
@@ -52,12 +56,21 @@ impl Gate {
                     folder.display()
                 );
                 self.alarm(Alarm::PendingClosed, text);
+                self.share_again = Some(clock::mono_now().plus_us(SHARE_AGAIN_US));
             }
         }
     }
 
-    /// Shares every waiting cable anew: at the start, and when another list is in force.
+    /// Shares every waiting cable again, some time after one could not be opened to its readers.
+    pub(super) fn share_what_stayed_closed(&mut self) {
+        if self.share_again.is_some_and(|due| due <= clock::mono_now()) {
+            self.share_waiting();
+        }
+    }
+
+    /// Shares every waiting cable again: at the start, and when another list is in force.
     pub(super) fn share_waiting(&mut self) {
+        self.share_again = None;
         let waits = |phase| matches!(phase, Phase::Open | Phase::Sealing);
         let cables = self.ledger.cables.values();
         let waiting: Vec<_> = cables
@@ -67,9 +80,11 @@ impl Gate {
                 (self.state.pending_of(&cable.id), readers)
             })
             .collect();
-        self.alarms.clear(Alarm::PendingClosed);
         for (folder, readers) in waiting {
             self.share(&folder, &readers);
+        }
+        if self.share_again.is_none() {
+            self.alarms.clear(Alarm::PendingClosed);
         }
     }
 }

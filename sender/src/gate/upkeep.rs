@@ -67,6 +67,7 @@ impl Gate {
         self.check_disk();
         self.check_aside()?;
         self.check_troubled();
+        self.share_what_stayed_closed();
         if self.watch_clock().is_some() {
             // What a wrong clock would end cannot be brought back.
             return Ok(None);

@@ -16,9 +16,8 @@ use crate::harness::{HarnessError, Host, Released, Result, Role, World, await_co
 /// An alarm or an erasing that has not ended by then does not end.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Alarms that stand until their role starts again: a file that could not be erased then is erased at a start, and a
-/// cable's folder that could not be shared then is shared.
-const RESTART_ENDS: [&str; 2] = ["not-erased", "pending-closed"];
+/// The alarm that stands until its role starts again: a file that could not be erased is erased at a start.
+const RESTART_ENDS: [&str; 1] = ["not-erased"];
 
 /// Alarms that stand for a day so that somebody reads them: each names the fault of the disk, and nothing is lost.
 const FOR_A_DAY: [&str; 2] = ["register-rebuilt", "audit-log"];
