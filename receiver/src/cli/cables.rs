@@ -11,7 +11,7 @@ use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::release::requests::Ask;
-use crate::release::states::{Knowledge, StateRow, void_serials};
+use crate::release::states::{ChannelState, StateRow, void_serials};
 use crate::spool::host::Host;
 use crate::spool::register::{CableRow, Claim, Register};
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
@@ -19,7 +19,7 @@ use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 /// All that commands know of serials: from the register, and from what both daemons show.
 pub struct Known {
     /// What speaks of serials that nothing claimed.
-    pub knowledge: Knowledge,
+    pub channel_state: ChannelState,
     /// What claimed its serial.
     pub cables: Vec<CableRow>,
     /// The view of `receive`.
@@ -36,7 +36,7 @@ impl Known {
         let receive = receive.unwrap_or_default();
         if !state.register().exists() {
             return Ok(Known {
-                knowledge: Knowledge::default(),
+                channel_state: ChannelState::default(),
                 cables: Vec::new(),
                 receive,
             });
@@ -47,39 +47,39 @@ impl Known {
         let claimed = register.claimed().map_err(CliError::system)?;
         let bundles = register.bundles().map_err(CliError::system)?;
         let cables = register.cables(None).map_err(CliError::system)?;
-        let mut knowledge = Knowledge {
+        let mut channel_state = ChannelState {
             first: bundles.iter().map(|bundle| bundle.first).min(),
             void: void_serials(&bundles, &claimed),
             claimed,
             assembling: receive.assembling_set(),
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
         if let Some(view) = view {
-            knowledge.complete = set_of(&view.complete);
-            knowledge.opened = set_of(&view.opened);
-            knowledge.gaps = set_of(&view.gaps);
-            knowledge.not_sent = set_of(&view.not_sent);
+            channel_state.complete = set_of(&view.complete);
+            channel_state.opened = set_of(&view.opened);
+            channel_state.gaps = set_of(&view.gaps);
+            channel_state.not_sent = set_of(&view.not_sent);
             if let Some(beacon) = &view.beacon {
-                knowledge.announced = beacon.announced();
+                channel_state.announced = beacon.announced();
             }
         }
         Ok(Known {
-            knowledge,
+            channel_state,
             cables,
             receive,
         })
     }
 
     fn row(&self, serial: Serial) -> Option<StateRow<'_>> {
-        let outside = self.knowledge.first.is_none_or(|first| serial < first)
+        let outside = self.channel_state.first.is_none_or(|first| serial < first)
             || self
-                .knowledge
+                .channel_state
                 .highest()
                 .is_none_or(|highest| serial > highest);
         if outside {
             return None;
         }
-        self.knowledge
+        self.channel_state
             .rows(&self.cables)
             .find(|row| row.serial == serial)
     }
@@ -120,7 +120,7 @@ fn serial_json(config: &ReceiverConfig, serial: Serial) -> Result<Value, CliErro
 pub fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
     let known = Known::read(config)?;
     let wanted = |row: &StateRow<'_>| options.state.is_none_or(|state| row.state == state);
-    let rows = known.knowledge.rows(&known.cables).filter(wanted);
+    let rows = known.channel_state.rows(&known.cables).filter(wanted);
     if options.json {
         return print_json(&rows.map(|row| row_json(&row)).collect::<Vec<_>>());
     }
@@ -214,13 +214,13 @@ fn print_fields(document: &Value) -> Result<(), CliError> {
 /// `gaps`
 pub fn gaps(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let known = Known::read(config)?;
-    let missing = known.knowledge.missing();
+    let missing = known.channel_state.missing();
     if options.json {
         return print_json(&json!({
             "missing": missing.iter().collect::<Vec<_>>(),
             "ranges": missing.to_string(),
-            "settled": known.knowledge.announced.settled,
-            "highest": known.knowledge.highest(),
+            "settled": known.channel_state.announced.settled,
+            "highest": known.channel_state.highest(),
         }));
     }
     if missing.is_empty() {

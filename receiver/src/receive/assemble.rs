@@ -12,7 +12,7 @@ use valise_common::os::durable::is_full;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
-use super::digest::{Collecting, Growth, LENT_MAX};
+use super::digest::{Generation, HashJob, IN_FLIGHT_MAX};
 use super::handback::Looking;
 use super::publish::Delivery;
 use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
@@ -25,9 +25,9 @@ use crate::steps::reassemble::SETS_MAX;
 /// How often the view is renewed.
 const VIEW_US: u64 = 500_000;
 
-/// Inputs that may wait: every slab, two answers for every set that may be being finished, the blocks that are lent, and a few
+/// Inputs that may wait: every slab, two answers for every set that may be being finished, the blocks that are in flight, and a few
 /// words of the main thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
-pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + LENT_MAX + 64;
+pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + IN_FLIGHT_MAX + 64;
 
 /// What the assembler's thread waits for.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub enum Input {
     Slab(Slab),
     /// A block that was handed out has been written, and comes back.
     Recycle(Box<SourceBlock>),
-    /// A block that was lent to be hashed comes back.
+    /// A block that was handed over to be hashed comes back.
     Returned(Box<SourceBlock>),
     /// A set that was handed out has been judged.
     Finished(SetId, Finished),
@@ -70,11 +70,11 @@ pub struct Driver {
     /// Slabs that go back.
     pub free: SyncSender<Slab>,
     /// Larger containers, to be hashed while they grow.
-    pub digest: SyncSender<Growth>,
+    pub digest: SyncSender<HashJob>,
     /// Containers of one block, and beacons, to be made durable.
     pub publish: SyncSender<Delivery>,
-    /// What is lent to the digest.
-    pub lent: Lent,
+    /// Blocks that the digest has.
+    pub in_flight: InFlight,
     /// The sets that have a file.
     pub growing: Growing,
     /// Whether the publisher looks at what was handed back. It owes one answer at most, so that the answer finds room.
@@ -87,14 +87,14 @@ pub struct Driver {
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
 #[derive(Debug)]
-pub struct Lent {
+pub struct InFlight {
     count: usize,
     bytes: usize,
     bytes_max: usize,
 }
 
-impl Lent {
-    /// Nothing lent yet, of so many bytes of memory for blocks. At most half of it is: by default that is more than the
+impl InFlight {
+    /// Returns an account without blocks, for so many bytes of memory for blocks. At most half of it is: by default that is more than the
     /// blocks that leave a sender interleaved, which become whole nearly together.
     pub fn new(memory_bytes: usize) -> Self {
         Self {
@@ -105,22 +105,22 @@ impl Lent {
     }
 
     fn has_room(&self, block_bytes: usize) -> bool {
-        self.count < LENT_MAX && self.bytes + block_bytes <= self.bytes_max
+        self.count < IN_FLIGHT_MAX && self.bytes + block_bytes <= self.bytes_max
     }
 }
 
-/// The sets that have a file, each with the number of its collecting.
+/// The sets that have a file, each with the number of its generation.
 #[derive(Debug, Default)]
 pub struct Growing {
-    sets: BTreeMap<SetId, Collecting>,
+    sets: BTreeMap<SetId, Generation>,
     next: u64,
 }
 
 impl Growing {
-    fn number(&mut self, set: &SetId) -> Collecting {
+    fn number(&mut self, set: &SetId) -> Generation {
         *self.sets.entry(*set).or_insert_with(|| {
             self.next += 1;
-            Collecting(self.next)
+            Generation(self.next)
         })
     }
 
@@ -212,8 +212,8 @@ impl Driver {
             }
             Input::Recycle(block) => self.assembler.recycle(*block),
             Input::Returned(block) => {
-                self.lent.count -= 1;
-                self.lent.bytes -= block.allocated_bytes();
+                self.in_flight.count -= 1;
+                self.in_flight.bytes -= block.allocated_bytes();
                 self.assembler.recycle(*block);
             }
             Input::HandedBack => self.look_at_handed_back(Looking::Again)?,
@@ -282,10 +282,10 @@ impl Driver {
             }
             // Only a hint: what the digest has no time for now, it hashes later.
             Effect::Prefix { set, bytes } => {
-                let collecting = self.growing.number(&set);
-                let _ = self.digest.try_send(Growth::Prefix {
+                let generation = self.growing.number(&set);
+                let _ = self.digest.try_send(HashJob::Prefix {
                     set,
-                    collecting,
+                    generation,
                     bytes,
                 });
             }
@@ -293,8 +293,8 @@ impl Driver {
                 // Its last block may have found no room on the disk since.
                 if self.assembler.is_finishing(&set) {
                     self.store.close(&set);
-                    let collecting = self.growing.number(&set);
-                    hand_over(&self.digest, Growth::Whole { set, collecting })?;
+                    let generation = self.growing.number(&set);
+                    hand_over(&self.digest, HashJob::Whole { set, generation })?;
                 }
             }
             Effect::FinishBlock { set, block } => {
@@ -331,21 +331,21 @@ impl Driver {
     /// Lends a written block to be hashed from memory; if that would keep too much memory away, it is read back later.
     fn lend(&mut self, set: SetId, block: SourceBlock) {
         let block_bytes = block.allocated_bytes();
-        if !self.lent.has_room(block_bytes) {
+        if !self.in_flight.has_room(block_bytes) {
             return self.assembler.recycle(block);
         }
-        let growth = Growth::Block {
+        let job = HashJob::Block {
             set,
-            collecting: self.growing.number(&set),
+            generation: self.growing.number(&set),
             block: Box::new(block),
         };
-        match self.digest.try_send(growth) {
+        match self.digest.try_send(job) {
             Ok(()) => {
-                self.lent.count += 1;
-                self.lent.bytes += block_bytes;
+                self.in_flight.count += 1;
+                self.in_flight.bytes += block_bytes;
             }
             Err(TrySendError::Full(unsent) | TrySendError::Disconnected(unsent)) => {
-                if let Growth::Block { block, .. } = unsent {
+                if let HashJob::Block { block, .. } = unsent {
                     self.assembler.recycle(*block);
                 }
             }

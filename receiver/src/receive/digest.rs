@@ -20,11 +20,11 @@ use crate::spool::assembly::data_path;
 use crate::steps::fec::SourceBlock;
 use crate::steps::reassemble::{ContainerHasher, SETS_MAX, Verdict};
 
-/// Messages that may wait: an order for every set that may be being finished, blocks that are lent, and hints.
-pub const GROWTHS_MAX: usize = SETS_MAX + LENT_MAX + 64;
+/// Messages that may wait: an order for every set that may be being finished, blocks that are in flight, and hints.
+pub const GROWTHS_MAX: usize = SETS_MAX + IN_FLIGHT_MAX + 64;
 
 /// Blocks that the assembler lends at a time. Interleaved blocks become whole nearly together, some dozen of them.
-pub const LENT_MAX: usize = 64;
+pub const IN_FLIGHT_MAX: usize = 64;
 
 /// Containers that are being hashed at a time.
 const HASHING_MAX: usize = 8;
@@ -32,20 +32,20 @@ const HASHING_MAX: usize = 8;
 /// Bytes that are read at a time: they are hashed while the cache holds them.
 const READ_BYTES: usize = 256 << 10;
 
-/// One collecting of a set, from its first block on. A set that was discarded and is collected anew has another: what was
+/// One generation of a set, from its first block on. A set that was discarded and is collected again has another: what was
 /// hashed of the first one's file says nothing about the second one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Collecting(pub u64);
+pub struct Generation(pub u64);
 
 /// How far a container has grown.
 #[derive(Debug)]
-pub enum Growth {
+pub enum HashJob {
     /// A block has been written, and is still in memory; it goes back by [`Input::Returned`].
     Block {
         /// The set.
         set: SetId,
-        /// Which collecting of it.
-        collecting: Collecting,
+        /// Which generation of it.
+        generation: Generation,
         /// The block.
         block: Box<SourceBlock>,
     },
@@ -53,8 +53,8 @@ pub enum Growth {
     Prefix {
         /// The set.
         set: SetId,
-        /// Which collecting of it.
-        collecting: Collecting,
+        /// Which generation of it.
+        generation: Generation,
         /// Bytes from the beginning.
         bytes: u64,
     },
@@ -62,20 +62,20 @@ pub enum Growth {
     Whole {
         /// The set.
         set: SetId,
-        /// Which collecting of it.
-        collecting: Collecting,
+        /// Which generation of it.
+        generation: Generation,
     },
 }
 
 /// The digest, and what it has begun.
 pub struct Digest {
     assembly: PathBuf,
-    growth: Receiver<Growth>,
+    job: Receiver<HashJob>,
     publish: SyncSender<Delivery>,
     assembler: SyncSender<Input>,
-    hashing: BTreeMap<Collecting, Hashing>,
+    hashing: BTreeMap<Generation, Hashing>,
     /// Hints: how far files have grown.
-    prefixes: BTreeMap<Collecting, (SetId, u64)>,
+    prefixes: BTreeMap<Generation, (SetId, u64)>,
     buffer: Vec<u8>,
 }
 
@@ -86,16 +86,16 @@ struct Hashing {
 }
 
 impl Digest {
-    /// Hashes files below `assembly`, as `growth` asks, for the publisher and the assembler.
+    /// Hashes files below `assembly`, as `jobs` say, for the publisher and the assembler.
     pub fn new(
         assembly: PathBuf,
-        growth: Receiver<Growth>,
+        job: Receiver<HashJob>,
         publish: SyncSender<Delivery>,
         assembler: SyncSender<Input>,
     ) -> Self {
         Self {
             assembly,
-            growth,
+            job,
             publish,
             assembler,
             hashing: BTreeMap::new(),
@@ -111,8 +111,8 @@ impl Digest {
     pub fn run(mut self) -> io::Result<()> {
         loop {
             while self.turn()? {}
-            match self.growth.recv() {
-                Ok(growth) => self.take(growth)?,
+            match self.job.recv() {
+                Ok(job) => self.take(job)?,
                 Err(RecvError) => return Ok(()),
             }
         }
@@ -123,38 +123,38 @@ impl Digest {
     /// # Errors
     /// As [`Digest::run`].
     pub fn turn(&mut self) -> io::Result<bool> {
-        if let Ok(growth) = self.growth.try_recv() {
-            self.take(growth)?;
+        if let Ok(job) = self.job.try_recv() {
+            self.take(job)?;
             return Ok(true);
         }
-        let Some((collecting, (set, bytes))) = self.prefixes.pop_first() else {
+        let Some((generation, (set, bytes))) = self.prefixes.pop_first() else {
             return Ok(false);
         };
-        self.advance(&set, collecting, bytes)?;
+        self.advance(&set, generation, bytes)?;
         Ok(true)
     }
 
-    fn take(&mut self, growth: Growth) -> io::Result<()> {
-        match growth {
-            Growth::Block {
+    fn take(&mut self, job: HashJob) -> io::Result<()> {
+        match job {
+            HashJob::Block {
                 set,
-                collecting,
+                generation,
                 block,
             } => {
-                self.take_block(&set, collecting, &block)?;
+                self.take_block(&set, generation, &block)?;
                 // When the assembler has ended, nobody needs the memory.
                 let _ = self.assembler.send(Input::Returned(block));
             }
-            Growth::Prefix {
+            HashJob::Prefix {
                 set,
-                collecting,
+                generation,
                 bytes,
             } => {
-                self.prefixes.insert(collecting, (set, bytes));
+                self.prefixes.insert(generation, (set, bytes));
             }
-            Growth::Whole { set, collecting } => {
-                self.prefixes.remove(&collecting);
-                let begun = self.hashing.remove(&collecting);
+            HashJob::Whole { set, generation } => {
+                self.prefixes.remove(&generation);
+                let begun = self.hashing.remove(&generation);
                 self.judge(&set, begun)?;
             }
         }
@@ -165,14 +165,14 @@ impl Digest {
     fn take_block(
         &mut self,
         set: &SetId,
-        collecting: Collecting,
+        generation: Generation,
         block: &SourceBlock,
     ) -> io::Result<()> {
         let start = set.geometry.block_range(block.shape()).start;
-        if start > 0 && !self.hashing.contains_key(&collecting) {
+        if start > 0 && !self.hashing.contains_key(&generation) {
             return Ok(());
         }
-        if let Some(begun) = self.begin(set, collecting)?
+        if let Some(begun) = self.begin(set, generation)?
             && begun.hasher.hashed_bytes() == start
         {
             begun.hasher.update(block.bytes());
@@ -181,9 +181,9 @@ impl Digest {
     }
 
     /// Hashes a container as far as it is there, and starts its way to the disk.
-    fn advance(&mut self, set: &SetId, collecting: Collecting, bytes: u64) -> io::Result<()> {
+    fn advance(&mut self, set: &SetId, generation: Generation, bytes: u64) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        if let Some(begun) = self.begin(set, collecting)? {
+        if let Some(begun) = self.begin(set, generation)? {
             begun.file.sync_data()?;
             begun.hash_up_to(bytes, &mut buffer)?;
         }
@@ -192,8 +192,8 @@ impl Digest {
     }
 
     /// What has been hashed of a container, or its beginning; nothing if the set has been discarded.
-    fn begin(&mut self, set: &SetId, collecting: Collecting) -> io::Result<Option<&mut Hashing>> {
-        if !self.hashing.contains_key(&collecting) {
+    fn begin(&mut self, set: &SetId, generation: Generation) -> io::Result<Option<&mut Hashing>> {
+        if !self.hashing.contains_key(&generation) {
             let file = match self.open(set) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -202,9 +202,9 @@ impl Digest {
             if self.hashing.len() >= HASHING_MAX {
                 self.hashing.pop_first();
             }
-            self.hashing.insert(collecting, Hashing::new(file));
+            self.hashing.insert(generation, Hashing::new(file));
         }
-        Ok(self.hashing.get_mut(&collecting))
+        Ok(self.hashing.get_mut(&generation))
     }
 
     fn judge(&mut self, set: &SetId, begun: Option<Hashing>) -> io::Result<()> {
@@ -331,15 +331,15 @@ mod tests {
     }
 
     /// What the digest delivers and reports of these messages.
-    fn run(root: &Path, growths: Vec<Growth>) -> (Vec<Delivery>, Vec<Input>) {
-        let (grow, growth) = sync_channel(GROWTHS_MAX);
+    fn run(root: &Path, jobs: Vec<HashJob>) -> (Vec<Delivery>, Vec<Input>) {
+        let (grow, job) = sync_channel(GROWTHS_MAX);
         let (publish, deliveries) = sync_channel(GROWTHS_MAX);
         let (assembler, inputs) = sync_channel(GROWTHS_MAX);
-        for growth in growths {
-            grow.send(growth).unwrap();
+        for job in jobs {
+            grow.send(job).unwrap();
         }
         drop(grow);
-        let digest = Digest::new(root.to_path_buf(), growth, publish, assembler);
+        let digest = Digest::new(root.to_path_buf(), job, publish, assembler);
         digest.run().unwrap();
         (deliveries.iter().collect(), inputs.iter().collect())
     }
@@ -360,17 +360,17 @@ mod tests {
         let (set, bytes) = container();
         write(folder.path(), &set, &bytes);
         for order in [vec![0, 1, 2], vec![0, 2, 1], vec![2, 1, 0], vec![]] {
-            let collecting = Collecting(7);
-            let mut growths: Vec<Growth> = order
+            let generation = Generation(7);
+            let mut jobs: Vec<HashJob> = order
                 .iter()
-                .map(|number| Growth::Block {
+                .map(|number| HashJob::Block {
                     set,
-                    collecting,
+                    generation,
                     block: block(&set, &bytes, *number),
                 })
                 .collect();
-            growths.push(Growth::Whole { set, collecting });
-            let (deliveries, inputs) = run(folder.path(), growths);
+            jobs.push(HashJob::Whole { set, generation });
+            let (deliveries, inputs) = run(folder.path(), jobs);
             assert!(matches!(deliveries[..], [Delivery::File { .. }]));
             let back = |input: &&Input| matches!(input, Input::Returned(_));
             assert_eq!(inputs.iter().filter(back).count(), order.len());
@@ -386,19 +386,19 @@ mod tests {
         forged[5] ^= 1;
         // The genuine block was written to a file that is gone by the time that the digest looks.
         write(folder.path(), &set, &forged);
-        let lent = |collecting, number| Growth::Block {
+        let in_flight = |generation, number| HashJob::Block {
             set,
-            collecting: Collecting(collecting),
+            generation: Generation(generation),
             block: block(&set, &bytes, number),
         };
-        let collecting = Collecting(2);
-        let growths = vec![
-            lent(1, 0),
-            lent(2, 1),
-            lent(2, 2),
-            Growth::Whole { set, collecting },
+        let generation = Generation(2);
+        let jobs = vec![
+            in_flight(1, 0),
+            in_flight(2, 1),
+            in_flight(2, 2),
+            HashJob::Whole { set, generation },
         ];
-        let (deliveries, inputs) = run(folder.path(), growths);
+        let (deliveries, inputs) = run(folder.path(), jobs);
         assert!(deliveries.is_empty());
         assert_eq!(poisoned(&inputs), 1);
     }
@@ -407,8 +407,8 @@ mod tests {
     fn a_set_that_is_gone_is_not_judged() {
         let folder = tempfile::tempdir().unwrap();
         let (set, _) = container();
-        let collecting = Collecting(1);
-        let (deliveries, inputs) = run(folder.path(), vec![Growth::Whole { set, collecting }]);
+        let generation = Generation(1);
+        let (deliveries, inputs) = run(folder.path(), vec![HashJob::Whole { set, generation }]);
         assert!(deliveries.is_empty() && inputs.is_empty());
     }
 }

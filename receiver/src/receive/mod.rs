@@ -380,7 +380,7 @@ impl Receive {
             free,
             digest: grow,
             publish: publish.clone(),
-            lent: assemble::Lent::new(memory_bytes),
+            in_flight: assemble::InFlight::new(memory_bytes),
             growing: assemble::Growing::default(),
             looking: handback::Looking::default(),
             tally: Tally::default(),

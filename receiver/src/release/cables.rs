@@ -29,7 +29,9 @@ use crate::spool::register::{BundleState, CableRow, Claim};
 use crate::spool::regular::is_in_the_way;
 use crate::steps::open::{NotOpened, Opened};
 use crate::steps::publish::StageName;
-use crate::steps::verify::{Held, Judged, Policy, Standing, Verified, hold, verify, verify_again};
+use crate::steps::verify::{
+    Held, Judged, Policy, StillValid, Verified, hold, verify, verify_again,
+};
 
 /// Containers beyond this size go to the second thread.
 pub const LARGE_BYTES: u64 = 4 << 20;
@@ -416,8 +418,8 @@ impl Release {
         };
         for ready in std::mem::take(&mut batch.ready) {
             match verify_again(&ready.cable, &policy) {
-                Ok(Standing::Holds) => batch.ready.push(ready),
-                Ok(Standing::OtherList) => {
+                Ok(StillValid::AsIs) => batch.ready.push(ready),
+                Ok(StillValid::OtherList) => {
                     self.unstage(&ready.cable)?;
                     self.take_in_anew(ready.incoming);
                 }

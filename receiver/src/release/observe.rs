@@ -17,7 +17,7 @@ use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::event::Event;
 use crate::release::foreign::Trouble;
 use crate::release::serial_set::SerialSet;
-use crate::release::states::{Announced, Knowledge};
+use crate::release::states::{Announced, ChannelState};
 use crate::spool::beacon_file;
 use crate::spool::register::{BundleRow, BundleState, Claim};
 use crate::spool::regular::is_in_the_way;
@@ -159,7 +159,7 @@ impl Release {
     }
 
     /// What is known of all serials, except what `receive` is collecting.
-    pub(super) fn knowledge(&self) -> Knowledge {
+    pub(super) fn channel_state(&self) -> ChannelState {
         let mut complete = SerialSet::new();
         // Something else in a container's place must not hide that a cable is missing. A file that only may not be read is
         // the cable: to call it missing would have it sent again, which does not help.
@@ -171,7 +171,7 @@ impl Release {
         self.in_work
             .into_iter()
             .for_each(|serial| opened.insert(serial));
-        Knowledge {
+        ChannelState {
             first: self
                 .ledger
                 .bundles()
@@ -198,10 +198,10 @@ impl Release {
         let (now, mono) = (self.now(), self.mono());
         self.alarms.handle_time(mono);
         self.read_beacon()?;
-        let knowledge = self.knowledge();
-        let missing = knowledge.missing();
-        self.note_ranges(now, mono, &knowledge, &missing);
-        self.withdraw_ranges(now, &knowledge);
+        let channel_state = self.channel_state();
+        let missing = channel_state.missing();
+        self.note_ranges(now, mono, &channel_state, &missing);
+        self.withdraw_ranges(now, &channel_state);
         self.ledger.commit()?;
         if self.handover_is_behind {
             self.hand_over()?;
@@ -209,7 +209,7 @@ impl Release {
         self.show_foreign();
         self.watch_slot_files(now);
         self.watch_host(now)?;
-        self.watch_cables(now, &knowledge, &missing)?;
+        self.watch_cables(now, &channel_state, &missing)?;
         self.watch_mailboxes(now, mono)?;
         if self.ledger.is_checkpoint_due(mono) {
             self.ledger.checkpoint(mono)?;
@@ -248,7 +248,7 @@ impl Release {
         &mut self,
         now: UtcTime,
         mono: Mono,
-        knowledge: &Knowledge,
+        channel_state: &ChannelState,
         missing: &SerialSet,
     ) {
         let unknown = missing.without(self.ledger.gaps().all());
@@ -265,11 +265,15 @@ impl Release {
             };
             self.ledger.append(now, gap);
         }
-        let announced = &knowledge.announced;
+        let announced = &channel_state.announced;
         let not_sent = announced
             .not_sent
             .without(&self.ledger.not_sent().told_by(bundle));
-        let here = [&knowledge.claimed, &knowledge.complete, &knowledge.opened];
+        let here = [
+            &channel_state.claimed,
+            &channel_state.complete,
+            &channel_state.opened,
+        ];
         let not_sent = here
             .into_iter()
             .fold(not_sent, |rest, set| rest.without(set));
@@ -285,11 +289,11 @@ impl Release {
 
     /// Takes back what only older link keys told and the believed beacon's key contradicts: a thief's word must not
     /// outlive the key. Within one key nothing is withdrawn, so that no beacons can fill the log.
-    fn withdraw_ranges(&mut self, now: UtcTime, knowledge: &Knowledge) {
+    fn withdraw_ranges(&mut self, now: UtcTime, channel_state: &ChannelState) {
         let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
             return;
         };
-        let announced = &knowledge.announced;
+        let announced = &channel_state.announced;
         let (gaps, not_sent) = (self.ledger.gaps(), self.ledger.not_sent());
         let mut refuted = gaps
             .told_only_by(|by| by != bundle)
@@ -375,7 +379,7 @@ impl Release {
     fn watch_cables(
         &mut self,
         now: UtcTime,
-        knowledge: &Knowledge,
+        channel_state: &ChannelState,
         missing: &SerialSet,
     ) -> Result<(), ReleaseError> {
         let gaps = missing.without(&missing.without(self.ledger.gaps().all()));
@@ -407,7 +411,7 @@ impl Release {
         self.alarms.set(Alarm::Quarantine, now, held_count, || {
             format!("{held_count} in quarantine")
         });
-        let highest = knowledge.highest().map_or(0, Serial::get);
+        let highest = channel_state.highest().map_or(0, Serial::get);
         let bundles = self.ledger.bundles();
         let newest = bundles
             .iter()
@@ -492,14 +496,14 @@ impl Release {
     }
 
     fn view(&self) -> ReleaseView {
-        let knowledge = self.knowledge();
-        let highest = knowledge.highest().map_or(0, Serial::get);
+        let channel_state = self.channel_state();
+        let highest = channel_state.highest().map_or(0, Serial::get);
         let quarantined = self
             .ledger
             .register()
             .cables(Some(Claim::Quarantined))
             .map_or(0, |rows| rows.len());
-        let complete = knowledge.complete.serial_count();
+        let complete = channel_state.complete.serial_count();
         ReleaseView {
             time: clock::utc_now(),
             written: Some(clock::Stamp::now()),
@@ -511,16 +515,16 @@ impl Release {
                 .as_ref()
                 .is_some_and(|signed| signed.list.allow_software_keys()),
             beacon: self.beacon.as_ref().map(beacon_view),
-            complete: ranges_of(&knowledge.complete),
-            opened: ranges_of(&knowledge.opened),
-            gaps: ranges_of(&knowledge.gaps),
-            not_sent: ranges_of(&knowledge.not_sent),
+            complete: ranges_of(&channel_state.complete),
+            opened: ranges_of(&channel_state.opened),
+            gaps: ranges_of(&channel_state.gaps),
+            not_sent: ranges_of(&channel_state.not_sent),
             counts: Counts {
                 highest,
-                claimed: knowledge.claimed.serial_count(),
+                claimed: channel_state.claimed.serial_count(),
                 quarantined: u64::try_from(quarantined).unwrap_or(u64::MAX),
-                missing: knowledge.missing().serial_count(),
-                complete: complete.saturating_add(knowledge.opened.serial_count()),
+                missing: channel_state.missing().serial_count(),
+                complete: complete.saturating_add(channel_state.opened.serial_count()),
             },
             bundles: self
                 .ledger

@@ -141,9 +141,9 @@ impl From<&Beacon> for Announced {
     }
 }
 
-/// Everything that is known of serials.
+/// State of the channel: the sets from which the state of each serial follows.
 #[derive(Debug, Clone, Default)]
-pub struct Knowledge {
+pub struct ChannelState {
     /// The channel's first serial, once there is a bundle.
     pub first: Option<Serial>,
     /// Serials that a container has claimed.
@@ -164,7 +164,7 @@ pub struct Knowledge {
     pub announced: Announced,
 }
 
-impl Knowledge {
+impl ChannelState {
     /// The highest serial that anything tells of.
     pub fn highest(&self) -> Option<Serial> {
         let sets = [
@@ -323,8 +323,8 @@ mod tests {
         }
     }
 
-    fn knowledge() -> Knowledge {
-        Knowledge {
+    fn channel() -> ChannelState {
+        ChannelState {
             first: Some(serial(1)),
             claimed: set(&[1, 2, 5, 6]),
             void: set(&[14]),
@@ -351,8 +351,8 @@ mod tests {
             row(5, Claim::Quarantined),
             row(6, Claim::Discarded),
         ];
-        let knowledge = knowledge();
-        let words: Vec<String> = knowledge
+        let channel = channel();
+        let words: Vec<String> = channel
             .rows(&cables)
             .map(|row| format!("{} {}", row.serial, row.state))
             .collect();
@@ -378,12 +378,12 @@ mod tests {
                 "15 announced",
             ]
         );
-        assert_eq!(knowledge.missing().to_string(), "3,10");
+        assert_eq!(channel.missing().to_string(), "3,10");
     }
 
     #[test]
     fn not_sent_hides_neither_what_arrived_nor_what_the_newest_beacon_says() {
-        let knowledge = Knowledge {
+        let channel = ChannelState {
             first: Some(serial(1)),
             claimed: set(&[1]),
             complete: set(&[2]),
@@ -395,10 +395,10 @@ mod tests {
                 passes_done: set(&[4]),
                 ..Announced::default()
             },
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
         let cables = [row(1, Claim::Released)];
-        let words: Vec<&str> = knowledge
+        let words: Vec<&str> = channel
             .rows(&cables)
             .map(|row| row.state.as_str())
             .collect();
@@ -410,28 +410,28 @@ mod tests {
 
     #[test]
     fn a_gap_behind_the_highest_serial_is_none() {
-        let mut knowledge = Knowledge {
+        let mut channel = ChannelState {
             first: Some(serial(1)),
             claimed: set(&[1, 3]),
             gaps: set(&[2, 3, 4, 5, 90]),
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
-        assert_eq!(knowledge.missing().to_string(), "2");
-        knowledge.announced.highest = 4;
-        assert_eq!(knowledge.missing().to_string(), "2,4");
-        knowledge = Knowledge {
+        assert_eq!(channel.missing().to_string(), "2");
+        channel.announced.highest = 4;
+        assert_eq!(channel.missing().to_string(), "2,4");
+        channel = ChannelState {
             gaps: set(&[2]),
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
-        assert!(knowledge.missing().is_empty());
+        assert!(channel.missing().is_empty());
     }
 
     #[test]
     fn nothing_is_known_before_the_first_bundle() {
-        assert_eq!(Knowledge::default().rows(&[]).count(), 0);
-        let lone = Knowledge {
+        assert_eq!(ChannelState::default().rows(&[]).count(), 0);
+        let lone = ChannelState {
             first: Some(serial(1)),
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
         assert_eq!(lone.rows(&[]).count(), 0);
         assert!(lone.missing().is_empty());
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn the_last_serial_is_missing_without_a_successor() {
-        let knowledge = Knowledge {
+        let channel = ChannelState {
             first: Some(serial(3)),
             claimed: set(&[3]),
             announced: Announced {
@@ -447,9 +447,9 @@ mod tests {
                 settled: 4,
                 ..Announced::default()
             },
-            ..Knowledge::default()
+            ..ChannelState::default()
         };
-        assert_eq!(knowledge.missing().to_string(), "4");
+        assert_eq!(channel.missing().to_string(), "4");
     }
 
     #[test]

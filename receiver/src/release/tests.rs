@@ -1040,7 +1040,7 @@ fn without_a_trust_list_cables_wait() {
             .iter()
             .any(|alarm| alarm.alarm == "trust-missing")
     );
-    assert_eq!(release.knowledge().complete.to_string(), "1");
+    assert_eq!(release.channel_state().complete.to_string(), "1");
 }
 
 #[test]
@@ -1235,7 +1235,7 @@ fn a_void_bundle_opens_nothing_and_keeps_what_it_released() {
     world.deliver(3, &late);
     settle(&mut release);
     assert_eq!(row(&release, 3), None);
-    assert_eq!(release.knowledge().void.to_string(), "3-12");
+    assert_eq!(release.channel_state().void.to_string(), "3-12");
 }
 
 #[test]
@@ -1301,8 +1301,8 @@ fn observe_gaps(release: &mut Release) {
 /// `SERIAL state` of every serial.
 fn states(release: &Release) -> Vec<String> {
     let cables = release.ledger.register().cables(None).unwrap();
-    let knowledge = release.knowledge();
-    let rows = knowledge.rows(&cables);
+    let channel_state = release.channel_state();
+    let rows = channel_state.rows(&cables);
     rows.map(|row| format!("{} {}", row.serial, row.state))
         .collect()
 }
@@ -1331,7 +1331,7 @@ fn what_a_stolen_link_key_announced_is_taken_back_by_a_newer_key() {
     observe_gaps(&mut release);
     let expected = ["1 released", "2 missing", "3 announced", "4 announced"];
     assert_eq!(states(&release), expected);
-    assert_eq!(release.knowledge().missing().to_string(), "2");
+    assert_eq!(release.channel_state().missing().to_string(), "2");
     // The log keeps both what was told and that it was taken back, and a restart knows the end of it.
     assert_eq!(world.log_count("gap-withdrawn"), 1);
     assert_eq!(world.log_count("not-sent-withdrawn"), 1);

@@ -207,11 +207,11 @@ pub fn verify(
     }
 }
 
-/// What a verified cable is worth by the policy of a later moment.
+/// Validity of a verified cable under the policy of a later moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum StillValid {
     /// It may still be published as it is.
-    Holds,
+    AsIs,
     /// Nothing speaks against it, but another trust list decides now: what was written of it names the old one.
     OtherList,
 }
@@ -220,11 +220,11 @@ pub enum Standing {
 ///
 /// # Errors
 /// [`Held`] with the first reason against it.
-pub fn verify_again(cable: &Verified, policy: &Policy<'_>) -> Result<Standing, Held> {
+pub fn verify_again(cable: &Verified, policy: &Policy<'_>) -> Result<StillValid, Held> {
     // Versions only rise, so that one version is one list.
     let is_same_list = cable.trust_version == policy.list.version();
     if is_same_list && cable.now == policy.now {
-        return Ok(Standing::Holds);
+        return Ok(StillValid::AsIs);
     }
     match judge(&cable.preamble, policy) {
         Err(refused) => Err(Held {
@@ -234,8 +234,8 @@ pub fn verify_again(cable: &Verified, policy: &Policy<'_>) -> Result<Standing, H
             code: refused.code(),
             reason: refused.to_string(),
         }),
-        Ok(_) if is_same_list => Ok(Standing::Holds),
-        Ok(_) => Ok(Standing::OtherList),
+        Ok(_) if is_same_list => Ok(StillValid::AsIs),
+        Ok(_) => Ok(StillValid::OtherList),
     }
 }
 

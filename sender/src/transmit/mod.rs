@@ -59,7 +59,7 @@ use session::Session;
 use settling::Settling;
 use unsendable::{Unsendable, Why};
 use view::{LinkState, OnLinkView, TransmitView};
-use watch::{Arrived, News, StateWatch};
+use watch::{Arrived, SpoolChanges, StateWatch};
 
 /// Views, progress and the watchdog come about so often.
 const SECOND_US: u64 = 1_000_000;
@@ -334,7 +334,7 @@ impl Transmit {
             let time_us = last.beacon_time_us;
             transmit.pipeline.restore_beacon_time(now, time_us);
         }
-        transmit.take_news(News::everything())?;
+        transmit.take_changed(SpoolChanges::everything())?;
         Ok(transmit)
     }
 
@@ -531,7 +531,7 @@ impl Transmit {
             while let Some(asked) = self.signals.take().during("signals")? {
                 match asked {
                     Asked::Stop => return Ok(Flow::Stop),
-                    Asked::Reload | Asked::Child => self.take_news(News::everything())?,
+                    Asked::Reload | Asked::Child => self.take_changed(SpoolChanges::everything())?,
                 }
             }
         }
@@ -539,24 +539,24 @@ impl Transmit {
             self.take_compared()?;
         }
         if changed {
-            let news = self.watch.take()?;
-            self.take_news(news)?;
+            let changes = self.watch.take()?;
+            self.take_changed(changes)?;
         }
         Ok(Flow::GoOn)
     }
 
-    fn take_news(&mut self, mut news: News) -> Result<(), TransmitError> {
-        if news.keys {
+    fn take_changed(&mut self, mut changes: SpoolChanges) -> Result<(), TransmitError> {
+        if changes.keys {
             self.take_key()?;
         }
         let (now, time) = (now(), clock::utc_now());
         // Gate's knowledge before the containers: a serial that it no longer calls "in sealing" is there by then.
-        if let Some(spool) = self.watch.spool(&mut news)? {
+        if let Some(spool) = self.watch.spool(&mut changes)? {
             self.pipeline.handle_spool(spool);
         }
         let known = |serial| self.pipeline.sealed(serial).map(watch::name_of);
         let all = self.pipeline.serials().chain(self.unsendable.serials());
-        let found = self.watch.containers(news, known, all)?;
+        let found = self.watch.containers(changes, known, all)?;
         for (serial, why) in found.damaged {
             self.unsendable.insert(&mut self.alarms, serial, why, time);
         }

@@ -18,7 +18,7 @@ use crate::spool::progress::{self, Progress};
 
 /// What may have changed.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct SpoolChanges {
     /// A link key.
     pub keys: bool,
     /// What gate knows.
@@ -57,7 +57,7 @@ pub struct StateWatch {
     outbox_index: DirIndex,
 }
 
-impl News {
+impl SpoolChanges {
     /// Everything must be read again.
     pub fn everything() -> Self {
         Self {
@@ -108,7 +108,7 @@ pub fn name_of(sealed: &Sealed) -> OutboxName {
 }
 
 impl StateWatch {
-    /// Begins to watch. What is there already must be read afterwards: [`News::everything`].
+    /// Begins to watch. What is there already must be read afterwards: [`SpoolChanges::everything`].
     pub fn new(state: &SenderState) -> Result<Self, TransmitError> {
         let mut watch = DirWatch::new().during("watch folders")?;
         let outbox = watch.add(&state.outbox(), Notice::ArrivalsAndRemovals);
@@ -126,24 +126,27 @@ impl StateWatch {
     }
 
     /// Takes what has changed.
-    pub fn take(&mut self) -> Result<News, TransmitError> {
-        let mut news = News::default();
-        news.add(
+    pub fn take(&mut self) -> Result<SpoolChanges, TransmitError> {
+        let mut changes = SpoolChanges::default();
+        changes.add(
             self.watch.drain().during("watch folders")?,
             self.outbox_index,
         );
-        Ok(news)
+        Ok(changes)
     }
 
-    /// What gate knows, if that changed. Adds to `news` the containers that had arrived when gate wrote it.
-    pub fn spool(&mut self, news: &mut News) -> Result<Option<SpoolBeacon>, TransmitError> {
+    /// What gate knows, if that changed. Adds to `changes` the containers that had arrived when gate wrote it.
+    pub fn spool(
+        &mut self,
+        changes: &mut SpoolChanges,
+    ) -> Result<Option<SpoolBeacon>, TransmitError> {
         let mut spool = None;
-        while news.spool {
-            news.spool = false;
+        while changes.spool {
+            changes.spool = false;
             spool = self.told(self.outbox.beacon())?.or(spool);
             // Gate puts a container into the outbox before it stops calling it "in sealing". So whatever this beacon relies
             // on has been noticed by now.
-            news.add(
+            changes.add(
                 self.watch.drain().during("watch folders")?,
                 self.outbox_index,
             );
@@ -154,13 +157,13 @@ impl StateWatch {
     /// What has changed of the containers; `known` are those that transmit knows.
     pub fn containers(
         &self,
-        news: News,
+        changes: SpoolChanges,
         known: impl Fn(Serial) -> Option<OutboxName>,
         all: impl Iterator<Item = Serial>,
     ) -> Result<Found, TransmitError> {
         let mut found = Found::default();
-        let mut names = news.names;
-        if news.everything {
+        let mut names = changes.names;
+        if changes.everything {
             let there = self.outbox.containers()?;
             found
                 .gone
