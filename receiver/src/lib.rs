@@ -1,5 +1,7 @@
 //! The receiver's host: `receive` rebuilds containers; `release` opens, verifies and publishes them.
 
+pub mod model;
+
 pub mod steps;
 
 pub mod pipeline;

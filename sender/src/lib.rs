@@ -1,5 +1,7 @@
 //! The sender's host: `gate` takes, judges and seals; `transmit` sends what is sealed.
 
+pub mod model;
+
 pub mod steps;
 
 pub mod pipeline;

@@ -13,7 +13,7 @@ use valise_common::limits;
 use valise_common::os::{sandbox, service};
 
 use super::audit::AuditCommand;
-use crate::release::states::State;
+use crate::model::states::State;
 
 /// Receives, verifies and releases cables from a one-way link.
 #[derive(Debug, Parser)]

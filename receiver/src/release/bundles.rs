@@ -8,12 +8,12 @@ use valise_common::ids::{BundleId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable;
 
+use crate::model::event::{Asker, Event};
+use crate::model::reply::{BundleMade, COURIER};
+use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Release, ReleaseError};
-use crate::release::event::{Asker, Event};
 use crate::release::foreign::Trouble;
-use crate::release::reply::{BundleMade, COURIER};
 use crate::release::requests::{Verdict, failed, reason_of};
-use crate::release::serial_set::SerialSet;
 use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::register::{BundleRow, BundleState};
 use crate::spool::regular::is_in_the_way;

@@ -17,11 +17,11 @@ use valise_common::os::durable::{self, is_full};
 use valise_common::os::room::disk_text;
 use valise_common::units::UtcTime;
 
+use crate::model::event::{Asker, Event};
+use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
-use crate::release::event::{Asker, Event};
 use crate::release::foreign::Trouble;
 use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
-use crate::release::serial_set::SerialSet;
 use crate::release::worker::Task;
 use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::spool::publish::{BodyFolder, Published, Syncing, publish, stage};

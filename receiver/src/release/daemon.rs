@@ -29,12 +29,12 @@ use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::os::{clock, service};
 use valise_common::units::{Mono, UtcTime};
 
+use crate::model::event::Event;
+use crate::model::serial_set::SerialSet;
 use crate::release::cables::{Batch, Incoming};
-use crate::release::event::Event;
 use crate::release::foreign::{Foreign, Trouble};
 use crate::release::ledger::{Ledger, LedgerError, now_of};
 use crate::release::observe::{Believed, Suspects};
-use crate::release::serial_set::SerialSet;
 use crate::release::worker::{self, Done, Worker};
 use crate::spool::bundle_store::BundleStoreError;
 use crate::spool::host::{Host, HostError};

@@ -7,10 +7,10 @@ use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::{BundleId, ContainerHash, Serial};
 use valise_common::units::{Mono, UtcTime};
 
-use crate::release::event::{Event, Line, Recorded};
-use crate::release::serial_set::SerialSet;
-use crate::release::states::void_serials;
-use crate::release::told::Told;
+use crate::model::attributed::Attributed;
+use crate::model::event::{Event, Line, Recorded};
+use crate::model::serial_set::SerialSet;
+use crate::model::states::void_serials;
 use crate::spool::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
 
 /// Lines that are rolled forward in one transaction.
@@ -34,8 +34,8 @@ pub struct Ledger {
     is_rebuilt: bool,
     pending: Vec<Line>,
     claimed: SerialSet,
-    gaps: Told,
-    not_sent: Told,
+    gaps: Attributed,
+    not_sent: Attributed,
     kept: SerialSet,
     bundles: Vec<BundleRow>,
     retired: Vec<BundleId>,
@@ -201,12 +201,12 @@ impl Ledger {
     }
 
     /// Every serial that was once found missing, and that no newer link key took back.
-    pub fn gaps(&self) -> &Told {
+    pub fn gaps(&self) -> &Attributed {
         &self.gaps
     }
 
     /// Every serial that the sender once gave up, as far as it is believed.
-    pub fn not_sent(&self) -> &Told {
+    pub fn not_sent(&self) -> &Attributed {
         &self.not_sent
     }
 

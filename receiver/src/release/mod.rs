@@ -3,16 +3,11 @@
 mod bundles;
 mod cables;
 mod daemon;
-pub mod event;
 mod foreign;
 pub mod ledger;
 mod observe;
-pub mod reply;
 pub mod requests;
-pub mod serial_set;
 mod startup;
-pub mod states;
-pub mod told;
 mod worker;
 
 pub use daemon::{Daemon, Release, ReleaseError, run};

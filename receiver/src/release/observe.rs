@@ -12,12 +12,12 @@ use valise_common::os::{clock, durable, service};
 use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
+use crate::model::event::Event;
+use crate::model::serial_set::SerialSet;
+use crate::model::states::{Announced, ChannelState};
 use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
-use crate::release::event::Event;
 use crate::release::foreign::Trouble;
-use crate::release::serial_set::SerialSet;
-use crate::release::states::{Announced, ChannelState};
 use crate::spool::beacon_file;
 use crate::spool::register::{BundleRow, BundleState, Claim};
 use crate::spool::regular::is_in_the_way;
@@ -268,7 +268,7 @@ impl Release {
         let announced = &channel_state.announced;
         let not_sent = announced
             .not_sent
-            .without(&self.ledger.not_sent().told_by(bundle));
+            .without(&self.ledger.not_sent().reported_by(bundle));
         let here = [
             &channel_state.claimed,
             &channel_state.complete,
@@ -296,18 +296,18 @@ impl Release {
         let announced = &channel_state.announced;
         let (gaps, not_sent) = (self.ledger.gaps(), self.ledger.not_sent());
         let mut refuted = gaps
-            .told_only_by(|by| by != bundle)
+            .reported_only_by(|by| by != bundle)
             .without(&announced.passes_done)
             .without(self.ledger.claimed());
         if let Some(settled) = Serial::new(announced.settled) {
             refuted.remove_range(Serial::FIRST, settled);
         }
-        let older = not_sent.told_only_by(|by| by != bundle);
+        let older = not_sent.reported_only_by(|by| by != bundle);
         let silent = older
             .without(&announced.under_way)
             .without(&announced.passes_done);
         let contradicted = older.without(&silent);
-        let of_ended = not_sent.told_only_by(|by| self.ledger.is_retired(by));
+        let of_ended = not_sent.reported_only_by(|by| self.ledger.is_retired(by));
         let mut resurrected = of_ended.without(&announced.not_sent);
         for (first, last) in contradicted.ranges() {
             resurrected.insert_range(first, last);

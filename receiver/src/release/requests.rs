@@ -17,11 +17,11 @@ use valise_common::os::clock;
 use valise_common::os::durable::{self, is_full};
 use valise_common::units::{ByteSize, Mono, UtcTime};
 
+use crate::model::event::{Asker, Event};
+use crate::model::reply::Reply;
 use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
-use crate::release::event::{Asker, Event};
 use crate::release::ledger::now_of;
-use crate::release::reply::Reply;
 use crate::release::worker::Task;
 use crate::spool::register::{CableRow, Claim};
 use crate::spool::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
@@ -183,7 +183,7 @@ impl Release {
     fn serve(&mut self, found: &Found) -> Result<Served, ReleaseError> {
         let name = found.name.as_str();
         let by = Asker::user(found.owner_uid);
-        // Told before anything is taken: the copy and the answer need room.
+        // Attributed before anything is taken: the copy and the answer need room.
         let size = self.requests.size(found).unwrap_or(0);
         let needed_bytes = size.min(REQUEST_BYTES_MAX).saturating_add(RESERVE_BYTES);
         let free_bytes = durable::free_bytes(self.state.root())?;

@@ -23,10 +23,10 @@ use valise_common::host::slots::SlotsError;
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
 
+use crate::model::event::Event;
+use crate::model::reply::COURIER;
 use crate::release::daemon::{Release, ReleaseError};
-use crate::release::event::Event;
 use crate::release::foreign::Trouble;
-use crate::release::reply::COURIER;
 use crate::spool::bundle_store;
 use crate::spool::publish::make_mailbox;
 use crate::spool::register::{BundleState, CableRow, Claim};

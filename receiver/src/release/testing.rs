@@ -23,7 +23,7 @@ use valise_common::seal::{Header, PackageWriter, Sealer, encode_approvals};
 use valise_common::sshsig::{PublicKey, Signature};
 use valise_common::units::UtcTime;
 
-use crate::release::event::Asker;
+use crate::model::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::BUNDLE_FILE;

@@ -19,9 +19,9 @@ use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
+use crate::model::event::Asker;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
-use crate::release::event::Asker;
 use crate::release::ledger::LedgerError;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
@@ -965,7 +965,9 @@ fn a_recheck_whose_list_changed_while_it_was_staged_is_judged_anew_and_answered(
 fn a_cable_that_expires_between_its_verdict_and_its_publishing_is_held() {
     let late = |release: &mut Release| {
         let now = release.now().plus_s(2 * 86_400);
-        release.ledger.append(now, super::event::Event::Stopped);
+        release
+            .ledger
+            .append(now, crate::model::event::Event::Stopped);
         release.ledger.commit().unwrap();
     };
     let body = vec![7; 5 << 20];
@@ -1175,7 +1177,9 @@ fn a_clock_that_ran_ahead_is_set_back_by_clock_accept_only() {
     let world = World::new();
     let far = "2080-01-01T00:00:00Z".parse::<UtcTime>().unwrap();
     let mut release = world.release();
-    release.ledger.append(far, super::event::Event::Stopped);
+    release
+        .ledger
+        .append(far, crate::model::event::Event::Stopped);
     release.ledger.commit().unwrap();
     world.deliver(1, &world.honest(1, &[b"x"]));
     settle(&mut release);
@@ -1405,7 +1409,7 @@ fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
     .unwrap();
     settle(&mut release);
     let answer = fs::read_to_string(world.state.requests().join("more.accepted")).unwrap();
-    let made: super::reply::BundleMade = serde_json::from_str(&answer).unwrap();
+    let made: crate::model::reply::BundleMade = serde_json::from_str(&answer).unwrap();
     assert_eq!(
         (made.bundle, made.first.get(), made.count),
         (BundleId(2), 13, 3)
@@ -1622,7 +1626,7 @@ fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill(
             "{request} was done twice"
         );
         if event == "bundle-created" {
-            let made: super::reply::BundleMade = serde_json::from_str(&text).unwrap();
+            let made: crate::model::reply::BundleMade = serde_json::from_str(&text).unwrap();
             assert!(
                 world
                     .state
@@ -1945,7 +1949,7 @@ fn rubbish_for_every_second_serial_of_a_large_bundle_keeps_no_bundle_from_being_
     for replaces in [false, true] {
         let world = World::new();
         let mut release = world.release();
-        let large = super::event::Event::BundleCreated {
+        let large = crate::model::event::Event::BundleCreated {
             bundle: BundleId(2),
             first,
             count: 2 * ARRIVED,
@@ -2005,7 +2009,7 @@ fn a_kill_before_a_bundle_became_void_leaves_the_slots_that_it_was_to_keep() {
     let world = World::new();
     let mut release = world.release();
     let serial = Serial::new(4).unwrap();
-    let kept = super::event::Event::SlotsKept {
+    let kept = crate::model::event::Event::SlotsKept {
         bundle: world.bundle.id,
         kept: vec![(serial, serial)],
     };

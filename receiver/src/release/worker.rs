@@ -7,8 +7,8 @@ use valise_common::host::folders::ReceiverState;
 use valise_common::host::worker::Threading;
 use valise_common::ids::Sha256Digest;
 
+use crate::model::event::Asker;
 use crate::release::cables::Incoming;
-use crate::release::event::Asker;
 use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::{BodyFolder, Groups, Syncing, stage};

@@ -14,10 +14,10 @@ use valise_common::os::durable::{self, with_reserve};
 use valise_common::os::group::give_to_group_of;
 use valise_common::units::UtcTime;
 
-use crate::release::event::{Event, Line, Recorded};
-use crate::release::reply::Reply;
-use crate::release::serial_set::SerialSet;
-use crate::release::told::Told;
+use crate::model::attributed::Attributed;
+use crate::model::event::{Event, Line, Recorded};
+use crate::model::reply::Reply;
+use crate::model::serial_set::SerialSet;
 
 /// The layout below; another one is thrown away and built anew from the log.
 const SCHEMA_VERSION: i64 = 3;
@@ -204,7 +204,7 @@ pub enum RangeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Saying {
     /// The key of this bundle told it.
-    Told(BundleId),
+    Attributed(BundleId),
     /// It is not believed any more.
     Withdrawn,
 }
@@ -495,7 +495,7 @@ impl Register {
     ///
     /// # Errors
     /// [`RegisterError`] when SQLite fails.
-    pub fn ranges(&self, kind: RangeKind) -> Result<Told, RegisterError> {
+    pub fn ranges(&self, kind: RangeKind) -> Result<Attributed, RegisterError> {
         // Rows are only ever added, so that the last word on a serial is the last row.
         let mut select = self.db.prepare_cached(
             "SELECT first, last, bundle FROM ranges WHERE kind = ?1 ORDER BY rowid",
@@ -507,7 +507,7 @@ impl Register {
                 row.get::<_, Option<u32>>(2)?,
             ))
         })?;
-        let mut told = Told::default();
+        let mut told = Attributed::default();
         for row in rows {
             let (first, last, bundle) = row?;
             let (first, last) = (serial_of(first)?, serial_of(last)?);
@@ -714,18 +714,28 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
                     params![old.0],
                 )?;
                 for range_kept in kept {
-                    range(db, RangeKind::Kept, *range_kept, Saying::Told(*old))?;
+                    range(db, RangeKind::Kept, *range_kept, Saying::Attributed(*old))?;
                 }
             }
         }
         Event::SlotsKept { bundle, kept } => {
             for range_kept in kept {
-                range(db, RangeKind::Kept, *range_kept, Saying::Told(*bundle))?;
+                range(
+                    db,
+                    RangeKind::Kept,
+                    *range_kept,
+                    Saying::Attributed(*bundle),
+                )?;
             }
         }
         Event::BundleVoided { bundle, kept, .. } => {
             for range_kept in kept {
-                range(db, RangeKind::Kept, *range_kept, Saying::Told(*bundle))?;
+                range(
+                    db,
+                    RangeKind::Kept,
+                    *range_kept,
+                    Saying::Attributed(*bundle),
+                )?;
             }
             // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
             db.execute(
@@ -743,7 +753,12 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             first,
             last,
             bundle,
-        } => range(db, RangeKind::Gap, (*first, *last), Saying::Told(*bundle))?,
+        } => range(
+            db,
+            RangeKind::Gap,
+            (*first, *last),
+            Saying::Attributed(*bundle),
+        )?,
         Event::GapWithdrawn { first, last } => {
             range(db, RangeKind::Gap, (*first, *last), Saying::Withdrawn)?;
         }
@@ -755,7 +770,7 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             db,
             RangeKind::NotSent,
             (*first, *last),
-            Saying::Told(*bundle),
+            Saying::Attributed(*bundle),
         )?,
         Event::NotSentWithdrawn { first, last } => {
             range(db, RangeKind::NotSent, (*first, *last), Saying::Withdrawn)?;
@@ -786,7 +801,7 @@ fn range(
     saying: Saying,
 ) -> Result<(), RegisterError> {
     let bundle = match saying {
-        Saying::Told(bundle) => Some(bundle.0),
+        Saying::Attributed(bundle) => Some(bundle.0),
         Saying::Withdrawn => None,
     };
     db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3, ?4)")?
@@ -799,7 +814,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
     use super::*;
-    use crate::release::event::Asker;
+    use crate::model::event::Asker;
 
     fn serial(value: u64) -> Serial {
         Serial::new(value).unwrap()
@@ -946,7 +961,7 @@ mod tests {
             .unwrap();
         let gaps = register.ranges(RangeKind::Gap).unwrap();
         assert_eq!(gaps.all().to_string(), "1-2,5");
-        let old = gaps.told_only_by(|bundle| bundle == BundleId(1));
+        let old = gaps.reported_only_by(|bundle| bundle == BundleId(1));
         assert_eq!(old.to_string(), "1-2");
         assert!(
             register

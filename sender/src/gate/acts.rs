@@ -11,13 +11,13 @@ use valise_common::trust::Role;
 use valise_common::units::count_of;
 
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
 use super::judge::{Answer, Batch};
-use super::ledger::{Cable, Phase};
 use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
 use super::unfit::Unfit;
 use super::wish::PreparedSubmission;
+use crate::model::event::Event;
+use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox_write::name_of;
 use crate::spool::pending::PendingError;
 use crate::spool::progress;

@@ -11,9 +11,9 @@ use valise_common::units::count_of;
 
 use super::courier::VerifiedBundle;
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
 use super::refusal::No;
+use crate::model::event::Event;
 use crate::spool::link_key::{self, StoredLinkKey};
 use crate::spool::slots;
 use crate::spool::trust_store::{SignedList, clear_staging};

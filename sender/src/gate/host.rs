@@ -23,10 +23,10 @@ use valise_common::trust::TrustList;
 use valise_common::units::{Mono, UtcTime};
 
 use super::error::GateError;
-use super::event::Event;
-use super::ledger::{Cable, Ledger, Phase};
 use super::prepare::Preparer;
 use super::time::{self, Timekeeper};
+use crate::model::event::Event;
+use crate::model::ledger::{Cable, Ledger, Phase};
 use crate::spool::outbox::{GivenUp, SpoolBeacon};
 use crate::spool::outbox_write::OutboxWriter;
 use crate::spool::pending::Pending;

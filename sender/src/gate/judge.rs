@@ -10,12 +10,12 @@ use valise_common::precedence::Precedence;
 
 use super::commission::Replay;
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
 use super::refusal::{No, may_accept_clock};
 use super::unfit::Refused;
 use super::wish::{Prepared, Wish};
 use super::worker::Work;
+use crate::model::event::Event;
 use crate::spool::pending::StagedSubmission;
 
 /// What a request gets.

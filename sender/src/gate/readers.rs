@@ -13,7 +13,7 @@ use valise_common::os::durable::{Readers, share_folder};
 use valise_common::trust::{Person, Role};
 
 use super::host::Gate;
-use super::ledger::Phase;
+use crate::model::ledger::Phase;
 
 /// The time after which a folder that stayed closed is opened again.
 const SHARE_AGAIN_US: u64 = 10_000_000;

@@ -25,9 +25,9 @@ use valise_common::precedence::Precedence;
 
 use super::error::GateError;
 use super::host::Gate;
-use super::ledger::{Cable, Phase};
 use super::sealing::{Hindrance, Issuing};
 use super::worker::Work;
+use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox::FecFile;
 use crate::spool::outbox_write::{name_of, staged_name};
 use crate::spool::pending::Pending;

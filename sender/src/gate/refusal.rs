@@ -2,8 +2,8 @@
 
 use valise_common::host::requests::SYSTEM_FAILURE;
 
-use super::ledger::{Cable, Phase};
 use super::unfit::Unfit;
+use crate::model::ledger::{Cable, Phase};
 
 /// A refusal: a word for the audit log, a sentence for who asked.
 pub struct No {

@@ -17,10 +17,10 @@ use valise_common::precedence::Precedence;
 use valise_common::units::ByteSize;
 
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
-use super::ledger::{Cable, Phase};
 use super::worker::{SealWork, Work};
+use crate::model::event::Event;
+use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox::FecFile;
 use crate::spool::outbox_write::name_of;
 use crate::spool::pending::PendingError;

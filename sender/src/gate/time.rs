@@ -11,8 +11,8 @@ use valise_common::trust::TrustList;
 use valise_common::units::{Mono, UtcTime};
 
 use super::error::GateError;
-use super::event::Event;
 use super::host::Gate;
+use crate::model::event::Event;
 
 /// No clock is set so far forward while the process runs, unless it was wrong before or is now.
 const AHEAD_S_MAX: u64 = 86_400;

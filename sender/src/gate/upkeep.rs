@@ -10,9 +10,9 @@ use valise_common::os::room::disk_text;
 use valise_common::units::UtcTime;
 
 use super::error::GateError;
-use super::event::Event;
 use super::host::{DISK_RESERVE_BYTES, Gate};
-use super::ledger::Phase;
+use crate::model::event::Event;
+use crate::model::ledger::Phase;
 use crate::spool::outbox_write::name_of;
 use crate::spool::progress;
 

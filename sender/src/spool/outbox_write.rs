@@ -16,7 +16,7 @@ use valise_common::os::durable::{
 };
 
 use super::outbox::{FecFile, SpoolBeacon, parse};
-use crate::gate::ledger::Cable;
+use crate::model::ledger::Cable;
 
 /// The name of a cable's files in the outbox, once it has a serial.
 pub fn name_of(cable: &Cable) -> Option<OutboxName> {

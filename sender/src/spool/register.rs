@@ -13,7 +13,7 @@ use valise_common::os::durable::{remove_any, with_reserve};
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
 
-use crate::gate::ledger::{Cable, HeldBundle, Issued, Ledger, Phase};
+use crate::model::ledger::{Cable, HeldBundle, Issued, Ledger, Phase};
 
 /// Why the register could not be used.
 #[derive(Debug, Error)]
@@ -466,7 +466,7 @@ fn cable_of(row: &Row<'_>) -> Result<Cable, RegisterError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
-    use crate::gate::event::Event;
+    use crate::model::event::Event;
 
     fn events() -> Vec<Event> {
         let id = MessageId::from_bytes([5; 16]);

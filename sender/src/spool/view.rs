@@ -15,7 +15,7 @@ use valise_common::os::durable::{Access, Sync, replace};
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
 
-use crate::gate::ledger::{Cable, Phase};
+use crate::model::ledger::{Cable, Phase};
 use crate::spool::progress::Progress;
 
 /// Bytes of a view at most: far above what its bounds allow.
@@ -260,8 +260,8 @@ impl ViewWriter {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
-    use crate::gate::event::Event;
-    use crate::gate::ledger::Ledger;
+    use crate::model::event::Event;
+    use crate::model::ledger::Ledger;
 
     fn cable(ledger: &mut Ledger, byte: u8, at: u64) -> MessageId {
         let id = MessageId::from_bytes([byte; 16]);

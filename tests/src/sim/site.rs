@@ -13,7 +13,7 @@ use valise_common::os::clock;
 use valise_common::os::entropy;
 use valise_common::secret::Secret32;
 use valise_common::sshsig::PublicKey;
-use valise_receiver::release::event::Asker;
+use valise_receiver::model::event::Asker;
 use valise_receiver::release::requests::Verdict;
 use valise_receiver::release::{self, Release};
 use valise_receiver::spool::publish::Groups;

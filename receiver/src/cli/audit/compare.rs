@@ -8,8 +8,8 @@ use valise_common::audit::AuditRecord;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial, Sha256Digest};
 
 use super::row::{Received, ReceivedState, Row, Sent};
-use crate::release::event::{Event, Line, Recorded};
-use crate::release::serial_set::SerialSet;
+use crate::model::event::{Event, Line, Recorded};
+use crate::model::serial_set::SerialSet;
 
 /// What `gate` writes that matters here. The sender's program is another one: only the format of its lines is shared.
 #[derive(Debug, Deserialize)]

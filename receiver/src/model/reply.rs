@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use valise_common::ids::{BundleId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::units::UtcTime;
 
-use crate::release::event::Event;
+use crate::model::event::Event;
 
 /// Where bundles that were made on request wait for the command that asked.
 pub const COURIER: &str = "courier";

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use valise_common::ids::Serial;
 use valise_common::wire::{Beacon, EntryState};
 
-use crate::release::serial_set::SerialSet;
+use crate::model::serial_set::SerialSet;
 use crate::spool::register::{BundleRow, BundleState, CableRow, Claim};
 
 /// Where a serial stands, in the words of the design.

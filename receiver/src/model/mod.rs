@@ -1,0 +1,7 @@
+//! The state of serials and bundles, from the events of release's audit log.
+
+pub mod attributed;
+pub mod event;
+pub mod reply;
+pub mod serial_set;
+pub mod states;
