@@ -164,7 +164,7 @@ alarms! {
         "what receive shows is damaged; no decision depends on it",
         ["{restart receive}"];
     RegisterRebuilt = "register-rebuilt",
-        "the register was damaged or missing, and was built again from the audit log; nothing is lost",
+        "the register was damaged, missing or of another version, and was built again from the audit log; nothing is lost",
         ["sudo smartctl -a DEVICE"];
     ReleaseHung = "release-hung",
         "nothing is opened and released; what arrives waits",

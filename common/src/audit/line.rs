@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -46,6 +46,28 @@ impl AuditRecord {
             fields,
         })
     }
+
+    /// Reads the record as an event of its role, whose word is in the field `event`.
+    ///
+    /// # Errors
+    /// If a known event lacks a field or has a wrong one.
+    pub fn read<E: DeserializeOwned>(self) -> Result<Recorded<E>, serde_json::Error> {
+        let (seq, time, mut fields) = (self.seq, self.time, self.fields);
+        fields.insert("event".to_owned(), Value::String(self.event));
+        let event = serde_json::from_value(Value::Object(fields))?;
+        Ok(Recorded { seq, time, event })
+    }
+}
+
+/// One event of a role with its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded<E> {
+    /// The line's number.
+    pub seq: u64,
+    /// When it was written.
+    pub time: UtcTime,
+    /// What happened.
+    pub event: E,
 }
 
 /// What is wrong with a line.

@@ -13,5 +13,5 @@ mod verify;
 pub use chain::{Chain, ChainState};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier, notes};
 pub(crate) use line::read_seq;
-pub use line::{AuditRecord, Fields, LineFault};
+pub use line::{AuditRecord, Fields, LineFault, Recorded};
 pub use verify::{AuditError, Evidence, Summary, Verifier, Witness, verify};

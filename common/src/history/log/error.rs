@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::os::entropy;
+use crate::role::Role;
 
 /// Why a log could not be used.
 #[derive(Debug, Error)]
@@ -36,6 +37,14 @@ pub enum AuditLogError {
     Mismatch {
         /// The line, from 1.
         line: u64,
+    },
+    /// A line is of a known kind, but not what the role writes.
+    #[error("line {line} of the audit log is not what {role} writes; run audit verify")]
+    Foreign {
+        /// Its number.
+        line: u64,
+        /// The role.
+        role: Role,
     },
     /// The key file, or the key that signs checkpoints, is damaged.
     #[error(

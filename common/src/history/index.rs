@@ -1,0 +1,601 @@
+//! The register: an index over a role's audit log, in SQLite, which is used nowhere else.
+//!
+//! The log alone decides what has happened. The register may lag behind it after a crash and is never ahead of it: with its
+//! rows it holds the number of lines that they come from. Start-up rolls it forward from there. A damaged register is
+//! built again from the whole log.
+//!
+//! All rows are in one table. A row is JSON under the name of its kind and a key. A hash beside it shows a flipped bit,
+//! which SQLite does not notice in a value. No row holds content, a subject, a file name or a key that opens anything.
+
+mod error;
+mod place;
+mod row;
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, params};
+use serde::de::DeserializeOwned;
+
+pub use self::error::{IndexError, rebuilt_text};
+use self::error::{io, sqlite};
+pub use self::place::Place;
+use self::row::{Entry, Known};
+pub use self::row::{Row, number_key};
+use super::log::{AuditLog, AuditLogError};
+use crate::audit::Recorded;
+use crate::os::durable::with_reserve;
+use crate::role::Role;
+
+/// Lines that are rolled forward in one transaction.
+const ROLL_LINES: usize = 1_000;
+
+/// How long a transaction waits for another process that reads.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const TABLE: &str = "
+CREATE TABLE entry (
+    kind TEXT NOT NULL, key TEXT NOT NULL, alias TEXT, state TEXT, place INTEGER NOT NULL,
+    value TEXT NOT NULL, checked TEXT NOT NULL, PRIMARY KEY (kind, key)) STRICT, WITHOUT ROWID;
+CREATE INDEX entry_alias ON entry (kind, alias) WHERE alias IS NOT NULL;
+CREATE INDEX entry_state ON entry (kind, state, place) WHERE state IS NOT NULL;
+";
+
+/// An open register.
+#[derive(Debug)]
+pub struct Index {
+    db: Connection,
+    role: Role,
+}
+
+impl Index {
+    /// Opens a role's register and rolls it forward: `load` reads what the role needs of it, `take` takes lines of the log in
+    /// and stores them. A damaged register is deleted and built again from the whole log, once. Returns also whether it was
+    /// built again from a log with a history.
+    ///
+    /// # Errors
+    /// [`IndexError`]; a register that knows more lines than the log has is one.
+    pub fn follow<T, E: DeserializeOwned>(
+        log: &AuditLog,
+        place: &Place<'_>,
+        load: impl Fn(Index) -> Result<T, IndexError>,
+        take: impl Fn(&mut T, &[Recorded<E>]) -> Result<(), IndexError>,
+    ) -> Result<(T, bool), IndexError> {
+        let follow = || -> Result<(T, bool), IndexError> {
+            let index = with_reserve(IndexError::is_full, || Self::open(place))?;
+            let known = index.known()?;
+            log.check_index(known)?;
+            let mut loaded = load(index)?;
+            let mut lines = Vec::new();
+            for record in log.lines_from(known)? {
+                let record = record?;
+                let foreign = AuditLogError::Foreign {
+                    line: record.seq,
+                    role: place.role,
+                };
+                lines.push(record.read().map_err(|_| foreign)?);
+                if lines.len() == ROLL_LINES {
+                    take(&mut loaded, &lines)?;
+                    lines.clear();
+                }
+            }
+            if !lines.is_empty() {
+                take(&mut loaded, &lines)?;
+            }
+            Ok((loaded, known == 0 && log.next_seq() > 1))
+        };
+        match follow() {
+            Err(error) if error.is_damage() => {
+                tracing::warn!(%error, "the register is built again from the audit log");
+                place.remove()?;
+                follow()
+            }
+            followed => followed,
+        }
+    }
+
+    fn open(place: &Place<'_>) -> Result<Self, IndexError> {
+        let role = place.role;
+        place.create()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let path = place.resolved().map_err(io(role))?;
+        let db = Connection::open_with_flags(path, flags).map_err(sqlite(role))?;
+        let index = Self { db, role };
+        if index.prepare().map_err(sqlite(role))? == 0 {
+            let schema = format!("{TABLE} PRAGMA user_version = {}", place.layout);
+            index.commit(0, |_| index.db.execute_batch(&schema).map_err(sqlite(role)))?;
+        }
+        index.check_layout(place)?;
+        index.check_entries()?;
+        if let Some(readers) = place.readers {
+            place.give(readers).map_err(io(role))?;
+        }
+        Ok(index)
+    }
+
+    /// Sets how SQLite works, and returns the layout, 0 for an empty file.
+    fn prepare(&self) -> rusqlite::Result<i64> {
+        self.db.busy_timeout(BUSY_TIMEOUT)?;
+        // The log is the commit point: a transaction that is lost with the power is rolled forward again, so that none waits
+        // for the disk. The write-ahead log keeps the file whole in any case.
+        self.db.pragma_update(None, "journal_mode", "WAL")?;
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        self.layout()
+    }
+
+    fn layout(&self) -> rusqlite::Result<i64> {
+        self.db
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    fn check_layout(&self, place: &Place<'_>) -> Result<(), IndexError> {
+        match self.layout().map_err(sqlite(self.role))? == place.layout {
+            true => Ok(()),
+            false => Err(self.damaged("layout")),
+        }
+    }
+
+    /// Checks the whole file: a damaged row must show at the start, not in the middle of the work.
+    fn check_entries(&self) -> Result<(), IndexError> {
+        let check = || {
+            // An index that disagrees with its table would hide rows.
+            let query = "PRAGMA integrity_check(1)";
+            let found: String = self.db.query_row(query, [], |row| row.get(0))?;
+            if found != "ok" {
+                return Ok(Some("index"));
+            }
+            let mut statement = self.db.prepare("SELECT * FROM entry")?;
+            let mut entries = statement.query([])?;
+            while let Some(row) = entries.next()? {
+                if Entry::read(row)?.is_none() {
+                    return Ok(Some("row"));
+                }
+            }
+            Ok(None)
+        };
+        match check().map_err(sqlite(self.role))? {
+            Some(what) => Err(self.damaged(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a register for a command that only reads, whether or not its owner runs.
+    ///
+    /// # Errors
+    /// [`IndexError`] if there is none or it may not be read.
+    pub fn open_to_read(place: &Place<'_>) -> Result<Self, IndexError> {
+        let role = place.role;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        let mut uri = String::from("file:");
+        let path = place.resolved().map_err(io(role))?;
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                    uri.push(char::from(*byte));
+                }
+                _ => uri.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        let attempt = |query: &str| {
+            let db = Connection::open_with_flags(format!("{uri}{query}"), flags)
+                .map_err(sqlite(role))?;
+            db.busy_timeout(BUSY_TIMEOUT).map_err(sqlite(role))?;
+            let index = Self { db, role };
+            index.check_layout(place)?;
+            index.known()?;
+            Ok(index)
+        };
+        // A reader that may not write the folder cannot make the side files of a register at rest, and needs none.
+        attempt("?mode=ro").or_else(|_: IndexError| attempt("?mode=ro&immutable=1"))
+    }
+
+    /// Stores rows that lines of the log up to before number `known` made, all or none. On a full disk `write` is repeated.
+    ///
+    /// # Errors
+    /// [`IndexError`], also of `write`.
+    pub fn store(
+        &mut self,
+        known: u64,
+        write: impl Fn(&Rows<'_>) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        with_reserve(IndexError::is_full, || self.commit(known, &write))
+    }
+
+    fn commit(
+        &self,
+        known: u64,
+        write: impl Fn(&Rows<'_>) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let failed = sqlite(self.role);
+        let transaction = self.db.unchecked_transaction().map_err(failed)?;
+        let rows = Rows(self);
+        write(&rows)?;
+        rows.put(&Known(known))?;
+        transaction.commit().map_err(failed)
+    }
+
+    /// The number of lines of the log that the rows come from.
+    fn known(&self) -> Result<u64, IndexError> {
+        match self.get("")? {
+            Some(Known(lines)) => Ok(lines),
+            None => Err(self.damaged("number of lines")),
+        }
+    }
+
+    /// The row under a key.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn get<R: Row>(&self, key: &str) -> Result<Option<R>, IndexError> {
+        Ok(self.select("key = ?2", Some(key), 1)?.pop())
+    }
+
+    /// The row with an alias; the first of several in the order of their keys.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn by_alias<R: Row>(&self, alias: &str) -> Result<Option<R>, IndexError> {
+        Ok(self
+            .select("alias = ?2 ORDER BY key", Some(alias), 1)?
+            .pop())
+    }
+
+    /// The rows in a state, from the highest place down, at most `count_max`.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn in_state<R: Row>(&self, state: &str, count_max: usize) -> Result<Vec<R>, IndexError> {
+        self.select("state = ?2 ORDER BY place DESC", Some(state), count_max)
+    }
+
+    /// Every row of a kind, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn all<R: Row>(&self) -> Result<Vec<R>, IndexError> {
+        self.select("?2 IS NULL ORDER BY key", None, usize::MAX)
+    }
+
+    fn select<R: Row>(
+        &self,
+        which: &str,
+        value: Option<&str>,
+        count_max: usize,
+    ) -> Result<Vec<R>, IndexError> {
+        let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
+        let query = format!("SELECT * FROM entry WHERE kind = ?1 AND {which} LIMIT ?3");
+        let select = || {
+            let mut statement = self.db.prepare_cached(&query)?;
+            let entries = statement.query_map(params![R::KIND, value, count_max], Entry::read)?;
+            entries.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let entries = select().map_err(sqlite(self.role))?;
+        let read = |entry: Option<Entry>| serde_json::from_str(&entry?.value).ok();
+        let rows = entries.into_iter().map(read);
+        rows.map(|row| row.ok_or_else(|| self.damaged(R::KIND)))
+            .collect()
+    }
+
+    fn damaged(&self, what: &'static str) -> IndexError {
+        IndexError::Damaged {
+            role: self.role,
+            what,
+        }
+    }
+}
+
+/// A register in a transaction.
+pub struct Rows<'a>(&'a Index);
+
+impl Deref for Rows<'_> {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        self.0
+    }
+}
+
+impl Rows<'_> {
+    /// Writes a row over the one under its key.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn put<R: Row>(&self, row: &R) -> Result<(), IndexError> {
+        let entry = Entry {
+            kind: R::KIND.to_owned(),
+            key: row.key(),
+            alias: row.alias(),
+            state: row.state().map(str::to_owned),
+            place: i64::try_from(row.place()).unwrap_or(i64::MAX),
+            value: serde_json::to_string(row).map_err(|error| io(self.role)(error.into()))?,
+        };
+        let write = || {
+            self.db
+                .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    entry.kind,
+                    entry.key,
+                    entry.alias,
+                    entry.state,
+                    entry.place,
+                    entry.value,
+                    entry.check(),
+                ])
+        };
+        write().map(|_| ()).map_err(sqlite(self.role))
+    }
+
+    /// Changes the row under a key, if there is one.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn change<R: Row>(&self, key: &str, change: impl FnOnce(&mut R)) -> Result<(), IndexError> {
+        let Some(mut row) = self.get(key)? else {
+            return Ok(());
+        };
+        change(&mut row);
+        self.put(&row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+    use crate::units::UtcTime;
+
+    #[derive(Debug, Clone, PartialEq, Deserialize)]
+    #[serde(tag = "event", rename_all = "kebab-case")]
+    enum Event {
+        Named {
+            number: u64,
+            name: String,
+        },
+        #[serde(other)]
+        Other,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Name {
+        number: u64,
+        name: String,
+    }
+
+    impl Row for Name {
+        const KIND: &'static str = "name";
+
+        fn key(&self) -> String {
+            number_key(self.number)
+        }
+
+        fn alias(&self) -> Option<String> {
+            Some(self.name.clone())
+        }
+
+        fn state(&self) -> Option<&'static str> {
+            (self.number % 2 == 1).then_some("odd")
+        }
+
+        fn place(&self) -> u64 {
+            self.number
+        }
+    }
+
+    struct World {
+        folder: tempfile::TempDir,
+        log: AuditLog,
+        layout: i64,
+        is_shared: bool,
+    }
+
+    impl World {
+        /// A log with as many names.
+        fn new(count: u64) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (log, _) = AuditLog::create(folder.path(), "gate", "valise/01/gate").unwrap();
+            let mut world = Self {
+                folder,
+                log,
+                layout: 1,
+                is_shared: false,
+            };
+            (0..count).for_each(|number| world.append(number));
+            world
+        }
+
+        fn append(&mut self, number: u64) {
+            let name = format!("name {number}");
+            let fields = [("number", json!(number)), ("name", json!(name))];
+            self.log.append(UtcTime::EPOCH, "named", &fields);
+            self.log.commit().unwrap();
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("register.db")
+        }
+
+        fn place<T>(&self, with: impl FnOnce(&Place<'_>) -> T) -> T {
+            with(&Place {
+                path: &self.path(),
+                role: Role::Gate,
+                layout: self.layout,
+                readers: self.is_shared.then_some(self.folder.path()),
+            })
+        }
+
+        fn open(&self) -> Result<(Index, bool), IndexError> {
+            let take = |index: &mut Index, lines: &[Recorded<Event>]| {
+                let known = lines.last().unwrap().seq + 1;
+                index.store(known, |rows| {
+                    lines.iter().try_for_each(|line| match &line.event {
+                        Event::Named { number, name } => rows.put(&Name {
+                            number: *number,
+                            name: name.clone(),
+                        }),
+                        Event::Other => Ok(()),
+                    })
+                })
+            };
+            self.place(|place| Index::follow(&self.log, place, Ok, take))
+        }
+
+        /// The numbers in the register as it is, without the log.
+        fn read(&self) -> Result<Vec<u64>, IndexError> {
+            self.place(|place| numbers(&Index::open(place)?))
+        }
+    }
+
+    fn numbers(index: &Index) -> Result<Vec<u64>, IndexError> {
+        let names: Vec<Name> = index.all()?;
+        Ok(names.iter().map(|name| name.number).collect())
+    }
+
+    #[test]
+    fn the_register_follows_the_log() {
+        let mut world = World::new(ROLL_LINES as u64 + 2);
+        let all: Vec<u64> = (0..world.log.next_seq()).collect();
+        let (index, is_rebuilt) = world.open().unwrap();
+        assert_eq!((numbers(&index).unwrap(), is_rebuilt), (all.clone(), true));
+        drop(index);
+        world.log.append(UtcTime::EPOCH, "of-a-newer-program", &[]);
+        world.append(5_000);
+        let (index, is_rebuilt) = world.open().unwrap();
+        assert_eq!(
+            (numbers(&index).unwrap(), is_rebuilt),
+            ([all, vec![5_000]].concat(), false)
+        );
+        assert_eq!(index.known().unwrap(), world.log.next_seq());
+        let odd: Vec<Name> = index.in_state("odd", 2).unwrap();
+        let odd: Vec<u64> = odd.iter().map(|name| name.number).collect();
+        assert_eq!(odd, [1_001, 999]);
+        let name: Name = index.by_alias("name 7").unwrap().unwrap();
+        assert_eq!(index.get(&number_key(7)).unwrap(), Some(name));
+        assert_eq!(index.by_alias::<Name>("name 6000").unwrap(), None);
+    }
+
+    #[test]
+    fn a_row_can_be_changed_and_what_is_not_committed_is_not_there() {
+        let world = World::new(2);
+        let (mut index, _) = world.open().unwrap();
+        let change = |rows: &Rows<'_>| {
+            rows.change(&number_key(1), |row: &mut Name| row.name.push('!'))?;
+            rows.change(&number_key(9), |row: &mut Name| row.name.push('!'))
+        };
+        let failed = index.store(3, |rows| {
+            change(rows)?;
+            Err(rows.damaged("test"))
+        });
+        assert!(failed.is_err());
+        assert!(index.by_alias::<Name>("name 1!").unwrap().is_none());
+        assert_eq!(index.known().unwrap(), 2);
+        index.store(3, change).unwrap();
+        assert!(index.by_alias::<Name>("name 1!").unwrap().is_some());
+        assert_eq!(index.known().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_log_that_was_cut_is_refused_and_the_register_is_kept() {
+        let world = World::new(3);
+        world.open().unwrap();
+        let shorter = World::new(2);
+        fs::copy(world.path(), shorter.path()).unwrap();
+        let error = shorter.open().unwrap_err();
+        let IndexError::Log(AuditLogError::Cut { log, register }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((log, register), (2, 3));
+        assert_eq!(shorter.read().unwrap(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_register_of_another_layout_is_built_again() {
+        let mut world = World::new(3);
+        world.open().unwrap();
+        world.layout = 2;
+        let error = world.place(Index::open_to_read).unwrap_err();
+        assert!(error.to_string().contains("of another version (layout)"));
+        let (index, is_rebuilt) = world.open().unwrap();
+        assert_eq!(
+            (numbers(&index).unwrap(), is_rebuilt),
+            (vec![0, 1, 2], true)
+        );
+    }
+
+    #[test]
+    fn whatever_is_in_its_place_goes_and_the_log_builds_it_again() {
+        let world = World::new(3);
+        let (path, other) = (world.path(), world.folder.path().join("other"));
+        let plant: [&dyn Fn(); 4] = [
+            &|| fs::write(&path, [0x55; 5_000]).unwrap(),
+            &|| fs::write(&path, []).unwrap(),
+            &|| symlink(&other, &path).unwrap(),
+            &|| fs::create_dir_all(path.join("folder")).unwrap(),
+        ];
+        fs::write(&other, []).unwrap();
+        for plant in plant {
+            world.place(|place| place.remove()).unwrap();
+            plant();
+            let (index, is_rebuilt) = world.open().unwrap();
+            assert_eq!(
+                (numbers(&index).unwrap(), is_rebuilt),
+                (vec![0, 1, 2], true)
+            );
+            assert!(path.symlink_metadata().unwrap().is_file());
+        }
+        assert!(fs::read(&other).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_its_owner_and_its_readers_may_read_it() {
+        let mut world = World::new(1);
+        for (is_shared, mode) in [(false, 0o600), (true, 0o640)] {
+            world.is_shared = is_shared;
+            world.place(|place| place.remove()).unwrap();
+            let (index, _) = world.open().unwrap();
+            for suffix in ["", "-wal", "-shm"] {
+                let file = world.place(|place| place.file(suffix));
+                assert_eq!(file.metadata().unwrap().mode() & 0o777, mode, "{suffix}");
+            }
+            // While its owner has it open, and at rest.
+            let reader = world.place(Index::open_to_read).unwrap();
+            assert_eq!(numbers(&reader).unwrap(), [0]);
+            drop((index, reader));
+            let reader = world.place(Index::open_to_read).unwrap();
+            assert_eq!(numbers(&reader).unwrap(), [0]);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_never_changes_what_is_read() {
+        let world = World::new(40);
+        world.open().unwrap();
+        let whole = world.read().unwrap();
+        let bytes = fs::read(world.path()).unwrap();
+        let mut damaged = 0;
+        for place in (0..bytes.len()).step_by(29) {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1 << (place % 8);
+            world.place(|place| place.remove()).unwrap();
+            fs::write(world.path(), &flipped).unwrap();
+            match world.read() {
+                Ok(found) => assert_eq!(found, whole, "byte {place}"),
+                Err(error) => {
+                    assert!(error.is_damage(), "byte {place}: {error}");
+                    damaged += 1;
+                }
+            }
+        }
+        assert!(damaged > 100, "{damaged} of {}", bytes.len());
+    }
+}
