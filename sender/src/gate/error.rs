@@ -3,13 +3,13 @@
 use std::io;
 
 use thiserror::Error;
+use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
 use valise_common::host::slots::SlotsError;
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::sandbox::SandboxError;
 
 use crate::spool::pending::PendingError;
-use crate::spool::register::RegisterError;
 use crate::spool::trust_store::TrustStoreError;
 use crate::steps::seal::SealingError;
 
@@ -28,15 +28,9 @@ pub enum GateError {
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
-    /// A line of the audit log is not what gate writes.
-    #[error("line {seq} of the audit log is not what gate writes; run audit verify")]
-    AuditLine {
-        /// Its number.
-        seq: u64,
-    },
     /// The register failed.
     #[error(transparent)]
-    Register(#[from] RegisterError),
+    Register(#[from] IndexError),
     /// The slots failed.
     #[error(transparent)]
     Slots(#[from] SlotsError),

@@ -1,11 +1,10 @@
 //! Gate's state: what it holds in memory of what stands on disk, and how it changes it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
 
 use valise_common::alarm::{Alarm, Cause};
-use valise_common::audit::AuditRecord;
 use valise_common::config::SenderConfig;
+use valise_common::history::index::rebuilt_text;
 use valise_common::history::log::AuditLog;
 use valise_common::host::alarms::Alarms;
 use valise_common::host::folders::{Role, SenderState};
@@ -129,7 +128,8 @@ impl Gate {
         hold_reserve(&state.reserve(Role::Gate))?;
         let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Gate.as_str())?;
         audit.set_part_bytes(config.audit.file_bytes.0);
-        let (register, ledger, is_rebuilt) = open_register(&audit, &state.register())?;
+        let (register, ledger, is_rebuilt) =
+            Register::open(&state.register(), &audit, ENDED_SHOWN_MAX)?;
         let (trust, trust_fault) = match ledger.trust {
             Some((_, hash)) => load_trust(&state, &host, hash)?,
             None => (None, None),
@@ -185,10 +185,7 @@ impl Gate {
             state,
         };
         if is_rebuilt {
-            let text = format!(
-                "{} was damaged or missing, and was built again from the audit log",
-                gate.state.register().display()
-            );
+            let text = rebuilt_text(&gate.state.register());
             gate.note(Alarm::RegisterRebuilt, text);
         }
         if let Some(fault) = trust_fault {
@@ -472,51 +469,6 @@ pub fn persons_by_uid(persons: &BTreeMap<String, PersonId>) -> BTreeMap<u32, Per
         .iter()
         .filter_map(|(user, person)| Some((uid_of(user)?, person.clone())));
     by_uid.collect()
-}
-
-/// Opens the register and rolls it forward. Returns whether it was built again from a log with a history.
-fn open_register(audit: &AuditLog, path: &Path) -> Result<(Register, Ledger, bool), GateError> {
-    let open = || {
-        let mut register = Register::open(path)?;
-        let (mut ledger, known) = register.load(ENDED_SHOWN_MAX)?;
-        roll_forward(audit, &mut register, &mut ledger, known)?;
-        Ok((register, ledger, known == 0 && audit.next_seq() > 1))
-    };
-    match open() {
-        Err(GateError::Register(error)) if error.is_damage() => {
-            tracing::warn!(%error, "the register is built again from the audit log");
-            Register::remove(path)?;
-            open()
-        }
-        opened => opened,
-    }
-}
-
-fn roll_forward(
-    audit: &AuditLog,
-    register: &mut Register,
-    ledger: &mut Ledger,
-    known: u64,
-) -> Result<(), GateError> {
-    audit.check_index(known)?;
-    let mut changed = BTreeSet::new();
-    for record in audit.lines_from(known)? {
-        let AuditRecord {
-            seq,
-            time,
-            event,
-            fields,
-        } = record?;
-        let event = Event::parse(&event, fields).map_err(|_| GateError::AuditLine { seq })?;
-        changed.extend(ledger.apply(time, &event));
-    }
-    let cables: Vec<&Cable> = changed
-        .iter()
-        .filter_map(|id| ledger.cables.get(id))
-        .collect();
-    register.store(ledger, cables, audit.next_seq())?;
-    ledger.forget_ended(ENDED_SHOWN_MAX);
-    Ok(())
 }
 
 /// The list that the log names, or why it cannot be used; an import that was cut short is finished first.

@@ -4,7 +4,7 @@
 //! from. It carries no content, no subject, no file name and no key.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use valise_common::ids::{
     BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
 };
@@ -334,29 +334,25 @@ impl Event {
             Event::Other => ("other", vec![]),
         }
     }
-
-    /// Reads an event back from its word and its fields.
-    ///
-    /// # Errors
-    /// If a known event lacks a field or holds a wrong one.
-    pub fn parse(word: &str, mut fields: Map<String, Value>) -> Result<Self, serde_json::Error> {
-        fields.insert("event".to_owned(), Value::from(word));
-        serde_json::from_value(Value::Object(fields))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
+    use valise_common::audit::AuditRecord;
 
-    fn read_back(event: &Event) -> Event {
-        let (word, fields) = event.line();
-        let fields = fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        Event::parse(word, fields).unwrap()
+    fn read(word: &str, fields: Vec<(&'static str, Value)>) -> Result<Event, serde_json::Error> {
+        let record = AuditRecord {
+            seq: 3,
+            time: UtcTime::from_s(50),
+            event: word.to_owned(),
+            fields: fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        };
+        record.read().map(|recorded| recorded.event)
     }
 
     #[test]
@@ -447,16 +443,14 @@ mod tests {
             },
         ];
         for event in events {
-            assert_eq!(read_back(&event), event);
+            let (word, fields) = event.line();
+            assert_eq!(read(word, fields).unwrap(), event);
         }
     }
 
     #[test]
     fn a_word_of_a_newer_program_changes_nothing() {
-        assert_eq!(
-            Event::parse("checkpointed", Map::new()).unwrap(),
-            Event::Other
-        );
-        assert!(Event::parse("expired", Map::new()).is_err());
+        assert_eq!(read("checkpointed", vec![]).unwrap(), Event::Other);
+        assert!(read("expired", vec![]).is_err());
     }
 }

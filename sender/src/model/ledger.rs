@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use valise_common::ids::{
     BundleId, ChannelId, ContainerHash, MailboxId, MessageId, PersonId, Serial,
 };
@@ -13,7 +14,8 @@ use valise_common::units::UtcTime;
 use super::event::Event;
 
 /// How far a cable is, as the log alone tells it. Queued and transmitting are told by the files beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Submitted; zero or more approvals, no serial.
     Open,
@@ -34,34 +36,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All phases with the words that the register keeps.
-    pub const ALL: [(Phase, &'static str); 8] = [
-        (Phase::Open, "open"),
-        (Phase::Sealing, "sealing"),
-        (Phase::Sealed, "sealed"),
-        (Phase::Transmitted, "transmitted"),
-        (Phase::Rejected, "rejected"),
-        (Phase::Withdrawn, "withdrawn"),
-        (Phase::Expired, "expired"),
-        (Phase::Retired, "retired"),
-    ];
-
-    /// The register's word.
-    pub fn word(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(phase, _)| *phase == self)
-            .map_or("", |(_, word)| word)
-    }
-
-    /// The phase of a register's word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, known)| *known == word)
-            .map(|(phase, _)| *phase)
-    }
-
     /// True when nothing will ever happen to the cable again.
     pub fn is_final(self) -> bool {
         matches!(
@@ -77,7 +51,7 @@ impl Phase {
 }
 
 /// A sealed cable's place on the link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     /// Its serial.
     pub serial: Serial,
@@ -92,7 +66,7 @@ pub struct Issued {
 }
 
 /// One cable, without its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cable {
     /// Its message-id.
     pub id: MessageId,
@@ -138,7 +112,7 @@ impl Cable {
 }
 
 /// A bundle that this host holds or held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBundle {
     /// Its first serial.
     pub first: Serial,
@@ -160,11 +134,13 @@ impl HeldBundle {
 }
 
 /// Everything that the log adds up to. Ended cables may be dropped from it; the register keeps them.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Every cable that has not ended, and the latest of those that have.
+    #[serde(skip)]
     pub cables: BTreeMap<MessageId, Cable>,
     /// Cables by serial, as far as `cables` holds them.
+    #[serde(skip)]
     pub serials: BTreeMap<Serial, MessageId>,
     /// Every bundle ever imported.
     pub bundles: BTreeMap<BundleId, HeldBundle>,
@@ -570,13 +546,5 @@ mod tests {
         let serial = Serial::new(7).unwrap();
         assert_eq!(ledger.apply(at(1), &Event::Retired { serial }), None);
         assert_eq!(ledger, Ledger::default());
-    }
-
-    #[test]
-    fn every_phase_has_its_word() {
-        for (phase, word) in Phase::ALL {
-            assert_eq!(Phase::of_word(word), Some(phase));
-            assert_eq!(phase.word(), word);
-        }
     }
 }
