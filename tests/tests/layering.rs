@@ -63,13 +63,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
     ("landlock", &["common/src/os/sandbox"]),
     ("seccompiler", &["common/src/os/sandbox"]),
     ("serialport", &["common/src/os/serial_ports.rs"]),
-    (
-        "rusqlite",
-        &[
-            "sender/src/spool/register.rs",
-            "receiver/src/spool/register.rs",
-        ],
-    ),
+    ("rusqlite", &["common/src/history/index"]),
     ("jiff", &["common/src/units/"]),
     ("crc32c", &["common/src/wire/"]),
     ("cobs", &["common/src/wire/"]),

@@ -11,6 +11,7 @@ use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::model::states::{ChannelState, StateRow, void_serials};
+use crate::release::ledger::claimed_by;
 use crate::release::requests::Ask;
 use crate::spool::host::Host;
 use crate::spool::register::{CableRow, Claim, Register};
@@ -44,9 +45,9 @@ impl Known {
         // The view first: what it calls waiting may be claimed by the time the register is read, never the reverse.
         let view: Option<ReleaseView> = read_view(&state, Role::Release)?;
         let register = Register::open_to_read(&state.register()).map_err(CliError::system)?;
-        let claimed = register.claimed().map_err(CliError::system)?;
         let bundles = register.bundles().map_err(CliError::system)?;
         let cables = register.cables(None).map_err(CliError::system)?;
+        let claimed = claimed_by(&cables);
         let mut channel_state = ChannelState {
             first: bundles.iter().map(|bundle| bundle.first).min(),
             void: void_serials(&bundles, &claimed),

@@ -3,7 +3,6 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use valise_common::audit::AuditRecord;
 use valise_common::ids::{
     BundleId, ContainerHash, ContainerId, LinkKeyId, MailboxId, MessageId, Serial,
 };
@@ -245,6 +244,9 @@ pub enum Event {
         /// What, in a sentence.
         text: String,
     },
+    /// A line of a newer program; it changes nothing here.
+    #[serde(other)]
+    Other,
 }
 
 impl Event {
@@ -272,6 +274,7 @@ impl Event {
             Event::NotSentWithdrawn { .. } => "not-sent-withdrawn",
             Event::RequestRefused { .. } => "request-refused",
             Event::Alarm { .. } => "alarm",
+            Event::Other => "other",
         }
     }
 
@@ -287,7 +290,7 @@ impl Event {
                     ("software_keys", json!(software_keys)),
                 ]
             }
-            Event::Stopped => Vec::new(),
+            Event::Stopped | Event::Other => Vec::new(),
             Event::TrustImported {
                 version,
                 sha256,
@@ -448,45 +451,11 @@ impl Event {
     }
 }
 
-/// One event with its place in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// The line's number.
-    pub seq: u64,
-    /// When it was written.
-    pub time: UtcTime,
-    /// What happened.
-    pub event: Event,
-}
-
-/// What one line means to the register.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// An event that is indexed.
-    Known(Recorded),
-    /// Another event, of a newer program perhaps; only its number counts.
-    Other(u64),
-}
-
-impl From<AuditRecord> for Line {
-    fn from(record: AuditRecord) -> Line {
-        let AuditRecord {
-            seq,
-            time,
-            event,
-            mut fields,
-        } = record;
-        fields.insert("event".to_owned(), Value::String(event));
-        match serde_json::from_value::<Event>(Value::Object(fields)) {
-            Ok(event) => Line::Known(Recorded { seq, time, event }),
-            Err(_) => Line::Other(seq),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use valise_common::audit::AuditRecord;
 
     use super::*;
 
@@ -607,18 +576,17 @@ mod tests {
         ]
     }
 
-    fn record(event: &str, fields: Vec<(&'static str, Value)>) -> AuditRecord {
-        let time = "2026-11-22T21:53:18Z".parse().unwrap();
-        let fields = fields
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        AuditRecord {
+    fn read(word: &str, fields: Vec<(&'static str, Value)>) -> Result<Event, serde_json::Error> {
+        let record = AuditRecord {
             seq: 3,
-            time,
-            event: event.to_owned(),
-            fields,
-        }
+            time: UtcTime::from_s(50),
+            event: word.to_owned(),
+            fields: fields
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        };
+        record.read().map(|recorded| recorded.event)
     }
 
     #[test]
@@ -629,23 +597,14 @@ mod tests {
                 assert!(!["seq", "time", "event", "prev", "mac"].contains(key));
                 assert!(fields[..index].iter().all(|(other, _)| other != key));
             }
-            let Line::Known(recorded) = Line::from(record(event.name(), fields)) else {
-                panic!("{event:?} was not read back");
-            };
-            assert_eq!(recorded.event, event);
-            assert_eq!(recorded.seq, 3);
+            assert_eq!(read(event.name(), fields).unwrap(), event);
         }
     }
 
     #[test]
-    fn an_unknown_event_keeps_its_number() {
-        assert_eq!(
-            Line::from(record("from-the-future", vec![("x", json!(1))])),
-            Line::Other(3)
-        );
-        assert_eq!(
-            Line::from(record("released", vec![("serial", json!(0))])),
-            Line::Other(3)
-        );
+    fn a_word_of_a_newer_program_changes_nothing() {
+        let unknown = read("from-the-future", vec![("x", json!(1))]);
+        assert_eq!(unknown.unwrap(), Event::Other);
+        assert!(read("released", vec![("serial", json!(0))]).is_err());
     }
 }

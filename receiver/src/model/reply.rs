@@ -13,7 +13,8 @@ use crate::model::event::Event;
 pub const COURIER: &str = "courier";
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// Done; the text answers.
     Accepted(String),

@@ -461,6 +461,7 @@ mod tests {
             count: 0,
             link_key: LinkKeyId(0),
             state,
+            retired: false,
         };
         let bundles = [
             bundle(1, 5, BundleState::Void),

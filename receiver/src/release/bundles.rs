@@ -262,7 +262,7 @@ impl Release {
     /// Tells `receive` which link keys it gets and which have ended. What stands in the way of that is told and tried again.
     pub(super) fn hand_over(&mut self) -> Result<(), ReleaseError> {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
-        let told = bundle_store::hand_over(&self.state, &known, self.ledger.retired());
+        let told = bundle_store::hand_over(&self.state, &known, &self.ledger.retired());
         self.handover_is_behind = false;
         let folder = self.state.handover_folder();
         match told {

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::ReceiverConfig;
+use valise_common::history::index::{IndexError, rebuilt_text};
 use valise_common::host::alarms::command::AlarmRunner;
 use valise_common::host::alarms::{Alarms, NewAlarm};
 use valise_common::host::folders::{InboxName, ReceiverState, Role};
@@ -33,13 +34,12 @@ use crate::model::event::Event;
 use crate::model::serial_set::SerialSet;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::foreign::{Foreign, Trouble};
-use crate::release::ledger::{Ledger, LedgerError, now_of};
+use crate::release::ledger::{Ledger, now_of};
 use crate::release::observe::{Believed, Suspects};
 use crate::release::worker::{self, Done, Worker};
 use crate::spool::bundle_store::BundleStoreError;
 use crate::spool::host::{Host, HostError};
 use crate::spool::publish::{GroupError, Groups};
-use crate::spool::register::RegisterError;
 use crate::spool::slots::SlotFile;
 use crate::spool::slots_key::{self, SlotsKey, SlotsKeyError};
 use crate::spool::trust_store::{SignedList, TrustStoreError};
@@ -56,10 +56,7 @@ pub enum ReleaseError {
     Io(#[from] io::Error),
     /// The audit log or the register.
     #[error("{0}")]
-    Ledger(#[from] LedgerError),
-    /// The register.
-    #[error("{0}")]
-    Register(#[from] RegisterError),
+    Register(#[from] IndexError),
     /// The slots.
     #[error("{0}")]
     Slots(#[from] SlotsError),
@@ -439,10 +436,7 @@ impl Release {
             release.raise(Alarm::AuditLog, text);
         }
         if release.ledger.is_rebuilt() {
-            let text = format!(
-                "{} was damaged or missing, and was built again from the audit log",
-                release.state.register().display()
-            );
+            let text = rebuilt_text(&release.state.register());
             release.raise(Alarm::RegisterRebuilt, text);
         }
         release.start_up()?;

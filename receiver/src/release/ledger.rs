@@ -1,104 +1,73 @@
 //! The history of this host: the audit log, which decides what has happened, and the register that follows it.
 
-use thiserror::Error;
+use valise_common::audit::Recorded;
 use valise_common::config::AuditFiles;
-use valise_common::history::log::{AuditLog, AuditLogError, Recovered};
+use valise_common::history::index::IndexError;
+use valise_common::history::log::{AuditLog, Recovered};
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::{BundleId, ContainerHash, Serial};
 use valise_common::units::{Mono, UtcTime};
 
 use crate::model::attributed::Attributed;
-use crate::model::event::{Event, Line, Recorded};
+use crate::model::event::Event;
 use crate::model::serial_set::SerialSet;
 use crate::model::states::void_serials;
-use crate::spool::register::{BundleRow, BundleState, RangeKind, Register, RegisterError};
-
-/// Lines that are rolled forward in one transaction.
-const ROLL_LINES: usize = 1_000;
-
-/// Why the history cannot go on.
-#[derive(Debug, Error)]
-pub enum LedgerError {
-    /// The audit log.
-    #[error("{0}")]
-    Log(#[from] AuditLogError),
-    /// The register.
-    #[error("{0}")]
-    Register(#[from] RegisterError),
-}
+use crate::spool::register::{BundleRow, BundleState, CableRow, RangeKind, RangeRow, Register};
 
 /// The audit log of `release`, its register, and what the loop needs of both at hand.
 pub struct Ledger {
     log: AuditLog,
     register: Register,
     is_rebuilt: bool,
-    pending: Vec<Line>,
+    pending: Vec<Recorded<Event>>,
     claimed: SerialSet,
     gaps: Attributed,
     not_sent: Attributed,
-    kept: SerialSet,
+    kept: Attributed,
     bundles: Vec<BundleRow>,
-    retired: Vec<BundleId>,
 }
 
 impl Ledger {
     /// Opens both and rolls the register forward.
     ///
     /// # Errors
-    /// [`LedgerError`] when the log does not go with its key, or the disk fails.
+    /// [`IndexError`] when the log does not go with its key, or the disk fails.
     pub fn open(
         state: &ReceiverState,
         files: AuditFiles,
-    ) -> Result<(Ledger, Recovered), LedgerError> {
+    ) -> Result<(Ledger, Recovered), IndexError> {
         let (mut log, recovered) = AuditLog::open(&state.audit(), Role::Release.as_str())?;
         log.set_part_bytes(files.file_bytes.0);
-        let register = match Self::roll_forward(&log, state) {
-            Err(LedgerError::Register(error)) if error.is_damage() => {
-                tracing::warn!(%error, "the register is built again from the audit log");
-                Register::remove(&state.register())?;
-                Self::roll_forward(&log, state)
-            }
-            rolled => rolled,
-        };
-        let (register, is_rebuilt) = register?;
-        let ledger = Ledger {
-            claimed: register.claimed()?,
-            gaps: register.ranges(RangeKind::Gap)?,
-            not_sent: register.ranges(RangeKind::NotSent)?,
-            kept: register.ranges(RangeKind::Kept)?.all().clone(),
+        let (register, is_rebuilt) = Register::open(state, &log)?;
+        let mut ledger = Ledger {
+            claimed: claimed_by(&register.cables(None)?),
+            gaps: Attributed::default(),
+            not_sent: Attributed::default(),
+            kept: Attributed::default(),
             bundles: register.bundles()?,
-            retired: register.retired()?,
             log,
             register,
             is_rebuilt,
             pending: Vec::new(),
         };
+        for row in ledger.register.ranges()? {
+            ledger.take(&row);
+        }
         Ok((ledger, recovered))
     }
 
-    /// Opens the register and rolls it forward. Returns whether it was built again from a log with a history.
-    fn roll_forward(
-        log: &AuditLog,
-        state: &ReceiverState,
-    ) -> Result<(Register, bool), LedgerError> {
-        let mut register = Register::open(&state.register())?;
-        let next = u64::try_from(register.applied_seq()?.saturating_add(1)).unwrap_or(0);
-        log.check_index(next)?;
-        Register::give_to_operators(&state.register(), &state.requests())
-            .map_err(RegisterError::Io)?;
-        let is_rebuilt = next == 0 && log.next_seq() > 1;
-        let mut lines = Vec::new();
-        for record in log.lines_from(next)? {
-            lines.push(Line::from(record?));
-            if lines.len() >= ROLL_LINES {
-                register.apply(&lines)?;
-                lines.clear();
+    fn take(&mut self, row: &RangeRow) {
+        let told = match row.kind {
+            RangeKind::Gap => &mut self.gaps,
+            RangeKind::NotSent => &mut self.not_sent,
+            RangeKind::Kept => &mut self.kept,
+        };
+        for (first, last) in &row.ranges {
+            match row.told_by {
+                Some(bundle) => told.insert_range(bundle, *first, *last),
+                None => told.remove_range(*first, *last),
             }
         }
-        register.apply(&lines)?;
-        // Rows that are damaged show here, not in the middle of the work.
-        register.cables(None)?;
-        Ok((register, is_rebuilt))
     }
 
     /// Whether the register was damaged or missing, and is built again from the log.
@@ -109,64 +78,39 @@ impl Ledger {
     /// Adds an event to the next commit. It has not happened before [`Ledger::commit`] returns.
     pub fn append(&mut self, now: UtcTime, event: Event) {
         let seq = self.log.append(now, event.name(), &event.fields());
-        match &event {
-            Event::Publishing { serial, .. } | Event::Quarantined { serial, .. } => {
-                self.claimed.insert(*serial);
-            }
-            Event::Gap {
-                first,
-                last,
-                bundle,
-            } => self.gaps.insert_range(*bundle, *first, *last),
-            Event::GapWithdrawn { first, last } => self.gaps.remove_range(*first, *last),
-            Event::NotSent {
-                first,
-                last,
-                bundle,
-            } => self.not_sent.insert_range(*bundle, *first, *last),
-            Event::NotSentWithdrawn { first, last } => self.not_sent.remove_range(*first, *last),
-            Event::SlotsKept { kept, .. }
-            | Event::BundleCreated { kept, .. }
-            | Event::BundleVoided { kept, .. } => {
-                for (first, last) in kept {
-                    self.kept.insert_range(*first, *last);
-                }
-            }
-            _ => {}
+        if let Event::Publishing { serial, .. } | Event::Quarantined { serial, .. } = &event {
+            self.claimed.insert(*serial);
         }
-        self.pending.push(Line::Known(Recorded {
+        if let Some(row) = RangeRow::of(seq, &event) {
+            self.take(&row);
+        }
+        self.pending.push(Recorded {
             seq,
             time: now,
             event,
-        }));
+        });
     }
 
     /// Makes the appended events happen. After an error the process must end.
     ///
     /// # Errors
-    /// [`LedgerError`] when the disk fails.
-    pub fn commit(&mut self) -> Result<(), LedgerError> {
+    /// [`IndexError`] when the disk fails.
+    pub fn commit(&mut self) -> Result<(), IndexError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         self.log.commit()?;
-        let bundles = |line: &Line| {
+        self.register.apply(&self.pending)?;
+        let changes_bundles = |line: Recorded<Event>| {
             matches!(
-                line,
-                Line::Known(Recorded {
-                    event: Event::BundleCreated { .. }
-                        | Event::BundleVoided { .. }
-                        | Event::LinkKeyRetired { .. },
-                    ..
-                })
+                line.event,
+                Event::BundleCreated { .. }
+                    | Event::BundleVoided { .. }
+                    | Event::LinkKeyRetired { .. }
             )
         };
-        let bundles_changed = self.pending.iter().any(bundles);
-        self.register.apply(&self.pending)?;
-        self.pending.clear();
-        if bundles_changed {
+        if self.pending.drain(..).any(changes_bundles) {
             self.bundles = self.register.bundles()?;
-            self.retired = self.register.retired()?;
         }
         Ok(())
     }
@@ -174,8 +118,8 @@ impl Ledger {
     /// Commits, and writes a checkpoint of the log.
     ///
     /// # Errors
-    /// [`LedgerError`] when the disk fails.
-    pub fn checkpoint(&mut self, mono: Mono) -> Result<(), LedgerError> {
+    /// [`IndexError`] when the disk fails.
+    pub fn checkpoint(&mut self, mono: Mono) -> Result<(), IndexError> {
         self.commit()?;
         Ok(self.log.checkpoint(mono)?)
     }
@@ -212,12 +156,13 @@ impl Ledger {
 
     /// Whether an operator ended the link key of a bundle, or destroyed the bundle before its time.
     pub fn is_retired(&self, bundle: BundleId) -> bool {
-        self.retired.contains(&bundle)
+        self.bundle(bundle).is_some_and(|row| row.retired)
     }
 
     /// The bundles whose link keys have ended.
-    pub fn retired(&self) -> &[BundleId] {
-        &self.retired
+    pub fn retired(&self) -> Vec<BundleId> {
+        let retired = self.bundles.iter().filter(|row| row.retired);
+        retired.map(|row| row.bundle).collect()
     }
 
     /// Every bundle, the oldest first.
@@ -235,7 +180,7 @@ impl Ledger {
             .filter(|bundle| {
                 bundle.state == BundleState::Live
                     || self.claimed.contains(serial)
-                    || self.kept.contains(serial)
+                    || self.kept.all().contains(serial)
             })
     }
 
@@ -251,23 +196,30 @@ impl Ledger {
 
     /// Serials whose containers had arrived when their bundle became void.
     pub fn kept(&self) -> &SerialSet {
-        &self.kept
+        self.kept.all()
     }
 
     /// Whether `container` is the one that claimed its serial.
     ///
     /// # Errors
-    /// [`LedgerError`] when SQLite fails.
+    /// [`IndexError`] when SQLite fails.
     pub fn is_claimed_by(
         &self,
         serial: Serial,
         container: &ContainerHash,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<bool, IndexError> {
         Ok(self
             .register
             .cable(serial)?
             .is_some_and(|cable| cable.container == *container))
     }
+}
+
+/// The serials that cables have claimed.
+pub fn claimed_by(cables: &[CableRow]) -> SerialSet {
+    let mut claimed = SerialSet::new();
+    cables.iter().for_each(|row| claimed.insert(row.serial));
+    claimed
 }
 
 /// "Now" for judging: the latest of the clock, the trust list's `issued` and the last audit time. A clock that is set
@@ -293,5 +245,38 @@ mod tests {
         assert_eq!(now_of(early, Some(late), None), late);
         assert_eq!(now_of(early, Some(early), Some(late)), late);
         assert_eq!(now_of(late, Some(early), Some(early)), late);
+    }
+
+    #[test]
+    fn what_was_told_and_withdrawn_can_be_told_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = ReceiverState::new(folder.path());
+        state.create_all().unwrap();
+        AuditLog::create(&state.audit(), "release", "valise/01/release").unwrap();
+        let serial = |value| Serial::new(value).unwrap();
+        let gap = |first: u64, last: u64, bundle: u32| Event::Gap {
+            first: serial(first),
+            last: serial(last),
+            bundle: BundleId(bundle),
+        };
+        let withdrawn = Event::GapWithdrawn {
+            first: serial(3),
+            last: serial(9),
+        };
+        let open = || Ledger::open(&state, AuditFiles::default()).unwrap().0;
+        let mut ledger = open();
+        for event in [gap(1, 9, 1), withdrawn, gap(5, 5, 2)] {
+            ledger.append(UtcTime::from_s(50), event);
+        }
+        ledger.commit().unwrap();
+        // As it was told, and as it is read back.
+        for ledger in [ledger, open()] {
+            assert_eq!(ledger.gaps().all().to_string(), "1-2,5");
+            let old = ledger
+                .gaps()
+                .reported_only_by(|bundle| bundle == BundleId(1));
+            assert_eq!(old.to_string(), "1-2");
+            assert!(ledger.not_sent().all().is_empty() && ledger.kept().is_empty());
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
 use valise_common::host::folders::{InboxName, Role};
 use valise_common::host::slots::SlotsHeader;
@@ -22,7 +23,6 @@ use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
 use crate::model::event::Asker;
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
-use crate::release::ledger::LedgerError;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
@@ -1067,7 +1067,7 @@ fn a_log_that_went_back_is_refused_and_the_register_is_kept() {
         Groups::default(),
         Threading::Caller,
     );
-    let Err(ReleaseError::Ledger(LedgerError::Log(AuditLogError::Cut {
+    let Err(ReleaseError::Register(IndexError::Log(AuditLogError::Cut {
         log,
         register: known,
     }))) = opened

@@ -1,103 +1,25 @@
-//! The register: an index over the audit log in SQLite. It answers "which serial is in which state" and "was this
-//! message-id published before" without reading the log; what it lacks, start-up rolls forward from the log, and what
-//! is broken is built again from it. It holds no content, no subject, no file name and no key.
+//! Release's rows in the register: which serial is in which state, which message-id was published, what was answered.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
+use valise_common::audit::Recorded;
+use valise_common::history::index::{Index, IndexError, Place, Row, Rows, number_key};
+use valise_common::history::log::AuditLog;
+use valise_common::host::folders::ReceiverState;
 use valise_common::ids::{BundleId, ContainerHash, LinkKeyId, MessageId, Serial};
-use valise_common::os::durable::{self, with_reserve};
-use valise_common::os::group::give_to_group_of;
+use valise_common::role::Role;
 use valise_common::units::UtcTime;
 
-use crate::model::attributed::Attributed;
-use crate::model::event::{Event, Line, Recorded};
+use crate::model::event::Event;
 use crate::model::reply::Reply;
-use crate::model::serial_set::SerialSet;
 
-/// The layout below; another one is thrown away and built anew from the log.
-const SCHEMA_VERSION: i64 = 3;
-
-const SCHEMA: &str = "
-CREATE TABLE meta (applied_seq INTEGER NOT NULL);
-INSERT INTO meta VALUES (-1);
-CREATE TABLE cables (
-    serial INTEGER PRIMARY KEY, state TEXT NOT NULL, container TEXT NOT NULL, message_id TEXT,
-    code TEXT, reason TEXT, mailboxes TEXT, claimed_at TEXT NOT NULL, updated_at TEXT NOT NULL, act_by TEXT);
-CREATE INDEX cables_by_state ON cables (state) WHERE state != 'released';
-CREATE TABLE seen (message_id TEXT PRIMARY KEY, serial INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE bundles (
-    bundle INTEGER PRIMARY KEY, first INTEGER NOT NULL, count INTEGER NOT NULL,
-    link_key INTEGER NOT NULL, void INTEGER NOT NULL, retired INTEGER NOT NULL);
-CREATE TABLE ranges (
-    kind TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, bundle INTEGER);
-CREATE TABLE replies (asked TEXT PRIMARY KEY, accepted INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE trust (version INTEGER NOT NULL, sha256 TEXT NOT NULL);
-";
-
-/// Why the register cannot be used.
-#[derive(Debug, Error)]
-pub enum RegisterError {
-    /// SQLite reports an error.
-    #[error("the register fails: {source}; {advice}", source = .0, advice = advice(.0))]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file cannot be reached.
-    #[error("the register cannot be opened: {0}")]
-    Io(#[from] io::Error),
-    /// A field holds what this program never writes.
-    #[error(
-        "the register holds a bad {0}; release builds it again from the audit log when it starts"
-    )]
-    Field(&'static str),
-}
-
-impl RegisterError {
-    /// Whether the file is at fault, so that it is rebuilt from the log, and not the disk or the rights.
-    pub fn is_damage(&self) -> bool {
-        use rusqlite::ErrorCode;
-        match self {
-            RegisterError::Field(_) => true,
-            RegisterError::Io(_) => false,
-            RegisterError::Sqlite(error) => !matches!(
-                error.sqlite_error_code(),
-                Some(
-                    ErrorCode::DiskFull
-                        | ErrorCode::SystemIoFailure
-                        | ErrorCode::PermissionDenied
-                        | ErrorCode::ReadOnly
-                        | ErrorCode::CannotOpen
-                        | ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::OutOfMemory
-                )
-            ),
-        }
-    }
-}
-
-/// On a full disk a rebuilt register would only need more room.
-fn advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk",
-        _ => "a damaged one is built again from the audit log when release starts",
-    }
-}
-
-/// Whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
-fn is_full(error: &RegisterError) -> bool {
-    let RegisterError::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
-        return matches!(error, RegisterError::Io(source) if durable::is_full(source));
-    };
-    failure.code == rusqlite::ErrorCode::DiskFull
-        || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
-}
+/// The layout of the rows below.
+const LAYOUT: i64 = 4;
 
 /// Where a container stands that claimed its serial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Claim {
     /// Its publishing is committed; its folders may not all be visible yet.
     Publishing,
@@ -118,21 +40,10 @@ impl Claim {
             Claim::Discarded => "discarded",
         }
     }
-
-    fn parse(text: &str) -> Option<Claim> {
-        [
-            Claim::Publishing,
-            Claim::Released,
-            Claim::Quarantined,
-            Claim::Discarded,
-        ]
-        .into_iter()
-        .find(|claim| claim.as_str() == text)
-    }
 }
 
 /// A cable that claimed its serial.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CableRow {
     /// Its serial.
     pub serial: Serial,
@@ -157,7 +68,8 @@ pub struct CableRow {
 }
 
 /// Whether a bundle's unused slots still exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BundleState {
     /// They open containers.
     Live,
@@ -166,7 +78,7 @@ pub enum BundleState {
 }
 
 /// A bundle that this host made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleRow {
     /// Its number.
     pub bundle: BundleId,
@@ -180,6 +92,39 @@ pub struct BundleRow {
     pub link_key: LinkKeyId,
     /// Whether its unused slots exist.
     pub state: BundleState,
+    /// Whether its link key was ended before its time.
+    pub retired: bool,
+}
+
+impl Row for CableRow {
+    const KIND: &'static str = "cable";
+
+    fn key(&self) -> String {
+        number_key(self.serial.get())
+    }
+
+    /// A message-id is published once, for ever.
+    fn alias(&self) -> Option<String> {
+        let is_published = matches!(self.claim, Claim::Publishing | Claim::Released);
+        let published = self.message_id.filter(|_| is_published);
+        published.map(|id| id.to_string())
+    }
+
+    fn state(&self) -> Option<&'static str> {
+        Some(self.claim.as_str())
+    }
+
+    fn place(&self) -> u64 {
+        self.serial.get()
+    }
+}
+
+impl Row for BundleRow {
+    const KIND: &'static str = "bundle";
+
+    fn key(&self) -> String {
+        number_key(self.bundle.0.into())
+    }
 }
 
 impl BundleRow {
@@ -190,7 +135,8 @@ impl BundleRow {
 }
 
 /// Serials of which only the beacon told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RangeKind {
     /// Known to be missing at some time.
     Gap,
@@ -200,432 +146,225 @@ pub enum RangeKind {
     Kept,
 }
 
-/// What a row says of a range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Saying {
-    /// The key of this bundle told it.
-    Attributed(BundleId),
-    /// It is not believed any more.
-    Withdrawn,
+/// Serials that one line of the log told of.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RangeRow {
+    seq: u64,
+    /// What they are.
+    pub kind: RangeKind,
+    /// The bundle whose key told it; if absent, it is not believed any more.
+    pub told_by: Option<BundleId>,
+    /// First and last serials.
+    pub ranges: Vec<(Serial, Serial)>,
 }
 
-impl RangeKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            RangeKind::Gap => "gap",
-            RangeKind::NotSent => "not-sent",
-            RangeKind::Kept => "kept",
-        }
+impl Row for RangeRow {
+    const KIND: &'static str = "range";
+
+    /// The last word on a serial is the last row.
+    fn key(&self) -> String {
+        number_key(self.seq)
     }
 }
 
-/// The register of `release`.
-pub struct Register {
-    db: Connection,
+impl RangeRow {
+    /// What an event tells of ranges, if anything.
+    pub fn of(seq: u64, event: &Event) -> Option<RangeRow> {
+        let (kind, told_by, ranges) = match event {
+            Event::SlotsKept { bundle, kept }
+            | Event::BundleVoided { bundle, kept, .. }
+            | Event::BundleCreated {
+                replaces: Some(bundle),
+                kept,
+                ..
+            } => (RangeKind::Kept, Some(*bundle), kept.clone()),
+            Event::Gap {
+                first,
+                last,
+                bundle,
+            } => (RangeKind::Gap, Some(*bundle), vec![(*first, *last)]),
+            Event::GapWithdrawn { first, last } => (RangeKind::Gap, None, vec![(*first, *last)]),
+            Event::NotSent {
+                first,
+                last,
+                bundle,
+            } => (RangeKind::NotSent, Some(*bundle), vec![(*first, *last)]),
+            Event::NotSentWithdrawn { first, last } => {
+                (RangeKind::NotSent, None, vec![(*first, *last)])
+            }
+            _ => return None,
+        };
+        Some(RangeRow {
+            seq,
+            kind,
+            told_by,
+            ranges,
+        })
+    }
 }
+
+/// What the placing of a request was answered.
+#[derive(Debug, Serialize, Deserialize)]
+struct AnswerRow {
+    asked: String,
+    reply: Reply,
+}
+
+impl Row for AnswerRow {
+    const KIND: &'static str = "answer";
+
+    fn key(&self) -> String {
+        self.asked.clone()
+    }
+}
+
+/// Version and SHA-256 of the trust list that was imported last.
+#[derive(Debug, Serialize, Deserialize)]
+struct TrustRow(u32, String);
+
+impl Row for TrustRow {
+    const KIND: &'static str = "trust";
+
+    fn key(&self) -> String {
+        String::new()
+    }
+}
+
+/// The register of release.
+pub struct Register(Index);
 
 impl Register {
-    /// Opens the register for its owner; what is broken or of another layout is removed and begun anew, to be rolled
-    /// forward from the log.
+    /// Opens the register and rolls it forward. Returns also whether it was built again from a log with a history.
     ///
     /// # Errors
-    /// [`RegisterError`] when the disk refuses.
-    pub fn open(path: &Path) -> Result<Register, RegisterError> {
-        match with_reserve(is_full, || Register::open_as_is(path)) {
-            Ok(register) => Ok(register),
-            Err(error) if is_full(&error) => Err(error),
-            Err(_) => {
-                Register::remove(path)?;
-                Register::open_as_is(path)
-            }
-        }
-    }
-
-    /// Removes a register that nobody has open, to be built anew from the log.
-    ///
-    /// # Errors
-    /// [`RegisterError::Io`] when a file of it cannot be removed.
-    pub fn remove(path: &Path) -> Result<(), RegisterError> {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            match fs::remove_file(with_suffix(path, suffix)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn open_as_is(path: &Path) -> Result<Register, RegisterError> {
-        // SQLite would create the file with the process's umask; its side files copy the mode. Operators read it.
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-        {
-            Ok(file) => file.set_permissions(Permissions::from_mode(0o640))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error.into()),
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let db = Connection::open_with_flags(resolved(path)?, flags)?;
-        db.busy_timeout(std::time::Duration::from_secs(10))?;
-        // The log is the commit point: a commit lost with the power is rolled forward again, so that none waits for
-        // the disk. The write-ahead log keeps the file whole in any case.
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "NORMAL")?;
-        let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            0 => {
-                db.execute_batch(&format!(
-                    "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                ))?;
-            }
-            SCHEMA_VERSION => {}
-            _ => return Err(RegisterError::Field("layout version")),
-        }
-        let register = Register { db };
-        register.applied_seq()?;
-        // An index that disagrees with its table would hide rows.
-        let found: String = register
-            .db
-            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        match found.as_str() {
-            "ok" => Ok(register),
-            _ => Err(RegisterError::Field("index")),
-        }
-    }
-
-    /// Lets the operators read an open register: they are the group that may place requests.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn give_to_operators(path: &Path, requests: &Path) -> io::Result<()> {
-        // Its side files are there as long as it is open, and SQLite makes them with the owner's group.
-        for suffix in ["", "-wal", "-shm"] {
-            match give_to_group_of(requests, &with_suffix(path, suffix)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+    /// [`IndexError`].
+    pub fn open(state: &ReceiverState, log: &AuditLog) -> Result<(Register, bool), IndexError> {
+        let (path, requests) = (state.register(), state.requests());
+        // Operators read it: they are the group that may place requests.
+        let readers = Some(requests.as_path());
+        let place = Place {
+            readers,
+            ..place(&path)
+        };
+        let load = |index| Ok(Register(index));
+        Index::follow(log, &place, load, Register::apply)
     }
 
     /// Opens the register for a command that only reads, whether or not its owner runs.
     ///
     /// # Errors
-    /// [`RegisterError`] when there is none or it may not be read.
-    pub fn open_to_read(path: &Path) -> Result<Register, RegisterError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_URI;
-        let resolved = resolved(path)?;
-        let attempt = |query: &str| -> Result<Register, RegisterError> {
-            let mut uri = String::from("file:");
-            for byte in resolved.as_os_str().as_encoded_bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                        uri.push(char::from(*byte));
-                    }
-                    _ => uri.push_str(&format!("%{byte:02X}")),
-                }
-            }
-            uri.push_str(query);
-            let db = Connection::open_with_flags(uri, flags)?;
-            db.busy_timeout(std::time::Duration::from_secs(10))?;
-            let register = Register { db };
-            register.applied_seq()?;
-            Ok(register)
-        };
-        // A reader that may not write the folder cannot make the side files of a register at rest, and needs none.
-        attempt("?mode=ro").or_else(|_| attempt("?mode=ro&immutable=1"))
-    }
-
-    /// The number of the last line of the log that is in the register; −1 when there is none.
-    ///
-    /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn applied_seq(&self) -> Result<i64, RegisterError> {
-        Ok(self
-            .db
-            .query_row("SELECT applied_seq FROM meta", [], |row| row.get(0))?)
+    /// [`IndexError`] if there is none or it may not be read.
+    pub fn open_to_read(path: &Path) -> Result<Register, IndexError> {
+        Index::open_to_read(&place(path)).map(Register)
     }
 
     /// Takes lines of the log in, all or none.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn apply<'a>(
-        &mut self,
-        lines: impl IntoIterator<Item = &'a Line> + Clone,
-    ) -> Result<(), RegisterError> {
-        with_reserve(is_full, || self.apply_all(lines.clone()))
-    }
-
-    fn apply_all<'a>(
-        &mut self,
-        lines: impl IntoIterator<Item = &'a Line>,
-    ) -> Result<(), RegisterError> {
-        let transaction = self.db.transaction()?;
-        let mut last = None;
-        for line in lines {
-            let seq = match line {
-                Line::Known(recorded) => {
-                    apply_one(&transaction, recorded)?;
-                    recorded.seq
-                }
-                Line::Other(seq) => *seq,
-            };
-            last = Some(seq);
-        }
-        if let Some(seq) = last {
-            transaction
-                .prepare_cached("UPDATE meta SET applied_seq = ?1")?
-                .execute(params![i64::try_from(seq).unwrap_or(i64::MAX)])?;
-        }
-        transaction.commit()?;
-        Ok(())
+    /// [`IndexError`].
+    pub fn apply(&mut self, lines: &[Recorded<Event>]) -> Result<(), IndexError> {
+        let Some(last) = lines.last() else {
+            return Ok(());
+        };
+        self.0.store(last.seq + 1, |rows| {
+            lines.iter().try_for_each(|line| put(rows, line))
+        })
     }
 
     /// The cable that claimed `serial`.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn cable(&self, serial: Serial) -> Result<Option<CableRow>, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM cables WHERE serial = ?1"))?;
-        let found = select.query_row(params![number(serial)], |row| Ok(cable_of(row)));
-        found.optional()?.transpose()
+    /// [`IndexError`].
+    pub fn cable(&self, serial: Serial) -> Result<Option<CableRow>, IndexError> {
+        self.0.get(&number_key(serial.get()))
     }
 
     /// Every cable that claimed its serial, or those that stand at `claim`, in the order of their serials.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn cables(&self, claim: Option<Claim>) -> Result<Vec<CableRow>, RegisterError> {
-        let mut select = self.db.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM cables WHERE ?1 IS NULL OR state = ?1 ORDER BY serial"
-        ))?;
-        let rows = select.query_map(params![claim.map(Claim::as_str)], |row| Ok(cable_of(row)))?;
-        rows.map(|row| row?).collect()
-    }
-
-    /// Every serial that a container has claimed.
-    ///
-    /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn claimed(&self) -> Result<SerialSet, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached("SELECT serial FROM cables ORDER BY serial")?;
-        let mut set = SerialSet::new();
-        for serial in select.query_map([], |row| row.get::<_, i64>(0))? {
-            set.insert(serial_of(serial?)?);
-        }
-        Ok(set)
+    /// [`IndexError`].
+    pub fn cables(&self, claim: Option<Claim>) -> Result<Vec<CableRow>, IndexError> {
+        let Some(claim) = claim else {
+            return self.0.all();
+        };
+        let mut rows = self.0.in_state(claim.as_str(), usize::MAX)?;
+        rows.reverse();
+        Ok(rows)
     }
 
     /// The serial under which a message-id was published.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn seen(&self, message_id: &MessageId) -> Result<Option<Serial>, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached("SELECT serial FROM seen WHERE message_id = ?1")?;
-        let found = select.query_row(params![message_id.to_string()], |row| row.get::<_, i64>(0));
-        found.optional()?.map(serial_of).transpose()
+    /// [`IndexError`].
+    pub fn seen(&self, message_id: &MessageId) -> Result<Option<Serial>, IndexError> {
+        let published: Option<CableRow> = self.0.by_alias(&message_id.to_string())?;
+        Ok(published.map(|cable| cable.serial))
     }
 
     /// Every bundle that this host made, the oldest first.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn bundles(&self) -> Result<Vec<BundleRow>, RegisterError> {
-        let mut select = self.db.prepare_cached(
-            "SELECT bundle, first, count, link_key, void FROM bundles ORDER BY bundle",
-        )?;
-        let rows = select.query_map([], |row| {
-            Ok((
-                row.get::<_, u32>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, u32>(2)?,
-                row.get::<_, u8>(3)?,
-                row.get::<_, bool>(4)?,
-            ))
-        })?;
-        rows.map(|row| {
-            let (bundle, first, count, link_key, void) = row?;
-            let first = serial_of(first)?;
-            let last = u64::from(count)
-                .checked_sub(1)
-                .and_then(|count| first.plus(count));
-            Ok(BundleRow {
-                bundle: BundleId(bundle),
-                first,
-                last: last.ok_or(RegisterError::Field("slot count"))?,
-                count,
-                link_key: LinkKeyId(link_key),
-                state: if void {
-                    BundleState::Void
-                } else {
-                    BundleState::Live
-                },
-            })
-        })
-        .collect()
+    /// [`IndexError`].
+    pub fn bundles(&self) -> Result<Vec<BundleRow>, IndexError> {
+        self.0.all()
     }
 
-    /// The link keys that were retired, by the bundle that brought them.
+    /// What lines of the log told of ranges, in their order.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn retired(&self) -> Result<Vec<BundleId>, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached("SELECT bundle FROM bundles WHERE retired != 0")?;
-        let rows = select.query_map([], |row| row.get::<_, u32>(0))?;
-        rows.map(|row| Ok(BundleId(row?))).collect()
-    }
-
-    /// The serials of one kind of range, without those that were withdrawn.
-    ///
-    /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn ranges(&self, kind: RangeKind) -> Result<Attributed, RegisterError> {
-        // Rows are only ever added, so that the last word on a serial is the last row.
-        let mut select = self.db.prepare_cached(
-            "SELECT first, last, bundle FROM ranges WHERE kind = ?1 ORDER BY rowid",
-        )?;
-        let rows = select.query_map(params![kind.as_str()], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, Option<u32>>(2)?,
-            ))
-        })?;
-        let mut told = Attributed::default();
-        for row in rows {
-            let (first, last, bundle) = row?;
-            let (first, last) = (serial_of(first)?, serial_of(last)?);
-            match bundle {
-                Some(bundle) => told.insert_range(BundleId(bundle), first, last),
-                None => told.remove_range(first, last),
-            }
-        }
-        Ok(told)
+    /// [`IndexError`].
+    pub fn ranges(&self) -> Result<Vec<RangeRow>, IndexError> {
+        self.0.all()
     }
 
     /// What the placing of a request was answered, or was to be when the process ended.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn reply(&self, asked: &str) -> Result<Option<Reply>, RegisterError> {
-        let mut select = self
-            .db
-            .prepare_cached("SELECT accepted, text FROM replies WHERE asked = ?1")?;
-        let found = select.query_row(params![asked], |row| {
-            let text = row.get(1)?;
-            Ok(match row.get(0)? {
-                true => Reply::Accepted(text),
-                false => Reply::Refused(text),
-            })
-        });
-        Ok(found.optional()?)
+    /// [`IndexError`].
+    pub fn reply(&self, asked: &str) -> Result<Option<Reply>, IndexError> {
+        let answer: Option<AnswerRow> = self.0.get(asked)?;
+        Ok(answer.map(|answer| answer.reply))
     }
 
     /// Version and SHA-256 of the trust list that was imported last.
     ///
     /// # Errors
-    /// [`RegisterError`] when SQLite fails.
-    pub fn trust(&self) -> Result<Option<(u32, String)>, RegisterError> {
-        let found = self.db.query_row(
-            "SELECT version, sha256 FROM trust ORDER BY rowid DESC LIMIT 1",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        );
-        Ok(found.optional()?)
+    /// [`IndexError`].
+    pub fn trust(&self) -> Result<Option<(u32, String)>, IndexError> {
+        let trust: Option<TrustRow> = self.0.get("")?;
+        Ok(trust.map(|TrustRow(version, sha256)| (version, sha256)))
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// The same file below its folder's real path: SQLite refuses a link anywhere in a path, where only a link in the
-/// state folder itself would be a danger.
-fn resolved(path: &Path) -> Result<PathBuf, io::Error> {
-    let none = || {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the register's path has no folder",
-        )
-    };
-    let folder = path.parent().ok_or_else(none)?.canonicalize()?;
-    Ok(folder.join(path.file_name().ok_or_else(none)?))
-}
-
-const COLUMNS: &str =
-    "serial, state, container, message_id, code, reason, mailboxes, claimed_at, updated_at, act_by";
-
-fn number(serial: Serial) -> i64 {
-    // A serial is below 2^63.
-    i64::try_from(serial.get()).unwrap_or(i64::MAX)
-}
-
-fn serial_of(number: i64) -> Result<Serial, RegisterError> {
-    u64::try_from(number)
-        .ok()
-        .and_then(Serial::new)
-        .ok_or(RegisterError::Field("serial"))
-}
-
-fn cable_of(row: &Row<'_>) -> Result<CableRow, RegisterError> {
-    let text = |index: usize| row.get::<_, String>(index);
-    let time = |index: usize| -> Result<UtcTime, RegisterError> {
-        text(index)?
-            .parse()
-            .map_err(|_| RegisterError::Field("time"))
-    };
-    let message_id = row.get::<_, Option<String>>(3)?;
-    Ok(CableRow {
-        serial: serial_of(row.get(0)?)?,
-        claim: Claim::parse(&text(1)?).ok_or(RegisterError::Field("state"))?,
-        container: text(2)?
-            .parse()
-            .map_err(|_| RegisterError::Field("container"))?,
-        message_id: message_id
-            .map(|id| id.parse().map_err(|_| RegisterError::Field("message-id")))
-            .transpose()?,
-        code: row.get(4)?,
-        reason: row.get(5)?,
-        mailboxes: row.get(6)?,
-        act_by: row
-            .get::<_, Option<String>>(9)?
-            .map(|act_by| act_by.parse().map_err(|_| RegisterError::Field("time")))
-            .transpose()?,
-        claimed_at: time(7)?,
-        updated_at: time(8)?,
-    })
-}
-
-fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> {
-    let time = recorded.time.to_string();
-    let reply = recorded.event.reply(recorded.time);
-    if let (Some(asked), Some(reply)) = (recorded.event.asked(), reply) {
-        let (accepted, text) = match reply {
-            Reply::Accepted(text) => (true, text),
-            Reply::Refused(text) => (false, text),
-        };
-        db.prepare_cached("INSERT OR REPLACE INTO replies VALUES (?1, ?2, ?3)")?
-            .execute(params![asked, accepted, text])?;
+fn place(path: &Path) -> Place<'_> {
+    Place {
+        path,
+        role: Role::Release,
+        layout: LAYOUT,
+        readers: None,
     }
-    match &recorded.event {
+}
+
+/// Writes what a line of the log changes.
+fn put(rows: &Rows<'_>, line: &Recorded<Event>) -> Result<(), IndexError> {
+    let (time, event) = (line.time, &line.event);
+    let change = |serial: &Serial, change: &dyn Fn(&mut CableRow)| {
+        rows.change(&number_key(serial.get()), |row: &mut CableRow| {
+            change(row);
+            row.updated_at = time;
+        })
+    };
+    let change_bundle = |bundle: &BundleId, change: &dyn Fn(&mut BundleRow)| {
+        rows.change(&number_key(bundle.0.into()), |row| change(row))
+    };
+    if let (Some(asked), Some(reply)) = (event.asked(), event.reply(time)) {
+        let asked = asked.to_owned();
+        rows.put(&AnswerRow { asked, reply })?;
+    }
+    if let Some(row) = RangeRow::of(line.seq, event) {
+        rows.put(&row)?;
+    }
+    match event {
         Event::Publishing {
             serial,
             container,
@@ -634,179 +373,92 @@ fn apply_one(db: &Connection, recorded: &Recorded) -> Result<(), RegisterError> 
             act_by,
             ..
         } => {
+            let held: Option<CableRow> = rows.get(&number_key(serial.get()))?;
             let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
-            db.prepare_cached(
-                "INSERT INTO cables VALUES (?1, 'publishing', ?2, ?3, NULL, NULL, ?4, ?5, ?5, ?6)
-                 ON CONFLICT (serial) DO UPDATE SET state = 'publishing', code = NULL,
-                 reason = NULL, message_id = ?3, mailboxes = ?4, updated_at = ?5, act_by = ?6",
-            )?
-            .execute(params![
-                number(*serial),
-                container.to_string(),
-                message_id.to_string(),
-                to.join(" "),
-                time,
-                act_by.map(|act_by| act_by.to_string())
-            ])?;
-            db.prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1, ?2)")?
-                .execute(params![message_id.to_string(), number(*serial)])?;
+            rows.put(&CableRow {
+                serial: *serial,
+                claim: Claim::Publishing,
+                container: *container,
+                message_id: Some(*message_id),
+                code: None,
+                reason: None,
+                mailboxes: Some(to.join(" ")),
+                act_by: *act_by,
+                claimed_at: held.map_or(time, |held| held.claimed_at),
+                updated_at: time,
+            })
         }
-        Event::Released { serial, .. } => {
-            db.prepare_cached(
-                "UPDATE cables SET state = 'released', updated_at = ?2 WHERE serial = ?1",
-            )?
-            .execute(params![number(*serial), time])?;
-        }
+        Event::Released { serial, .. } => change(serial, &|row| row.claim = Claim::Released),
         Event::Quarantined {
             serial,
             container,
             message_id,
             code,
             reason,
-        } => {
-            db.prepare_cached(
-                "INSERT OR IGNORE INTO cables VALUES
-                 (?1, 'quarantined', ?2, ?3, ?4, ?5, NULL, ?6, ?6, NULL)",
-            )?
-            .execute(params![
-                number(*serial),
-                container.to_string(),
-                message_id.map(|id| id.to_string()),
-                code,
-                reason,
-                time
-            ])?;
-        }
+        } => match rows.get::<CableRow>(&number_key(serial.get()))? {
+            Some(_) => Ok(()),
+            None => rows.put(&CableRow {
+                serial: *serial,
+                claim: Claim::Quarantined,
+                container: *container,
+                message_id: *message_id,
+                code: Some(code.clone()),
+                reason: Some(reason.clone()),
+                mailboxes: None,
+                act_by: None,
+                claimed_at: time,
+                updated_at: time,
+            }),
+        },
         Event::Rechecked {
             serial,
             code,
             reason,
             ..
-        } => {
-            db.prepare_cached(
-                "UPDATE cables SET code = ?2, reason = ?3, updated_at = ?4 WHERE serial = ?1",
-            )?
-            .execute(params![number(*serial), code, reason, time])?;
-        }
-        Event::Discarded { serial, reason, .. } => {
-            db.prepare_cached(
-                "UPDATE cables SET state = 'discarded', reason = ?2, updated_at = ?3
-                 WHERE serial = ?1",
-            )?
-            .execute(params![number(*serial), reason, time])?;
-        }
+        } => change(serial, &|row| {
+            row.code = Some(code.clone());
+            row.reason = Some(reason.clone());
+        }),
+        Event::Discarded { serial, reason, .. } => change(serial, &|row| {
+            // What was published stays so, whatever a log says.
+            if row.claim == Claim::Quarantined {
+                row.claim = Claim::Discarded;
+                row.reason = Some(reason.clone());
+            }
+        }),
         Event::BundleCreated {
             bundle,
             first,
             count,
             link_key,
             replaces,
-            kept,
             ..
         } => {
-            db.execute(
-                "INSERT OR REPLACE INTO bundles VALUES (?1, ?2, ?3, ?4, 0, 0)",
-                params![bundle.0, number(*first), count, link_key.0],
-            )?;
             if let Some(old) = replaces {
-                db.execute(
-                    "UPDATE bundles SET void = 1 WHERE bundle = ?1",
-                    params![old.0],
-                )?;
-                for range_kept in kept {
-                    range(db, RangeKind::Kept, *range_kept, Saying::Attributed(*old))?;
-                }
+                change_bundle(old, &|row| row.state = BundleState::Void)?;
             }
+            let last = first.plus(u64::from(count.saturating_sub(1)));
+            rows.put(&BundleRow {
+                bundle: *bundle,
+                first: *first,
+                last: last.unwrap_or(*first),
+                count: *count,
+                link_key: *link_key,
+                state: BundleState::Live,
+                retired: false,
+            })
         }
-        Event::SlotsKept { bundle, kept } => {
-            for range_kept in kept {
-                range(
-                    db,
-                    RangeKind::Kept,
-                    *range_kept,
-                    Saying::Attributed(*bundle),
-                )?;
-            }
-        }
-        Event::BundleVoided { bundle, kept, .. } => {
-            for range_kept in kept {
-                range(
-                    db,
-                    RangeKind::Kept,
-                    *range_kept,
-                    Saying::Attributed(*bundle),
-                )?;
-            }
-            // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
-            db.execute(
-                "UPDATE bundles SET void = 1, retired = 1 WHERE bundle = ?1",
-                params![bundle.0],
-            )?;
-        }
-        Event::LinkKeyRetired { bundle, .. } => {
-            db.execute(
-                "UPDATE bundles SET retired = 1 WHERE bundle = ?1",
-                params![bundle.0],
-            )?;
-        }
-        Event::Gap {
-            first,
-            last,
-            bundle,
-        } => range(
-            db,
-            RangeKind::Gap,
-            (*first, *last),
-            Saying::Attributed(*bundle),
-        )?,
-        Event::GapWithdrawn { first, last } => {
-            range(db, RangeKind::Gap, (*first, *last), Saying::Withdrawn)?;
-        }
-        Event::NotSent {
-            first,
-            last,
-            bundle,
-        } => range(
-            db,
-            RangeKind::NotSent,
-            (*first, *last),
-            Saying::Attributed(*bundle),
-        )?,
-        Event::NotSentWithdrawn { first, last } => {
-            range(db, RangeKind::NotSent, (*first, *last), Saying::Withdrawn)?;
-        }
+        // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
+        Event::BundleVoided { bundle, .. } => change_bundle(bundle, &|row| {
+            row.state = BundleState::Void;
+            row.retired = true;
+        }),
+        Event::LinkKeyRetired { bundle, .. } => change_bundle(bundle, &|row| row.retired = true),
         Event::TrustImported {
             version, sha256, ..
-        } => {
-            db.execute(
-                "INSERT INTO trust VALUES (?1, ?2)",
-                params![version, sha256],
-            )?;
-        }
-        Event::Started { .. }
-        | Event::Stopped
-        | Event::ClockAccepted { .. }
-        | Event::Unopened { .. }
-        | Event::SecondContainer { .. }
-        | Event::RequestRefused { .. }
-        | Event::Alarm { .. } => {}
+        } => rows.put(&TrustRow(*version, sha256.clone())),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-fn range(
-    db: &Connection,
-    kind: RangeKind,
-    (first, last): (Serial, Serial),
-    saying: Saying,
-) -> Result<(), RegisterError> {
-    let bundle = match saying {
-        Saying::Attributed(bundle) => Some(bundle.0),
-        Saying::Withdrawn => None,
-    };
-    db.prepare_cached("INSERT INTO ranges VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![kind.as_str(), number(first), number(last), bundle])?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -820,9 +472,35 @@ mod tests {
         Serial::new(value).unwrap()
     }
 
-    fn line(seq: u64, event: Event) -> Line {
-        let time = "2026-11-22T21:53:18Z".parse().unwrap();
-        Line::Known(Recorded { seq, time, event })
+    struct World {
+        _folder: tempfile::TempDir,
+        state: ReceiverState,
+        log: AuditLog,
+    }
+
+    impl World {
+        fn new() -> World {
+            let folder = tempfile::tempdir().unwrap();
+            let state = ReceiverState::new(folder.path());
+            state.create_all().unwrap();
+            let (log, _) =
+                AuditLog::create(&state.audit(), "release", "valise/01/release").unwrap();
+            World {
+                _folder: folder,
+                state,
+                log,
+            }
+        }
+
+        /// Writes the events into the log, and opens the register that lacks them.
+        fn register(&mut self, events: &[Event]) -> Register {
+            let now = "2026-11-22T21:53:18Z".parse().unwrap();
+            for event in events {
+                self.log.append(now, event.name(), &event.fields());
+            }
+            self.log.commit().unwrap();
+            Register::open(&self.state, &self.log).unwrap().0
+        }
     }
 
     fn publishing(of: u64, id: u8) -> Event {
@@ -839,44 +517,39 @@ mod tests {
 
     #[test]
     fn a_released_cable_is_seen_for_ever() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("register.db");
+        let mut world = World::new();
         let id = MessageId::from_bytes([5; 16]);
-        {
-            let mut register = Register::open(&path).unwrap();
-            assert_eq!(register.applied_seq().unwrap(), -1);
-            assert_eq!(register.seen(&id).unwrap(), None);
-            let released = Event::Released {
-                serial: serial(4),
-                message_id: id,
-            };
-            register
-                .apply(&[line(0, publishing(4, 5)), line(1, released)])
-                .unwrap();
+        assert_eq!(world.register(&[]).seen(&id).unwrap(), None);
+        let released = Event::Released {
+            serial: serial(4),
+            message_id: id,
+        };
+        let discarded = Event::Discarded {
+            serial: serial(4),
+            reason: "no".to_owned(),
+            by: Asker::user(1),
+        };
+        for events in [&[publishing(4, 5), released][..], &[discarded], &[]] {
+            let register = world.register(events);
+            assert_eq!(register.seen(&id).unwrap(), Some(serial(4)));
+            let row = register.cable(serial(4)).unwrap().unwrap();
+            assert_eq!(
+                (row.claim, row.mailboxes.as_deref()),
+                (Claim::Released, Some("a b"))
+            );
+            assert_eq!(row.act_by, "2026-11-30T12:00:00Z".parse().ok());
         }
-        let register = Register::open(&path).unwrap();
-        assert_eq!(register.applied_seq().unwrap(), 1);
-        assert_eq!(register.seen(&id).unwrap(), Some(serial(4)));
-        let row = register.cable(serial(4)).unwrap().unwrap();
-        assert_eq!(
-            (row.claim, row.mailboxes.as_deref()),
-            (Claim::Released, Some("a b"))
-        );
-        assert_eq!(row.act_by, "2026-11-30T12:00:00Z".parse().ok());
-        assert_eq!(register.claimed().unwrap().to_string(), "4");
-        let reader = Register::open_to_read(&path).unwrap();
+        let reader = Register::open_to_read(&world.state.register()).unwrap();
         assert_eq!(reader.cables(None).unwrap().len(), 1);
         assert_eq!(reader.cables(Some(Claim::Quarantined)).unwrap().len(), 0);
     }
 
     #[test]
     fn quarantine_is_left_by_recheck_or_discard() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut register = Register::open(&folder.path().join("register.db")).unwrap();
         let held = |of: u64| Event::Quarantined {
             serial: serial(of),
             container: ContainerHash::from_bytes([3; 32]),
-            message_id: None,
+            message_id: Some(MessageId::from_bytes([9; 16])),
             code: "expired".to_owned(),
             reason: "it expired".to_owned(),
         };
@@ -885,14 +558,15 @@ mod tests {
             reason: "asked".to_owned(),
             by: Asker::user(1),
         };
-        register
-            .apply(&[
-                line(0, held(1)),
-                line(1, held(2)),
-                line(2, publishing(1, 9)),
-                line(3, gone),
-            ])
-            .unwrap();
+        let mut world = World::new();
+        let register = world.register(&[held(1), held(2), held(3)]);
+        let seen = register.seen(&MessageId::from_bytes([9; 16])).unwrap();
+        assert_eq!(seen, None);
+        let waiting = register.cables(Some(Claim::Quarantined)).unwrap();
+        let waiting: Vec<u64> = waiting.iter().map(|row| row.serial.get()).collect();
+        assert_eq!(waiting, [1, 2, 3]);
+        drop(register);
+        let register = world.register(&[publishing(1, 9), gone]);
         let row = register.cable(serial(1)).unwrap().unwrap();
         assert_eq!((row.claim, row.code), (Claim::Publishing, None));
         let row = register.cable(serial(2)).unwrap().unwrap();
@@ -905,8 +579,6 @@ mod tests {
 
     #[test]
     fn a_replaced_bundle_is_void() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut register = Register::open(&folder.path().join("register.db")).unwrap();
         let bundle = |id: u32, first: u64, replaces: Option<BundleId>| Event::BundleCreated {
             bundle: BundleId(id),
             first: serial(first),
@@ -922,75 +594,34 @@ mod tests {
             bundle: BundleId(1),
             by: Asker::user(0),
         };
-        register
-            .apply(&[
-                line(0, bundle(1, 1, None)),
-                line(1, bundle(2, 11, Some(BundleId(1)))),
-                line(2, retired),
-            ])
-            .unwrap();
+        let register = World::new().register(&[
+            bundle(1, 1, None),
+            bundle(2, 11, Some(BundleId(1))),
+            retired,
+        ]);
         let bundles = register.bundles().unwrap();
-        assert_eq!(bundles[0].state, BundleState::Void);
         assert_eq!(
-            (bundles[1].state, bundles[1].last),
-            (BundleState::Live, serial(20))
+            (bundles[0].state, bundles[0].retired),
+            (BundleState::Void, true)
         );
+        assert_eq!(
+            (bundles[1].state, bundles[1].retired),
+            (BundleState::Live, false)
+        );
+        assert_eq!(bundles[1].last, serial(20));
         assert!(bundles[0].holds(serial(10)) && !bundles[0].holds(serial(11)));
-        assert_eq!(register.retired().unwrap(), [BundleId(1)]);
     }
 
     #[test]
-    fn what_was_told_and_withdrawn_can_be_told_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut register = Register::open(&folder.path().join("register.db")).unwrap();
-        let gap = |first: u64, last: u64, bundle: u32| Event::Gap {
-            first: serial(first),
-            last: serial(last),
-            bundle: BundleId(bundle),
-        };
-        let withdrawn = Event::GapWithdrawn {
-            first: serial(3),
-            last: serial(9),
-        };
-        register
-            .apply(&[
-                line(0, gap(1, 9, 1)),
-                line(1, withdrawn),
-                line(2, gap(5, 5, 2)),
-            ])
-            .unwrap();
-        let gaps = register.ranges(RangeKind::Gap).unwrap();
-        assert_eq!(gaps.all().to_string(), "1-2,5");
-        let old = gaps.reported_only_by(|bundle| bundle == BundleId(1));
-        assert_eq!(old.to_string(), "1-2");
-        assert!(
-            register
-                .ranges(RangeKind::NotSent)
-                .unwrap()
-                .all()
-                .is_empty()
+    fn a_line_that_release_does_not_write_ends_the_start() {
+        let mut world = World::new();
+        let now = UtcTime::from_s(50);
+        world.log.append(now, "released", &[]);
+        world.log.commit().unwrap();
+        let opened = Register::open(&world.state, &world.log);
+        assert_eq!(
+            opened.err().unwrap().to_string(),
+            "line 0 of the audit log is not what release writes; run audit verify"
         );
-    }
-
-    #[test]
-    fn a_broken_register_is_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("register.db");
-        fs::write(&path, [0x55; 5000]).unwrap();
-        let register = Register::open(&path).unwrap();
-        assert_eq!(register.applied_seq().unwrap(), -1);
-    }
-
-    #[test]
-    fn a_planted_link_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let other = folder.path().join("other");
-        fs::write(&other, b"").unwrap();
-        let path = folder.path().join("register.db");
-        std::os::unix::fs::symlink(&other, &path).unwrap();
-        // The link is removed as broken; what it points to stays as it was.
-        Register::open(&path).unwrap();
-        assert_eq!(fs::read(&other).unwrap(), b"");
-        assert!(!path.symlink_metadata().unwrap().is_symlink());
     }
 }

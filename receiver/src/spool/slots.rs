@@ -138,6 +138,7 @@ mod tests {
             count: 3,
             link_key: LinkKeyId(0),
             state: BundleState::Live,
+            retired: false,
         }
     }
 

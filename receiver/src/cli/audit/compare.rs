@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use valise_common::audit::AuditRecord;
+use valise_common::audit::{AuditRecord, Recorded};
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial, Sha256Digest};
 
 use super::row::{Received, ReceivedState, Row, Sent};
-use crate::model::event::{Event, Line, Recorded};
+use crate::model::event::Event;
 use crate::model::serial_set::SerialSet;
 
 /// What `gate` writes that matters here. The sender's program is another one: only the format of its lines is shared.
@@ -121,9 +121,7 @@ impl Comparison {
             self.channels[1] = channel.and_then(|text| text.parse().ok());
             return Ok(());
         }
-        let Line::Known(Recorded { event, .. }) = Line::from(record) else {
-            return Ok(());
-        };
+        let Recorded { event, .. } = record.read().map_err(|_| NotOfRole("release"))?;
         match event {
             Event::Publishing {
                 serial,
