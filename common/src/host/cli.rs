@@ -7,9 +7,7 @@ mod done;
 pub mod first_keys;
 pub mod follow;
 mod ports;
-pub mod program;
 mod rights;
-pub mod words;
 
 pub use administrators::read_administrators;
 pub use done::{print_done, print_done_json};

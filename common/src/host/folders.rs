@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -120,166 +119,119 @@ macro_rules! paths {
         $(
             $(#[$doc])*
             pub fn $method(&self) -> PathBuf {
-                self.root().join($path)
+                self.root.join($path)
             }
         )*
     };
 }
 
-/// The state of a host: what both hosts have in the same place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folders {
-    root: PathBuf,
-    /// Every folder, each after the one that holds it, and its mode.
-    all: &'static [(&'static str, u32)],
-}
-
-impl Folders {
-    /// The folder that the configuration names.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Where a role stages what it writes; no other role and no start-up but its own touches
-    /// it.
-    pub fn tmp(&self, role: Role) -> PathBuf {
-        self.root.join("tmp").join(role.as_str())
-    }
-
-    /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
-    pub fn reserve(&self, role: Role) -> PathBuf {
-        self.audit().join(format!("{role}.reserve"))
-    }
-
-    /// The files of a role's audit log after the first.
-    pub fn audit_files(&self, role: Role) -> PathBuf {
-        self.audit().join(role.as_str())
-    }
-
-    /// The checkpoints of a role's audit log, which the role opens again while it works.
-    pub fn checkpoints(&self, role: Role) -> PathBuf {
-        self.audit().join(format!("{role}.checkpoints"))
-    }
-
-    /// The ends of a role by forbidden calls, which its next start reports.
-    pub fn forbidden_call(&self, role: Role) -> PathBuf {
-        self.audit().join(format!("{role}.forbidden-call"))
-    }
-
-    /// Held by a role's daemon as long as it lives.
-    pub fn lock(&self, role: Role) -> PathBuf {
-        self.root.join(format!("{role}.lock"))
-    }
-
-    /// The link key that came with a bundle.
-    pub fn link_key(&self, bundle: BundleId) -> PathBuf {
-        self.link_keys().join(format!("{bundle}.key"))
-    }
-
-    /// The link key of a bundle until transmit or receive has taken it.
-    pub fn handed_key(&self, bundle: BundleId) -> PathBuf {
-        self.handover_folder().join(format!("{bundle}.key"))
-    }
-
-    /// How link keys go from the role that knows bundles to the one that uses them.
-    pub fn handover(&self) -> Handover {
-        Handover::new(self.handover_folder(), self.link_keys())
-    }
-
-    /// The slots of a bundle.
-    pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
-        self.slots().join(format!("{bundle}.slots"))
-    }
-
-    /// The n-th administrator's signature of the trust list, counted from 1.
-    pub fn trust_signature(&self, number: usize) -> PathBuf {
-        self.trust().join(format!("trust.toml.{number}.sig"))
-    }
-
-    /// What a role shows to `list` and `status`.
-    pub fn view_of(&self, role: Role) -> PathBuf {
-        self.view().join(format!("{role}.json"))
-    }
-
-    paths! {
-        /// Where commands and other programs place requests.
-        requests => "requests";
-        /// What `list` and `status` read.
-        view => "view";
-        /// The link keys: of transmit or receive alone.
-        link_keys => "keys/link";
-        /// Where gate or release hands link keys over to transmit or receive.
-        handover_folder => "keys/handover";
-        /// The channel and its administrators, fixed when the host was commissioned.
-        host => "host.toml";
-        /// The slots of all bundles.
-        slots => "slots";
-        /// The trust list and its signatures.
-        trust => "trust";
-        /// The trust list.
-        trust_list => "trust/trust.toml";
-        /// The audit logs of both roles.
-        audit => "audit";
-        /// The index over the audit log.
-        register => "register.db";
-    }
-
-    /// Makes every folder that is absent; those that stand keep their owner and mode.
-    ///
-    /// # Errors
-    /// If a folder cannot be made, or something else has its name.
-    pub fn create_all(&self) -> io::Result<()> {
-        self.all.iter().try_for_each(|(name, mode)| match *name {
-            "" => make_dir(&self.root, *mode),
-            name => make_dir(&self.root.join(name), *mode),
-        })
-    }
-
-    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
-    ///
-    /// # Errors
-    /// If something else has its name.
-    pub fn check_all(&self) -> io::Result<()> {
-        for (name, _) in self.all.iter().filter(|(name, _)| !name.is_empty()) {
-            let path = self.root.join(name);
-            // What is absent or closed to this role cannot lead it anywhere.
-            if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
-                let text = format!(
-                    "{} must be a folder and no link: put it right",
-                    path.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
-            }
+/// What stands on both hosts.
+macro_rules! common_paths {
+    () => {
+        /// Takes the folder that the configuration names.
+        pub fn new(root: impl Into<PathBuf>) -> Self {
+            Self { root: root.into() }
         }
-        Ok(())
-    }
+
+        /// The folder that the configuration names.
+        pub fn root(&self) -> &Path {
+            &self.root
+        }
+
+        /// Where a role stages what it writes; no other role and no start-up but its own touches
+        /// it.
+        pub fn tmp(&self, role: Role) -> PathBuf {
+            self.root.join("tmp").join(role.as_str())
+        }
+
+        /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
+        pub fn reserve(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.reserve"))
+        }
+
+        /// The files of a role's audit log after the first.
+        pub fn audit_files(&self, role: Role) -> PathBuf {
+            self.audit().join(role.as_str())
+        }
+
+        /// The checkpoints of a role's audit log, which the role opens again while it works.
+        pub fn checkpoints(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.checkpoints"))
+        }
+
+        /// The ends of a role by forbidden calls, which its next start reports.
+        pub fn forbidden_call(&self, role: Role) -> PathBuf {
+            self.audit().join(format!("{role}.forbidden-call"))
+        }
+
+        /// Held by a role's daemon as long as it lives.
+        pub fn lock(&self, role: Role) -> PathBuf {
+            self.root.join(format!("{role}.lock"))
+        }
+
+        /// The link key that came with a bundle.
+        pub fn link_key(&self, bundle: BundleId) -> PathBuf {
+            self.link_keys().join(format!("{bundle}.key"))
+        }
+
+        /// The link key of a bundle until transmit or receive has taken it.
+        pub fn handed_key(&self, bundle: BundleId) -> PathBuf {
+            self.handover_folder().join(format!("{bundle}.key"))
+        }
+
+        /// How link keys go from the role that knows bundles to the one that uses them.
+        pub fn handover(&self) -> Handover {
+            Handover::new(self.handover_folder(), self.link_keys())
+        }
+
+        /// The slots of a bundle.
+        pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
+            self.slots().join(format!("{bundle}.slots"))
+        }
+
+        /// The n-th administrator's signature of the trust list, counted from 1.
+        pub fn trust_signature(&self, number: usize) -> PathBuf {
+            self.trust().join(format!("trust.toml.{number}.sig"))
+        }
+
+        /// What a role shows to `list` and `status`.
+        pub fn view_of(&self, role: Role) -> PathBuf {
+            self.view().join(format!("{role}.json"))
+        }
+
+        paths! {
+            /// Where commands and other programs place requests.
+            requests => "requests";
+            /// What `list` and `status` read.
+            view => "view";
+            /// The link keys: of transmit or receive alone.
+            link_keys => "keys/link";
+            /// Where gate or release hands link keys over to transmit or receive.
+            handover_folder => "keys/handover";
+            /// The channel and its administrators, fixed when the host was commissioned.
+            host => "host.toml";
+            /// The slots of all bundles.
+            slots => "slots";
+            /// The trust list and its signatures.
+            trust => "trust";
+            /// The trust list.
+            trust_list => "trust/trust.toml";
+            /// The audit logs of both roles.
+            audit => "audit";
+            /// The index over the audit log.
+            register => "register.db";
+        }
+    };
 }
 
 /// The state of a sender host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SenderState(Folders);
-
-impl Deref for SenderState {
-    type Target = Folders;
-
-    fn deref(&self) -> &Folders {
-        &self.0
-    }
+pub struct SenderState {
+    root: PathBuf,
 }
 
 impl SenderState {
-    /// Takes the folder that the configuration names.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(Folders {
-            root: root.into(),
-            all: Self::FOLDERS,
-        })
-    }
-
-    /// Returns what both hosts have in the same place.
-    pub fn folders(self) -> Folders {
-        self.0
-    }
+    common_paths!();
 
     paths! {
         /// Submissions that wait for approvals.
@@ -312,7 +264,7 @@ impl SenderState {
         self.progress().join(serial.to_string())
     }
 
-    /// Every folder, each after the one that holds it, and its mode.
+    /// Every folder, each behind the one that holds it, and its mode.
     const FOLDERS: &[(&str, u32)] = &[
         ("", 0o751),
         ("tmp", 0o751),
@@ -330,33 +282,32 @@ impl SenderState {
         ("trust", 0o755),
         ("audit", AUDIT_MODE),
     ];
+
+    /// Makes every folder that is absent; those that stand keep their owner and mode.
+    ///
+    /// # Errors
+    /// If a folder cannot be made, or something else has its name.
+    pub fn create_all(&self) -> io::Result<()> {
+        create(&self.root, Self::FOLDERS)
+    }
+
+    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
+    ///
+    /// # Errors
+    /// If something else has its name.
+    pub fn check_all(&self) -> io::Result<()> {
+        check(&self.root, Self::FOLDERS)
+    }
 }
 
 /// The state of a receiver host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiverState(Folders);
-
-impl Deref for ReceiverState {
-    type Target = Folders;
-
-    fn deref(&self) -> &Folders {
-        &self.0
-    }
+pub struct ReceiverState {
+    root: PathBuf,
 }
 
 impl ReceiverState {
-    /// Takes the folder that the configuration names.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(Folders {
-            root: root.into(),
-            all: Self::FOLDERS,
-        })
-    }
-
-    /// Returns what both hosts have in the same place.
-    pub fn folders(self) -> Folders {
-        self.0
-    }
+    common_paths!();
 
     paths! {
         /// Whole containers, as received.
@@ -402,7 +353,7 @@ impl ReceiverState {
         self.mailbox(mailbox).join(format!("{serial}-{id}"))
     }
 
-    /// Every folder, each after the one that holds it, and its mode.
+    /// Every folder, each behind the one that holds it, and its mode.
     const FOLDERS: &[(&str, u32)] = &[
         ("", 0o751),
         ("tmp", 0o751),
@@ -423,6 +374,22 @@ impl ReceiverState {
         ("trust", 0o755),
         ("audit", AUDIT_MODE),
     ];
+
+    /// Makes every folder that is absent; those that stand keep their owner and mode.
+    ///
+    /// # Errors
+    /// If a folder cannot be made, or something else has its name.
+    pub fn create_all(&self) -> io::Result<()> {
+        create(&self.root, Self::FOLDERS)
+    }
+
+    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
+    ///
+    /// # Errors
+    /// If something else has its name.
+    pub fn check_all(&self) -> io::Result<()> {
+        check(&self.root, Self::FOLDERS)
+    }
 }
 
 /// The file of a part in a pending or released folder: `part-001` and the media type's extension.
@@ -444,6 +411,28 @@ const AUDIT_MODE: u32 = 0o3770;
 
 /// Both roles of a host write here, and the sticky bit keeps the role on the network from replacing the other's view.
 const VIEW_MODE: u32 = 0o3770;
+
+fn create(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
+    folders.iter().try_for_each(|(name, mode)| match *name {
+        "" => make_dir(root, *mode),
+        name => make_dir(&root.join(name), *mode),
+    })
+}
+
+fn check(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
+    for (name, _) in folders.iter().filter(|(name, _)| !name.is_empty()) {
+        let path = root.join(name);
+        // What is absent or closed to this role cannot lead it anywhere.
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+            let text = format!(
+                "{} must be a folder and no link: put it right",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+        }
+    }
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {

@@ -33,9 +33,6 @@ use crate::os::durable::read_bounded;
 /// The file that says what is asked.
 pub const REQUEST_FILE: &str = "request.toml";
 
-/// The beginning of an answer by which a command knows that the owner's system failed, and not the request.
-pub const SYSTEM_FAILURE: &str = "system failure: ";
-
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

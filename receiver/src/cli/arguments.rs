@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use valise_common::host::alarms::command as alarm_command;
-pub use valise_common::host::cli::words::{
-    AlarmRunner, Init, NoteEnd, Shown, SystemdGenerator, TrustFile,
-};
 use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
@@ -133,6 +130,30 @@ pub enum Command {
     SystemdGenerator(SystemdGenerator),
 }
 
+/// Options of `note-end`.
+#[derive(Debug, Args)]
+pub struct NoteEnd {
+    /// The role that ended.
+    #[arg(value_parser = ["receive", "release"])]
+    pub role: String,
+}
+
+/// Options of the generator.
+#[derive(Debug, Args)]
+pub struct SystemdGenerator {
+    /// Where systemd reads units; it names three folders, and the first is meant.
+    #[arg(value_name = "FOLDER", num_args = 1.., required = true)]
+    pub folders: Vec<PathBuf>,
+}
+
+/// Options of the alarm's runner.
+#[derive(Debug, Args)]
+pub struct AlarmRunner {
+    /// The alarm command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
 /// `bundle …`.
 #[derive(Debug, Subcommand)]
 pub enum BundleCommand {
@@ -202,6 +223,28 @@ pub enum ClockCommand {
     Accept(Shown),
 }
 
+/// How to show something.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// An administrator's public key; at least two, better three.
+    #[arg(long = "administrator", value_name = "KEY.pub", required = true)]
+    pub administrators: Vec<PathBuf>,
+    /// A new file for the first keys of the audit logs, instead of standard output: the auditor's.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `bundle create`.
 #[derive(Debug, Args)]
 pub struct BundleCreate {
@@ -239,6 +282,17 @@ pub struct LinkKeyRetire {
     /// The link key's id.
     #[arg(value_name = "ID")]
     pub link_key: LinkKeyId,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `trust check` and `trust import`.
+#[derive(Debug, Args)]
+pub struct TrustFile {
+    /// The list; its signatures are beside it, as FILE.1.sig, FILE.2.sig.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,

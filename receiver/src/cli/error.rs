@@ -49,9 +49,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::process::ExitCode;
 
+    use super::super::request::refused;
     use super::*;
-    use valise_common::host::cli::program::refused;
-    use valise_common::host::requests::SYSTEM_FAILURE;
+    use crate::release::requests::SYSTEM_FAILURE;
 
     #[test]
     fn each_failure_has_its_exit_status() {
@@ -74,7 +74,7 @@ mod tests {
             (ReceiveError::NoDevice.into(), 2),
             (ReceiveError::Running.into(), 3),
             (refused("no bundle 9".to_owned()), 1),
-            (refused(format!("{SYSTEM_FAILURE}no room")), 3),
+            (refused(format!("{SYSTEM_FAILURE}: no room")), 3),
         ] {
             assert_eq!(
                 format!("{:?}", error.exit_code()),

@@ -17,12 +17,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
-use valise_common::host::cli::program::RECEIVER;
 use valise_common::host::cli::{
-    CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
-    print_line, run_alarm_commands,
+    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
+    print_json, print_line, run_alarm_commands,
 };
 use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::supervise;
+use valise_common::os::{sandbox, service};
 
 use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
@@ -43,27 +44,21 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => print_failure(RECEIVER.name, &error),
+        Err(error) => print_failure("valise-receiver", &error),
     }
 }
 
 fn run(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
-    let state = || Ok(ReceiverState::new(config()?.state).folders());
     match arguments.command {
-        Command::Run => {
-            let config = config()?;
-            let state = ReceiverState::new(&config.state);
-            Host::read(&state.host())?;
-            RECEIVER.run(&state, &path, &config.log.level)
-        }
+        Command::Run => run_both(&path),
         Command::Receive => {
-            let config = begin(config()?, Role::Receive)?;
+            let config = begin_role(&config()?, Role::Receive)?;
             Ok(crate::receive::run(&config)?)
         }
         Command::Release => {
-            let config = begin(config()?, Role::Release)?;
+            let config = begin_role(&config()?, Role::Release)?;
             Ok(crate::release::run(&config)?)
         }
         Command::Init(options) => commission::init(&config()?, &options),
@@ -94,25 +89,64 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => status::status(&config()?, options),
         Command::Audit { command } => match command {
-            AuditCommand::Verify(options) => RECEIVER.verify(state, &options),
+            AuditCommand::Verify(options) => audit::verify(config, &options),
             AuditCommand::Reconcile(options) => audit::reconcile(config, &options),
         },
         Command::Ports(options) => {
             let device_of =
                 |text: &str| ReceiverConfig::parse(text).map(|config| config.link.device);
-            list_ports(RECEIVER.name, &path, device_of, options.json)
+            list_ports("valise-receiver", &path, device_of, options.json)
         }
         Command::CheckConfig(options) => config::check(&config()?, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
-        Command::NoteEnd(options) => RECEIVER.note_end(state, &options),
+        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
+            note_end(&ReceiverState::new(&config()?.state), &options.role)
+        }
+        Command::NoteEnd(_) => Ok(()),
         Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
 }
 
-/// Does what a role does before anything else.
-fn begin(config: ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
-    RECEIVER.begin(&ReceiverState::new(&config.state), role, &config.log.level)?;
-    Ok(config)
+fn note_end(state: &ReceiverState, ended: &str) -> Result<(), CliError> {
+    let roles = [Role::Receive, Role::Release].into_iter();
+    for role in roles.filter(|role| role.as_str() == ended) {
+        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
+    }
+    Ok(())
+}
+
+/// Checks what roles need before they touch anything.
+fn check_roles(config: &ReceiverConfig, roles: &[Role]) -> Result<(), CliError> {
+    let state = ReceiverState::new(&config.state);
+    roles
+        .iter()
+        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
+}
+
+/// Both processes, as children of this one.
+fn run_both(path: &Path) -> Result<(), CliError> {
+    let config = read_config(path)?;
+    service::init_logging("run", &config.log.level).map_err(CliError::system)?;
+    // What both would stumble over is better told once.
+    check_roles(&config, &[Role::Receive, Role::Release])?;
+    let state = ReceiverState::new(&config.state);
+    Host::read(&state.host())?;
+    let program = std::env::current_exe().map_err(CliError::system)?;
+    let path = path.canonicalize().map_err(CliError::system)?;
+    let arguments = ["--config".into(), path.into_os_string()];
+    let roles = [Role::Receive, Role::Release].map(|role| (role, state.forbidden_call(role)));
+    supervise::supervise(&program, &roles, &arguments).map_err(|error| match error {
+        supervise::SuperviseError::Configuration { .. } => CliError::usage(error),
+        other => CliError::system(other),
+    })
+}
+
+/// What a daemon does before anything else.
+fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
+    supervise::follow_supervisor().map_err(CliError::system)?;
+    service::init_logging(role.as_str(), &config.log.level).map_err(CliError::system)?;
+    check_roles(config, &[role])?;
+    Ok(config.clone())
 }
 
 /// Reads and checks the configuration; whatever is wrong with it is wrong usage.

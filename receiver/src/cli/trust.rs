@@ -10,14 +10,13 @@ use valise_common::trust::{TrustList, difference};
 
 use super::arguments::{Shown, TrustFile};
 use super::commission::work_here;
-use super::request::ask_and_print;
+use super::request::{ask_and_print, print_answer, refused};
 use super::{CliError, print_json, print_line};
 use crate::model::event::Asker;
 use crate::release::Release;
 use crate::release::requests::{Ask, Verdict};
 use crate::spool::host::Host;
 use crate::spool::trust_store::{self, SignedList, TrustStoreError};
-use valise_common::host::cli::program::{print_answer, refused};
 
 /// A list that is wrong is refused; a disk that fails is not the list's fault.
 fn told(error: TrustStoreError) -> CliError {
@@ -100,7 +99,7 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
         Err(error) => Ok(here.refuse_here(&Ask::TrustImport {}, &error.to_string(), by)?),
     };
     match work_here(config, import)? {
-        Some(Verdict::Accepted(text)) => print_answer(&text, options.json, || in_force(config)),
+        Some(Verdict::Accepted(text)) => print_answer(&text, options.json, |_| in_force(config)),
         Some(Verdict::Refused(text)) => Err(refused(text)),
         Some(Verdict::UnderWay | Verdict::Later) => {
             Err(CliError::system("the list was not imported"))

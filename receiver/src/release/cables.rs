@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{InboxName, Role};
-use valise_common::host::requests::SYSTEM_FAILURE;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
 use valise_common::os::room::disk_text;
@@ -22,6 +21,7 @@ use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::foreign::Trouble;
 use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
+use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::worker::Task;
 use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::spool::publish::{BodyFolder, Published, Syncing, publish, stage};
@@ -513,7 +513,7 @@ impl Release {
                 Ok(())
             }
             Origin::Quarantine { request, by } => {
-                let text = format!("{SYSTEM_FAILURE}{why}");
+                let text = format!("{SYSTEM_FAILURE}: {why}");
                 self.refuse(&request, "quarantine-recheck", by, &text)
             }
         }

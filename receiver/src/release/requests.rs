@@ -6,7 +6,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::Alarm;
 use valise_common::host::folders::{InboxName, Role};
-use valise_common::host::requests::SYSTEM_FAILURE;
 use valise_common::host::requests::{
     Answer, Found, RequestRefused, TakeLimits, Taken, answer_text,
 };
@@ -37,6 +36,9 @@ const RESERVE_BYTES: u64 = 64 << 10;
 
 /// Below this not even a refusal would find room: the request waits.
 const REFUSAL_BYTES: u64 = 16 << 10;
+
+/// How a refusal begins that is this host's fault, not the request's: the command ends with another exit status.
+pub const SYSTEM_FAILURE: &str = "system failure";
 
 /// Bytes of a request's files: a trust list and its signatures are the most.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
@@ -193,7 +195,7 @@ impl Release {
         }
         if free_bytes < needed_bytes {
             let text = format!(
-                "{SYSTEM_FAILURE}the disk is nearly full ({} free, {} needed); nothing was done, make room and ask again",
+                "{SYSTEM_FAILURE}: the disk is nearly full ({} free, {} needed); nothing was done, make room and ask again",
                 ByteSize(free_bytes).rough(),
                 ByteSize(needed_bytes).rough()
             );
@@ -640,7 +642,7 @@ fn refusal(request: &str, reason: &str, by: Asker) -> Event {
 
 /// A failure of this host's system, as a command tells it from a refusal.
 pub(super) fn failed(error: &dyn std::fmt::Display) -> String {
-    format!("{SYSTEM_FAILURE}{error}")
+    format!("{SYSTEM_FAILURE}: {error}")
 }
 
 /// What is wrong with a list, or that it could not be read.

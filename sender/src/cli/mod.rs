@@ -10,6 +10,7 @@ mod look;
 mod reading;
 mod request;
 mod sign;
+mod supervise;
 mod units;
 
 use std::path::Path;
@@ -17,12 +18,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
-use valise_common::host::cli::program::SENDER;
 use valise_common::host::cli::{
-    CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
-    print_line, run_alarm_commands,
+    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
+    print_json, print_line, run_alarm_commands,
 };
 use valise_common::host::folders::{Role, SenderState};
+use valise_common::os::sandbox;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
@@ -41,27 +42,27 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => print_failure(SENDER.name, &error),
+        Err(error) => print_failure("valise-sender", &error),
     }
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
-    let state = || Ok(SenderState::new(config()?.state).folders());
     match arguments.command {
         Command::Run => {
             let config = config()?;
-            let state = SenderState::new(&config.state);
-            Host::load(&state).map_err(host_error)?;
-            SENDER.run(&state, &path, &config.log.level)
+            check_roles(&config, &[Role::Gate, Role::Transmit])?;
+            supervise::run(&path, &config)
         }
         Command::Gate => {
-            let config = begin(config()?, Role::Gate)?;
+            let config = config()?;
+            check_roles(&config, &[Role::Gate])?;
             crate::gate::run(&config).map_err(gate_error)
         }
         Command::Transmit => {
-            let config = begin(config()?, Role::Transmit)?;
+            let config = config()?;
+            check_roles(&config, &[Role::Transmit])?;
             crate::transmit::run(&config).map_err(transmit_error)
         }
         Command::Init(options) => commission::init(&config()?, &options),
@@ -95,35 +96,41 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Status(options) => health::status(&config()?, options),
         Command::Audit {
             command: AuditCommand::Verify(options),
-        } => SENDER.verify(state, &options),
+        } => audit::verify(config, &options),
         Command::Ports(options) => {
             let device_of = |text: &str| SenderConfig::parse(text).map(|config| config.link.device);
-            list_ports(SENDER.name, &path, device_of, options.json)
+            list_ports("valise-sender", &path, device_of, options.json)
         }
         Command::CheckConfig(options) => explain::check_config(&path, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
-        Command::NoteEnd(options) => SENDER.note_end(state, &options),
+        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
+            note_end(&SenderState::new(&config()?.state), &options.role)
+        }
+        Command::NoteEnd(_) => Ok(()),
         Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
 }
 
-/// Does what a role does before anything else.
-fn begin(config: SenderConfig, role: Role) -> Result<SenderConfig, CliError> {
-    SENDER.begin(&SenderState::new(&config.state), role, &config.log.level)?;
-    Ok(config)
+fn note_end(state: &SenderState, ended: &str) -> Result<(), CliError> {
+    let roles = [Role::Gate, Role::Transmit].into_iter();
+    for role in roles.filter(|role| role.as_str() == ended) {
+        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
+    }
+    Ok(())
+}
+
+/// Checks what roles need before they touch anything.
+fn check_roles(config: &SenderConfig, roles: &[Role]) -> Result<(), CliError> {
+    let state = SenderState::new(&config.state);
+    roles
+        .iter()
+        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
 }
 
 /// A host that was never commissioned is a matter of its configuration; all else is the system's.
 fn gate_error(error: GateError) -> CliError {
     match error {
-        GateError::Trust(error) => host_error(error),
-        _ => CliError::system(error),
-    }
-}
-
-fn host_error(error: TrustStoreError) -> CliError {
-    match error {
-        TrustStoreError::NotCommissioned => CliError::usage(error),
+        GateError::Trust(TrustStoreError::NotCommissioned) => CliError::usage(error),
         _ => CliError::system(error),
     }
 }

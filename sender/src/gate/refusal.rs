@@ -1,9 +1,10 @@
 //! What is answered when something is not done: a word for the audit log, a sentence for who asked.
 
-use valise_common::host::requests::SYSTEM_FAILURE;
-
 use super::unfit::Unfit;
 use crate::model::ledger::{Cable, Phase};
+
+/// How the answer begins by which a command knows that the system failed, not the request.
+pub const SYSTEM_FAILURE: &str = "system failure: ";
 
 /// A refusal: a word for the audit log, a sentence for who asked.
 pub struct No {

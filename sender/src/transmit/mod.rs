@@ -32,6 +32,7 @@ use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::profile;
+use valise_common::host::supervise;
 use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::clock;
@@ -42,7 +43,7 @@ use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, SandboxError};
 use valise_common::os::serial::{Direction, Fault};
-use valise_common::os::service;
+use valise_common::os::service::{self, LogError};
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::units::{Mono, Rate};
 
@@ -105,6 +106,9 @@ pub enum TransmitError {
     /// A fence could not be put up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The log could not be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A file, a directory or a system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -118,8 +122,8 @@ pub enum TransmitError {
 impl TransmitError {
     /// Whether the configuration or the commissioning is at fault, so that starting again would not help.
     pub fn is_configuration(&self) -> bool {
-        use TransmitError::{CoverNeedsRate, NotCommissioned};
-        matches!(self, NotCommissioned(_) | CoverNeedsRate)
+        use TransmitError::{CoverNeedsRate, Log, NotCommissioned};
+        matches!(self, NotCommissioned(_) | CoverNeedsRate | Log(_))
     }
 }
 
@@ -147,6 +151,11 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
 }
 
 fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
+    match service::init_logging(Role::Transmit.as_str(), &config.log.level) {
+        Ok(()) | Err(LogError::Twice) => {}
+        Err(error) => return Err(error.into()),
+    }
+    supervise::follow_supervisor().during("follow the supervisor")?;
     // What else may be wrong with the host's file is gate's to tell: transmit uses none of it.
     if let Err(error @ TrustStoreError::NotCommissioned) =
         Host::load(&SenderState::new(&config.state))
