@@ -90,8 +90,10 @@ impl Copy {
     fn check(&self) -> Result<(), String> {
         let cable = ReleasedCable::check(self.folder.path()).map_err(|fault| fault.to_string())?;
         cable
-            .list()
-            .verify_signatures(&self.administrators)
+            .signed()
+            .clone()
+            .verify(&self.administrators)
+            .map(drop)
             .map_err(|error| error.to_string())
     }
 

@@ -2,12 +2,15 @@
 //! how it reads its configuration.
 
 mod administrators;
+pub mod ask;
 pub mod audit;
 mod done;
-pub mod first_keys;
+mod first_keys;
 pub mod follow;
+pub mod init;
 mod ports;
 mod rights;
+pub mod trust;
 
 pub use administrators::read_administrators;
 pub use done::{print_done, print_done_json};
@@ -25,11 +28,20 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::alarms::command;
+use super::commissioned::HostError;
 use super::stand_in::check_owner;
 use crate::history::check::CheckError;
 use crate::limits;
 use crate::manifest::{printable, printable_json, shown_name};
 use crate::os::{service, tty};
+
+/// How to show something.
+#[derive(Debug, clap::Args)]
+pub struct Shown {
+    /// One JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The three ways in which a command fails.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -103,6 +115,16 @@ impl From<CheckError> for CliError {
         match error {
             CheckError::Usage(_) => CliError::usage(error),
             CheckError::System(_) => CliError::system(error),
+        }
+    }
+}
+
+impl From<HostError> for CliError {
+    /// A host that was never commissioned is a matter of its configuration; all else is the system's.
+    fn from(error: HostError) -> CliError {
+        match error {
+            HostError::NotCommissioned { .. } => CliError::usage(error),
+            _ => CliError::system(error),
         }
     }
 }

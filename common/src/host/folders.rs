@@ -1,117 +1,23 @@
 //! Where each file of a host's state stands. No other place in the programs joins these paths.
 
-use std::ffi::OsStr;
+mod names;
+
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::commissioned::{Host, HostError};
 use super::handover::Handover;
-use crate::ids::{BundleId, ContainerId, MailboxId, MessageId, PersonId, Serial, parse_decimal};
+use super::stand_in::StandIn;
+use super::trust_store::TrustStore;
+use crate::ids::{BundleId, ChannelId, MailboxId, MessageId, PersonId, Serial};
 use crate::os::durable::make_dir;
-use crate::precedence::Precedence;
 pub use crate::role::Role;
-use crate::units::UtcTime;
-
-/// The name of a container in `outbox/`: what `transmit` orders its queue by, without opening
-/// anything.
-///
-/// # Shape
-/// `<precedence 0–3>-<serial>-<not-after, seconds since 1970>`, then `.container` or, for its
-/// geometry, `.fec`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OutboxName {
-    /// 0 is FLASH.
-    pub precedence: Precedence,
-    /// The cable's serial.
-    pub serial: Serial,
-    /// When the cable is no longer worth sending.
-    pub not_after: UtcTime,
-}
-
-impl OutboxName {
-    /// Reads the name of a `.container` file; any other name is none.
-    pub fn of_container(name: &OsStr) -> Option<Self> {
-        name.to_str()?.strip_suffix(".container")?.parse().ok()
-    }
-
-    /// Reads the name of a `.fec` file; any other name is none.
-    pub fn of_geometry(name: &OsStr) -> Option<Self> {
-        name.to_str()?.strip_suffix(".fec")?.parse().ok()
-    }
-}
-
-impl fmt::Display for OutboxName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}-{}-{}",
-            self.precedence.index(),
-            self.serial,
-            self.not_after.as_s()
-        )
-    }
-}
-
-/// A file name that no program of this host wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a container")]
-pub struct NameError;
-
-impl FromStr for OutboxName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let mut fields = text.split('-').map(parse_decimal);
-        let mut field = || fields.next().and_then(Result::ok).ok_or(NameError);
-        let index = u8::try_from(field()?).map_err(|_| NameError)?;
-        let serial = Serial::new(field()?).ok_or(NameError)?;
-        let not_after_s = field()?;
-        let name = Self {
-            precedence: Precedence::from_index(index).ok_or(NameError)?,
-            serial,
-            not_after: UtcTime::from_s(not_after_s),
-        };
-        if fields.next().is_some() || name.not_after.as_s() != not_after_s {
-            return Err(NameError);
-        }
-        Ok(name)
-    }
-}
-
-/// The name of a container in `inbox/` and in `quarantine/`: `<serial>-<container id>.container`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InboxName {
-    /// The serial that its datagrams named.
-    pub serial: Serial,
-    /// The container's id.
-    pub container: ContainerId,
-}
-
-impl InboxName {
-    /// Reads the name of a `.container` file; any other name is none.
-    pub fn of_container(name: &OsStr) -> Option<Self> {
-        name.to_str()?.strip_suffix(".container")?.parse().ok()
-    }
-}
-
-impl fmt::Display for InboxName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.serial, self.container)
-    }
-}
-
-impl FromStr for InboxName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let (serial, container) = text.split_once('-').ok_or(NameError)?;
-        Ok(Self {
-            serial: serial.parse().map_err(|_| NameError)?,
-            container: container.parse().map_err(|_| NameError)?,
-        })
-    }
-}
+pub use names::{InboxName, NameError, OutboxName};
 
 /// Joins fixed names under the root, one method a path.
 macro_rules! paths {
@@ -125,114 +31,256 @@ macro_rules! paths {
     };
 }
 
-/// What stands on both hosts.
-macro_rules! common_paths {
-    () => {
-        /// Takes the folder that the configuration names.
-        pub fn new(root: impl Into<PathBuf>) -> Self {
-            Self { root: root.into() }
-        }
+/// A host: its program and roles, and what is its own in the state folder.
+pub trait Layout: fmt::Debug {
+    /// The host's program.
+    const PROGRAM: &'static str;
 
-        /// The folder that the configuration names.
-        pub fn root(&self) -> &Path {
-            &self.root
-        }
+    /// The host's roles. The first one decides: its log names the trust list in force.
+    const ROLES: [Role; 2];
 
-        /// Where a role stages what it writes; no other role and no start-up but its own touches
-        /// it.
-        pub fn tmp(&self, role: Role) -> PathBuf {
-            self.root.join("tmp").join(role.as_str())
-        }
+    /// Every folder, each after the one that holds it, and its mode.
+    const FOLDERS: &'static [(&'static str, u32)];
 
-        /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
-        pub fn reserve(&self, role: Role) -> PathBuf {
-            self.audit().join(format!("{role}.reserve"))
-        }
+    /// How `host.toml` holds the channel.
+    type Channel: Serialize + DeserializeOwned + Copy + Into<Option<ChannelId>>;
+}
 
-        /// The files of a role's audit log after the first.
-        pub fn audit_files(&self, role: Role) -> PathBuf {
-            self.audit().join(role.as_str())
-        }
+/// The sender's layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender;
 
-        /// The checkpoints of a role's audit log, which the role opens again while it works.
-        pub fn checkpoints(&self, role: Role) -> PathBuf {
-            self.audit().join(format!("{role}.checkpoints"))
-        }
+impl Layout for Sender {
+    const PROGRAM: &'static str = "valise-sender";
+    const ROLES: [Role; 2] = [Role::Gate, Role::Transmit];
+    const FOLDERS: &'static [(&'static str, u32)] = &[
+        ("", 0o751),
+        ("tmp", 0o751),
+        ("tmp/gate", 0o700),
+        ("tmp/transmit", 0o700),
+        ("requests", REQUESTS_MODE),
+        ("pending", 0o2750),
+        ("view", VIEW_MODE),
+        ("outbox", 0o2750),
+        ("progress", 0o2770),
+        ("keys", 0o751),
+        ("keys/link", 0o700),
+        ("keys/handover", 0o2770),
+        ("slots", 0o700),
+        ("trust", 0o755),
+        ("audit", AUDIT_MODE),
+    ];
+    // The first import fixes it, and the log holds it.
+    type Channel = Option<ChannelId>;
+}
 
-        /// The ends of a role by forbidden calls, which its next start reports.
-        pub fn forbidden_call(&self, role: Role) -> PathBuf {
-            self.audit().join(format!("{role}.forbidden-call"))
-        }
+/// The receiver's layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver;
 
-        /// Held by a role's daemon as long as it lives.
-        pub fn lock(&self, role: Role) -> PathBuf {
-            self.root.join(format!("{role}.lock"))
-        }
+impl Layout for Receiver {
+    const PROGRAM: &'static str = "valise-receiver";
+    const ROLES: [Role; 2] = [Role::Release, Role::Receive];
+    const FOLDERS: &'static [(&'static str, u32)] = &[
+        ("", 0o751),
+        ("tmp", 0o751),
+        ("tmp/receive", 0o700),
+        ("tmp/release", 0o700),
+        ("requests", REQUESTS_MODE),
+        ("view", VIEW_MODE),
+        ("inbox", 0o2770),
+        ("damaged", 0o2770),
+        ("assembly", 0o700),
+        ("released", 0o751),
+        ("released/.stage", 0o700),
+        ("quarantine", 0o700),
+        ("keys", 0o751),
+        ("keys/link", 0o700),
+        ("keys/handover", 0o2770),
+        ("slots", 0o700),
+        ("trust", 0o755),
+        ("audit", AUDIT_MODE),
+    ];
+    type Channel = ChannelId;
+}
 
-        /// The link key that came with a bundle.
-        pub fn link_key(&self, bundle: BundleId) -> PathBuf {
-            self.link_keys().join(format!("{bundle}.key"))
-        }
-
-        /// The link key of a bundle until transmit or receive has taken it.
-        pub fn handed_key(&self, bundle: BundleId) -> PathBuf {
-            self.handover_folder().join(format!("{bundle}.key"))
-        }
-
-        /// How link keys go from the role that knows bundles to the one that uses them.
-        pub fn handover(&self) -> Handover {
-            Handover::new(self.handover_folder(), self.link_keys())
-        }
-
-        /// The slots of a bundle.
-        pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
-            self.slots().join(format!("{bundle}.slots"))
-        }
-
-        /// The n-th administrator's signature of the trust list, counted from 1.
-        pub fn trust_signature(&self, number: usize) -> PathBuf {
-            self.trust().join(format!("trust.toml.{number}.sig"))
-        }
-
-        /// What a role shows to `list` and `status`.
-        pub fn view_of(&self, role: Role) -> PathBuf {
-            self.view().join(format!("{role}.json"))
-        }
-
-        paths! {
-            /// Where commands and other programs place requests.
-            requests => "requests";
-            /// What `list` and `status` read.
-            view => "view";
-            /// The link keys: of transmit or receive alone.
-            link_keys => "keys/link";
-            /// Where gate or release hands link keys over to transmit or receive.
-            handover_folder => "keys/handover";
-            /// The channel and its administrators, fixed when the host was commissioned.
-            host => "host.toml";
-            /// The slots of all bundles.
-            slots => "slots";
-            /// The trust list and its signatures.
-            trust => "trust";
-            /// The trust list.
-            trust_list => "trust/trust.toml";
-            /// The audit logs of both roles.
-            audit => "audit";
-            /// The index over the audit log.
-            register => "register.db";
-        }
-    };
+/// The state of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State<L> {
+    root: PathBuf,
+    layout: PhantomData<L>,
 }
 
 /// The state of a sender host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SenderState {
-    root: PathBuf,
+pub type SenderState = State<Sender>;
+
+/// The state of a receiver host.
+pub type ReceiverState = State<Receiver>;
+
+impl<L: Layout> State<L> {
+    /// The role whose log names the trust list in force.
+    pub const KEEPER: Role = L::ROLES[0];
+
+    /// Takes the folder that the configuration names.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            layout: PhantomData,
+        }
+    }
+
+    /// The folder that the configuration names.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a role stages what it writes; no other role and no start-up but its own touches
+    /// it.
+    pub fn tmp(&self, role: Role) -> PathBuf {
+        self.root.join("tmp").join(role.as_str())
+    }
+
+    /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
+    pub fn reserve(&self, role: Role) -> PathBuf {
+        self.audit().join(format!("{role}.reserve"))
+    }
+
+    /// The files of a role's audit log after the first.
+    pub fn audit_files(&self, role: Role) -> PathBuf {
+        self.audit().join(role.as_str())
+    }
+
+    /// The checkpoints of a role's audit log, which the role opens again while it works.
+    pub fn checkpoints(&self, role: Role) -> PathBuf {
+        self.audit().join(format!("{role}.checkpoints"))
+    }
+
+    /// The ends of a role by forbidden calls, which its next start reports.
+    pub fn forbidden_call(&self, role: Role) -> PathBuf {
+        self.audit().join(format!("{role}.forbidden-call"))
+    }
+
+    /// Held by a role's daemon as long as it lives.
+    pub fn lock(&self, role: Role) -> PathBuf {
+        self.root.join(format!("{role}.lock"))
+    }
+
+    /// The link key that came with a bundle.
+    pub fn link_key(&self, bundle: BundleId) -> PathBuf {
+        self.link_keys().join(format!("{bundle}.key"))
+    }
+
+    /// The link key of a bundle until transmit or receive has taken it.
+    pub fn handed_key(&self, bundle: BundleId) -> PathBuf {
+        self.handover_folder().join(format!("{bundle}.key"))
+    }
+
+    /// How link keys go from the role that knows bundles to the one that uses them.
+    pub fn handover(&self) -> Handover {
+        Handover::new(self.handover_folder(), self.link_keys())
+    }
+
+    /// The slots of a bundle.
+    pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
+        self.slots().join(format!("{bundle}.slots"))
+    }
+
+    /// The trust list and its signatures.
+    pub fn trust_store(&self) -> TrustStore {
+        TrustStore::new(&self.root, self.tmp(Self::KEEPER))
+    }
+
+    /// Reads `host.toml`.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn read_host(&self) -> Result<Host<L::Channel>, HostError> {
+        Host::read(&self.host(), L::PROGRAM)
+    }
+
+    /// Writes `host.toml`, once: with it the host is commissioned.
+    ///
+    /// # Errors
+    /// The system's, for a file that exists too.
+    pub fn write_host(&self, host: Host<L::Channel>) -> io::Result<()> {
+        host.write_new(&self.tmp(Self::KEEPER), &self.host())
+    }
+
+    /// Checks that `init` was run here. What else may be wrong with `host.toml` is the daemons' to report.
+    ///
+    /// # Errors
+    /// [`HostError::NotCommissioned`].
+    pub fn check_commissioned(&self) -> Result<(), HostError> {
+        match self.read_host() {
+            Err(error @ HostError::NotCommissioned { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whose work a command does where root calls it. `groups` are those that the role's user is in besides.
+    ///
+    /// # Errors
+    /// As [`StandIn::of`].
+    pub fn stand_in(&self, role: Role, groups: &[u32]) -> io::Result<StandIn> {
+        StandIn::of(&self.root, &self.tmp(role), groups)
+    }
+
+    /// What a role shows to `list` and `status`.
+    pub fn view_of(&self, role: Role) -> PathBuf {
+        self.view().join(format!("{role}.json"))
+    }
+
+    /// Makes every folder that is absent; those that stand keep their owner and mode.
+    ///
+    /// # Errors
+    /// If a folder cannot be made, or something else has its name.
+    pub fn create_all(&self) -> io::Result<()> {
+        L::FOLDERS.iter().try_for_each(|(name, mode)| match *name {
+            "" => make_dir(&self.root, *mode),
+            name => make_dir(&self.root.join(name), *mode),
+        })
+    }
+
+    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
+    ///
+    /// # Errors
+    /// If something else has its name.
+    pub fn check_all(&self) -> io::Result<()> {
+        for (name, _) in L::FOLDERS.iter().filter(|(name, _)| !name.is_empty()) {
+            let path = self.root.join(name);
+            // What is absent or closed to this role cannot lead it anywhere.
+            if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+                let text = format!(
+                    "{} must be a folder and no link: put it right",
+                    path.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+            }
+        }
+        Ok(())
+    }
+
+    paths! {
+        /// Where commands and other programs place requests.
+        requests => "requests";
+        /// What `list` and `status` read.
+        view => "view";
+        /// The link keys: of transmit or receive alone.
+        link_keys => "keys/link";
+        /// Where gate or release hands link keys over to transmit or receive.
+        handover_folder => "keys/handover";
+        /// The channel and its administrators, fixed when the host was commissioned.
+        host => "host.toml";
+        /// The slots of all bundles.
+        slots => "slots";
+        /// The audit logs of both roles.
+        audit => "audit";
+        /// The index over the audit log.
+        register => "register.db";
+    }
 }
 
 impl SenderState {
-    common_paths!();
-
     paths! {
         /// Submissions that wait for approvals.
         pending => "pending";
@@ -263,52 +311,9 @@ impl SenderState {
     pub fn progress_of(&self, serial: Serial) -> PathBuf {
         self.progress().join(serial.to_string())
     }
-
-    /// Every folder, each behind the one that holds it, and its mode.
-    const FOLDERS: &[(&str, u32)] = &[
-        ("", 0o751),
-        ("tmp", 0o751),
-        ("tmp/gate", 0o700),
-        ("tmp/transmit", 0o700),
-        ("requests", REQUESTS_MODE),
-        ("pending", 0o2750),
-        ("view", VIEW_MODE),
-        ("outbox", 0o2750),
-        ("progress", 0o2770),
-        ("keys", 0o751),
-        ("keys/link", 0o700),
-        ("keys/handover", 0o2770),
-        ("slots", 0o700),
-        ("trust", 0o755),
-        ("audit", AUDIT_MODE),
-    ];
-
-    /// Makes every folder that is absent; those that stand keep their owner and mode.
-    ///
-    /// # Errors
-    /// If a folder cannot be made, or something else has its name.
-    pub fn create_all(&self) -> io::Result<()> {
-        create(&self.root, Self::FOLDERS)
-    }
-
-    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
-    ///
-    /// # Errors
-    /// If something else has its name.
-    pub fn check_all(&self) -> io::Result<()> {
-        check(&self.root, Self::FOLDERS)
-    }
-}
-
-/// The state of a receiver host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiverState {
-    root: PathBuf,
 }
 
 impl ReceiverState {
-    common_paths!();
-
     paths! {
         /// Whole containers, as received.
         inbox => "inbox";
@@ -352,44 +357,6 @@ impl ReceiverState {
     pub fn released_cable(&self, mailbox: &MailboxId, serial: Serial, id: &MessageId) -> PathBuf {
         self.mailbox(mailbox).join(format!("{serial}-{id}"))
     }
-
-    /// Every folder, each behind the one that holds it, and its mode.
-    const FOLDERS: &[(&str, u32)] = &[
-        ("", 0o751),
-        ("tmp", 0o751),
-        ("tmp/receive", 0o700),
-        ("tmp/release", 0o700),
-        ("requests", REQUESTS_MODE),
-        ("view", VIEW_MODE),
-        ("inbox", 0o2770),
-        ("damaged", 0o2770),
-        ("assembly", 0o700),
-        ("released", 0o751),
-        ("released/.stage", 0o700),
-        ("quarantine", 0o700),
-        ("keys", 0o751),
-        ("keys/link", 0o700),
-        ("keys/handover", 0o2770),
-        ("slots", 0o700),
-        ("trust", 0o755),
-        ("audit", AUDIT_MODE),
-    ];
-
-    /// Makes every folder that is absent; those that stand keep their owner and mode.
-    ///
-    /// # Errors
-    /// If a folder cannot be made, or something else has its name.
-    pub fn create_all(&self) -> io::Result<()> {
-        create(&self.root, Self::FOLDERS)
-    }
-
-    /// Looks whether every folder that this process can see is one, and no link to somewhere else; for roles that make none.
-    ///
-    /// # Errors
-    /// If something else has its name.
-    pub fn check_all(&self) -> io::Result<()> {
-        check(&self.root, Self::FOLDERS)
-    }
 }
 
 /// The file of a part in a pending or released folder: `part-001` and the media type's extension.
@@ -412,95 +379,12 @@ const AUDIT_MODE: u32 = 0o3770;
 /// Both roles of a host write here, and the sticky bit keeps the role on the network from replacing the other's view.
 const VIEW_MODE: u32 = 0o3770;
 
-fn create(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
-    folders.iter().try_for_each(|(name, mode)| match *name {
-        "" => make_dir(root, *mode),
-        name => make_dir(&root.join(name), *mode),
-    })
-}
-
-fn check(root: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
-    for (name, _) in folders.iter().filter(|(name, _)| !name.is_empty()) {
-        let path = root.join(name);
-        // What is absent or closed to this role cannot lead it anywhere.
-        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
-            let text = format!(
-                "{} must be a folder and no link: put it right",
-                path.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-
-    #[test]
-    fn outbox_names_round_trip_and_order_by_precedence_then_serial() {
-        let name = OutboxName {
-            precedence: Precedence::Flash,
-            serial: Serial::new(12).unwrap(),
-            not_after: UtcTime::from_s(1_800_000_000),
-        };
-        assert_eq!(name.to_string(), "0-12-1800000000");
-        assert_eq!(
-            OutboxName::of_container(OsStr::new("0-12-1800000000.container")),
-            Some(name)
-        );
-        assert_eq!(
-            OutboxName::of_geometry(OsStr::new("0-12-1800000000.fec")),
-            Some(name)
-        );
-        assert_eq!(
-            OutboxName::of_geometry(OsStr::new("0-12-1800000000.container")),
-            None
-        );
-        let later = OutboxName {
-            serial: Serial::new(9).unwrap(),
-            precedence: Precedence::Routine,
-            ..name
-        };
-        assert!(name < later);
-    }
-
-    #[test]
-    fn names_that_no_program_wrote_are_not_read() {
-        for bad in [
-            "",
-            "beacon",
-            "4-1-1",
-            "0-0-1",
-            "0-01-1",
-            "0-1",
-            "0-1-1-1",
-            "0-1-",
-            "0--1",
-            "0-1-99999999999999",
-        ] {
-            assert_eq!(bad.parse::<OutboxName>(), Err(NameError), "{bad}");
-        }
-        for bad in [
-            "",
-            "1",
-            "1-",
-            "0-001122334455667788990011",
-            "1-00112233445566778899001",
-            "1-00112233445566778899001A",
-        ] {
-            assert_eq!(bad.parse::<InboxName>(), Err(NameError), "{bad}");
-        }
-        let name = InboxName {
-            serial: Serial::FIRST,
-            container: ContainerId::from_bytes([0xab; 12]),
-        };
-        assert_eq!(name.to_string().parse(), Ok(name));
-    }
 
     #[test]
     fn folders_are_made_once_with_their_modes() {

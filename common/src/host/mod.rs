@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod cli;
+pub mod commissioned;
 pub mod folders;
 pub mod handover;
 pub mod life;
@@ -13,5 +14,6 @@ pub mod slots;
 pub mod stand_in;
 pub mod status;
 pub mod supervise;
+pub mod trust_store;
 pub mod unfinished;
 pub mod worker;

@@ -33,6 +33,9 @@ use crate::os::durable::read_bounded;
 /// The file that says what is asked.
 pub const REQUEST_FILE: &str = "request.toml";
 
+/// How a refusal begins that is this host's fault, not the request's: the command ends with another exit status.
+pub const SYSTEM_FAILURE: &str = "system failure";
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

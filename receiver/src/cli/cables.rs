@@ -2,18 +2,17 @@
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
-use valise_common::host::cli::{check_reader, confirm_if_attended};
+use valise_common::host::cli::{Shown, check_reader, confirm_if_attended};
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::ids::Serial;
 
-use super::arguments::{Discard, List, OneSerial, Shown};
+use super::arguments::{Discard, List, OneSerial};
 use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
 use crate::model::states::{ChannelState, StateRow, void_serials};
 use crate::release::ledger::claimed_by;
 use crate::release::requests::Ask;
-use crate::spool::host::Host;
 use crate::spool::register::{CableRow, Claim, Register};
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 
@@ -31,7 +30,7 @@ impl Known {
     /// Reads the register and the views.
     pub fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
         let state = ReceiverState::new(&config.state);
-        Host::read(&state.host())?;
+        state.check_commissioned()?;
         check_reader(&state.view(), &state.requests())?;
         let receive: Option<ReceiveView> = read_view(&state, Role::Receive)?;
         let receive = receive.unwrap_or_default();

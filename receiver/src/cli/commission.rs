@@ -1,30 +1,20 @@
-//! Commissioning: the host's state, the courier's material, link keys, the clock.
+//! Commissioning: the courier's material, link keys, the clock.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use valise_common::config::ReceiverConfig;
-use valise_common::history::log::AuditLog;
-use valise_common::host::cli::first_keys::{self, FirstKeys};
-use valise_common::host::cli::{
-    check_reader, confirm_if_attended, needs_root, read_administrators,
-};
+use valise_common::host::cli::{Shown, check_reader, confirm_if_attended, needs_root};
 use valise_common::host::folders::{ReceiverState, Role};
-use valise_common::host::stand_in::StandIn;
 use valise_common::host::unfinished::Unfinished;
 use valise_common::host::worker::Threading;
-use valise_common::ids::ChannelId;
 use valise_common::os::durable::{self, Access};
-use valise_common::os::lock::HostLock;
-use valise_common::os::{clock, entropy, sandbox};
-use valise_common::secret::Secret32;
+use valise_common::os::sandbox;
 use valise_common::units::{UtcTime, count_of};
-use zeroize::Zeroizing;
 
-use super::arguments::{BundleCreate, BundleVoid, Init, LinkKeyRetire, Shown};
+use super::arguments::{BundleCreate, BundleVoid, LinkKeyRetire};
 use super::request::{ask, ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_done, print_done_json, print_json, print_line};
@@ -33,121 +23,9 @@ use crate::model::reply::BundleMade;
 use crate::release::requests::Ask;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
-use crate::spool::host::Host;
 use crate::spool::publish::Groups;
 use crate::spool::register::{BundleRow, BundleState, Register};
 use crate::spool::view::ReleaseView;
-
-/// Whose logs `init` begins.
-const ROLES: [Role; 2] = [Role::Receive, Role::Release];
-
-/// `init`
-pub fn init(config: &ReceiverConfig, options: &Init) -> Result<(), CliError> {
-    let administrators = read_administrators("valise-receiver", &options.administrators)?;
-    let state = ReceiverState::new(&config.state);
-    let shown = state.root().display();
-    if fs::symlink_metadata(state.host()).is_ok() {
-        return Err(CliError::Refused(format!(
-            "{} exists: this host is commissioned already, and nothing was changed",
-            state.host().display()
-        )));
-    }
-    sandbox::protect_memory().map_err(CliError::system)?;
-    fs::create_dir_all(state.root())
-        .and_then(|()| state.create_all())
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => needs_root("valise-receiver init"),
-            _ => CliError::System(format!("{shown}: {error}")),
-        })?;
-    let release = stand_in(&state, Role::Release, &[])?;
-    if release.is_foreign() {
-        return Err(needs_root("valise-receiver init"));
-    }
-    let _lock = release
-        .run(|| HostLock::try_take(&state.lock(Role::Release)))
-        .and_then(|taken| taken)
-        .map_err(CliError::system)?
-        .ok_or_else(|| CliError::Refused(format!("release runs in {shown}: stop it first")))?;
-    let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
-    for role in ROLES {
-        let check = || AuditLog::check_unused(&state.audit(), role.as_str());
-        let checked = stand_in(&state, role, &[])?.run(check);
-        checked
-            .map_err(CliError::system)?
-            .map_err(CliError::refused)?;
-    }
-    let mut first_keys = FirstKeys::open(options.out.as_deref())?;
-    let commission = || -> Result<(), CliError> {
-        let (mut keys, mut checkpoint_keys) = (BTreeMap::new(), BTreeMap::new());
-        for role in ROLES {
-            let begin = || begin_log(&state, role, channel, administrators.len());
-            let begun = stand_in(&state, role, &[])?.run(begin);
-            let (verifier, key) = begun.map_err(CliError::system)??;
-            checkpoint_keys.insert(role.as_str(), verifier);
-            keys.insert(role.as_str(), key.to_hex().to_string());
-        }
-        let text = match options.json {
-            true => Zeroizing::new(
-                serde_json::to_string_pretty(&json!({
-                    "channel": channel, "state": shown.to_string(), "audit_keys": keys,
-                    "checkpoint_keys": checkpoint_keys,
-                }))
-                .map_err(CliError::system)?,
-            ),
-            false => first_keys::text(&keys, &checkpoint_keys),
-        };
-        first_keys.hand_over(&text)?;
-        // The host's file comes last: with it the host is commissioned.
-        let host = Host {
-            channel,
-            administrators,
-        };
-        let write = || host.write_new(&state.tmp(Role::Release), &state.host());
-        Ok(release.run(write).map_err(CliError::system)??)
-    };
-    if let Err(error) = commission() {
-        let undone = ROLES.into_iter().try_for_each(|role| {
-            stand_in(&state, role, &[])?
-                .run(|| AuditLog::discard(&state.audit(), role.as_str()))
-                .and_then(|done| done)
-                .map_err(CliError::system)
-        });
-        return Err(error.after_undo(undone, state.root()));
-    }
-    first_keys.keep()?;
-    if options.json {
-        return Ok(());
-    }
-    print_done(&format!("commissioned in {shown}, channel {channel}"))?;
-    print_done("next: valise-receiver bundle create --slots N --out DIR, then trust import")
-}
-
-/// Begins a role's audit log; returns the public key of its checkpoints and its first key.
-fn begin_log(
-    state: &ReceiverState,
-    role: Role,
-    channel: ChannelId,
-    administrators: usize,
-) -> Result<(String, Secret32), CliError> {
-    let origin = format!("valise/{channel}/{role}");
-    let audit = state.audit();
-    // An earlier init may have been cut short, and gave its keys to nobody who needs them.
-    AuditLog::discard_unused(&audit, role.as_str()).map_err(CliError::system)?;
-    let (mut log, key) =
-        AuditLog::create(&audit, role.as_str(), &origin).map_err(CliError::system)?;
-    let fields = [
-        ("channel", json!(channel)),
-        ("administrators", json!(administrators)),
-    ];
-    log.append(clock::utc_now(), "init", &fields);
-    log.commit().map_err(CliError::system)?;
-    Ok((log.verifier_text(), key))
-}
-
-/// Whose work this command does where root calls it. The user of release is in the groups of the mailboxes.
-fn stand_in(state: &ReceiverState, role: Role, groups: &[u32]) -> Result<StandIn, CliError> {
-    StandIn::of(state.root(), &state.tmp(role), groups).map_err(CliError::system)
-}
 
 /// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.
 pub fn work_here<T>(
@@ -157,7 +35,9 @@ pub fn work_here<T>(
     let state = ReceiverState::new(&config.state);
     let groups = Groups::look_up(&config.mailboxes)?;
     sandbox::protect_memory().map_err(CliError::system)?;
-    let role = stand_in(&state, Role::Release, &groups.gids())?;
+    let role = state
+        .stand_in(Role::Release, &groups.gids())
+        .map_err(CliError::system)?;
     if role.is_foreign() {
         return Ok(None);
     }
@@ -185,8 +65,12 @@ fn print_alarms(alarms: &[String]) {
 pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<(), CliError> {
     let out = &options.out;
     let state = ReceiverState::new(&config.state);
-    Host::read(&state.host())?;
-    if stand_in(&state, Role::Release, &[])?.is_foreign() {
+    state.check_commissioned()?;
+    if state
+        .stand_in(Role::Release, &[])
+        .map_err(CliError::system)?
+        .is_foreign()
+    {
         // What release makes for the courier is its own and root's to fetch.
         return Err(needs_root("valise-receiver bundle create"));
     }
@@ -329,7 +213,7 @@ fn bundle_json(
 /// `bundle status`
 pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
-    Host::read(&state.host())?;
+    state.check_commissioned()?;
     check_reader(&state.view(), &state.requests())?;
     let bundles = match Register::open_to_read(&state.register()) {
         Ok(register) => register.bundles().map_err(CliError::system)?,

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 use valise_common::config::{Fences, LinkKind, ReceiverConfig};
+use valise_common::host::cli::Shown;
+use valise_common::host::commissioned::HostError;
 use valise_common::host::folders::ReceiverState;
 use valise_common::os::serial;
 
-use super::arguments::Shown;
 use super::{CliError, print_json, print_line};
-use crate::spool::host::{Host, HostError};
 use crate::spool::publish::Groups;
 
 /// `check-config`
@@ -15,9 +15,9 @@ pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     // An unknown group is a wrong configuration.
     Groups::look_up(&config.mailboxes)?;
     let state = ReceiverState::new(&config.state);
-    let commissioned = match Host::read(&state.host()) {
+    let commissioned = match state.read_host() {
         Ok(host) => Some(host.channel),
-        Err(HostError::Absent) => None,
+        Err(HostError::NotCommissioned { .. }) => None,
         Err(error) => return Err(error.into()),
     };
     let link = &config.link;

@@ -4,17 +4,7 @@ use valise_common::host::cli::CliError;
 
 use crate::receive::ReceiveError;
 use crate::release::ReleaseError;
-use crate::spool::host::HostError;
 use crate::spool::publish::GroupError;
-
-impl From<HostError> for CliError {
-    fn from(error: HostError) -> CliError {
-        match error {
-            HostError::Absent => CliError::usage(error),
-            other => CliError::system(other),
-        }
-    }
-}
 
 impl From<ReceiveError> for CliError {
     fn from(error: ReceiveError) -> CliError {
@@ -49,9 +39,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::process::ExitCode;
 
-    use super::super::request::refused;
+    use valise_common::host::cli::ask::refused;
+    use valise_common::host::commissioned::HostError;
+    use valise_common::host::requests::SYSTEM_FAILURE;
+
     use super::*;
-    use crate::release::requests::SYSTEM_FAILURE;
+
+    const NOT_COMMISSIONED: HostError = HostError::NotCommissioned { program: "x" };
 
     #[test]
     fn each_failure_has_its_exit_status() {
@@ -59,8 +53,8 @@ mod tests {
             (CliError::refused("no"), 1),
             (CliError::usage("what"), 2),
             (CliError::system("disk"), 3),
-            (HostError::Absent.into(), 2),
-            (ReleaseError::Host(HostError::Absent).into(), 2),
+            (NOT_COMMISSIONED.into(), 2),
+            (ReleaseError::Host(NOT_COMMISSIONED).into(), 2),
             (
                 HostError::Damaged {
                     path: "x".into(),
@@ -69,7 +63,7 @@ mod tests {
                 .into(),
                 3,
             ),
-            (ReceiveError::Host(HostError::Absent).into(), 2),
+            (ReceiveError::Host(NOT_COMMISSIONED).into(), 2),
             (ReceiveError::NoAddress.into(), 2),
             (ReceiveError::NoDevice.into(), 2),
             (ReceiveError::Running.into(), 3),

@@ -17,21 +17,22 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::cli::init::init;
+use valise_common::host::cli::trust::{check, show};
 use valise_common::host::cli::{
     CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
     print_json, print_line, run_alarm_commands,
 };
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::host::supervise;
-use valise_common::os::{sandbox, service};
+use valise_common::ids::ChannelId;
+use valise_common::os::{entropy, sandbox, service};
 
 use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
     TrustCommand,
 };
 use audit::AuditCommand;
-
-use crate::spool::host::Host;
 
 /// Returns the words of the command line, for completions.
 pub fn command() -> clap::Command {
@@ -61,7 +62,12 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             let config = begin_role(&config()?, Role::Release)?;
             Ok(crate::release::run(&config)?)
         }
-        Command::Init(options) => commission::init(&config()?, &options),
+        Command::Init(options) => {
+            let channel = ChannelId::from_bytes(entropy::bytes().map_err(CliError::system)?);
+            let next = "bundle create --slots N --out DIR, then trust import";
+            let state = ReceiverState::new(config()?.state);
+            init(&state, channel, &options, next)
+        }
         Command::Bundle { command } => match command {
             BundleCommand::Create(options) => commission::bundle_create(&config()?, &options),
             BundleCommand::Void(options) => commission::bundle_void(&config()?, &options),
@@ -71,9 +77,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             command: LinkKeyCommand::Retire(options),
         } => commission::link_key_retire(&config()?, &options),
         Command::Trust { command } => match command {
-            TrustCommand::Check(options) => trust::check(&config()?, &options),
+            TrustCommand::Check(options) => check(&ReceiverState::new(config()?.state), &options),
             TrustCommand::Import(options) => trust::import(&config()?, &options),
-            TrustCommand::Show(options) => trust::show(&config()?, &options),
+            TrustCommand::Show(options) => show(&ReceiverState::new(config()?.state), &options),
         },
         Command::List(options) => cables::list(&config()?, &options),
         Command::Show(options) => cables::show(&config()?, &options),
@@ -130,7 +136,7 @@ fn run_both(path: &Path) -> Result<(), CliError> {
     // What both would stumble over is better told once.
     check_roles(&config, &[Role::Receive, Role::Release])?;
     let state = ReceiverState::new(&config.state);
-    Host::read(&state.host())?;
+    state.read_host()?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::system)?;
     let arguments = ["--config".into(), path.into_os_string()];

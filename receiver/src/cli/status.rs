@@ -9,7 +9,6 @@ use valise_common::host::status::{self, Facts, Health, Status};
 use valise_common::units::count_of;
 
 use super::CliError;
-use crate::spool::host::Host;
 use crate::spool::view::{LineView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
 
 /// Containers that are being collected, at most, that the text shows.
@@ -38,7 +37,7 @@ pub fn read_view<T: DeserializeOwned>(
 /// `status`
 pub fn status(config: &ReceiverConfig, options: Status) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
-    Host::read(&state.host())?;
+    state.check_commissioned()?;
     status::status(options, &state.view(), |ages| health(&state, ages))
 }
 

@@ -52,8 +52,10 @@ fn run(options: &Verify) -> Result<(), CliError> {
                 .to_owned(),
         ),
         false => cable
-            .list()
-            .verify_signatures(&administrators)
+            .signed()
+            .clone()
+            .verify(&administrators)
+            .map(drop)
             .map_err(|error| error.to_string()),
     };
     print(&cable, vouched.is_ok(), options.json)?;
@@ -81,7 +83,7 @@ fn print(cable: &ReleasedCable, vouched: bool, as_json: bool) -> Result<(), CliE
             "created": manifest.created,
             "not_after": manifest.not_after,
             "act_by": manifest.act_by,
-            "trust": { "version": list.list.version(), "issued": list.list.issued(), "sha256": list.sha256 },
+            "trust": { "version": list.version(), "issued": list.issued(), "sha256": cable.signed().sha256() },
         }));
     }
     let ids = |ids: &mut dyn Iterator<Item = String>| ids.collect::<Vec<_>>().join(" ");
@@ -119,11 +121,7 @@ fn print(cable: &ReleasedCable, vouched: bool, as_json: bool) -> Result<(), CliE
         ),
         (
             "trust-list",
-            format!(
-                "version {}, issued {}",
-                list.list.version(),
-                list.list.issued()
-            ),
+            format!("version {}, issued {}", list.version(), list.issued()),
         ),
         ("holds", format!("{count}, as approved; nothing was added")),
         (

@@ -40,12 +40,13 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::history::log::{AuditLog, AuditLogError};
 use valise_common::host::alarms::Alarms;
+use valise_common::host::commissioned::{Host, HostError};
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::profile;
 use valise_common::host::worker::Threading;
-use valise_common::ids::BundleId;
+use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::{
     self, Access, Sync, SyncBatch, free_bytes, hold_reserve, is_full, make_dir, refill_reserve,
@@ -65,7 +66,6 @@ use valise_common::wire::DatagramBytes;
 use crate::pipeline::{Assembler, Tally};
 use crate::spool::assembly::AssemblyStore;
 use crate::spool::completed::CompletedLog;
-use crate::spool::host::{Host, HostError};
 use crate::spool::net_tables::NetTables;
 use assemble::{Driver, INPUTS_MAX, Input};
 use digest::{Digest, GROWTHS_MAX};
@@ -205,7 +205,7 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
 
 /// The host's lock and log, and the descriptors that must be opened before the fences.
 pub struct Claimed {
-    host: Host,
+    host: Host<ChannelId>,
     audit: AuditLog,
     sync: SyncBatch,
     intake: Intake,
@@ -220,7 +220,7 @@ impl Claimed {
     /// [`ReceiveError`].
     pub fn take(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
         let state = ReceiverState::new(&config.state);
-        let host = Host::read(&state.host())?;
+        let host = state.read_host()?;
         // Before anything is written: none of them may lead to somewhere else.
         state.check_all()?;
         let lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::requests::SYSTEM_FAILURE;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
 use valise_common::os::room::disk_text;
@@ -21,7 +22,6 @@ use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::foreign::Trouble;
 use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
-use crate::release::requests::SYSTEM_FAILURE;
 use crate::release::worker::Task;
 use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::spool::publish::{BodyFolder, Published, Syncing, publish, stage};

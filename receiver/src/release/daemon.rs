@@ -12,6 +12,7 @@ use valise_common::config::ReceiverConfig;
 use valise_common::history::index::{IndexError, rebuilt_text};
 use valise_common::host::alarms::command::AlarmRunner;
 use valise_common::host::alarms::{Alarms, NewAlarm};
+use valise_common::host::commissioned::{Host, HostError};
 use valise_common::host::folders::{InboxName, ReceiverState, Role};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
@@ -19,8 +20,9 @@ use valise_common::host::neighbour::Neighbour;
 use valise_common::host::profile;
 use valise_common::host::requests::{RequestQueue, Requests, Unanswered};
 use valise_common::host::slots::SlotsError;
+use valise_common::host::trust_store::VerifiedList;
 use valise_common::host::worker::Threading;
-use valise_common::ids::{BundleId, MessageId, Serial};
+use valise_common::ids::{BundleId, ChannelId, MessageId, Serial};
 use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
 use valise_common::os::lock::HostLock;
 use valise_common::os::room::outlast;
@@ -38,11 +40,9 @@ use crate::release::ledger::{Ledger, now_of};
 use crate::release::observe::{Believed, Suspects};
 use crate::release::worker::{self, Done, Worker};
 use crate::spool::bundle_store::BundleStoreError;
-use crate::spool::host::{Host, HostError};
 use crate::spool::publish::{GroupError, Groups};
 use crate::spool::slots::SlotFile;
 use crate::spool::slots_key::{self, SlotsKey, SlotsKeyError};
-use crate::spool::trust_store::{SignedList, TrustStoreError};
 use crate::spool::view::Counters;
 
 /// How often the loop looks at what no descriptor tells of.
@@ -66,9 +66,6 @@ pub enum ReleaseError {
     /// The host was not commissioned.
     #[error("{0}")]
     Host(#[from] HostError),
-    /// The trust list on disk.
-    #[error("{0}")]
-    Trust(#[from] TrustStoreError),
     /// A bundle could not be made.
     #[error("{0}")]
     Bundle(#[from] BundleStoreError),
@@ -118,9 +115,9 @@ pub struct Waiting {
 pub struct Release {
     pub(super) config: ReceiverConfig,
     pub(super) state: ReceiverState,
-    pub(super) host: Host,
+    pub(super) host: Host<ChannelId>,
     pub(super) ledger: Ledger,
-    pub(super) trust: Option<SignedList>,
+    pub(super) trust: Option<VerifiedList>,
     pub(super) groups: Groups,
     pub(super) slots: BTreeMap<BundleId, SlotFile>,
     /// What covers new ones on the disk, if the operator wants that.
@@ -375,7 +372,7 @@ impl Release {
         groups: Groups,
         threading: Threading,
     ) -> Result<Release, ReleaseError> {
-        let host = Host::read(&state.host())?;
+        let host = state.read_host()?;
         let lock = HostLock::try_take(&state.lock(Role::Release))?
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
         hold_reserve(&state.reserve(Role::Release))?;

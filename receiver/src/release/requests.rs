@@ -1,14 +1,14 @@
 //! What operators ask: each request is judged on a copy, done, logged and answered.
 
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::Alarm;
 use valise_common::host::folders::{InboxName, Role};
 use valise_common::host::requests::{
-    Answer, Found, RequestRefused, TakeLimits, Taken, answer_text,
+    Answer, Found, RequestRefused, SYSTEM_FAILURE, TakeLimits, Taken, answer_text,
 };
+use valise_common::host::trust_store::{Held, SignedList, TrustStoreError};
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
@@ -23,7 +23,6 @@ use crate::release::daemon::{Release, ReleaseError};
 use crate::release::ledger::now_of;
 use crate::release::worker::Task;
 use crate::spool::register::{CableRow, Claim};
-use crate::spool::trust_store::{self, LIST_FILE, SignedList, TrustStoreError};
 
 /// Characters of an operator's reason.
 pub const REASON_CHARS_MAX: usize = 200;
@@ -36,9 +35,6 @@ const RESERVE_BYTES: u64 = 64 << 10;
 
 /// Below this not even a refusal would find room: the request waits.
 const REFUSAL_BYTES: u64 = 16 << 10;
-
-/// How a refusal begins that is this host's fault, not the request's: the command ends with another exit status.
-pub const SYSTEM_FAILURE: &str = "system failure";
 
 /// Bytes of a request's files: a trust list and its signatures are the most.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
@@ -281,27 +277,7 @@ impl Release {
         match ask {
             Ask::QuarantineRecheck { serial } => self.ask_recheck(name, *serial, by),
             Ask::QuarantineDiscard { serial, reason } => self.discard(*serial, reason, by),
-            Ask::TrustImport {} => match taken.files.get(LIST_FILE) {
-                None => Ok(Verdict::Refused(format!("the request has no {LIST_FILE}"))),
-                Some(_) => {
-                    // The copies keep their authors' names only in this map, so they are put where a list is read.
-                    let folder = self.state.tmp(Role::Release).join(format!("list-{name}"));
-                    durable::remove_any(&folder)?;
-                    durable::make_dir(&folder, 0o700)?;
-                    for number in 0..=limits::ADMINISTRATOR_SIGNATURES_MAX {
-                        let file = match number {
-                            0 => LIST_FILE.to_owned(),
-                            number => format!("{LIST_FILE}.{number}.sig"),
-                        };
-                        if let Some(copy) = taken.files.get(&file) {
-                            durable::rename_new(&copy.path, &folder.join(file))?;
-                        }
-                    }
-                    let verdict = self.import_trust(&folder.join(LIST_FILE), by);
-                    durable::remove_any(&folder)?;
-                    verdict
-                }
-            },
+            Ask::TrustImport {} => self.import_trust(SignedList::of_request(&taken.files), by),
             Ask::BundleCreate { slots, replaces } => {
                 let plan = match self.plan_bundle(*slots, *replaces)? {
                     Ok(plan) => plan,
@@ -424,64 +400,47 @@ impl Release {
         Ok(reply.map_or_else(done, Verdict::from))
     }
 
-    /// Puts a signed list into force.
-    ///
-    /// # Errors
-    /// The system's. What is wrong with the list is a verdict.
-    pub fn import_trust(&mut self, path: &Path, by: Asker) -> Result<Verdict, ReleaseError> {
-        match SignedList::read(path) {
-            Ok(signed) => self.import_signed(signed, by),
-            Err(error) => Ok(Verdict::Refused(told(&error))),
-        }
-    }
-
-    /// Puts a list into force that was read already.
+    /// Verifies a list and puts it into force.
     ///
     /// # Errors
     /// [`ReleaseError`]; the process must end. A refusal is a verdict.
-    pub fn import_signed(
+    pub fn import_trust(
         &mut self,
-        signed: SignedList,
+        offered: Result<SignedList, TrustStoreError>,
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
-        let version = signed.list.version();
-        let held = self.trust.as_ref();
-        if held.is_some_and(|held| held.sha256 == signed.sha256) {
-            return Ok(Verdict::Refused(format!(
-                "trust list {version} is in force already; nothing was changed"
-            )));
-        }
-        // A list in force that cannot be read any more is replaced by itself or by a newer one.
-        let imported = self.ledger.register().trust()?;
-        if let Some((held, sha256)) = imported
-            && self.trust.is_none()
-            && (version < held || version == held && signed.sha256.to_string() != sha256)
-        {
-            let error = TrustStoreError::Version {
-                offered: version,
-                held,
-            };
-            return Ok(Verdict::Refused(error.to_string()));
-        }
-        if let Err(error) = signed.check(&self.host, held.map(|held| &*held.list), clock::utc_now())
-        {
-            return Ok(Verdict::Refused(error.to_string()));
-        }
-        match signed.stage(&self.state) {
+        let held = self.ledger.register().trust()?;
+        let admitted = offered.and_then(|signed| {
+            let held = held.map(|(version, sha256)| Held {
+                version,
+                is_offered: signed.sha256().to_string() == sha256,
+                is_usable: self.trust.is_some(),
+            });
+            let channel = Some(self.host.channel);
+            signed.admit(&self.host.administrators, channel, held, clock::utc_now())
+        });
+        let verified = match admitted {
+            Ok(verified) => verified,
+            Err(error) if error.is_failure() => return Ok(Verdict::Refused(failed(&error))),
+            Err(error) => return Ok(Verdict::Refused(error.to_string())),
+        };
+        let store = self.state.trust_store();
+        match store.stage(&verified) {
             Err(error) if is_full(&error) => return Ok(Verdict::Refused(failed(&error))),
-            other => other?,
+            staged => staged?,
         }
+        let version = verified.list.version();
         let imported = Event::TrustImported {
             version,
-            sha256: signed.sha256.to_string(),
+            sha256: verified.signed().sha256().to_string(),
             by,
         };
         let verdict = self.happened(self.now(), imported)?;
-        trust_store::swap(&self.state)?;
-        if signed.list.allow_software_keys() {
+        store.put_into_force()?;
+        if verified.list.allow_software_keys() {
             tracing::warn!("trust list {version} lets software keys approve: for exercises only");
         }
-        self.trust = Some(signed);
+        self.trust = Some(verified);
         let now = self.now();
         self.alarms.set(Alarm::TrustDamaged, now, 0, String::new);
         self.make_mailboxes()?;
@@ -493,9 +452,13 @@ impl Release {
     /// Puts a list into force for a command that does it by itself; a refusal is logged like that of a request.
     ///
     /// # Errors
-    /// As [`Release::import_signed`].
-    pub fn import_here(&mut self, signed: SignedList, by: Asker) -> Result<Verdict, ReleaseError> {
-        match self.import_signed(signed, by.clone())? {
+    /// As [`Release::import_trust`].
+    pub fn import_here(
+        &mut self,
+        offered: Result<SignedList, TrustStoreError>,
+        by: Asker,
+    ) -> Result<Verdict, ReleaseError> {
+        match self.import_trust(offered, by.clone())? {
             Verdict::Refused(reason) => self.refuse_here(&Ask::TrustImport {}, &reason, by),
             other => Ok(other),
         }
@@ -643,14 +606,6 @@ fn refusal(request: &str, reason: &str, by: Asker) -> Event {
 /// A failure of this host's system, as a command tells it from a refusal.
 pub(super) fn failed(error: &dyn std::fmt::Display) -> String {
     format!("{SYSTEM_FAILURE}: {error}")
-}
-
-/// What is wrong with a list, or that it could not be read.
-fn told(error: &TrustStoreError) -> String {
-    match error {
-        TrustStoreError::Io(_) => failed(error),
-        _ => error.to_string(),
-    }
 }
 
 pub(super) fn reason_of(text: &str) -> Result<String, Verdict> {

@@ -20,6 +20,7 @@ use std::io;
 use valise_common::alarm::Alarm;
 use valise_common::host::folders::{InboxName, Role};
 use valise_common::host::slots::SlotsError;
+use valise_common::host::trust_store::SignedList;
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
 
@@ -32,7 +33,6 @@ use crate::spool::publish::make_mailbox;
 use crate::spool::register::{BundleState, CableRow, Claim};
 use crate::spool::regular::is_in_the_way;
 use crate::spool::slots::SlotFile;
-use crate::spool::trust_store::{self, TrustStoreError};
 use crate::steps::publish::StageName;
 
 impl Release {
@@ -45,23 +45,23 @@ impl Release {
         self.requests.finish_erasing()?;
         self.forget_accepted()?;
         let imported = self.ledger.register().trust()?;
-        let imported = imported
-            .as_ref()
-            .map(|(version, sha256)| (*version, sha256.as_str()));
-        self.trust = match trust_store::load(&self.state, &self.host, imported) {
-            Err(TrustStoreError::Io(error)) => return Err(error.into()),
-            Err(error) => {
-                let now = self.now();
-                let path = self.state.trust_list();
-                self.alarms.set(Alarm::TrustDamaged, now, 1, || {
-                    format!(
-                        "{} or a signature beside it is not what was imported last ({error})",
-                        path.display()
-                    )
-                });
+        let store = self.state.trust_store();
+        self.trust = match imported {
+            None => {
+                store.discard_staged()?;
                 None
             }
-            trust => trust?,
+            Some((_, sha256)) => {
+                let is_named = |list: &SignedList| list.sha256().to_string() == sha256;
+                match store.load(&self.host.administrators, is_named)? {
+                    Ok(verified) => Some(verified),
+                    Err(fault) => {
+                        let now = self.now();
+                        self.alarms.set(Alarm::TrustDamaged, now, 1, || fault);
+                        None
+                    }
+                }
+            }
         };
         self.make_mailboxes()?;
         self.recover_bundles()?;

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use valise_common::bundle::Bundle;
 use valise_common::config::ReceiverConfig;
 use valise_common::history::log::AuditLog;
+use valise_common::host::commissioned::Host;
 use valise_common::host::folders::{InboxName, ReceiverState, Role};
+use valise_common::host::trust_store::SignedList;
 use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial};
 use valise_common::manifest::{FileName, FreeText, Manifest, Part};
@@ -27,7 +29,6 @@ use crate::model::event::Asker;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::BUNDLE_FILE;
-use crate::spool::host::Host;
 use crate::spool::publish::Groups;
 
 /// Keys of all tests of a process: making them takes longer than most tests.
@@ -159,12 +160,11 @@ impl World {
         }
         let keys = Keys::shared();
         let administrators = vec![keys.public("admin1"), keys.public("admin2")];
-        Host {
+        let host = Host {
             channel,
             administrators,
-        }
-        .write_new(&state.tmp(Role::Release), &state.host())
-        .unwrap();
+        };
+        state.write_host(host).unwrap();
         let bundle = {
             let mut here = open(&state);
             make_bundle(&mut here, folder.path(), slots)
@@ -201,7 +201,10 @@ impl World {
 
     pub fn import_trust(&self, text: &str) {
         let path = self.signed_list(text);
-        let verdict = self.release().import_trust(&path, Asker::user(0)).unwrap();
+        let verdict = self
+            .release()
+            .import_trust(SignedList::read(&path), Asker::user(0))
+            .unwrap();
         assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
     }
 

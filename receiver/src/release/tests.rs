@@ -11,6 +11,7 @@ use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
 use valise_common::host::folders::{InboxName, Role};
 use valise_common::host::slots::SlotsHeader;
+use valise_common::host::trust_store::SignedList;
 use valise_common::host::worker::Threading;
 use valise_common::ids::{BundleId, ContainerId, LinkKeyId, Serial};
 use valise_common::manifest::Manifest;
@@ -29,7 +30,6 @@ use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::Groups;
 use crate::spool::register::{CableRow, Claim};
 use crate::spool::slots_key::SlotsKey;
-use crate::spool::trust_store::SignedList;
 use crate::steps::verify::{Judged, Policy, verify};
 
 /// Lets the daemon work until nothing is left that it could do.
@@ -824,7 +824,7 @@ fn recheck_after_a_newer_trust_list_releases() {
         + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
            categories = [\"LIMITE\"]\n";
     let verdict = release
-        .import_trust(&world.signed_list(&text), Asker::user(0))
+        .import_trust(SignedList::read(&world.signed_list(&text)), Asker::user(0))
         .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
     recheck(&mut release, &world, 1);
@@ -848,7 +848,9 @@ fn staged(world: &World, manifest: &Manifest, body: &[u8]) -> (Release, InboxNam
 
 fn import(world: &World, release: &mut Release, text: &str) {
     let path = world.signed_list(text);
-    let verdict = release.import_trust(&path, Asker::user(0)).unwrap();
+    let verdict = release
+        .import_trust(SignedList::read(&path), Asker::user(0))
+        .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
 }
 
@@ -1083,39 +1085,54 @@ fn a_rollback_or_an_unsigned_trust_list_is_refused() {
     let world = World::new();
     let mut release = world.release();
     let path = world.signed_list(&trust_text(world.channel, 1).replace("2024-", "2023-"));
-    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
+    let Verdict::Refused(text) = release
+        .import_trust(SignedList::read(&path), Asker::user(0))
+        .unwrap()
+    else {
         panic!()
     };
     assert!(text.contains("version 1"), "{text}");
     // The very list that is in force does not rise either.
     let path = world.signed_list(&trust_text(world.channel, 1));
-    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
+    let Verdict::Refused(text) = release
+        .import_trust(SignedList::read(&path), Asker::user(0))
+        .unwrap()
+    else {
         panic!()
     };
     assert!(text.contains("in force already"), "{text}");
     let path = world.signed_list(&trust_text(world.channel, 3));
     fs::remove_file(path.with_file_name("trust.toml.2.sig")).unwrap();
     assert!(matches!(
-        release.import_trust(&path, Asker::user(0)).unwrap(),
+        release
+            .import_trust(SignedList::read(&path), Asker::user(0))
+            .unwrap(),
         Verdict::Refused(_)
     ));
     // What is no signature is told beside one, and does no harm beside two.
     fs::write(path.with_file_name("trust.toml.2.sig"), "no signature").unwrap();
-    let Verdict::Refused(text) = release.import_trust(&path, Asker::user(0)).unwrap() else {
+    let Verdict::Refused(text) = release
+        .import_trust(SignedList::read(&path), Asker::user(0))
+        .unwrap()
+    else {
         panic!()
     };
     assert!(text.contains("signature 2"), "{text}");
     let other = valise_common::ids::ChannelId::from_bytes([9; 16]);
     let path = world.signed_list(&trust_text(other, 3));
     assert!(matches!(
-        release.import_trust(&path, Asker::user(0)).unwrap(),
+        release
+            .import_trust(SignedList::read(&path), Asker::user(0))
+            .unwrap(),
         Verdict::Refused(_)
     ));
     assert_eq!(release.trust.as_ref().unwrap().list.version(), 1);
     let path = world.signed_list(&trust_text(world.channel, 4));
     fs::write(path.with_file_name("trust.toml.3.sig"), [0xff; 10]).unwrap();
     assert!(matches!(
-        release.import_trust(&path, Asker::user(0)).unwrap(),
+        release
+            .import_trust(SignedList::read(&path), Asker::user(0))
+            .unwrap(),
         Verdict::Accepted(_)
     ));
 }
@@ -1156,7 +1173,7 @@ fn a_trust_list_that_is_issued_ahead_of_the_clock_is_refused() {
     let (word, text) = answer(&world, "list");
     assert_eq!(word, "refused");
     told(&text);
-    let signed = SignedList::read(&path).unwrap();
+    let signed = SignedList::read(&path);
     match release.import_here(signed, Asker::user(0)).unwrap() {
         Verdict::Refused(text) => told(&text),
         other => panic!("{other:?}"),
@@ -1167,7 +1184,7 @@ fn a_trust_list_that_is_issued_ahead_of_the_clock_is_refused() {
     assert!(now.since(before) < 300, "{before} to {now}");
     // Clocks differ a little.
     let verdict = release
-        .import_trust(&issued_in(240), Asker::user(0))
+        .import_trust(SignedList::read(&issued_in(240)), Asker::user(0))
         .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
 }
@@ -1666,7 +1683,9 @@ fn a_recheck_that_was_released_and_not_answered_is_answered_after_the_kill() {
         + "[[mailbox]]\nid = \"new-desk\"\nclassification-max = \"EU-RESTRICTED\"\n\
            categories = [\"LIMITE\"]\n";
     let list = world.signed_list(&text);
-    let verdict = release.import_trust(&list, Asker::user(0)).unwrap();
+    let verdict = release
+        .import_trust(SignedList::read(&list), Asker::user(0))
+        .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
     release.stop_after = Some(super::cables::Step::Committed);
     place(
@@ -2437,12 +2456,12 @@ mod crashes {
     fn a_trust_list_that_was_committed_and_not_swapped_is_swapped() {
         let world = World::new();
         let held = world.folder.path().join("held");
-        copy(&world.state.trust(), &held);
+        copy(&world.state.trust_store().folder(), &held);
         world.import_trust(&trust_text(world.channel, 2));
         // As before the swap: the new list beside, the old one in its place.
         let next = world.state.root().join("trust.next");
-        fs::rename(world.state.trust(), &next).unwrap();
-        fs::rename(&held, world.state.trust()).unwrap();
+        fs::rename(world.state.trust_store().folder(), &next).unwrap();
+        fs::rename(&held, world.state.trust_store().folder()).unwrap();
         let release = world.release();
         assert_eq!(release.trust.as_ref().unwrap().list.version(), 2);
         assert!(!next.exists());

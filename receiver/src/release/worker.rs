@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use valise_common::host::folders::ReceiverState;
+use valise_common::host::trust_store::VerifiedList;
 use valise_common::host::worker::Threading;
 use valise_common::ids::Sha256Digest;
 
@@ -13,7 +14,6 @@ use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::{BodyFolder, Groups, Syncing, stage};
 use crate::spool::slots_key::SlotsKey;
-use crate::spool::trust_store::SignedList;
 use crate::steps::publish::StageName;
 use crate::steps::verify::Verified;
 
@@ -22,7 +22,7 @@ pub enum Task {
     /// Open a large container.
     Open(Incoming, Box<OpenTask>),
     /// Stage a large cable.
-    Stage(Incoming, Verified, BodyFolder, SignedList, Groups),
+    Stage(Incoming, Verified, BodyFolder, VerifiedList, Groups),
     /// Make a bundle into a folder, for the request of this name and who asked.
     Bundle(BundlePlan, PathBuf, String, Asker),
 }

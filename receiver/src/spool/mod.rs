@@ -9,12 +9,10 @@ pub mod net_tables;
 
 pub mod bundle_store;
 pub mod containers;
-pub mod host;
 pub mod publish;
 pub mod register;
 pub mod regular;
 pub mod released;
 pub mod slots;
 pub mod slots_key;
-pub mod trust_store;
 pub mod view;

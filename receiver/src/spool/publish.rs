@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::trust_store::VerifiedList;
 use valise_common::ids::MailboxId;
 use valise_common::os::durable::{self, SyncBatch};
 use valise_common::os::entropy;
 
-use crate::spool::trust_store::SignedList;
 use crate::steps::publish::{PAPER_FOLDERS, Paper, StageName, papers};
 use crate::steps::verify::Verified;
 
@@ -112,7 +112,7 @@ pub fn stage(
     state: &ReceiverState,
     body: BodyFolder,
     cable: &Verified,
-    list: &SignedList,
+    list: &VerifiedList,
     groups: &Groups,
     syncing: &mut Syncing<'_>,
 ) -> io::Result<Vec<StageName>> {
@@ -130,14 +130,14 @@ fn stage_all(
     state: &ReceiverState,
     mut body: BodyFolder,
     cable: &Verified,
-    list: &SignedList,
+    list: &VerifiedList,
     groups: &Groups,
     syncing: &mut Syncing<'_>,
 ) -> io::Result<Vec<StageName>> {
     assert_eq!(list.list.version(), cable.trust_version());
     let manifest = cable.manifest();
     body.finish()?;
-    let papers = papers(cable, list.files());
+    let papers = papers(cable, list.signed().files());
     let names: Vec<StageName> = manifest
         .to
         .iter()

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use valise_common::approval::{Refusal, check_approvals, check_policy};
+use valise_common::host::trust_store::{
+    LIST_FILE, SIGNATURE_FILE_BYTES_MAX, SignedList, TrustStoreError,
+};
 use valise_common::ids::Sha256Digest;
 use valise_common::limits;
 use valise_common::manifest::{Manifest, ManifestError};
 use valise_common::os::durable;
 use valise_common::sshsig::{Signature, SshsigError};
+use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 
 use crate::spool::regular::{is_in_the_way, open_regular};
-use crate::spool::trust_store::{LIST_FILE, SIGNATURE_FILE_BYTES_MAX, SignedList, TrustStoreError};
 use crate::steps::publish::{
     MANIFEST_FILE, PAPER_FOLDERS, RECORD_FILE, ReleaseRecord, SUMS_FILE, approval_path, part_files,
     sums, trust_path,
@@ -122,12 +125,13 @@ pub enum Fault {
 }
 
 /// A folder in which everything agrees. Only [`ReleasedCable::check`] makes one. Who vouches for its trust list is another
-/// question: [`SignedList::verify_signatures`].
+/// question: [`SignedList::verify`].
 #[derive(Debug)]
 pub struct ReleasedCable {
     manifest: Manifest,
     record: ReleaseRecord,
-    list: SignedList,
+    signed: SignedList,
+    list: TrustList,
 }
 
 impl ReleasedCable {
@@ -150,35 +154,30 @@ impl ReleasedCable {
             }
         }
         let record = ReleaseRecord::decode(&read(folder, RECORD_FILE, TEXT_BYTES_MAX)?)?;
-        let list = read_list(folder)?;
+        let signed = read_list(folder)?;
+        let list = signed.parse().map_err(|error| Fault::List(error.into()))?;
         let approvals: Vec<String> = record.approved_by.iter().map(approval_path).collect();
         let signatures = approvals
             .iter()
             .map(|file| read_approval(folder, file))
             .collect::<Result<Vec<_>, _>>()?;
-        let (verified, issued) = (record.verified, list.list.issued());
+        let (verified, issued) = (record.verified, list.issued());
         if verified < issued {
             return Err(Fault::Early { verified, issued });
         }
-        check_policy(&manifest, &list.list, verified)?;
-        let officers = check_approvals(
-            &manifest,
-            &manifest_bytes,
-            &signatures,
-            &list.list,
-            verified,
-        )?;
+        check_policy(&manifest, &list, verified)?;
+        let officers = check_approvals(&manifest, &manifest_bytes, &signatures, &list, verified)?;
         let expected = ReleaseRecord::new(
             &manifest,
             (record.serial, record.container),
             officers,
-            (verified, list.list.version()),
+            (verified, list.version()),
         );
         if record != expected {
             return Err(Fault::OtherRecord);
         }
         // What release writes of the approvals and of the list is determined: the files here are exactly that.
-        let mut papers: BTreeMap<String, Vec<u8>> = list
+        let mut papers: BTreeMap<String, Vec<u8>> = signed
             .files()
             .into_iter()
             .map(|(name, bytes)| (trust_path(&name), bytes))
@@ -203,6 +202,7 @@ impl ReleasedCable {
             None => Ok(ReleasedCable {
                 manifest,
                 record,
+                signed,
                 list,
             }),
         }
@@ -218,9 +218,14 @@ impl ReleasedCable {
         &self.record
     }
 
-    /// The trust list that released the cable, with its signatures.
-    pub fn list(&self) -> &SignedList {
+    /// The trust list that released the cable.
+    pub fn list(&self) -> &TrustList {
         &self.list
+    }
+
+    /// The list's bytes with the administrators' signatures.
+    pub fn signed(&self) -> &SignedList {
+        &self.signed
     }
 }
 

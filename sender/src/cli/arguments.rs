@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use valise_common::host::alarms::command as alarm_command;
+use valise_common::host::cli::Shown;
+use valise_common::host::cli::init::Init;
+use valise_common::host::cli::trust::TrustFile;
 use valise_common::host::status::Status;
 use valise_common::ids::{MailboxId, MessageId};
 use valise_common::label::{Label, LabelError};
@@ -203,28 +206,6 @@ pub enum ClockCommand {
     Accept(Shown),
 }
 
-/// How to show something.
-#[derive(Debug, Args)]
-pub struct Shown {
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `init`.
-#[derive(Debug, Args)]
-pub struct Init {
-    /// An administrator's public key; at least two, better three.
-    #[arg(long = "administrator", value_name = "KEY.pub", required = true)]
-    pub administrators: Vec<PathBuf>,
-    /// A new file for the first keys of the audit logs, instead of standard output: the auditor's.
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Options of `submit`.
 #[derive(Debug, Args)]
 pub struct Submit {
@@ -373,17 +354,6 @@ pub struct BundleImport {
     /// The courier's folder.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `trust check` and `trust import`.
-#[derive(Debug, Args)]
-pub struct TrustFile {
-    /// The list; its signatures are beside it, as FILE.1.sig, FILE.2.sig.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
     /// One JSON document instead of text.
     #[arg(long)]
     pub json: bool,

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 use valise_common::config::{Cover, Fences, LinkKind, SenderConfig};
+use valise_common::host::cli::Shown;
 use valise_common::os::serial;
 use valise_common::units::count_of;
 
-use super::arguments::Shown;
 use super::{CliError, print_json, print_line, read_config};
 
 /// `check-config`

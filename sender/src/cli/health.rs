@@ -7,8 +7,8 @@ use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::{Ages, Observed};
 use valise_common::host::status::{self, Facts, Health, Status};
 
+use super::CliError;
 use super::look::look_at_gate;
-use super::{CliError, check_commissioned};
 use crate::spool::view::{self, View};
 
 /// What `status` needs of transmit's view.
@@ -26,7 +26,7 @@ pub fn status(config: &SenderConfig, options: Status) -> Result<(), CliError> {
 }
 
 fn health(config: &SenderConfig, state: &SenderState, ages: Ages) -> Result<Health, CliError> {
-    check_commissioned(state)?;
+    state.check_commissioned()?;
     let gate = look_at_gate(config)?.with(ages);
     let (lock, path) = (state.lock(Role::Transmit), state.view_of(Role::Transmit));
     let transmit: Observed<Value> =

@@ -3,17 +3,16 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use valise_common::config::SenderConfig;
-use valise_common::host::cli::{check_reader, warn};
+use valise_common::host::cli::{Shown, check_reader, trust, warn};
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::Observed;
 use valise_common::ids::{MessageId, PersonId};
 use valise_common::trust::{Role as PersonRole, TrustList};
 use valise_common::units::count_of;
 
-use super::arguments::{List, Show, Shown};
-use super::commission::list_in_force;
+use super::arguments::{List, Show};
 use super::reading::{manifest_text, waiting_manifest};
-use super::{CliError, check_commissioned, print_json, print_line};
+use super::{CliError, print_json, print_line};
 use crate::gate::host::persons_by_uid;
 use crate::spool::view::{self, CableView, View};
 
@@ -42,7 +41,7 @@ pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
 
 /// What gate shows. Standard error tells if gate does not keep it up to date.
 pub fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
-    check_commissioned(&SenderState::new(&config.state))?;
+    SenderState::new(&config.state).check_commissioned()?;
     let shown = look_at_gate(config)?;
     warn("valise-sender", shown.warning());
     shown.into_view().map_err(CliError::System)
@@ -159,6 +158,12 @@ fn line_of(cable: &CableView) -> String {
 /// Returns the person that the calling user is.
 pub fn person_here(config: &SenderConfig) -> Option<PersonId> {
     persons_by_uid(&config.persons).remove(&nix::unistd::getuid().as_raw())
+}
+
+/// Returns the trust list in force, if there is one.
+pub fn list_in_force(config: &SenderConfig) -> Result<Option<TrustList>, CliError> {
+    let held = trust::in_force(&SenderState::new(&config.state))?;
+    Ok(held.map(|(_, list)| list))
 }
 
 /// Returns the calling user's person, who must be an officer for `--mine` to mean anything, and the list in force if the user

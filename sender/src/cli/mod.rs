@@ -18,9 +18,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
+use valise_common::host::cli::init::init;
 use valise_common::host::cli::{
     CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
-    print_json, print_line, run_alarm_commands,
+    print_json, print_line, run_alarm_commands, trust,
 };
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::os::sandbox;
@@ -29,7 +30,6 @@ use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
 
 use crate::gate::GateError;
-use crate::spool::trust_store::{Host, TrustStoreError};
 
 /// Returns the words of the command line, for completions.
 pub fn command() -> clap::Command {
@@ -58,14 +58,17 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Gate => {
             let config = config()?;
             check_roles(&config, &[Role::Gate])?;
-            crate::gate::run(&config).map_err(gate_error)
+            Ok(crate::gate::run(&config)?)
         }
         Command::Transmit => {
             let config = config()?;
             check_roles(&config, &[Role::Transmit])?;
             crate::transmit::run(&config).map_err(transmit_error)
         }
-        Command::Init(options) => commission::init(&config()?, &options),
+        Command::Init(options) => {
+            let next = "bundle import DIR, then trust import";
+            init(&SenderState::new(config()?.state), None, &options, next)
+        }
         Command::Submit(options) => cables::submit(&config()?, &options),
         Command::List(options) => look::list(&config()?, &options),
         Command::Show(options) => look::show(&config()?, &options),
@@ -83,13 +86,13 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         } => look::bundle_status(&config()?, &options),
         Command::Trust {
             command: TrustCommand::Check(options),
-        } => commission::trust_check(&config()?, &options),
+        } => trust::check(&SenderState::new(config()?.state), &options),
         Command::Trust {
             command: TrustCommand::Import(options),
         } => commission::trust_import(&config()?, &options),
         Command::Trust {
             command: TrustCommand::Show(options),
-        } => commission::trust_show(&config()?, &options),
+        } => trust::show(&SenderState::new(config()?.state), &options),
         Command::Clock {
             command: ClockCommand::Accept(options),
         } => commission::clock_accept(&config()?, &options),
@@ -127,11 +130,12 @@ fn check_roles(config: &SenderConfig, roles: &[Role]) -> Result<(), CliError> {
         .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
 }
 
-/// A host that was never commissioned is a matter of its configuration; all else is the system's.
-fn gate_error(error: GateError) -> CliError {
-    match error {
-        GateError::Trust(TrustStoreError::NotCommissioned) => CliError::usage(error),
-        _ => CliError::system(error),
+impl From<GateError> for CliError {
+    fn from(error: GateError) -> CliError {
+        match error {
+            GateError::Host(error) => error.into(),
+            _ => CliError::system(error),
+        }
     }
 }
 
@@ -141,14 +145,6 @@ fn transmit_error(error: crate::transmit::TransmitError) -> CliError {
         CliError::usage(error)
     } else {
         CliError::system(error)
-    }
-}
-
-/// Tells whether `init` was run here. What else may be wrong with the host is the daemons' to tell.
-fn check_commissioned(state: &SenderState) -> Result<(), CliError> {
-    match Host::load(state) {
-        Err(error @ TrustStoreError::NotCommissioned) => Err(CliError::usage(error)),
-        _ => Ok(()),
     }
 }
 

@@ -22,9 +22,8 @@ use valise_common::os::tty;
 use valise_common::units::ByteSize;
 
 use super::arguments::{Export, Read};
-use super::commission::list_in_force;
-use super::look::{person_here, read_view};
-use super::{CliError, check_commissioned, print_done_json, print_json, print_line};
+use super::look::{list_in_force, person_here, read_view};
+use super::{CliError, print_done_json, print_json, print_line};
 use crate::spool::pending::{MANIFEST_NAME, PartFiles};
 
 /// The file of an export that `sha256sum --check` reads.
@@ -43,7 +42,7 @@ const ROW_COLUMNS_MIN: usize = 20;
 /// Returns the manifest of a waiting cable, exactly as gate keeps it, checked to be one.
 pub fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>, CliError> {
     let state = SenderState::new(&config.state);
-    check_commissioned(&state)?;
+    state.check_commissioned()?;
     let path = state.pending_of(id).join(MANIFEST_NAME);
     let bytes = match read_bounded(&path, limits::MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,

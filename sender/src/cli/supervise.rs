@@ -9,17 +9,13 @@ use valise_common::host::supervise::{SuperviseError, supervise};
 use valise_common::os::service;
 
 use super::CliError;
-use crate::spool::trust_store::{Host, TrustStoreError};
 
 /// `run`
 pub fn run(path: &Path, config: &SenderConfig) -> Result<(), CliError> {
     service::init_logging("run", &config.log.level).map_err(CliError::usage)?;
     // What both would stumble over is better told once.
     let state = SenderState::new(&config.state);
-    Host::load(&state).map_err(|error| match error {
-        TrustStoreError::NotCommissioned => CliError::usage(error),
-        _ => CliError::system(error),
-    })?;
+    state.read_host()?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::usage)?;
     let arguments = [OsString::from("--config"), path.into_os_string()];

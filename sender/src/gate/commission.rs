@@ -3,9 +3,10 @@
 use valise_common::alarm::Alarm;
 use valise_common::bundle::Bundle;
 use valise_common::host::folders::Role;
+use valise_common::host::trust_store::{Held, SignedList, TrustStoreError};
 use valise_common::ids::{BundleId, ChannelId};
 use valise_common::os::clock;
-use valise_common::os::durable::erase;
+use valise_common::os::durable::{erase, is_full};
 use valise_common::secret::Secret32;
 use valise_common::units::count_of;
 
@@ -16,7 +17,6 @@ use super::refusal::No;
 use crate::model::event::Event;
 use crate::spool::link_key::{self, StoredLinkKey};
 use crate::spool::slots;
-use crate::spool::trust_store::{SignedList, clear_staging};
 
 fn trust_answer(version: u32) -> String {
     format!("trust list version {version} is in force")
@@ -40,54 +40,44 @@ pub enum Replay {
 }
 
 impl Gate {
-    /// Puts a verified trust list into force. Its channel fixes the host's, if nothing did before.
+    /// Verifies a trust list and puts it into force. Its channel is the host's from then on.
     ///
     /// # Errors
     /// [`GateError`]; the process must end. A refusal is the inner error.
     pub fn import_trust(
         &mut self,
-        signed: &SignedList,
+        signed: SignedList,
         replay: Replay,
     ) -> Result<Result<String, No>, GateError> {
-        let list = match signed.verify(&self.host.administrators) {
-            Ok(list) => list,
-            Err(error) => return Ok(Err(No::new("trust", error))),
+        let hash = signed.blake3();
+        let held = self.ledger.trust.map(|(version, held)| Held {
+            version,
+            is_offered: held == hash,
+            is_usable: self.trust.is_some(),
+        });
+        let (administrators, channel) = (&self.host.administrators, self.ledger.channel);
+        let verified = match signed.admit(administrators, channel, held, clock::utc_now()) {
+            Ok(verified) => verified,
+            // A repeated request gets the same answer.
+            Err(TrustStoreError::InForce { version }) if replay == Replay::Possible => {
+                return Ok(Ok(trust_answer(version)));
+            }
+            Err(error) => return Ok(Err(No::new(error.code(), error))),
         };
-        let (version, hash) = (list.version(), signed.hash());
-        if self.ledger.trust == Some((version, hash)) && self.trust.is_some() {
-            return Ok(match replay {
-                // A repeated request gets the same answer.
-                Replay::Possible => Ok(trust_answer(version)),
-                Replay::No => {
-                    let text =
-                        format!("version {version} is in force already; nothing was changed");
-                    Err(No::new("trust-rollback", text))
-                }
-            });
+        let store = self.state.trust_store();
+        match store.stage(&verified) {
+            Err(error) if is_full(&error) => return Ok(Err(No::failure("disk-full", error))),
+            staged => staged?,
         }
-        if let Some((held, held_hash)) = self.ledger.trust
-            && version <= held
-            && held_hash != hash
-        {
-            let text = format!("version {version} does not rise: {held} is in force");
-            return Ok(Err(No::new("trust-rollback", text)));
-        }
-        if let Some(no) = self.foreign(list.channel()) {
-            return Ok(Err(no));
-        }
-        if let Err(ahead) = list.check_issued(clock::utc_now()) {
-            return Ok(Err(No::new("issued-ahead", ahead)));
-        }
-        signed.stage(&self.state)?;
+        let list = verified.list;
+        let version = list.version();
         self.record(&Event::TrustImported {
             version,
             channel: list.channel(),
             hash,
         });
         self.commit()?;
-        signed.install(&self.state)?;
-        clear_staging(&self.state)?;
-        self.fix_channel(list.channel())?;
+        store.put_into_force()?;
         if list.allow_software_keys() {
             tracing::warn!("this trust list allows software keys: for exercises only");
         }
@@ -140,7 +130,6 @@ impl Gate {
         self.commit()?;
         self.slots.open(slots::header_of(bundle))?;
         self.give_link_key()?;
-        self.fix_channel(bundle.channel)?;
         if let Some(replaced) = statement.replaces {
             self.slots.destroy(replaced)?;
             self.stop_unfit_sealing()?;
@@ -151,7 +140,7 @@ impl Gate {
     }
 
     fn foreign(&self, channel: ChannelId) -> Option<No> {
-        let known = self.ledger.channel.or(self.host.channel)?;
+        let known = self.ledger.channel?;
         (known != channel).then(|| {
             let text = format!("it is for channel {channel}; this host's is {known}");
             No::new("foreign-channel", text)
@@ -199,25 +188,6 @@ impl Gate {
             channel: bundle.channel,
         };
         link_key::place(&self.state, &stored)?;
-        Ok(())
-    }
-
-    /// Finishes an import that was cut short behind its line of the log: the host is for that channel.
-    ///
-    /// # Errors
-    /// [`GateError`] if it cannot be written down.
-    pub fn recover_channel(&mut self) -> Result<(), GateError> {
-        match self.ledger.channel {
-            Some(channel) => self.fix_channel(channel),
-            None => Ok(()),
-        }
-    }
-
-    fn fix_channel(&mut self, channel: ChannelId) -> Result<(), GateError> {
-        if self.host.channel.is_none() {
-            self.host.channel = Some(channel);
-            self.host.store(&self.state)?;
-        }
         Ok(())
     }
 

@@ -1,21 +1,19 @@
-//! What the courier and the administrators bring, from files to a bundle that is verified and a list that can be.
+//! What the courier brings, from files to a bundle that is verified.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use valise_common::bundle::{Bundle, SLOT_RECORD_BYTES, Statement};
-use valise_common::host::requests::TakenFile;
+use valise_common::host::trust_store::{read_signatures, signature_name};
 use valise_common::ids::ContainerHash;
 use valise_common::limits;
 use valise_common::os::durable::read_bounded;
 use valise_common::seal::check_public;
 use valise_common::sshsig::{Namespace, PublicKey, Signature};
-use valise_common::trust::{SIGNATURES_NEEDED, verify_administrators};
+use valise_common::trust::verify_administrators;
 use zeroize::Zeroizing;
 
 use super::unfit::{Unfit, content};
-use crate::spool::trust_store::SignedList;
 
 /// Bytes of the largest bundle: its header, and a record for each slot.
 pub(super) const BUNDLE_BYTES_MAX: usize = 76 + 1_000_000 * SLOT_RECORD_BYTES;
@@ -27,9 +25,6 @@ pub const BUNDLE_NAME: &str = "channel.bundle";
 
 /// The statement that administrators sign.
 pub const STATEMENT_NAME: &str = "channel.bundle.statement";
-
-/// The trust list's name in a request.
-pub const TRUST_NAME: &str = "trust.toml";
 
 /// A bundle that two administrators vouch for, with sound keys.
 pub struct VerifiedBundle {
@@ -59,19 +54,19 @@ impl VerifiedBundle {
 /// # Errors
 /// [`Unfit`] with the first reason against it.
 pub fn verify_bundle(
-    files: &BTreeMap<String, TakenFile>,
+    path_of: impl Fn(&str) -> Option<PathBuf>,
     administrators: &[PublicKey],
 ) -> Result<VerifiedBundle, Unfit> {
-    let none = "a bundle import needs channel.bundle and channel.bundle.statement";
-    let bundle = only_path(files, BUNDLE_NAME, none)?;
-    let statement = only_path(files, STATEMENT_NAME, none)?;
-    let signatures = signatures_of(files, STATEMENT_NAME)?;
-    let text = read(statement, STATEMENT_NAME, limits::REQUEST_TEXT_BYTES_MAX)?;
+    let missing = "a bundle import needs channel.bundle and channel.bundle.statement";
+    let bundle = path_of(BUNDLE_NAME).ok_or(Unfit::Files(missing))?;
+    let statement = path_of(STATEMENT_NAME).ok_or(Unfit::Files(missing))?;
+    let signatures = read_signatures(|number| path_of(&signature_name(STATEMENT_NAME, number)))?;
+    let text = read(&statement, STATEMENT_NAME, limits::REQUEST_TEXT_BYTES_MAX)?;
     verify_administrators(&text, &signatures, Namespace::Bundle, administrators)
         .map_err(|error| content("not-signed", STATEMENT_NAME, &error))?;
     let statement =
         Statement::decode(&text).map_err(|error| content("statement", STATEMENT_NAME, &error))?;
-    let bytes = Zeroizing::new(read(bundle, BUNDLE_NAME, BUNDLE_BYTES_MAX)?);
+    let bytes = Zeroizing::new(read(&bundle, BUNDLE_NAME, BUNDLE_BYTES_MAX)?);
     statement
         .matches(&bytes)
         .map_err(|error| content("altered", BUNDLE_NAME, &error))?;
@@ -81,39 +76,6 @@ pub fn verify_bundle(
         check_public(&slot.public).map_err(|error| content("weak-key", BUNDLE_NAME, &error))?;
     }
     Ok(VerifiedBundle { bundle, statement })
-}
-
-/// A trust list with its signatures, not yet verified.
-///
-/// # Errors
-/// [`Unfit`] if the list is not there, or a signature file holds none.
-pub fn signed_list(files: &BTreeMap<String, TakenFile>) -> Result<SignedList, Unfit> {
-    let list = only_path(files, TRUST_NAME, "a trust import needs trust.toml")?;
-    let bytes = read(list, TRUST_NAME, limits::TRUST_LIST_BYTES_MAX)?;
-    Ok(SignedList {
-        bytes,
-        signatures: signatures_of(files, TRUST_NAME)?,
-    })
-}
-
-/// The signatures `BASE.1.sig`, `BASE.2.sig` … among a request's files.
-fn signatures_of(files: &BTreeMap<String, TakenFile>, base: &str) -> Result<Vec<Signature>, Unfit> {
-    let (mut signatures, mut fault) = (Vec::new(), None);
-    for number in 1..=limits::ADMINISTRATOR_SIGNATURES_MAX {
-        let Some(file) = files.get(&format!("{base}.{number}.sig")) else {
-            continue;
-        };
-        match read_signature(&file.path) {
-            Ok(signature) => signatures.push(signature),
-            Err(unfit) if unfit.is_failure() => return Err(unfit),
-            Err(unfit) => fault = fault.or(Some(unfit)),
-        }
-    }
-    match fault {
-        // A file that is none does no harm beside two that are.
-        Some(fault) if signatures.len() < SIGNATURES_NEEDED => Err(fault),
-        _ => Ok(signatures),
-    }
 }
 
 pub(super) fn read_signature(path: &Path) -> Result<Signature, Unfit> {
@@ -133,15 +95,4 @@ fn read(path: &Path, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Un
         io::ErrorKind::ResourceBusy => content("changed", what, &error),
         _ => Unfit::System(error),
     })
-}
-
-fn only_path<'a>(
-    files: &'a BTreeMap<String, TakenFile>,
-    name: &str,
-    none: &'static str,
-) -> Result<&'a Path, Unfit> {
-    files
-        .get(name)
-        .map(|file| file.path.as_path())
-        .ok_or(Unfit::Files(none))
 }

@@ -2,16 +2,15 @@
 
 use std::io;
 
+use crate::spool::pending::PendingError;
+use crate::steps::seal::SealingError;
 use thiserror::Error;
 use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
+use valise_common::host::commissioned::HostError;
 use valise_common::host::slots::SlotsError;
 use valise_common::ids::{BundleId, Serial};
 use valise_common::os::sandbox::SandboxError;
-
-use crate::spool::pending::PendingError;
-use crate::spool::trust_store::TrustStoreError;
-use crate::steps::seal::SealingError;
 
 /// Why `gate` ended. Whatever durability rests on is never tried twice: the next start finds a state that it knows.
 #[derive(Debug, Error)]
@@ -21,7 +20,7 @@ pub enum GateError {
     AlreadyRunning,
     /// The host has no state, or a wrong one.
     #[error(transparent)]
-    Trust(#[from] TrustStoreError),
+    Host(#[from] HostError),
     /// The system failed.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -1,17 +1,20 @@
 //! Gate's state: what it holds in memory of what stands on disk, and how it changes it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::SenderConfig;
 use valise_common::history::index::rebuilt_text;
 use valise_common::history::log::AuditLog;
 use valise_common::host::alarms::Alarms;
+use valise_common::host::commissioned::Host;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::metrics::Metrics;
 use valise_common::host::neighbour::Neighbour;
 use valise_common::host::requests::{Requests, Unanswered};
-use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
+use valise_common::host::trust_store::SignedList;
+use valise_common::ids::{ChannelId, ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::clock;
 use valise_common::os::durable::{
@@ -32,7 +35,6 @@ use crate::spool::pending::Pending;
 use crate::spool::progress::Progress;
 use crate::spool::register::Register;
 use crate::spool::slots::SlotStore;
-use crate::spool::trust_store::{self, Host};
 use crate::spool::view::{BundleView, CableView, HostView, ViewWriter, state_word};
 
 /// Ended cables that stay in memory and in the view; older ones are in the register alone.
@@ -51,10 +53,10 @@ pub struct Gate {
     pub config: SenderConfig,
     /// Where everything stands.
     pub state: SenderState,
-    /// Administrators and channel.
-    pub host: Host,
+    /// The administrators.
+    pub host: Host<Option<ChannelId>>,
     /// The list in force.
-    pub trust: Option<TrustList>,
+    pub trust: Option<Arc<TrustList>>,
     /// What the audit log adds up to.
     pub ledger: Ledger,
     /// The index.
@@ -122,7 +124,7 @@ impl Gate {
     /// [`GateError`]: no state, another gate, or a state that contradicts itself.
     pub fn open(config: &SenderConfig) -> Result<Self, GateError> {
         let state = SenderState::new(&config.state);
-        let host = Host::load(&state)?;
+        let host = state.read_host()?;
         state.create_all()?;
         let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
         hold_reserve(&state.reserve(Role::Gate))?;
@@ -130,14 +132,26 @@ impl Gate {
         audit.set_part_bytes(config.audit.file_bytes.0);
         let (register, ledger, is_rebuilt) =
             Register::open(&state.register(), &audit, ENDED_SHOWN_MAX)?;
-        let (trust, trust_fault) = match ledger.trust {
-            Some((_, hash)) => load_trust(&state, &host, hash)?,
+        let store = state.trust_store();
+        let trust = match ledger.trust {
+            Some((_, hash)) => {
+                let is_named = |list: &SignedList| list.blake3() == hash;
+                Some(store.load(&host.administrators, is_named)?)
+            }
+            None => {
+                store.discard_staged()?;
+                None
+            }
+        };
+        let (trust, trust_fault) = match trust {
+            Some(Ok(verified)) => (Some(verified.list), None),
+            Some(Err(fault)) => (None, Some(fault)),
             None => (None, None),
         };
         let last = audit.last_time();
         let time = Timekeeper::new(
             last,
-            time::reading(trust.as_ref(), last),
+            time::reading(trust.as_deref(), last),
             ledger.clock_leapt,
         );
         let sync = SyncBatch::new(state.root())?;
@@ -189,11 +203,7 @@ impl Gate {
             gate.note(Alarm::RegisterRebuilt, text);
         }
         if let Some(fault) = trust_fault {
-            let text = format!(
-                "{} or a signature beside it is not what was imported last ({fault})",
-                gate.state.trust_list().display()
-            );
-            gate.alarm(Alarm::TrustDamaged, text);
+            gate.alarm(Alarm::TrustDamaged, fault);
         }
         if recovered.torn_bytes > 0 {
             let text = "the audit log ended in a torn line, which was put aside";
@@ -444,7 +454,7 @@ impl Gate {
             software_keys: self
                 .trust
                 .as_ref()
-                .is_some_and(TrustList::allow_software_keys),
+                .is_some_and(|list| list.allow_software_keys()),
             issued,
             lowest_retained: self.ledger.lowest_retained(),
             slots_left,
@@ -469,23 +479,4 @@ pub fn persons_by_uid(persons: &BTreeMap<String, PersonId>) -> BTreeMap<u32, Per
         .iter()
         .filter_map(|(user, person)| Some((uid_of(user)?, person.clone())));
     by_uid.collect()
-}
-
-/// The list that the log names, or why it cannot be used; an import that was cut short is finished first.
-fn load_trust(
-    state: &SenderState,
-    host: &Host,
-    hash: valise_common::ids::ContainerHash,
-) -> Result<(Option<TrustList>, Option<String>), GateError> {
-    // A staged list that cannot be read was not staged to its end, so that it is not the one of the log.
-    if let Ok(Some(staged)) = trust_store::SignedList::staged(state)
-        && staged.hash() == hash
-    {
-        staged.install(state)?;
-    }
-    trust_store::clear_staging(state)?;
-    Ok(match trust_store::load(state, &host.administrators, hash) {
-        Ok(list) => (Some(list), None),
-        Err(error) => (None, Some(error.to_string())),
-    })
 }

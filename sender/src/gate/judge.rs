@@ -285,7 +285,7 @@ impl Gate {
             Wish::BundleImport(verified) => {
                 self.import_bundle(&verified, replay)?.map(Answer::Text)
             }
-            Wish::TrustImport(signed) => self.import_trust(&signed, replay)?.map(Answer::Text),
+            Wish::TrustImport(signed) => self.import_trust(*signed, replay)?.map(Answer::Text),
             Wish::ClockAccept => match may_accept_clock(uid) {
                 Ok(()) => Ok(Answer::Text(self.accept_clock(uid)?)),
                 Err(no) => Err(no),

@@ -43,7 +43,6 @@ use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::precedence::Precedence;
-use valise_common::trust::TrustList;
 use valise_common::units::Mono;
 
 use crate::model::event::Event;
@@ -151,7 +150,7 @@ impl Daemon {
         let software_keys = gate
             .trust
             .as_ref()
-            .is_some_and(TrustList::allow_software_keys);
+            .is_some_and(|list| list.allow_software_keys());
         if software_keys {
             tracing::warn!("the trust list allows software keys: for exercises only");
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use valise_common::host::requests::{Found, Requests, TakeLimits, Taken, TakenFile};
+use valise_common::host::trust_store::SignedList;
 use valise_common::ids::MessageId;
 use valise_common::limits;
 use valise_common::os::durable::{SyncBatch, put_away};
@@ -13,7 +14,7 @@ use valise_common::os::entropy;
 use valise_common::sshsig::{PublicKey, Signature};
 use valise_common::units::ByteSize;
 
-use super::courier::{BUNDLE_BYTES_MAX, read_signature, signed_list, verify_bundle};
+use super::courier::{BUNDLE_BYTES_MAX, read_signature, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
 use super::unfit::{Refused, Unfit, content};
 use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
@@ -126,9 +127,12 @@ impl Preparer {
                 digest: id_of(digest_of(found, taken).update(taken.placing.as_bytes())),
             },
             Asked::BundleImport {} => {
-                Wish::BundleImport(Box::new(verify_bundle(&taken.files, &self.administrators)?))
+                let path_of = |name: &str| taken.files.get(name).map(|file| file.path.clone());
+                Wish::BundleImport(Box::new(verify_bundle(path_of, &self.administrators)?))
             }
-            Asked::TrustImport {} => Wish::TrustImport(Box::new(signed_list(&taken.files)?)),
+            Asked::TrustImport {} => {
+                Wish::TrustImport(Box::new(SignedList::of_request(&taken.files)?))
+            }
             Asked::ClockAccept {} => Wish::ClockAccept,
         })
     }

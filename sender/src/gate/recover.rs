@@ -43,7 +43,6 @@ impl Gate {
     /// [`GateError`].
     pub fn recover(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
         self.check_aside()?;
-        self.recover_channel()?;
         self.recover_tmp()?;
         self.recover_bundles()?;
         self.recover_pending()?;

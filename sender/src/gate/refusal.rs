@@ -2,9 +2,7 @@
 
 use super::unfit::Unfit;
 use crate::model::ledger::{Cable, Phase};
-
-/// How the answer begins by which a command knows that the system failed, not the request.
-pub const SYSTEM_FAILURE: &str = "system failure: ";
+use valise_common::host::requests::SYSTEM_FAILURE;
 
 /// A refusal: a word for the audit log, a sentence for who asked.
 pub struct No {
@@ -23,7 +21,10 @@ impl No {
 
     /// Nothing is wrong with what was asked: this host could not do it.
     pub fn failure(code: &'static str, text: impl std::fmt::Display) -> Self {
-        Self::new(code, format!("{SYSTEM_FAILURE}{text}; nothing was changed"))
+        Self::new(
+            code,
+            format!("{SYSTEM_FAILURE}: {text}; nothing was changed"),
+        )
     }
 
     /// Whether the system failed.

@@ -116,7 +116,7 @@ impl Gate {
     }
 
     fn reading(&self) -> Reading {
-        reading(self.trust.as_ref(), self.audit.last_time())
+        reading(self.trust.as_deref(), self.audit.last_time())
     }
 
     /// Looks at the clock, and raises or ends its alarms.
@@ -183,7 +183,7 @@ impl Gate {
         self.alarms.clear(Alarm::ClockAhead);
         self.alarms.clear(Alarm::Clock);
         // No time of day in the answer: one that was lost with a killed process must come out the same again.
-        Ok(match self.trust.as_ref().map(TrustList::issued) {
+        Ok(match self.trust.as_ref().map(|list| list.issued()) {
             Some(issued) if issued > clock => {
                 format!(
                     "the clock is accepted; the trust list is from {issued}, so now is not before that"

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 use valise_common::host::requests::RequestRefused;
+use valise_common::host::trust_store::TrustStoreError;
 use valise_common::os::durable::is_full;
 use valise_common::units::ByteSize;
 
@@ -60,6 +61,14 @@ pub enum Unfit {
         /// Who asks.
         uid: u32,
     },
+    /// A trust list or an administrator's signature cannot be used.
+    #[error("{reason}")]
+    Signed {
+        /// A word for the audit log.
+        code: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// The system failed.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -74,7 +83,7 @@ impl Unfit {
             Unfit::Folder(_) => "folder",
             Unfit::Toml(_) => "request-toml",
             Unfit::Files(_) => "files",
-            Unfit::Content { code, .. } => code,
+            Unfit::Content { code, .. } | Unfit::Signed { code, .. } => code,
             Unfit::DiskFull { .. } => "disk-full",
             Unfit::UnknownUser { .. } => "unknown-user",
             Unfit::System(_) => "system",
@@ -97,6 +106,16 @@ impl Unfit {
             Unfit::DiskFull { .. } | Unfit::Folder(RequestRefused::NoRoom) => true,
             Unfit::System(error) => is_full(error),
             _ => false,
+        }
+    }
+}
+
+impl From<TrustStoreError> for Unfit {
+    fn from(error: TrustStoreError) -> Unfit {
+        let (code, reason) = (error.code(), error.to_string());
+        match error {
+            TrustStoreError::Io(source) if code == "system" => Unfit::System(source),
+            _ => Unfit::Signed { code, reason },
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use valise_common::host::trust_store::SignedList;
 use valise_common::ids::{MessageId, Serial};
 use valise_common::sshsig::Signature;
 
 use super::courier::VerifiedBundle;
-use crate::spool::trust_store::SignedList;
 use crate::steps::submit::{ChosenPart, Draft, Measured};
 
 /// What `request.toml` asks.

@@ -4,7 +4,6 @@ pub mod outbox_write;
 pub mod pending;
 pub mod register;
 pub mod slots;
-pub mod trust_store;
 pub mod view;
 
 pub mod link_key;

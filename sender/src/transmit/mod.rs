@@ -28,6 +28,7 @@ use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, SenderConfig};
 use valise_common::history::log::{AuditLog, AuditLogError, Recovered};
 use valise_common::host::alarms::Alarms;
+use valise_common::host::commissioned::HostError;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
@@ -50,7 +51,6 @@ use valise_common::units::{Mono, Rate};
 use crate::pipeline::{Batch, Now, Pipeline, Progress, RefusedContainer, Settings, WarmUp};
 use crate::spool::link_key::LinkKeyError;
 use crate::spool::outbox::{Outbox, OutboxError};
-use crate::spool::trust_store::{Host, TrustStoreError};
 
 use check::{Checker, Compared};
 use link::{Link, Seen};
@@ -76,7 +76,7 @@ pub enum TransmitError {
     Running,
     /// `init` has not been run.
     #[error(transparent)]
-    NotCommissioned(TrustStoreError),
+    NotCommissioned(#[from] HostError),
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] AuditLogError),
@@ -156,12 +156,7 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
         Err(error) => return Err(error.into()),
     }
     supervise::follow_supervisor().during("follow the supervisor")?;
-    // What else may be wrong with the host's file is gate's to tell: transmit uses none of it.
-    if let Err(error @ TrustStoreError::NotCommissioned) =
-        Host::load(&SenderState::new(&config.state))
-    {
-        return Err(TransmitError::NotCommissioned(error));
-    }
+    SenderState::new(&config.state).check_commissioned()?;
     let runs = life::runs(Role::Transmit);
     let claimed = Claimed::take(config)?;
     // Before any thread, which would stay outside of the fences, and behind the lock and the link's device.

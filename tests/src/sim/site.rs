@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use valise_common::config::{ReceiverConfig, SenderConfig};
 use valise_common::history::log::AuditLog;
+use valise_common::host::commissioned::Host;
 use valise_common::host::folders::{ReceiverState, Role, SenderState};
+use valise_common::host::trust_store::SignedList;
 use valise_common::host::worker::Threading;
 use valise_common::ids::ChannelId;
 use valise_common::os::clock;
@@ -170,12 +172,11 @@ impl Site {
         for role in [Role::Receive, Role::Release] {
             self.begin_log(&state.audit(), role)?;
         }
-        valise_receiver::spool::host::Host {
+        let host = Host {
             channel,
             administrators: keys.to_vec(),
-        }
-        .write_new(&state.tmp(Role::Release), &state.host())
-        .map_err(wrong)?;
+        };
+        state.write_host(host).map_err(wrong)?;
         let config = self.receiver_config()?;
         let mut here =
             Release::open(config, state, Groups::default(), Threading::Caller).map_err(wrong)?;
@@ -198,7 +199,9 @@ impl Site {
             "trust-list@valise",
             administrators,
         )?;
-        let verdict = here.import_trust(&list, Asker::user(0)).map_err(wrong)?;
+        let verdict = here
+            .import_trust(SignedList::read(&list), Asker::user(0))
+            .map_err(wrong)?;
         match verdict {
             Verdict::Accepted(_) => {}
             refused => return Err(wrong(format!("the trust list: {refused:?}"))),
@@ -215,12 +218,11 @@ impl Site {
         for role in [Role::Gate, Role::Transmit] {
             self.begin_log(&state.audit(), role)?;
         }
-        valise_sender::spool::trust_store::Host {
-            administrators: keys.to_vec(),
+        let host = Host {
             channel: None,
-        }
-        .store(&state)
-        .map_err(wrong)?;
+            administrators: keys.to_vec(),
+        };
+        state.write_host(host).map_err(wrong)?;
         let statement = self.folder.path().join("channel.bundle.statement");
         let text = fs::read(&statement).map_err(wrong)?;
         sign(&statement, &text, "bundle@valise", administrators)?;
