@@ -141,7 +141,7 @@ fn a_file_whose_name_is_not_utf_8_is_named() {
         ),
         // These take any name, and say what is wrong with the file.
         ("trust check".to_owned(), "wunsch"),
-        ("trust import".to_owned(), "wunsch"),
+        ("trust import".to_owned(), "administrators' signatures"),
         ("bundle import".to_owned(), "wunsch"),
     ] {
         let words: Vec<&str> = words.split(' ').collect();

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod init;
 mod ports;
 mod rights;
+pub mod run;
 pub mod trust;
 
 pub use administrators::read_administrators;
@@ -23,13 +24,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::alarms::command;
 use super::commissioned::HostError;
-use super::stand_in::check_owner;
 use crate::history::check::CheckError;
 use crate::limits;
 use crate::manifest::{printable, printable_json, shown_name};
@@ -221,28 +220,6 @@ pub fn config_text(path: &Path) -> Result<String, CliError> {
         return Err(told("too long for a configuration".to_owned()));
     }
     Ok(text)
-}
-
-/// Open files that a role needs: a cable of a hundred parts, and what it holds besides.
-const OPEN_FILES_MIN: u64 = 256;
-
-/// Open files that a role asks for.
-const OPEN_FILES_WANTED: u64 = 65_536;
-
-/// Checks what a role needs of its user and of the system before it touches anything.
-///
-/// # Errors
-/// [`CliError::Usage`] if the state is another user's, or too few files may be open.
-pub fn check_start(root: &Path, tmp: &Path) -> Result<(), CliError> {
-    check_owner(root, tmp).map_err(CliError::usage)?;
-    let (now, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(CliError::system)?;
-    let wanted = most.min(OPEN_FILES_WANTED).max(now);
-    if wanted < OPEN_FILES_MIN {
-        return Err(CliError::Usage(format!(
-            "only {wanted} files may be open, and {OPEN_FILES_MIN} are needed: raise LimitNOFILE in the unit, or ulimit -n"
-        )));
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, most).map_err(CliError::system)
 }
 
 /// What a program is as the runner of an alarm command.

@@ -36,8 +36,11 @@ pub trait Layout: fmt::Debug {
     /// The host's program.
     const PROGRAM: &'static str;
 
-    /// The host's roles. The first one decides: its log names the trust list in force.
+    /// The host's roles.
     const ROLES: [Role; 2];
+
+    /// The role whose log names the trust list in force.
+    const KEEPER: Role;
 
     /// Every folder, each after the one that holds it, and its mode.
     const FOLDERS: &'static [(&'static str, u32)];
@@ -53,6 +56,7 @@ pub struct Sender;
 impl Layout for Sender {
     const PROGRAM: &'static str = "valise-sender";
     const ROLES: [Role; 2] = [Role::Gate, Role::Transmit];
+    const KEEPER: Role = Role::Gate;
     const FOLDERS: &'static [(&'static str, u32)] = &[
         ("", 0o751),
         ("tmp", 0o751),
@@ -80,7 +84,8 @@ pub struct Receiver;
 
 impl Layout for Receiver {
     const PROGRAM: &'static str = "valise-receiver";
-    const ROLES: [Role; 2] = [Role::Release, Role::Receive];
+    const ROLES: [Role; 2] = [Role::Receive, Role::Release];
+    const KEEPER: Role = Role::Release;
     const FOLDERS: &'static [(&'static str, u32)] = &[
         ("", 0o751),
         ("tmp", 0o751),
@@ -118,9 +123,6 @@ pub type SenderState = State<Sender>;
 pub type ReceiverState = State<Receiver>;
 
 impl<L: Layout> State<L> {
-    /// The role whose log names the trust list in force.
-    pub const KEEPER: Role = L::ROLES[0];
-
     /// Takes the folder that the configuration names.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
@@ -187,7 +189,7 @@ impl<L: Layout> State<L> {
 
     /// The trust list and its signatures.
     pub fn trust_store(&self) -> TrustStore {
-        TrustStore::new(&self.root, self.tmp(Self::KEEPER))
+        TrustStore::new(&self.root, self.tmp(L::KEEPER))
     }
 
     /// Reads `host.toml`.
@@ -203,7 +205,7 @@ impl<L: Layout> State<L> {
     /// # Errors
     /// The system's, for a file that exists too.
     pub fn write_host(&self, host: Host<L::Channel>) -> io::Result<()> {
-        host.write_new(&self.tmp(Self::KEEPER), &self.host())
+        host.write_new(&self.tmp(L::KEEPER), &self.host())
     }
 
     /// Checks that `init` was run here. What else may be wrong with `host.toml` is the daemons' to report.

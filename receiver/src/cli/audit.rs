@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use valise_common::config::ReceiverConfig;
 use valise_common::history::check::{BroughtFiles, Place};
 use valise_common::host::cli::audit::{self, Form};
-use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::folders::ReceiverState;
 
 use super::CliError;
 pub use reconcile::reconcile;
@@ -54,16 +54,7 @@ pub fn verify(
     let brought = audit::read(&options.brought, "valise-receiver")?;
     let places = match &options.log {
         Some(log) => vec![Place::of_file(log, options.role.as_deref())],
-        None => places(&ReceiverState::new(config()?.state))?,
+        None => audit::places_of_host(&ReceiverState::new(config()?.state))?,
     };
     audit::verify(&places, &brought, Form::of_option(options.json))
-}
-
-/// The logs of both roles.
-fn places(state: &ReceiverState) -> Result<Vec<Place>, CliError> {
-    audit::places_of_host(
-        &state.host(),
-        &state.audit(),
-        [Role::Receive, Role::Release],
-    )
 }

@@ -18,10 +18,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
 use valise_common::host::cli::init::init;
+use valise_common::host::cli::run::{self, check_start, note_end};
 use valise_common::host::cli::trust::{check, show};
 use valise_common::host::cli::{
-    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
-    print_json, print_line, run_alarm_commands,
+    CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
+    print_line, run_alarm_commands,
 };
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::host::supervise;
@@ -53,7 +54,10 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
     match arguments.command {
-        Command::Run => run_both(&path),
+        Command::Run => {
+            let config = config()?;
+            run::run(&ReceiverState::new(&config.state), &path, &config.log.level)
+        }
         Command::Receive => {
             let config = begin_role(&config()?, Role::Receive)?;
             Ok(crate::receive::run(&config)?)
@@ -113,45 +117,11 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-fn note_end(state: &ReceiverState, ended: &str) -> Result<(), CliError> {
-    let roles = [Role::Receive, Role::Release].into_iter();
-    for role in roles.filter(|role| role.as_str() == ended) {
-        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
-    }
-    Ok(())
-}
-
-/// Checks what roles need before they touch anything.
-fn check_roles(config: &ReceiverConfig, roles: &[Role]) -> Result<(), CliError> {
-    let state = ReceiverState::new(&config.state);
-    roles
-        .iter()
-        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
-}
-
-/// Both processes, as children of this one.
-fn run_both(path: &Path) -> Result<(), CliError> {
-    let config = read_config(path)?;
-    service::init_logging("run", &config.log.level).map_err(CliError::system)?;
-    // What both would stumble over is better told once.
-    check_roles(&config, &[Role::Receive, Role::Release])?;
-    let state = ReceiverState::new(&config.state);
-    state.read_host()?;
-    let program = std::env::current_exe().map_err(CliError::system)?;
-    let path = path.canonicalize().map_err(CliError::system)?;
-    let arguments = ["--config".into(), path.into_os_string()];
-    let roles = [Role::Receive, Role::Release].map(|role| (role, state.forbidden_call(role)));
-    supervise::supervise(&program, &roles, &arguments).map_err(|error| match error {
-        supervise::SuperviseError::Configuration { .. } => CliError::usage(error),
-        other => CliError::system(other),
-    })
-}
-
 /// What a daemon does before anything else.
 fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
     supervise::follow_supervisor().map_err(CliError::system)?;
     service::init_logging(role.as_str(), &config.log.level).map_err(CliError::system)?;
-    check_roles(config, &[role])?;
+    check_start(&ReceiverState::new(&config.state), &[role])?;
     Ok(config.clone())
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use valise_common::config::SenderConfig;
 use valise_common::history::check::{BroughtFiles, Place};
 use valise_common::host::cli::audit::{self, Form};
-use valise_common::host::folders::{Role, SenderState};
+use valise_common::host::folders::SenderState;
 
 use super::CliError;
 
@@ -46,12 +46,7 @@ pub fn verify(
     let brought = audit::read(&options.brought, "valise-sender")?;
     let places = match &options.log {
         Some(log) => vec![Place::of_file(log, options.role.as_deref())],
-        None => places(&SenderState::new(config()?.state))?,
+        None => audit::places_of_host(&SenderState::new(config()?.state))?,
     };
     audit::verify(&places, &brought, Form::of_option(options.json))
-}
-
-/// The logs of both roles.
-fn places(state: &SenderState) -> Result<Vec<Place>, CliError> {
-    audit::places_of_host(&state.host(), &state.audit(), [Role::Gate, Role::Transmit])
 }

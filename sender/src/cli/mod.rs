@@ -10,7 +10,6 @@ mod look;
 mod reading;
 mod request;
 mod sign;
-mod supervise;
 mod units;
 
 use std::path::Path;
@@ -19,9 +18,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
 use valise_common::host::cli::init::init;
+use valise_common::host::cli::run::{self, check_start, note_end};
 use valise_common::host::cli::{
-    CliError, check_start, config_text, list_ports, print_done, print_done_json, print_failure,
-    print_json, print_line, run_alarm_commands, trust,
+    CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
+    print_line, run_alarm_commands, trust,
 };
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::os::sandbox;
@@ -52,17 +52,16 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Run => {
             let config = config()?;
-            check_roles(&config, &[Role::Gate, Role::Transmit])?;
-            supervise::run(&path, &config)
+            run::run(&SenderState::new(&config.state), &path, &config.log.level)
         }
         Command::Gate => {
             let config = config()?;
-            check_roles(&config, &[Role::Gate])?;
+            check_start(&SenderState::new(&config.state), &[Role::Gate])?;
             Ok(crate::gate::run(&config)?)
         }
         Command::Transmit => {
             let config = config()?;
-            check_roles(&config, &[Role::Transmit])?;
+            check_start(&SenderState::new(&config.state), &[Role::Transmit])?;
             crate::transmit::run(&config).map_err(transmit_error)
         }
         Command::Init(options) => {
@@ -112,22 +111,6 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::NoteEnd(_) => Ok(()),
         Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
-}
-
-fn note_end(state: &SenderState, ended: &str) -> Result<(), CliError> {
-    let roles = [Role::Gate, Role::Transmit].into_iter();
-    for role in roles.filter(|role| role.as_str() == ended) {
-        sandbox::note_breach(&state.forbidden_call(role)).map_err(CliError::system)?;
-    }
-    Ok(())
-}
-
-/// Checks what roles need before they touch anything.
-fn check_roles(config: &SenderConfig, roles: &[Role]) -> Result<(), CliError> {
-    let state = SenderState::new(&config.state);
-    roles
-        .iter()
-        .try_for_each(|role| check_start(state.root(), &state.tmp(*role)))
 }
 
 impl From<GateError> for CliError {

@@ -46,7 +46,7 @@ pub fn ask<L: Layout>(
     let placed = request.place(text).map_err(CliError::system)?;
     let name = placed.name().to_owned();
     let patience = placed.patience() + work;
-    let role = State::<L>::KEEPER;
+    let role = L::KEEPER;
     let lock = state.lock(role);
     let answer = placed.wait(patience, &lock).map_err(CliError::system)?;
     // From the root, whatever the configuration says: who reads it may be in another folder.

@@ -1,13 +1,11 @@
 //! `audit verify`, which is the same command on both hosts but for the roles: what an auditor brings, what is verified, and
 //! how it ends.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{CliError, print_json, print_line};
 use crate::history::check::{Brought, BroughtFiles, Check, Place, Report};
-use crate::host::folders::Role;
+use crate::host::folders::{Layout, Role, State};
 
 /// Reads what an auditor brings, and warns on standard error in the name of `program`.
 ///
@@ -45,20 +43,19 @@ impl Form {
     }
 }
 
-/// The logs of both roles of a host, whose commissioning wrote the file `host`.
+/// The logs of both roles of a host.
 ///
 /// # Errors
 /// [`CliError::Usage`] on a host that is not commissioned.
-pub fn places_of_host(host: &Path, audit: &Path, roles: [Role; 2]) -> Result<Vec<Place>, CliError> {
-    if !host.exists() {
+pub fn places_of_host<L: Layout>(state: &State<L>) -> Result<Vec<Place>, CliError> {
+    if !state.host().exists() {
         return Err(CliError::Usage(format!(
             "{} is not there: this host is not commissioned; run init, or name a log",
-            host.display()
+            state.host().display()
         )));
     }
-    Ok(roles
-        .map(|role| Place::of_host(audit, role.as_str()))
-        .into())
+    let place = |role: Role| Place::of_host(&state.audit(), role.as_str());
+    Ok(L::ROLES.map(place).into())
 }
 
 /// Verifies logs, prints the reports, and refuses with one line for all faults.

@@ -59,7 +59,7 @@ pub fn init<L: Layout>(
             io::ErrorKind::PermissionDenied => needs_root(&command),
             _ => CliError::System(format!("{shown}: {error}")),
         })?;
-    let keeper = State::<L>::KEEPER;
+    let keeper = L::KEEPER;
     let stand_in = state.stand_in(keeper, &[]).map_err(CliError::system)?;
     if stand_in.is_foreign() {
         return Err(needs_root(&command));
