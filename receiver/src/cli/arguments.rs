@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use valise_common::host::alarms::command as alarm_command;
 use valise_common::host::cli::Shown;
 use valise_common::host::cli::init::Init;
+use valise_common::host::cli::run::{AlarmRunner, NoteEnd, SystemdGenerator};
 use valise_common::host::cli::trust::TrustFile;
 use valise_common::host::status::Status;
 use valise_common::ids::{BundleId, LinkKeyId, Serial};
@@ -131,30 +132,6 @@ pub enum Command {
     /// Writes what the units take from the configuration; systemd runs it (systemd.generator(7)).
     #[command(name = service::GENERATOR, hide = true, after_help = "Example:\n  valise-receiver systemd-generator FOLDER")]
     SystemdGenerator(SystemdGenerator),
-}
-
-/// Options of `note-end`.
-#[derive(Debug, Args)]
-pub struct NoteEnd {
-    /// The role that ended.
-    #[arg(value_parser = ["receive", "release"])]
-    pub role: String,
-}
-
-/// Options of the generator.
-#[derive(Debug, Args)]
-pub struct SystemdGenerator {
-    /// Where systemd reads units; it names three folders, and the first is meant.
-    #[arg(value_name = "FOLDER", num_args = 1.., required = true)]
-    pub folders: Vec<PathBuf>,
-}
-
-/// Options of the alarm's runner.
-#[derive(Debug, Args)]
-pub struct AlarmRunner {
-    /// The alarm command and its arguments.
-    #[arg(last = true, required = true)]
-    pub command: Vec<String>,
 }
 
 /// `bundle …`.

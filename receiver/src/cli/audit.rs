@@ -4,15 +4,9 @@ mod compare;
 mod reconcile;
 mod row;
 
-use std::path::PathBuf;
+use clap::Subcommand;
+use valise_common::host::cli::audit::AuditVerify;
 
-use clap::{Args, Subcommand};
-use valise_common::config::ReceiverConfig;
-use valise_common::history::check::{BroughtFiles, Place};
-use valise_common::host::cli::audit::{self, Form};
-use valise_common::host::folders::ReceiverState;
-
-use super::CliError;
 pub use reconcile::reconcile;
 
 /// `audit …`.
@@ -23,38 +17,8 @@ pub enum AuditCommand {
         after_help = "Example:\n  valise-receiver audit verify\n  valise-receiver audit verify copied/release.log --key init.txt --public-key init.txt \\\n    --checkpoint january.checkpoints\n\n\
                       init.txt is what init printed; an auditor keeps it away from this host."
     )]
-    Verify(Verify),
+    Verify(AuditVerify),
     /// Compares the sender's log with this host's, serial by serial.
     #[command(after_help = "Example:\n  valise-receiver audit reconcile gate.log --key init.txt")]
     Reconcile(reconcile::Reconcile),
-}
-
-/// Options of `audit verify`.
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// A log elsewhere, a copy for example; by default the logs of both roles of this host.
-    #[arg(value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// Whose log FILE is, if it is not called ROLE.log.
-    #[arg(long, requires = "log", value_parser = ["receive", "release"])]
-    pub role: Option<String>,
-    /// What the auditor brings.
-    #[command(flatten)]
-    pub brought: BroughtFiles,
-    /// One JSON document instead of text.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `audit verify`. The configuration is asked for only where no log is named.
-pub fn verify(
-    config: impl FnOnce() -> Result<ReceiverConfig, CliError>,
-    options: &Verify,
-) -> Result<(), CliError> {
-    let brought = audit::read(&options.brought, "valise-receiver")?;
-    let places = match &options.log {
-        Some(log) => vec![Place::of_file(log, options.role.as_deref())],
-        None => audit::places_of_host(&ReceiverState::new(config()?.state))?,
-    };
-    audit::verify(&places, &brought, Form::of_option(options.json))
 }

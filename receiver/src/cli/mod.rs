@@ -17,17 +17,17 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::ReceiverConfig;
+use valise_common::host::cli::audit as audit_log;
 use valise_common::host::cli::init::init;
-use valise_common::host::cli::run::{self, check_start, note_end};
+use valise_common::host::cli::run::{self, begin, note_end};
 use valise_common::host::cli::trust::{check, show};
 use valise_common::host::cli::{
     CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
     print_line, run_alarm_commands,
 };
 use valise_common::host::folders::{ReceiverState, Role};
-use valise_common::host::supervise;
 use valise_common::ids::ChannelId;
-use valise_common::os::{entropy, sandbox, service};
+use valise_common::os::entropy;
 
 use arguments::{
     Arguments, BundleCommand, ClockCommand, Command, LinkKeyCommand, QuarantineCommand,
@@ -53,17 +53,28 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
+    let state = || Ok(ReceiverState::new(config()?.state));
     match arguments.command {
         Command::Run => {
             let config = config()?;
             run::run(&ReceiverState::new(&config.state), &path, &config.log.level)
         }
         Command::Receive => {
-            let config = begin_role(&config()?, Role::Receive)?;
+            let config = config()?;
+            begin(
+                &ReceiverState::new(&config.state),
+                Role::Receive,
+                &config.log.level,
+            )?;
             Ok(crate::receive::run(&config)?)
         }
         Command::Release => {
-            let config = begin_role(&config()?, Role::Release)?;
+            let config = config()?;
+            begin(
+                &ReceiverState::new(&config.state),
+                Role::Release,
+                &config.log.level,
+            )?;
             Ok(crate::release::run(&config)?)
         }
         Command::Init(options) => {
@@ -99,7 +110,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         } => commission::clock_accept(&config()?, &options),
         Command::Status(options) => status::status(&config()?, options),
         Command::Audit { command } => match command {
-            AuditCommand::Verify(options) => audit::verify(config, &options),
+            AuditCommand::Verify(options) => audit_log::verify(state, &options),
             AuditCommand::Reconcile(options) => audit::reconcile(config, &options),
         },
         Command::Ports(options) => {
@@ -109,20 +120,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         }
         Command::CheckConfig(options) => config::check(&config()?, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
-        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
-            note_end(&ReceiverState::new(&config()?.state), &options.role)
-        }
-        Command::NoteEnd(_) => Ok(()),
+        Command::NoteEnd(options) => note_end(state, &options),
         Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
-}
-
-/// What a daemon does before anything else.
-fn begin_role(config: &ReceiverConfig, role: Role) -> Result<ReceiverConfig, CliError> {
-    supervise::follow_supervisor().map_err(CliError::system)?;
-    service::init_logging(role.as_str(), &config.log.level).map_err(CliError::system)?;
-    check_start(&ReceiverState::new(&config.state), &[role])?;
-    Ok(config.clone())
 }
 
 /// Reads and checks the configuration; whatever is wrong with it is wrong usage.

@@ -17,14 +17,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use valise_common::config::SenderConfig;
+use valise_common::host::cli::audit as audit_log;
 use valise_common::host::cli::init::init;
-use valise_common::host::cli::run::{self, check_start, note_end};
+use valise_common::host::cli::run::{self, begin, note_end};
 use valise_common::host::cli::{
     CliError, config_text, list_ports, print_done, print_done_json, print_failure, print_json,
     print_line, run_alarm_commands, trust,
 };
 use valise_common::host::folders::{Role, SenderState};
-use valise_common::os::sandbox;
 
 use arguments::{Arguments, BundleCommand, ClockCommand, Command, TrustCommand};
 use audit::AuditCommand;
@@ -49,6 +49,7 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     let path = arguments.config;
     let config = || read_config(&path);
+    let state = || Ok(SenderState::new(config()?.state));
     match arguments.command {
         Command::Run => {
             let config = config()?;
@@ -56,12 +57,20 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         }
         Command::Gate => {
             let config = config()?;
-            check_start(&SenderState::new(&config.state), &[Role::Gate])?;
+            begin(
+                &SenderState::new(&config.state),
+                Role::Gate,
+                &config.log.level,
+            )?;
             Ok(crate::gate::run(&config)?)
         }
         Command::Transmit => {
             let config = config()?;
-            check_start(&SenderState::new(&config.state), &[Role::Transmit])?;
+            begin(
+                &SenderState::new(&config.state),
+                Role::Transmit,
+                &config.log.level,
+            )?;
             crate::transmit::run(&config).map_err(transmit_error)
         }
         Command::Init(options) => {
@@ -98,17 +107,14 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Status(options) => health::status(&config()?, options),
         Command::Audit {
             command: AuditCommand::Verify(options),
-        } => audit::verify(config, &options),
+        } => audit_log::verify(state, &options),
         Command::Ports(options) => {
             let device_of = |text: &str| SenderConfig::parse(text).map(|config| config.link.device);
             list_ports("valise-sender", &path, device_of, options.json)
         }
         Command::CheckConfig(options) => explain::check_config(&path, &options),
         Command::AlarmRunner(options) => run_alarm_commands(&options.command),
-        Command::NoteEnd(options) if sandbox::ended_by_breach() => {
-            note_end(&SenderState::new(&config()?.state), &options.role)
-        }
-        Command::NoteEnd(_) => Ok(()),
+        Command::NoteEnd(options) => note_end(state, &options),
         Command::SystemdGenerator(options) => units::generate(&path, &options),
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use valise_common::config::LinkKind;
+use valise_common::host::cli::run::SystemdGenerator;
 use valise_common::os::service::units::{self, LineUse};
 
-use super::arguments::SystemdGenerator;
 use super::{CliError, read_config};
 
 /// `systemd-generator`

@@ -57,7 +57,4 @@ pub enum GateError {
     /// The process could not be fenced in.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The log could not be set up.
-    #[error(transparent)]
-    Log(#[from] valise_common::os::service::LogError),
 }

@@ -31,9 +31,9 @@ use valise_common::host::alarms::command::AlarmRunner;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::VIEW_EVERY_US;
 use valise_common::host::metrics::{self, Metrics};
+use valise_common::host::profile;
 use valise_common::host::requests::{Found, RequestQueue, RequestRefused, Requests};
 use valise_common::host::worker::Threading;
-use valise_common::host::{profile, supervise};
 use valise_common::ids::Serial;
 use valise_common::os::clock;
 use valise_common::os::durable::{copies_on_write, copies_on_write_text};
@@ -83,11 +83,6 @@ pub fn run(config: &SenderConfig) -> Result<(), GateError> {
 }
 
 fn run_once(config: &SenderConfig) -> Result<(), GateError> {
-    match service::init_logging("gate", &config.log.level) {
-        Ok(()) | Err(service::LogError::Twice) => {}
-        Err(error) => return Err(error.into()),
-    }
-    supervise::follow_supervisor()?;
     // Before any thread: the worker must inherit the mask and the fences.
     let signals = Signals::new()?;
     // Before the lock, any key and the fences: the alarm command is to have none of them.

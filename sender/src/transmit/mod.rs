@@ -33,7 +33,6 @@ use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::profile;
-use valise_common::host::supervise;
 use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::clock;
@@ -44,7 +43,7 @@ use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
 use valise_common::os::sandbox::{self, SandboxError};
 use valise_common::os::serial::{Direction, Fault};
-use valise_common::os::service::{self, LogError};
+use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::units::{Mono, Rate};
 
@@ -106,9 +105,6 @@ pub enum TransmitError {
     /// A fence could not be put up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The log could not be set up.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// A file, a directory or a system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -122,8 +118,8 @@ pub enum TransmitError {
 impl TransmitError {
     /// Whether the configuration or the commissioning is at fault, so that starting again would not help.
     pub fn is_configuration(&self) -> bool {
-        use TransmitError::{CoverNeedsRate, Log, NotCommissioned};
-        matches!(self, NotCommissioned(_) | CoverNeedsRate | Log(_))
+        use TransmitError::{CoverNeedsRate, NotCommissioned};
+        matches!(self, NotCommissioned(_) | CoverNeedsRate)
     }
 }
 
@@ -151,11 +147,6 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
 }
 
 fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
-    match service::init_logging(Role::Transmit.as_str(), &config.log.level) {
-        Ok(()) | Err(LogError::Twice) => {}
-        Err(error) => return Err(error.into()),
-    }
-    supervise::follow_supervisor().during("follow the supervisor")?;
     SenderState::new(&config.state).check_commissioned()?;
     let runs = life::runs(Role::Transmit);
     let claimed = Claimed::take(config)?;
