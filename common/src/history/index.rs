@@ -346,7 +346,7 @@ impl Rows<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use std::fs;
-    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::PathBuf;
 
     use serde::{Deserialize, Serialize};
@@ -562,6 +562,9 @@ mod tests {
         for (is_shared, mode) in [(false, 0o600), (true, 0o640)] {
             world.is_shared = is_shared;
             world.place(|place| place.remove()).unwrap();
+            // As a kill between its creation and its mode leaves it, or an older version.
+            fs::write(world.path(), []).unwrap();
+            fs::set_permissions(world.path(), fs::Permissions::from_mode(0o604)).unwrap();
             let (index, _) = world.open().unwrap();
             for suffix in ["", "-wal", "-shm"] {
                 let file = world.place(|place| place.file(suffix));

@@ -1,9 +1,11 @@
 //! The files of a register.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 use super::error::{IndexError, io};
 use crate::os::durable::remove_any;
@@ -48,28 +50,33 @@ impl Place<'_> {
         Ok(folder.join(self.path.file_name().ok_or_else(none)?))
     }
 
-    /// Makes an empty file. SQLite would make it with the process's umask; its side files copy the mode.
+    /// Makes an empty file if there is none, and gives it its mode. SQLite would make it with the process's umask; its side
+    /// files copy the mode.
     pub(super) fn create(&self) -> Result<(), IndexError> {
+        let mode = match self.readers {
+            Some(_) => 0o640,
+            None => 0o600,
+        };
         let mut options = OpenOptions::new();
-        let created = options
+        options
             .write(true)
-            .create_new(true)
             .mode(0o600)
-            .open(self.path);
-        match created {
-            Ok(file) if self.readers.is_some() => file
-                .set_permissions(Permissions::from_mode(0o640))
-                .map_err(io(self.role)),
-            Ok(_) => Ok(()),
+            .custom_flags(OFlag::O_NOFOLLOW.bits());
+        let opened = match options.clone().create_new(true).open(self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let metadata = self.path.symlink_metadata().map_err(io(self.role))?;
-                match metadata.is_file() {
-                    true => Ok(()),
-                    false => Err(self.damaged("its file")),
+                if !metadata.is_file() {
+                    return Err(self.damaged("its file"));
                 }
+                options.open(self.path)
             }
-            Err(error) => Err(io(self.role)(error)),
-        }
+            created => created,
+        };
+        let set_mode = |file: File| match file.metadata()?.mode() & 0o7777 == mode {
+            true => Ok(()),
+            false => file.set_permissions(Permissions::from_mode(mode)),
+        };
+        opened.and_then(set_mode).map_err(io(self.role))
     }
 
     /// Gives an open register to its readers. Its side files exist as long as it is open, and SQLite makes them with the
