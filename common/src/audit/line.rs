@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 
+use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use thiserror::Error;
@@ -56,6 +57,41 @@ impl AuditRecord {
         fields.insert("event".to_owned(), Value::String(self.event));
         let event = serde_json::from_value(Value::Object(fields))?;
         Ok(Recorded { seq, time, event })
+    }
+}
+
+/// What serde writes of an event with the tag `event`: its word, and its fields in the order of its type.
+pub(crate) struct Written {
+    pub(crate) word: String,
+    pub(crate) fields: Vec<(String, Value)>,
+}
+
+impl Written {
+    /// Writes an event down; `None` for what is not an event.
+    pub(crate) fn of(event: &impl Serialize) -> Option<Self> {
+        let text = serde_json::to_string(event).ok()?;
+        let mut fields = serde_json::Deserializer::from_str(&text)
+            .deserialize_map(InOrder)
+            .ok()?
+            .into_iter();
+        let (name, word) = fields.next()?;
+        let word = word.as_str().filter(|_| name == RESERVED[2])?.to_owned();
+        let fields = fields.collect();
+        Some(Self { word, fields })
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Vec<(String, Value)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        std::iter::from_fn(|| map.next_entry().transpose()).collect()
     }
 }
 

@@ -12,6 +12,6 @@ mod verify;
 
 pub use chain::{Chain, ChainState};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointVerifier, notes};
-pub(crate) use line::read_seq;
 pub use line::{AuditRecord, Fields, LineFault, Recorded};
+pub(crate) use line::{Written, read_seq};
 pub use verify::{AuditError, Evidence, Summary, Verifier, Witness, verify};

@@ -350,12 +350,11 @@ mod tests {
     use std::path::PathBuf;
 
     use serde::{Deserialize, Serialize};
-    use serde_json::json;
 
     use super::*;
     use crate::units::UtcTime;
 
-    #[derive(Debug, Clone, PartialEq, Deserialize)]
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "event", rename_all = "kebab-case")]
     enum Event {
         Named {
@@ -416,8 +415,8 @@ mod tests {
 
         fn append(&mut self, number: u64) {
             let name = format!("name {number}");
-            let fields = [("number", json!(number)), ("name", json!(name))];
-            self.log.append(UtcTime::EPOCH, "named", &fields);
+            let named = Event::Named { number, name };
+            self.log.append_event(UtcTime::EPOCH, &named);
             self.log.commit().unwrap();
         }
 

@@ -23,13 +23,15 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::Serialize;
+
 pub use self::error::AuditLogError;
 use self::files::{Paths, check_verifier, log_options, read_signer};
 use self::key_file::KeyFile;
 pub use self::key_file::read_key_state;
 pub use self::parts::{InTurn, Part, parts};
 pub use self::recover::Recovered;
-use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields, read_seq};
+use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields, Written, read_seq};
 use crate::config;
 use crate::limits;
 use crate::os::durable::{is_full, with_reserve};
@@ -188,6 +190,19 @@ impl AuditLog {
             self.sign();
         }
         seq
+    }
+
+    /// Adds an event as [`AuditLog::append`] does: its word is what serde writes as `event`, before its fields.
+    ///
+    /// # Panics
+    /// If serde writes the event in another form.
+    pub fn append_event(&mut self, now: UtcTime, event: &impl Serialize) -> u64 {
+        let Written { word, fields } = Written::of(event).expect("an event has a word and fields");
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        self.append(now, &word, &fields)
     }
 
     /// Makes every appended line durable with one write and one sync, then replaces the key. Checkpoints that fell due, at

@@ -1,21 +1,20 @@
 //! What happens on the isolated side, as lines of the audit log. An event has happened when its line is durable; the
 //! register is rolled forward from these lines, so that writing and reading them stand side by side here.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use valise_common::ids::{
     BundleId, ContainerHash, ContainerId, LinkKeyId, MailboxId, MessageId, Serial,
 };
 use valise_common::units::UtcTime;
 
 /// Who asked for something.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asker {
     /// The user.
     pub uid: u32,
     /// Which placing of a request asked, so that the same placing gets the same answer after a crash; none if a command
     /// did it by itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
 }
 
@@ -24,17 +23,10 @@ impl Asker {
     pub fn user(uid: u32) -> Asker {
         Asker { uid, asked: None }
     }
-
-    fn fields(&self) -> Vec<(&'static str, Value)> {
-        let asked = self.asked.iter().map(|asked| ("asked", json!(asked)));
-        std::iter::once(("uid", json!(self.uid)))
-            .chain(asked)
-            .collect()
-    }
 }
 
 /// One event of `release`. No content, no subject, no file name and no key is in any of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The process began to work.
@@ -133,7 +125,7 @@ pub enum Event {
         /// The trust list that decided.
         trust_version: u32,
         /// The placing of the request that asked for a recheck, if one did.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         asked: Option<String>,
     },
     /// Every folder of a cable was made visible.
@@ -249,213 +241,11 @@ pub enum Event {
     Other,
 }
 
-impl Event {
-    /// The event's name in the log.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Event::Started { .. } => "started",
-            Event::Stopped => "stopped",
-            Event::TrustImported { .. } => "trust-imported",
-            Event::SlotsKept { .. } => "slots-kept",
-            Event::BundleCreated { .. } => "bundle-created",
-            Event::BundleVoided { .. } => "bundle-voided",
-            Event::LinkKeyRetired { .. } => "link-key-retired",
-            Event::ClockAccepted { .. } => "clock-accepted",
-            Event::Publishing { .. } => "publishing",
-            Event::Released { .. } => "released",
-            Event::Quarantined { .. } => "quarantined",
-            Event::Rechecked { .. } => "rechecked",
-            Event::Discarded { .. } => "discarded",
-            Event::Unopened { .. } => "unopened",
-            Event::SecondContainer { .. } => "second-container",
-            Event::Gap { .. } => "gap",
-            Event::GapWithdrawn { .. } => "gap-withdrawn",
-            Event::NotSent { .. } => "not-sent",
-            Event::NotSentWithdrawn { .. } => "not-sent-withdrawn",
-            Event::RequestRefused { .. } => "request-refused",
-            Event::Alarm { .. } => "alarm",
-            Event::Other => "other",
-        }
-    }
-
-    /// The event's fields in the order of the log.
-    pub fn fields(&self) -> Vec<(&'static str, Value)> {
-        match self {
-            Event::Started {
-                version,
-                software_keys,
-            } => {
-                vec![
-                    ("version", json!(version)),
-                    ("software_keys", json!(software_keys)),
-                ]
-            }
-            Event::Stopped | Event::Other => Vec::new(),
-            Event::TrustImported {
-                version,
-                sha256,
-                by,
-            } => [
-                vec![("version", json!(version)), ("sha256", json!(sha256))],
-                by.fields(),
-            ]
-            .concat(),
-            Event::SlotsKept { bundle, kept } => {
-                vec![("bundle", json!(bundle)), ("kept", json!(kept))]
-            }
-            Event::BundleCreated {
-                bundle,
-                first,
-                count,
-                link_key,
-                replaces,
-                kept,
-                sha256,
-                by,
-            } => [
-                vec![
-                    ("bundle", json!(bundle)),
-                    ("first", json!(first)),
-                    ("count", json!(count)),
-                    ("link_key", json!(link_key)),
-                    ("replaces", json!(replaces)),
-                    ("kept", json!(kept)),
-                    ("sha256", json!(sha256)),
-                ],
-                by.fields(),
-            ]
-            .concat(),
-            Event::BundleVoided {
-                bundle,
-                kept,
-                reason,
-                by,
-            } => [
-                vec![
-                    ("bundle", json!(bundle)),
-                    ("kept", json!(kept)),
-                    ("reason", json!(reason)),
-                ],
-                by.fields(),
-            ]
-            .concat(),
-            Event::LinkKeyRetired {
-                link_key,
-                bundle,
-                by,
-            } => [
-                vec![("link_key", json!(link_key)), ("bundle", json!(bundle))],
-                by.fields(),
-            ]
-            .concat(),
-            Event::ClockAccepted { before, now, by } => [
-                vec![("before", json!(before)), ("now", json!(now))],
-                by.fields(),
-            ]
-            .concat(),
-            Event::Publishing {
-                serial,
-                container,
-                message_id,
-                to,
-                act_by,
-                trust_version,
-                asked,
-            } => {
-                let mut fields = vec![
-                    ("serial", json!(serial)),
-                    ("container", json!(container)),
-                    ("message_id", json!(message_id)),
-                    ("to", json!(to)),
-                    ("act_by", json!(act_by)),
-                    ("trust_version", json!(trust_version)),
-                ];
-                fields.extend(asked.iter().map(|asked| ("asked", json!(asked))));
-                fields
-            }
-            Event::Released { serial, message_id } => {
-                vec![("serial", json!(serial)), ("message_id", json!(message_id))]
-            }
-            Event::Quarantined {
-                serial,
-                container,
-                message_id,
-                code,
-                reason,
-            } => vec![
-                ("serial", json!(serial)),
-                ("container", json!(container)),
-                ("message_id", json!(message_id)),
-                ("code", json!(code)),
-                ("reason", json!(reason)),
-            ],
-            Event::Rechecked {
-                serial,
-                code,
-                reason,
-                by,
-            } => [
-                vec![
-                    ("serial", json!(serial)),
-                    ("code", json!(code)),
-                    ("reason", json!(reason)),
-                ],
-                by.fields(),
-            ]
-            .concat(),
-            Event::Discarded { serial, reason, by } => [
-                vec![("serial", json!(serial)), ("reason", json!(reason))],
-                by.fields(),
-            ]
-            .concat(),
-            Event::Unopened {
-                serial,
-                container,
-                code,
-            } => vec![
-                ("serial", json!(serial)),
-                ("container", json!(container)),
-                ("code", json!(code)),
-            ],
-            Event::SecondContainer { serial, container } => {
-                vec![("serial", json!(serial)), ("container", json!(container))]
-            }
-            Event::Gap {
-                first,
-                last,
-                bundle,
-            }
-            | Event::NotSent {
-                first,
-                last,
-                bundle,
-            } => vec![
-                ("first", json!(first)),
-                ("last", json!(last)),
-                ("bundle", json!(bundle)),
-            ],
-            Event::GapWithdrawn { first, last } | Event::NotSentWithdrawn { first, last } => {
-                vec![("first", json!(first)), ("last", json!(last))]
-            }
-            Event::RequestRefused {
-                request,
-                reason,
-                by,
-            } => [
-                vec![("request", json!(request)), ("reason", json!(reason))],
-                by.fields(),
-            ]
-            .concat(),
-            Event::Alarm { code, text } => vec![("code", json!(code)), ("text", json!(text))],
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
-    use valise_common::audit::AuditRecord;
+    use serde_json::json;
 
     use super::*;
 
@@ -576,35 +366,45 @@ mod tests {
         ]
     }
 
-    fn read(word: &str, fields: Vec<(&'static str, Value)>) -> Result<Event, serde_json::Error> {
-        let record = AuditRecord {
-            seq: 3,
-            time: UtcTime::from_s(50),
-            event: word.to_owned(),
-            fields: fields
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        };
-        record.read().map(|recorded| recorded.event)
-    }
-
     #[test]
     fn what_is_written_is_read_back() {
         for event in samples() {
-            let fields = event.fields();
-            for (index, (key, _)) in fields.iter().enumerate() {
-                assert!(!["seq", "time", "event", "prev", "mac"].contains(key));
-                assert!(fields[..index].iter().all(|(other, _)| other != key));
+            let (text, value) = (serde_json::to_string(&event).unwrap(), json!(event));
+            for key in value.as_object().unwrap().keys() {
+                assert!(!["seq", "time", "prev", "mac"].contains(&key.as_str()));
+                assert_eq!(text.matches(&format!("\"{key}\":")).count(), 1, "{key}");
             }
-            assert_eq!(read(event.name(), fields).unwrap(), event);
+            assert_eq!(serde_json::from_value::<Event>(value).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_fields_in_the_order_of_the_event_and_who_asked_behind_them() {
+        let mut by = Asker::user(1000);
+        for asked in [r#""#, r#","asked":"0f""#] {
+            let event = Event::TrustImported {
+                version: 7,
+                sha256: "ab".to_owned(),
+                by: by.clone(),
+            };
+            assert_eq!(
+                serde_json::to_string(&event).unwrap(),
+                format!(
+                    r#"{{"event":"trust-imported","version":7,"sha256":"ab","uid":1000{asked}}}"#
+                )
+            );
+            by.asked = Some("0f".to_owned());
         }
     }
 
     #[test]
     fn a_word_of_a_newer_program_changes_nothing() {
-        let unknown = read("from-the-future", vec![("x", json!(1))]);
-        assert_eq!(unknown.unwrap(), Event::Other);
-        assert!(read("released", vec![("serial", json!(0))]).is_err());
+        let newer = json!({ "event": "from-the-future", "x": 1 });
+        assert_eq!(
+            serde_json::from_value::<Event>(newer).unwrap(),
+            Event::Other
+        );
+        let lacking = json!({ "event": "released", "serial": 0 });
+        assert!(serde_json::from_value::<Event>(lacking).is_err());
     }
 }

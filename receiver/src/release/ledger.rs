@@ -77,7 +77,7 @@ impl Ledger {
 
     /// Adds an event to the next commit. It has not happened before [`Ledger::commit`] returns.
     pub fn append(&mut self, now: UtcTime, event: Event) {
-        let seq = self.log.append(now, event.name(), &event.fields());
+        let seq = self.log.append_event(now, &event);
         if let Event::Publishing { serial, .. } | Event::Quarantined { serial, .. } = &event {
             self.claimed.insert(*serial);
         }

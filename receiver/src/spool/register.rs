@@ -496,7 +496,7 @@ mod tests {
         fn register(&mut self, events: &[Event]) -> Register {
             let now = "2026-11-22T21:53:18Z".parse().unwrap();
             for event in events {
-                self.log.append(now, event.name(), &event.fields());
+                self.log.append_event(now, event);
             }
             self.log.commit().unwrap();
             Register::open(&self.state, &self.log).unwrap().0

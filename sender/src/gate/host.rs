@@ -217,8 +217,7 @@ impl Gate {
     /// Adds an event to the next commit, and to the ledger at once: a commit that fails ends the process.
     pub fn record(&mut self, event: &Event) {
         let now = self.log_time();
-        let (word, fields) = event.line();
-        self.audit.append(now, word, &fields);
+        self.audit.append_event(now, event);
         if let Some(id) = self.ledger.apply(now, event) {
             self.changed.insert(id);
         }

@@ -173,8 +173,7 @@ impl Gate {
     pub fn accept_clock(&mut self, uid: u32) -> Result<String, GateError> {
         let (before, clock) = (self.now(), clock::utc_now());
         let event = Event::ClockAccepted { before, uid };
-        let (word, fields) = event.line();
-        self.audit.append(clock, word, &fields);
+        self.audit.append_event(clock, &event);
         self.ledger.apply(clock, &event);
         // With a checkpoint, which seals where the log's times go back.
         self.audit.checkpoint(clock::mono_now())?;

@@ -167,8 +167,7 @@ mod tests {
 
         fn append(&mut self, event: &Event) {
             let now = UtcTime::from_s(50);
-            let (word, fields) = event.line();
-            self.log.append(now, word, &fields);
+            self.log.append_event(now, event);
             self.log.commit().unwrap();
             self.ledger.apply(now, event);
         }
