@@ -10,10 +10,11 @@ use super::arguments::{Discard, List, OneSerial};
 use super::request::{ask_and_print, check_reason};
 use super::status::read_view;
 use super::{CliError, print_json, print_line};
+use crate::model::rows::{CableRow, Claim};
 use crate::model::states::{ChannelState, StateRow, void_serials};
 use crate::release::ledger::claimed_by;
 use crate::release::requests::Ask;
-use crate::spool::register::{CableRow, Claim, Register};
+use crate::spool::register::Register;
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 
 /// All that commands know of serials: from the register, and from what both daemons show.

@@ -20,11 +20,12 @@ use super::status::read_view;
 use super::{CliError, print_done, print_done_json, print_json, print_line};
 use crate::model::event::Asker;
 use crate::model::reply::BundleMade;
+use crate::model::rows::{BundleRow, BundleState};
 use crate::release::requests::Ask;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::spool::publish::Groups;
-use crate::spool::register::{BundleRow, BundleState, Register};
+use crate::spool::register::Register;
 use crate::spool::view::ReleaseView;
 
 /// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use valise_common::ids::Serial;
 use valise_common::wire::{Beacon, EntryState};
 
+use crate::model::rows::{BundleRow, BundleState, CableRow, Claim};
 use crate::model::serial_set::SerialSet;
-use crate::spool::register::{BundleRow, BundleState, CableRow, Claim};
 
 /// Where a serial stands, in the words of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

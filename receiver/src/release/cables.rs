@@ -18,6 +18,7 @@ use valise_common::os::room::disk_text;
 use valise_common::units::UtcTime;
 
 use crate::model::event::{Asker, Event};
+use crate::model::rows::{BundleState, CableRow, Claim};
 use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::foreign::Trouble;
@@ -25,7 +26,6 @@ use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
 use crate::release::worker::Task;
 use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::spool::publish::{BodyFolder, Published, Syncing, publish, stage};
-use crate::spool::register::{BundleState, CableRow, Claim};
 use crate::spool::regular::is_in_the_way;
 use crate::steps::open::{NotOpened, Opened};
 use crate::steps::publish::StageName;

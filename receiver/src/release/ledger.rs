@@ -10,9 +10,10 @@ use valise_common::units::{Mono, UtcTime};
 
 use crate::model::attributed::Attributed;
 use crate::model::event::Event;
+use crate::model::rows::{BundleRow, BundleState, CableRow, RangeKind, RangeRow};
 use crate::model::serial_set::SerialSet;
 use crate::model::states::void_serials;
-use crate::spool::register::{BundleRow, BundleState, CableRow, RangeKind, RangeRow, Register};
+use crate::spool::register::Register;
 
 /// The audit log of `release`, its register, and what the loop needs of both at hand.
 pub struct Ledger {
@@ -63,7 +64,7 @@ impl Ledger {
             RangeKind::Kept => &mut self.kept,
         };
         for (first, last) in &row.ranges {
-            match row.told_by {
+            match row.reported_by {
                 Some(bundle) => told.insert_range(bundle, *first, *last),
                 None => told.remove_range(*first, *last),
             }

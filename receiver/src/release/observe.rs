@@ -13,13 +13,13 @@ use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
 use crate::model::event::Event;
+use crate::model::rows::{BundleRow, BundleState, Claim};
 use crate::model::serial_set::SerialSet;
 use crate::model::states::{Announced, ChannelState};
 use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::foreign::Trouble;
 use crate::spool::beacon_file;
-use crate::spool::register::{BundleRow, BundleState, Claim};
 use crate::spool::regular::is_in_the_way;
 use crate::spool::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 

@@ -18,11 +18,11 @@ use valise_common::units::{ByteSize, Mono, UtcTime};
 
 use crate::model::event::{Asker, Event};
 use crate::model::reply::Reply;
+use crate::model::rows::{CableRow, Claim};
 use crate::release::cables::{Incoming, Origin};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::ledger::now_of;
 use crate::release::worker::Task;
-use crate::spool::register::{CableRow, Claim};
 
 /// Characters of an operator's reason.
 pub const REASON_CHARS_MAX: usize = 200;

@@ -26,11 +26,11 @@ use valise_common::os::durable;
 
 use crate::model::event::Event;
 use crate::model::reply::COURIER;
+use crate::model::rows::{BundleState, CableRow, Claim};
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::foreign::Trouble;
 use crate::spool::bundle_store;
 use crate::spool::publish::make_mailbox;
-use crate::spool::register::{BundleState, CableRow, Claim};
 use crate::spool::regular::is_in_the_way;
 use crate::spool::slots::SlotFile;
 use crate::steps::publish::StageName;

@@ -22,13 +22,13 @@ use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 
 use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
 use crate::model::event::Asker;
+use crate::model::rows::{CableRow, Claim};
 use crate::release::cables::{Batch, Incoming, Origin};
 use crate::release::daemon::Due;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::Groups;
-use crate::spool::register::{CableRow, Claim};
 use crate::spool::slots_key::SlotsKey;
 use crate::steps::verify::{Judged, Policy, verify};
 

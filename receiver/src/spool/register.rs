@@ -7,94 +7,15 @@ use valise_common::audit::Recorded;
 use valise_common::history::index::{Index, IndexError, Place, Row, Rows, number_key};
 use valise_common::history::log::AuditLog;
 use valise_common::host::folders::ReceiverState;
-use valise_common::ids::{BundleId, ContainerHash, LinkKeyId, MessageId, Serial};
+use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::role::Role;
-use valise_common::units::UtcTime;
 
 use crate::model::event::Event;
 use crate::model::reply::Reply;
+use crate::model::rows::{BundleRow, BundleState, CableRow, Claim, RangeRow};
 
 /// The layout of the rows below.
 const LAYOUT: i64 = 4;
-
-/// Where a container stands that claimed its serial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Claim {
-    /// Its publishing is committed; its folders may not all be visible yet.
-    Publishing,
-    /// All its folders were made visible.
-    Released,
-    /// It is held.
-    Quarantined,
-    /// It was held and destroyed.
-    Discarded,
-}
-
-impl Claim {
-    fn as_str(self) -> &'static str {
-        match self {
-            Claim::Publishing => "publishing",
-            Claim::Released => "released",
-            Claim::Quarantined => "quarantined",
-            Claim::Discarded => "discarded",
-        }
-    }
-}
-
-/// A cable that claimed its serial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CableRow {
-    /// Its serial.
-    pub serial: Serial,
-    /// Where it stands.
-    pub claim: Claim,
-    /// The whole hash of its container.
-    pub container: ContainerHash,
-    /// The cable, when its manifest could be read.
-    pub message_id: Option<MessageId>,
-    /// Why it is held or was discarded, in one word.
-    pub code: Option<String>,
-    /// The same in a sentence.
-    pub reason: Option<String>,
-    /// Who got it, with spaces between.
-    pub mailboxes: Option<String>,
-    /// When an answer is due, if the cable asks for one and was released.
-    pub act_by: Option<UtcTime>,
-    /// When it claimed its serial.
-    pub claimed_at: UtcTime,
-    /// When it last changed.
-    pub updated_at: UtcTime,
-}
-
-/// Whether a bundle's unused slots still exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BundleState {
-    /// They open containers.
-    Live,
-    /// They were destroyed.
-    Void,
-}
-
-/// A bundle that this host made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleRow {
-    /// Its number.
-    pub bundle: BundleId,
-    /// Its first serial.
-    pub first: Serial,
-    /// Its last serial.
-    pub last: Serial,
-    /// Number of slots.
-    pub count: u32,
-    /// The link key that it brought.
-    pub link_key: LinkKeyId,
-    /// Whether its unused slots exist.
-    pub state: BundleState,
-    /// Whether its link key was ended before its time.
-    pub retired: bool,
-}
 
 impl Row for CableRow {
     const KIND: &'static str = "cable";
@@ -127,79 +48,12 @@ impl Row for BundleRow {
     }
 }
 
-impl BundleRow {
-    /// Whether the bundle holds the slot of `serial`.
-    pub fn holds(&self, serial: Serial) -> bool {
-        self.first <= serial && serial <= self.last
-    }
-}
-
-/// Serials of which only the beacon told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RangeKind {
-    /// Known to be missing at some time.
-    Gap,
-    /// The sender will not send them.
-    NotSent,
-    /// Their containers had arrived when their bundle became void, so that they kept their slots.
-    Kept,
-}
-
-/// Serials that one line of the log told of.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RangeRow {
-    seq: u64,
-    /// What they are.
-    pub kind: RangeKind,
-    /// The bundle whose key told it; if absent, it is not believed any more.
-    pub told_by: Option<BundleId>,
-    /// First and last serials.
-    pub ranges: Vec<(Serial, Serial)>,
-}
-
 impl Row for RangeRow {
     const KIND: &'static str = "range";
 
     /// The last word on a serial is the last row.
     fn key(&self) -> String {
         number_key(self.seq)
-    }
-}
-
-impl RangeRow {
-    /// What an event tells of ranges, if anything.
-    pub fn of(seq: u64, event: &Event) -> Option<RangeRow> {
-        let (kind, told_by, ranges) = match event {
-            Event::SlotsKept { bundle, kept }
-            | Event::BundleVoided { bundle, kept, .. }
-            | Event::BundleCreated {
-                replaces: Some(bundle),
-                kept,
-                ..
-            } => (RangeKind::Kept, Some(*bundle), kept.clone()),
-            Event::Gap {
-                first,
-                last,
-                bundle,
-            } => (RangeKind::Gap, Some(*bundle), vec![(*first, *last)]),
-            Event::GapWithdrawn { first, last } => (RangeKind::Gap, None, vec![(*first, *last)]),
-            Event::NotSent {
-                first,
-                last,
-                bundle,
-            } => (RangeKind::NotSent, Some(*bundle), vec![(*first, *last)]),
-            Event::NotSentWithdrawn { first, last } => {
-                (RangeKind::NotSent, None, vec![(*first, *last)])
-            }
-            _ => return None,
-        };
-        Some(RangeRow {
-            seq,
-            kind,
-            told_by,
-            ranges,
-        })
     }
 }
 
@@ -309,7 +163,7 @@ impl Register {
         self.0.all()
     }
 
-    /// What lines of the log told of ranges, in their order.
+    /// What lines of the log report of ranges, in their order.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -464,6 +318,9 @@ fn put(rows: &Rows<'_>, line: &Recorded<Event>) -> Result<(), IndexError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
+
+    use valise_common::ids::{ContainerHash, LinkKeyId};
+    use valise_common::units::UtcTime;
 
     use super::*;
     use crate::model::event::Asker;

@@ -10,7 +10,7 @@ use valise_common::seal::SlotSecret;
 use valise_common::secret::{Secret, Secret32};
 
 use super::slots_key::SlotsKey;
-use crate::spool::register::BundleRow;
+use crate::model::rows::BundleRow;
 
 /// Length of a record.
 pub const RECORD_BYTES: usize = 64;
@@ -121,7 +121,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
     use super::*;
-    use crate::spool::register::BundleState;
+    use crate::model::rows::BundleState;
     use std::fs::{self, OpenOptions};
     use std::os::unix::fs::PermissionsExt;
     use valise_common::ids::{BundleId, LinkKeyId};
