@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -84,11 +85,24 @@ fn what_a_command_refuses_is_in_the_log_whether_a_daemon_runs_or_not() {
     assert_ne!(no_quorum, good);
     let path = |name: &str| world.folder().join(name).display().to_string();
     let (no_quorum_file, no_signature_file) = (path("no-quorum.toml"), path("no-signature.toml"));
+    let unsigned_file = path("unsigned.toml");
+    fs::write(&unsigned_file, &no_quorum).unwrap();
     fs::write(&no_quorum_file, no_quorum).unwrap();
+    for (number, key) in (1..).zip(&world.roster.administrators) {
+        let file = Path::new(&no_quorum_file);
+        key.sign_as_administrator("trust-list@valise", file, number)
+            .unwrap();
+    }
     fs::write(&no_signature_file, good).unwrap();
     fs::write(format!("{no_signature_file}.1.sig"), "no signature").unwrap();
     let out = path("out");
-    let commands: [(&str, &[&str], &str); 3] = [
+    let commands: [(&str, &[&str], &str); 4] = [
+        // What nobody signed is not read.
+        (
+            "trust-import",
+            &["trust", "import", &unsigned_file],
+            "0 of the two",
+        ),
         (
             "trust-import",
             &["trust", "import", &no_quorum_file],

@@ -2,7 +2,6 @@
 
 mod names;
 
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -32,7 +31,7 @@ macro_rules! paths {
 }
 
 /// A host: its program and roles, and what is its own in the state folder.
-pub trait Layout: fmt::Debug {
+pub trait Layout {
     /// The host's program.
     const PROGRAM: &'static str;
 

@@ -55,7 +55,7 @@ impl Gate {
             is_offered: held == hash,
             is_usable: self.trust.is_some(),
         });
-        let (administrators, channel) = (&self.host.administrators, self.ledger.channel);
+        let (administrators, channel) = (&self.administrators, self.ledger.channel);
         let verified = match signed.admit(administrators, channel, held, clock::utc_now()) {
             Ok(verified) => verified,
             // A repeated request gets the same answer.

@@ -8,19 +8,19 @@ use valise_common::config::SenderConfig;
 use valise_common::history::index::rebuilt_text;
 use valise_common::history::log::AuditLog;
 use valise_common::host::alarms::Alarms;
-use valise_common::host::commissioned::Host;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::metrics::Metrics;
 use valise_common::host::neighbour::Neighbour;
 use valise_common::host::requests::{Requests, Unanswered};
 use valise_common::host::trust_store::SignedList;
-use valise_common::ids::{ChannelId, ContainerId, MessageId, PersonId, Serial};
+use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::clock;
 use valise_common::os::durable::{
     Eraser, NOT_ERASED, SyncBatch, free_bytes, hold_reserve, is_full,
 };
 use valise_common::os::lock::HostLock;
+use valise_common::sshsig::PublicKey;
 use valise_common::trust::TrustList;
 use valise_common::units::{Mono, UtcTime};
 
@@ -53,8 +53,8 @@ pub struct Gate {
     pub config: SenderConfig,
     /// Where everything stands.
     pub state: SenderState,
-    /// The administrators.
-    pub host: Host<Option<ChannelId>>,
+    /// Whose signatures put lists and bundles into force.
+    pub administrators: Vec<PublicKey>,
     /// The list in force.
     pub trust: Option<Arc<TrustList>>,
     /// What the audit log adds up to.
@@ -124,7 +124,7 @@ impl Gate {
     /// [`GateError`]: no state, another gate, or a state that contradicts itself.
     pub fn open(config: &SenderConfig) -> Result<Self, GateError> {
         let state = SenderState::new(&config.state);
-        let host = state.read_host()?;
+        let administrators = state.read_host()?.administrators;
         state.create_all()?;
         let lock = HostLock::try_take(&state.lock(Role::Gate))?.ok_or(GateError::AlreadyRunning)?;
         hold_reserve(&state.reserve(Role::Gate))?;
@@ -136,7 +136,7 @@ impl Gate {
         let trust = match ledger.trust {
             Some((_, hash)) => {
                 let is_named = |list: &SignedList| list.blake3() == hash;
-                Some(store.load(&host.administrators, is_named)?)
+                Some(store.load(&administrators, is_named)?)
             }
             None => {
                 store.discard_staged()?;
@@ -169,7 +169,7 @@ impl Gate {
             preparer: Preparer {
                 requests: Requests::new(state.requests(), tmp.clone()),
                 tmp,
-                administrators: host.administrators.clone(),
+                administrators: administrators.clone(),
                 submission_bytes_max: config.limits.submission_bytes_max.0,
             },
             left_over: BTreeSet::new(),
@@ -195,7 +195,7 @@ impl Gate {
             changed: BTreeSet::new(),
             view: ViewWriter::default(),
             persons: persons_by_uid(&config.persons),
-            host,
+            administrators,
             state,
         };
         if is_rebuilt {
