@@ -103,7 +103,7 @@ alarms! {
     GateView = "gate-view",
         "what gate shows is damaged; no decision depends on it",
         ["{restart gate}"];
-    Hindered = "hindered",
+    Blocked = "blocked",
         "somebody keeps taking the name of a released cable in its mailbox; the cable is not visible there",
         ["sudo ls -l {STATE}/released/{MAILBOX}, then stop the reader who does it"];
     LinkAddress = "link-address",

@@ -13,7 +13,7 @@ use super::{CliError, print_json, print_line};
 use crate::model::rows::{CableRow, Claim};
 use crate::model::states::{ChannelState, StateRow, void_serials};
 use crate::release::ledger::claimed_by;
-use crate::release::requests::Ask;
+use crate::release::requests::RequestText;
 use crate::spool::register::Register;
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 
@@ -292,7 +292,7 @@ pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(
 
 /// `quarantine recheck`
 pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
-    let what = Ask::QuarantineRecheck {
+    let what = RequestText::QuarantineRecheck {
         serial: options.serial,
     };
     ask_and_print(config, &what, &[], options.json, |_| {
@@ -302,7 +302,7 @@ pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliEr
 
 /// `quarantine discard`
 pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliError> {
-    let what = Ask::QuarantineDiscard {
+    let what = RequestText::QuarantineDiscard {
         serial: options.serial,
         reason: options.reason.clone(),
     };

@@ -21,7 +21,7 @@ use super::{CliError, print_done, print_done_json, print_json, print_line};
 use crate::model::event::Asker;
 use crate::model::reply::BundleMade;
 use crate::model::rows::{BundleRow, BundleState};
-use crate::release::requests::Ask;
+use crate::release::requests::RequestText;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::spool::publish::Groups;
@@ -88,7 +88,7 @@ pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<
             )));
         }
     }
-    let what = Ask::BundleCreate {
+    let what = RequestText::BundleCreate {
         slots: options.slots,
         replaces: options.replaces,
     };
@@ -182,7 +182,7 @@ fn fetch(from: &Path, out: &Path) -> io::Result<()> {
 
 /// `bundle void`
 pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), CliError> {
-    let what = Ask::BundleVoid {
+    let what = RequestText::BundleVoid {
         bundle: options.bundle,
         reason: options.reason.clone(),
     };
@@ -265,7 +265,7 @@ pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Resu
     confirm_if_attended(&format!("Destroy link key {}?", options.link_key))?;
     ask_and_print(
         config,
-        &Ask::LinkKeyRetire {
+        &RequestText::LinkKeyRetire {
             link_key: options.link_key,
         },
         &[],
@@ -279,13 +279,19 @@ pub fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
     confirm_if_attended(
         "Take the clock of this host as right? What is over by it is quarantined.",
     )?;
-    ask_and_print(config, &Ask::ClockAccept {}, &[], options.json, |answer| {
-        // The view is written after the answer, which ends in the new time or has it before a comma.
-        let now = answer.rsplit("now is ").next().unwrap_or_default();
-        let now = now
-            .split(',')
-            .next()
-            .and_then(|now| now.parse::<UtcTime>().ok());
-        Ok(json!({ "now": now }))
-    })
+    ask_and_print(
+        config,
+        &RequestText::ClockAccept {},
+        &[],
+        options.json,
+        |answer| {
+            // The view is written after the answer, which ends in the new time or has it before a comma.
+            let now = answer.rsplit("now is ").next().unwrap_or_default();
+            let now = now
+                .split(',')
+                .next()
+                .and_then(|now| now.parse::<UtcTime>().ok());
+            Ok(json!({ "now": now }))
+        },
+    )
 }

@@ -10,7 +10,7 @@ use valise_common::host::folders::ReceiverState;
 use valise_common::manifest::FreeText;
 
 use super::CliError;
-use crate::release::requests::{Ask, REASON_CHARS_MAX};
+use crate::release::requests::{REASON_CHARS_MAX, RequestText};
 
 /// The time for each slot of a bundle, several times what a slow processor takes.
 const SLOT_MS: u64 = 2;
@@ -18,7 +18,7 @@ const SLOT_MS: u64 = 2;
 /// Asks `release`, and waits for its answer.
 pub fn ask(
     config: &ReceiverConfig,
-    what: &Ask,
+    what: &RequestText,
     files: &[(String, PathBuf)],
 ) -> Result<String, CliError> {
     let state = ReceiverState::new(&config.state);
@@ -27,7 +27,7 @@ pub fn ask(
     let text = toml::to_string(what).map_err(CliError::system)?;
     // A bundle's slots are made before the answer.
     let slots = match what {
-        Ask::BundleCreate { slots, .. } => u64::from(*slots),
+        RequestText::BundleCreate { slots, .. } => u64::from(*slots),
         _ => 0,
     };
     ask::ask(
@@ -49,7 +49,7 @@ pub fn check_reason(reason: &str) -> Result<(), CliError> {
 /// Asks, and prints the answer: its sentence, or as JSON what was done.
 pub fn ask_and_print(
     config: &ReceiverConfig,
-    what: &Ask,
+    what: &RequestText,
     files: &[(String, PathBuf)],
     json: bool,
     fields: impl FnOnce(&str) -> Result<Value, CliError>,

@@ -11,7 +11,7 @@ use super::commission::work_here;
 use super::request::ask;
 use crate::model::event::Asker;
 use crate::release::Release;
-use crate::release::requests::{Ask, Verdict};
+use crate::release::requests::{RequestText, Verdict};
 
 /// `trust import`
 pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {
@@ -32,7 +32,7 @@ pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliErr
         }
         None => {
             let files = signed_files(&options.file, LIST_FILE).map_err(CliError::system)?;
-            ask(config, &Ask::TrustImport {}, &files)?
+            ask(config, &RequestText::TrustImport {}, &files)?
         }
     };
     print_answer(&answer, options.json, || imported(&state))

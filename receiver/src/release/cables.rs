@@ -49,7 +49,7 @@ const FULL_RETRY_US: u64 = 30_000_000;
 const UNREADABLE_RETRY_US: u64 = 30_000_000;
 
 /// How long a cable waits whose name someone keeps taking.
-const HINDERED_RETRY_US: u64 = 30_000_000;
+const BLOCKED_RETRY_US: u64 = 30_000_000;
 
 /// Serials whose containers were logged as unopened or second; beyond it they are only counted.
 const NOTED_MAX: usize = 4_096;
@@ -116,7 +116,7 @@ pub enum Step {
     /// What a request asked for is done, and it was not answered.
     Acted,
     /// A reader of the mailbox was faster than every try to give a cable its name.
-    Hindered,
+    Blocked,
 }
 
 impl Batch {
@@ -553,7 +553,7 @@ impl Release {
         }
         self.sync.commit()?;
         // ④
-        let visible = |ready: &&Ready| !self.hindered.contains(&ready.cable.serial());
+        let visible = |ready: &&Ready| !self.blocked.contains(&ready.cable.serial());
         let visible: Vec<&Ready> = batch.ready.iter().filter(visible).collect();
         for ready in &visible {
             let (serial, message_id) = (ready.cable.serial(), ready.cable.manifest().message_id);
@@ -582,7 +582,7 @@ impl Release {
             // From here on the register knows it.
             self.reserved.remove(&ready.cable.manifest().message_id);
         }
-        // Of a hindered cable too: its folders are staged for good.
+        // Of a blocked cable too: its folders are staged for good.
         for (incoming, reason) in &batch.unopened {
             if reason.is_damage() {
                 self.hand_back(incoming)?;
@@ -609,11 +609,11 @@ impl Release {
     /// Makes one staged folder visible, or notes that someone hinders it.
     pub(super) fn publish_folder(&mut self, name: &StageName) -> Result<(), ReleaseError> {
         #[cfg(test)]
-        let is_hindered = self.stop_after == Some(Step::Hindered);
+        let is_blocked = self.stop_after == Some(Step::Blocked);
         #[cfg(not(test))]
-        let is_hindered = false;
-        let published = match is_hindered {
-            true => Published::Hindered,
+        let is_blocked = false;
+        let published = match is_blocked {
+            true => Published::Blocked,
             false => publish(&self.state, name, &mut self.sync)?,
         };
         match published {
@@ -621,11 +621,11 @@ impl Release {
             Published::InPlaceOf(aside) => {
                 self.note_foreign(Trouble::Foreign, &aside, PUT_ASIDE);
             }
-            Published::Hindered => {
-                self.hindered.insert(name.serial);
-                self.hindered_until = self.mono().plus_us(HINDERED_RETRY_US);
+            Published::Blocked => {
+                self.blocked.insert(name.serial);
+                self.blocked_until = self.mono().plus_us(BLOCKED_RETRY_US);
                 let now = self.now();
-                self.alarms.set(Alarm::Hindered, now, 1, || {
+                self.alarms.set(Alarm::Blocked, now, 1, || {
                     format!(
                         "someone keeps taking the name of serial {} in mailbox {}; the cable is not visible there, \
                          and release goes on trying",
@@ -638,12 +638,12 @@ impl Release {
         Ok(())
     }
 
-    /// Tries hindered cables again, when it is time.
-    pub(super) fn publish_hindered(
+    /// Tries blocked cables again, when it is time.
+    pub(super) fn publish_blocked(
         &mut self,
         now: valise_common::units::Mono,
     ) -> Result<(), ReleaseError> {
-        if self.hindered.is_empty() || now < self.hindered_until {
+        if self.blocked.is_empty() || now < self.blocked_until {
             return Ok(());
         }
         self.dirty = true;

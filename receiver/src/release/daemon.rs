@@ -37,7 +37,7 @@ use crate::model::serial_set::SerialSet;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::foreign::{Foreign, Trouble};
 use crate::release::ledger::{Ledger, now_of};
-use crate::release::observe::{Believed, Suspects};
+use crate::release::observe::{PendingGaps, VerifiedBeacon};
 use crate::release::worker::{self, Done, Worker};
 use crate::spool::bundle_store::BundleStoreError;
 use crate::spool::publish::{GroupError, Groups};
@@ -146,13 +146,13 @@ pub struct Release {
     /// Message-ids that are verified and not yet committed.
     pub(super) reserved: BTreeMap<MessageId, Serial>,
     /// Serials that are being published and whose name in a mailbox someone keeps taking.
-    pub(super) hindered: BTreeSet<Serial>,
+    pub(super) blocked: BTreeSet<Serial>,
     /// When to try them again.
-    pub(super) hindered_until: Mono,
+    pub(super) blocked_until: Mono,
     /// Something stands in the way of what `receive` is told of link keys.
     pub(super) handover_is_behind: bool,
-    pub(super) beacon: Option<Believed>,
-    pub(super) suspects: Suspects,
+    pub(super) beacon: Option<VerifiedBeacon>,
+    pub(super) pending_gaps: PendingGaps,
     pub(super) alarms: Alarms,
     /// Receive, as this process sees it.
     pub(super) neighbour: Neighbour,
@@ -297,7 +297,7 @@ impl Daemon {
             self.ticked = mono;
             release.answer_again(mono)?;
             release.watch_requests();
-            release.publish_hindered(mono)?;
+            release.publish_blocked(mono)?;
             release.observe()?;
         }
         release.log_alarms()?;
@@ -406,11 +406,11 @@ impl Release {
             rechecks: VecDeque::new(),
             in_work: None,
             reserved: BTreeMap::new(),
-            hindered: BTreeSet::new(),
-            hindered_until: clock::mono_now(),
+            blocked: BTreeSet::new(),
+            blocked_until: clock::mono_now(),
             handover_is_behind: false,
             beacon: None,
-            suspects: Suspects::default(),
+            pending_gaps: PendingGaps::default(),
             alarms: Alarms::new(Role::Release, &root),
             metrics: None,
             neighbour: Neighbour::new(Role::Receive, lock_of_receive, view_of_receive),

@@ -47,7 +47,7 @@ const PICKUP_EVERY_US: u64 = 60_000_000;
 
 /// The newest beacon that `receive` believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Believed {
+pub struct VerifiedBeacon {
     /// The bundle whose link key verified it.
     pub bundle: BundleId,
     /// What it says.
@@ -56,14 +56,14 @@ pub struct Believed {
 
 /// Serials that are missing and not yet known as gaps.
 #[derive(Debug, Default)]
-pub struct Suspects {
+pub struct PendingGaps {
     serials: SerialSet,
     /// When the grace of those began.
     pub(super) since: Option<Mono>,
     mailboxes_seen: Option<Mono>,
 }
 
-impl Suspects {
+impl PendingGaps {
     /// Takes what is missing now; returns what has been missing for the grace and becomes a gap.
     fn handle_missing(&mut self, mono: Mono, missing: SerialSet) -> SerialSet {
         match self.since {
@@ -130,7 +130,7 @@ impl Release {
             let beacon = Beacon::decode(&written.payload).ok()?;
             let bundle = written.bundle;
             (Some(beacon.highest) <= last || beacon.highest == 0)
-                .then_some(Believed { bundle, beacon })
+                .then_some(VerifiedBeacon { bundle, beacon })
         };
         let believed = match beacon_file::read(&self.state.inbox_beacon()) {
             Ok(None) => Ok(None),
@@ -148,7 +148,7 @@ impl Release {
             });
         if let Ok(believed) = believed {
             // `receive` drops it soon; until then an ended key must not be heard either.
-            let ended = |believed: &Believed| self.ledger.is_retired(believed.bundle);
+            let ended = |believed: &VerifiedBeacon| self.ledger.is_retired(believed.bundle);
             let believed = believed.filter(|believed| !ended(believed));
             if self.beacon != believed {
                 self.beacon = believed;
@@ -252,7 +252,7 @@ impl Release {
         missing: &SerialSet,
     ) {
         let unknown = missing.without(self.ledger.gaps().all());
-        let confirmed = self.suspects.handle_missing(mono, unknown);
+        let confirmed = self.pending_gaps.handle_missing(mono, unknown);
         // Without a beacon nothing is missing that was not before.
         let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
             return;
@@ -432,13 +432,13 @@ impl Release {
     /// Cables that nobody fetched.
     fn watch_mailboxes(&mut self, now: UtcTime, mono: Mono) -> Result<(), ReleaseError> {
         let due = self
-            .suspects
+            .pending_gaps
             .mailboxes_seen
             .is_none_or(|seen| mono.since_us(seen) >= PICKUP_EVERY_US);
         if !due {
             return Ok(());
         }
-        self.suspects.mailboxes_seen = Some(mono);
+        self.pending_gaps.mailboxes_seen = Some(mono);
         let Some(signed) = &self.trust else {
             return Ok(());
         };
@@ -548,7 +548,7 @@ impl Release {
     }
 }
 
-fn beacon_view(Believed { bundle, beacon }: &Believed) -> BeaconView {
+fn beacon_view(VerifiedBeacon { bundle, beacon }: &VerifiedBeacon) -> BeaconView {
     let announced = Announced::from(beacon);
     BeaconView {
         bundle: *bundle,
@@ -601,24 +601,28 @@ mod tests {
 
     #[test]
     fn a_gap_is_what_stays_missing_for_the_grace() {
-        let mut suspects = Suspects::default();
-        assert!(suspects.handle_missing(Mono(0), set(&[3, 4])).is_empty());
+        let mut pending_gaps = PendingGaps::default();
+        assert!(
+            pending_gaps
+                .handle_missing(Mono(0), set(&[3, 4]))
+                .is_empty()
+        );
         // Serial 3 comes, serial 9 is new.
         assert!(
-            suspects
+            pending_gaps
                 .handle_missing(Mono(1_000_000), set(&[4, 9]))
                 .is_empty()
         );
         assert_eq!(
-            suspects.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])),
+            pending_gaps.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])),
             set(&[4])
         );
         assert_eq!(
-            suspects.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])),
+            pending_gaps.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])),
             set(&[9])
         );
         assert!(
-            suspects
+            pending_gaps
                 .handle_missing(Mono(3 * GAP_GRACE_US), set(&[]))
                 .is_empty()
         );

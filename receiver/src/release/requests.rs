@@ -42,7 +42,7 @@ const REQUEST_BYTES_MAX: u64 = 8 << 20;
 /// `request.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Ask {
+pub enum RequestText {
     /// Verify a quarantined cable again.
     QuarantineRecheck {
         /// Its serial.
@@ -81,17 +81,17 @@ pub enum Ask {
     ClockAccept {},
 }
 
-impl Ask {
+impl RequestText {
     /// The request's word.
     pub fn word(&self) -> &'static str {
         match self {
-            Ask::QuarantineRecheck { .. } => "quarantine-recheck",
-            Ask::QuarantineDiscard { .. } => "quarantine-discard",
-            Ask::TrustImport {} => "trust-import",
-            Ask::BundleCreate { .. } => "bundle-create",
-            Ask::BundleVoid { .. } => "bundle-void",
-            Ask::LinkKeyRetire { .. } => "link-key-retire",
-            Ask::ClockAccept {} => "clock-accept",
+            RequestText::QuarantineRecheck { .. } => "quarantine-recheck",
+            RequestText::QuarantineDiscard { .. } => "quarantine-discard",
+            RequestText::TrustImport {} => "trust-import",
+            RequestText::BundleCreate { .. } => "bundle-create",
+            RequestText::BundleVoid { .. } => "bundle-void",
+            RequestText::LinkKeyRetire { .. } => "link-key-retire",
+            RequestText::ClockAccept {} => "clock-accept",
         }
     }
 }
@@ -231,10 +231,10 @@ impl Release {
     fn judge_request(&mut self, name: &str, taken: &Taken) -> Result<Served, ReleaseError> {
         let by = Asker {
             uid: taken.owner_uid,
-            asked: Some(taken.placing.clone()),
+            asked: Some(taken.idempotency_key.clone()),
         };
         // Done before a crash, and not answered.
-        match self.ledger.register().reply(&taken.placing)? {
+        match self.ledger.register().reply(&taken.idempotency_key)? {
             Some(Reply::Accepted(text)) => {
                 return self.accept(name, by.uid, &text).map(|()| Served::Now);
             }
@@ -245,7 +245,7 @@ impl Release {
             }
             None => {}
         }
-        let ask: Ask = match toml::from_str(&taken.toml) {
+        let ask: RequestText = match toml::from_str(&taken.toml) {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("request.toml cannot be read: {}", error.message());
@@ -270,15 +270,17 @@ impl Release {
     fn act(
         &mut self,
         name: &str,
-        ask: &Ask,
+        ask: &RequestText,
         taken: &Taken,
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
         match ask {
-            Ask::QuarantineRecheck { serial } => self.ask_recheck(name, *serial, by),
-            Ask::QuarantineDiscard { serial, reason } => self.discard(*serial, reason, by),
-            Ask::TrustImport {} => self.import_trust(SignedList::of_request(&taken.files), by),
-            Ask::BundleCreate { slots, replaces } => {
+            RequestText::QuarantineRecheck { serial } => self.ask_recheck(name, *serial, by),
+            RequestText::QuarantineDiscard { serial, reason } => self.discard(*serial, reason, by),
+            RequestText::TrustImport {} => {
+                self.import_trust(SignedList::of_request(&taken.files), by)
+            }
+            RequestText::BundleCreate { slots, replaces } => {
                 let plan = match self.plan_bundle(*slots, *replaces)? {
                     Ok(plan) => plan,
                     Err(refused) => return Ok(Verdict::Refused(refused)),
@@ -291,9 +293,9 @@ impl Release {
                     .give(Task::Bundle(plan, out, name.to_owned(), by))?;
                 Ok(Verdict::UnderWay)
             }
-            Ask::BundleVoid { bundle, reason } => self.void_bundle(*bundle, reason, by),
-            Ask::LinkKeyRetire { link_key } => self.retire_link_key(*link_key, by),
-            Ask::ClockAccept {} => self.accept_clock(by),
+            RequestText::BundleVoid { bundle, reason } => self.void_bundle(*bundle, reason, by),
+            RequestText::LinkKeyRetire { link_key } => self.retire_link_key(*link_key, by),
+            RequestText::ClockAccept {} => self.accept_clock(by),
         }
     }
 
@@ -459,7 +461,7 @@ impl Release {
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
         match self.import_trust(offered, by.clone())? {
-            Verdict::Refused(reason) => self.refuse_here(&Ask::TrustImport {}, &reason, by),
+            Verdict::Refused(reason) => self.refuse_here(&RequestText::TrustImport {}, &reason, by),
             other => Ok(other),
         }
     }
@@ -470,7 +472,7 @@ impl Release {
     /// [`ReleaseError`].
     pub fn refuse_here(
         &mut self,
-        ask: &Ask,
+        ask: &RequestText,
         reason: &str,
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
@@ -627,35 +629,35 @@ mod tests {
     fn every_request_round_trips_as_toml() {
         let serial = Serial::new(4).unwrap();
         for ask in [
-            Ask::QuarantineRecheck { serial },
-            Ask::QuarantineDiscard {
+            RequestText::QuarantineRecheck { serial },
+            RequestText::QuarantineDiscard {
                 serial,
                 reason: "wrong \"desk\"".to_owned(),
             },
-            Ask::TrustImport {},
-            Ask::BundleCreate {
+            RequestText::TrustImport {},
+            RequestText::BundleCreate {
                 slots: 10,
                 replaces: None,
             },
-            Ask::BundleCreate {
+            RequestText::BundleCreate {
                 slots: 10,
                 replaces: Some(BundleId(1)),
             },
-            Ask::BundleVoid {
+            RequestText::BundleVoid {
                 bundle: BundleId(2),
                 reason: "lost".to_owned(),
             },
-            Ask::LinkKeyRetire {
+            RequestText::LinkKeyRetire {
                 link_key: LinkKeyId(1),
             },
-            Ask::ClockAccept {},
+            RequestText::ClockAccept {},
         ] {
             let text = toml::to_string(&ask).unwrap();
             assert!(
                 text.contains(&format!("request = \"{}\"", ask.word())),
                 "{text}"
             );
-            assert_eq!(toml::from_str::<Ask>(&text).unwrap(), ask);
+            assert_eq!(toml::from_str::<RequestText>(&text).unwrap(), ask);
         }
     }
 
@@ -669,7 +671,7 @@ mod tests {
             "request = \"quarantine-recheck\"\nserial = 1\nreason = \"x\"",
             "request = \"bundle-create\"\nslots = -1",
         ] {
-            assert!(toml::from_str::<Ask>(text).is_err(), "{text}");
+            assert!(toml::from_str::<RequestText>(text).is_err(), "{text}");
         }
     }
 

@@ -143,7 +143,7 @@ impl Release {
     /// Publishes whatever the log calls so and is not visible everywhere yet. Returns how many cables are now.
     pub(super) fn finish_publishing(&mut self) -> Result<u64, ReleaseError> {
         let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
-        self.hindered.clear();
+        self.blocked.clear();
         for row in &rows {
             for name in stage_names(row) {
                 // The list may have lost the mailbox since; its cable was committed all the same.
@@ -156,7 +156,7 @@ impl Release {
         let mut count = 0;
         for row in &rows {
             if let Some(message_id) = row.message_id
-                && !self.hindered.contains(&row.serial)
+                && !self.blocked.contains(&row.serial)
             {
                 let serial = row.serial;
                 self.ledger
@@ -165,11 +165,11 @@ impl Release {
             }
         }
         self.ledger.commit()?;
-        if self.hindered.is_empty() {
-            self.alarms.set(Alarm::Hindered, now, 0, String::new);
+        if self.blocked.is_empty() {
+            self.alarms.set(Alarm::Blocked, now, 0, String::new);
         }
         for row in &rows {
-            if !self.hindered.contains(&row.serial) {
+            if !self.blocked.contains(&row.serial) {
                 self.erase_claimed(row)?;
             }
         }
@@ -181,15 +181,15 @@ impl Release {
 
     /// Folders whose publishing was not committed. Their containers are still in the inbox, and are opened again.
     pub(super) fn clear_stage(&mut self) -> Result<(), ReleaseError> {
-        let mut hindered = BTreeSet::new();
-        if !self.hindered.is_empty() {
+        let mut blocked = BTreeSet::new();
+        if !self.blocked.is_empty() {
             let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
             let names = rows.iter().flat_map(stage_names);
-            hindered.extend(names.map(|name| OsString::from(name.to_string())));
+            blocked.extend(names.map(|name| OsString::from(name.to_string())));
         }
         for entry in durable::list(&self.state.stage())? {
             let entry = entry?;
-            if !hindered.contains(&entry.file_name()) {
+            if !blocked.contains(&entry.file_name()) {
                 self.eraser.put(&entry.path())?;
             }
         }

@@ -1312,10 +1312,10 @@ fn beacon(highest: u64, settled: u64, entries: &[(u64, EntryState)]) -> Beacon {
 
 /// Observes until what is missing has been missing for the grace.
 fn observe_gaps(release: &mut Release) {
-    release.suspects = super::observe::Suspects::default();
+    release.pending_gaps = super::observe::PendingGaps::default();
     release.observe().unwrap();
     // As if the grace were over.
-    release.suspects.since = None;
+    release.pending_gaps.since = None;
     release.observe().unwrap();
 }
 
@@ -1855,34 +1855,34 @@ fn a_cable_whose_name_is_always_taken_waits_over_a_restart_and_is_released_then(
     let world = World::new();
     let container = world.honest(1, &[b"x"]);
     let name = world.deliver(1, &container);
-    let hindered = |release: &Release| alarm_codes(release).contains(&"hindered".to_owned());
+    let blocked = |release: &Release| alarm_codes(release).contains(&"blocked".to_owned());
     let mut release = world.release();
-    release.stop_after = Some(super::cables::Step::Hindered);
+    release.stop_after = Some(super::cables::Step::Blocked);
     settle(&mut release);
     settle(&mut release);
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Publishing);
-    assert!(hindered(&release) && !world.slot_is_erased(1));
+    assert!(blocked(&release) && !world.slot_is_erased(1));
     assert!(
         !world.state.container(&name).exists(),
         "it is staged for good"
     );
-    // What hindered it goes on while release starts again, and the staged folders are kept.
-    release.hindered.clear();
+    // What blocked it goes on while release starts again, and the staged folders are kept.
+    release.blocked.clear();
     release.finish_publishing().unwrap();
     release.clear_stage().unwrap();
     assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
     release.stop_after = None;
-    release.publish_hindered(release.mono()).unwrap();
+    release.publish_blocked(release.mono()).unwrap();
     assert_eq!(
         row(&release, 1).unwrap().claim,
         Claim::Publishing,
         "too early"
     );
     release
-        .publish_hindered(release.mono().plus_us(3_600_000_000))
+        .publish_blocked(release.mono().plus_us(3_600_000_000))
         .unwrap();
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Released);
-    assert!(!hindered(&release) && world.slot_is_erased(1));
+    assert!(!blocked(&release) && world.slot_is_erased(1));
     for mailbox in ["paris-desk", "protocol"] {
         assert_eq!(world.folder_of(mailbox).len(), 1);
     }
@@ -1934,7 +1934,7 @@ fn a_reader_who_makes_and_removes_a_cables_folder_all_the_time_ends_no_release()
         settled.unwrap();
     });
     release
-        .publish_hindered(release.mono().plus_us(3_600_000_000))
+        .publish_blocked(release.mono().plus_us(3_600_000_000))
         .unwrap();
     for (serial, ..) in &containers {
         assert_eq!(row(&release, *serial).unwrap().claim, Claim::Released);

@@ -229,7 +229,7 @@ pub enum Published {
     /// Something else had its name and was put aside; the folder is visible now.
     InPlaceOf(PathBuf),
     /// Its name is taken again whenever it is free. It stands in the stage still.
-    Hindered,
+    Blocked,
 }
 
 /// Makes one staged folder visible. Its publishing must be committed.
@@ -271,7 +271,7 @@ pub fn publish(
             Err(error) => return Err(error),
         }
     }
-    Ok(Published::Hindered)
+    Ok(Published::Blocked)
 }
 
 /// Makes the folder of a mailbox with its group, or gives one that is there to the group that `[mailboxes]` names now.

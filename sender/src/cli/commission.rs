@@ -20,8 +20,8 @@ use crate::gate::GateError;
 use crate::gate::commission::Replay;
 use crate::gate::courier::{BUNDLE_NAME, STATEMENT_NAME, verify_bundle};
 use crate::gate::host::Gate;
-use crate::gate::refusal::No;
-use crate::gate::unfit::Unfit;
+use crate::gate::intake_error::IntakeError;
+use crate::gate::refusal::Refusal;
 
 /// Opens the host in this process, if no daemon has it and this user may do the daemon's work.
 fn open_here(config: &SenderConfig, role: &StandIn) -> Result<Option<Gate>, CliError> {
@@ -47,13 +47,13 @@ fn import_here<T>(
     role: &StandIn,
     mut gate: Gate,
     request: &'static str,
-    brought: Result<T, Unfit>,
-    import: impl FnOnce(&mut Gate, T) -> Result<Result<String, No>, GateError>,
+    brought: Result<T, IntakeError>,
+    import: impl FnOnce(&mut Gate, T) -> Result<Result<String, Refusal>, GateError>,
 ) -> Result<String, CliError> {
     let work = || {
         let result = match brought {
             Ok(brought) => import(&mut gate, brought)?,
-            Err(unfit) => Err(No::from(&unfit)),
+            Err(unfit) => Err(Refusal::from(&unfit)),
         };
         gate.note_refusal(request, &result);
         gate.commit()?;
@@ -102,7 +102,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
             let path_of = |name: &str| Some(options.folder.join(name));
             let verified = verify_bundle(path_of, &gate.administrators);
             import_here(&role, gate, "bundle-import", verified, |gate, verified| {
-                gate.import_bundle(&verified, Replay::No)
+                gate.import_bundle(&verified, Replay::Refusal)
             })?
         }
         None => request_with(config, "bundle-import", &files)?,
@@ -121,9 +121,9 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
     let role = stand_in(config)?;
     let answer = match open_here(config, &role)? {
         Some(gate) => {
-            let signed = SignedList::read(&options.file).map_err(Unfit::from);
+            let signed = SignedList::read(&options.file).map_err(IntakeError::from);
             import_here(&role, gate, "trust-import", signed, |gate, signed| {
-                gate.import_trust(signed, Replay::No)
+                gate.import_trust(signed, Replay::Refusal)
             })?
         }
         None => request_with(config, "trust-import", &files)?,

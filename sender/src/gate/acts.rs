@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use valise_common::approval::Refusal;
+use valise_common::approval::Refusal as PolicyRefusal;
 use valise_common::ids::{MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::entropy;
@@ -12,10 +12,10 @@ use valise_common::units::count_of;
 
 use super::error::GateError;
 use super::host::Gate;
+use super::intake_error::IntakeError;
 use super::judge::{Answer, Batch};
-use super::refusal::{No, is_operator, no_cable, no_time, no_trust, not_open};
-use super::unfit::Unfit;
-use super::wish::PreparedSubmission;
+use super::refusal::{Refusal, is_operator, no_cable, no_time, no_trust, not_open};
+use super::request::PreparedSubmission;
 use crate::model::event::Event;
 use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox_write::name_of;
@@ -31,13 +31,13 @@ impl Gate {
         uid: u32,
         submission: PreparedSubmission,
         batch: &mut Batch,
-    ) -> Result<Result<Answer, No>, GateError> {
+    ) -> Result<Result<Answer, Refusal>, GateError> {
         if let Some(cable) = self.register.of_request(&submission.digest)? {
             if cable.phase == Phase::Open && !self.pending.exists(&cable.id) {
                 // An answer would have the request deleted, and with it the only copy.
                 let text =
                     "its cable's folder is missing; place the request again under a new name";
-                return Ok(Err(No::new("pending-missing", text)));
+                return Ok(Err(Refusal::new("pending-missing", text)));
             }
             return Ok(Ok(Answer::Text(cable.id.to_string())));
         }
@@ -77,7 +77,7 @@ impl Gate {
         &mut self,
         uid: u32,
         submission: &PreparedSubmission,
-    ) -> Result<Submission, No> {
+    ) -> Result<Submission, Refusal> {
         let drafter = self.known_person(uid)?;
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
         if self.doubt().is_some() {
@@ -96,9 +96,9 @@ impl Gate {
                 "no more than {} may wait for approval at a time; try again later",
                 count_of(max, "cable")
             );
-            return Err(No::new("pending-full", text));
+            return Err(Refusal::new("pending-full", text));
         }
-        let random = entropy::bytes().map_err(|error| No::failure("system", error))?;
+        let random = entropy::bytes().map_err(|error| Refusal::failure("system", error))?;
         let occasion = Occasion {
             channel: list.channel(),
             message_id: MessageId::from_bytes(random),
@@ -106,7 +106,7 @@ impl Gate {
             now: self.now(),
         };
         Submission::new(&submission.draft, submission.parts.clone(), &occasion, list)
-            .map_err(|error| No::new(error.code(), error))
+            .map_err(|error| Refusal::new(error.code(), error))
     }
 
     pub(super) fn approve(
@@ -114,7 +114,7 @@ impl Gate {
         id: MessageId,
         signature: &Signature,
         batch: &mut Batch,
-    ) -> Result<Result<Answer, No>, GateError> {
+    ) -> Result<Result<Answer, Refusal>, GateError> {
         let Some(cable) = self.cable(&id)? else {
             return Ok(Err(no_cable()));
         };
@@ -137,7 +137,7 @@ impl Gate {
             return Ok(Ok(Answer::Approval(id)));
         }
         if cable.approvals.len() >= limits::APPROVALS_MAX {
-            return Ok(Err(No::new(
+            return Ok(Err(Refusal::new(
                 "too-many-approvals",
                 "no more approvals fit into its container",
             )));
@@ -146,13 +146,13 @@ impl Gate {
             Ok(manifest) => manifest,
             Err(error @ PendingError::Damaged { .. }) => {
                 self.note_damaged(id, &error.to_string());
-                return Ok(Err(No::new("damaged", error)));
+                return Ok(Err(Refusal::new("damaged", error)));
             }
-            Err(error) => return Ok(Err(No::failure("system", error))),
+            Err(error) => return Ok(Err(Refusal::failure("system", error))),
         };
         let officer = match judge(&manifest, signature, &cable.approvals, list, self.now()) {
             Ok(officer) => officer,
-            Err(error) => return Ok(Err(No::new(error.code(), error))),
+            Err(error) => return Ok(Err(Refusal::new(error.code(), error))),
         };
         let file = self
             .pending
@@ -178,19 +178,19 @@ impl Gate {
         id: MessageId,
         reason: String,
         batch: &mut Batch,
-    ) -> Result<Answer, No> {
+    ) -> Result<Answer, Refusal> {
         let by = self.counting_person(uid)?;
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
         let person = list.person(&by);
         let Some(person) = person.filter(|person| person.has_role(Role::Officer)) else {
             let text = format!("{by} is not an officer of the trust list");
-            return Err(No::new("role", text));
+            return Err(Refusal::new("role", text));
         };
         let cable = self.known_cable(&id)?;
         // Whoever may not read a cable does not end it.
         if let Err(limit) = list.check_need_to_know(person, &cable.label, &cable.to) {
-            let refusal = Refusal::OutsideLimits { id: by, limit };
-            return Err(No::new(refusal.code(), refusal));
+            let refusal = PolicyRefusal::OutsideLimits { id: by, limit };
+            return Err(Refusal::new(refusal.code(), refusal));
         }
         if cable.phase == Phase::Rejected && cable.reason.as_deref() == Some(&reason) {
             return Ok(Answer::Text("rejected".to_owned()));
@@ -204,11 +204,14 @@ impl Gate {
         uid: u32,
         id: MessageId,
         batch: &mut Batch,
-    ) -> Result<Answer, No> {
+    ) -> Result<Answer, Refusal> {
         let by = self.counting_person(uid)?;
         let cable = self.known_cable(&id)?;
         if cable.drafter != by {
-            return Err(No::new("not-drafter", "only its drafter withdraws a cable"));
+            return Err(Refusal::new(
+                "not-drafter",
+                "only its drafter withdraws a cable",
+            ));
         }
         if cable.phase == Phase::Withdrawn {
             return Ok(Answer::Text("withdrawn".to_owned()));
@@ -217,12 +220,12 @@ impl Gate {
         Ok(Answer::Text("withdrawn".to_owned()))
     }
 
-    fn end(&mut self, cable: &Cable, event: Event, batch: &mut Batch) -> Result<(), No> {
+    fn end(&mut self, cable: &Cable, event: Event, batch: &mut Batch) -> Result<(), Refusal> {
         if cable.phase != Phase::Open {
             return Err(not_open(cable));
         }
         self.record(&event);
-        self.hindered.remove(&cable.id);
+        self.blocked.remove(&cable.id);
         batch.ended.push(cable.id);
         Ok(())
     }
@@ -233,7 +236,7 @@ impl Gate {
         ranges: &Ranges,
         request: MessageId,
         batch: &mut Batch,
-    ) -> Result<Answer, No> {
+    ) -> Result<Answer, Refusal> {
         // It takes the link's time, and passes that are not unlimited.
         if !is_operator(uid) {
             self.counting_person(uid)?;
@@ -266,7 +269,7 @@ impl Gate {
             let text = format!(
                 "{resending}; list --state transmitted and list --state retained show what can be sent"
             );
-            return Err(No::new(code, text));
+            return Err(Refusal::new(code, text));
         }
         let by = self.asker(uid);
         for (serial, passes) in &resending.raised {
@@ -313,13 +316,13 @@ impl Gate {
         Ok(())
     }
 
-    fn known_person(&self, uid: u32) -> Result<PersonId, No> {
+    fn known_person(&self, uid: u32) -> Result<PersonId, Refusal> {
         self.person(uid)
-            .ok_or_else(|| No::from(&Unfit::UnknownUser { uid }))
+            .ok_or_else(|| Refusal::from(&IntakeError::UnknownUser { uid }))
     }
 
     /// The person that a user is, if the list in force counts on him now, in whatever role.
-    fn counting_person(&self, uid: u32) -> Result<PersonId, No> {
+    fn counting_person(&self, uid: u32) -> Result<PersonId, Refusal> {
         let by = self.known_person(uid)?;
         let now = self.now();
         let list = self.trust.as_ref().ok_or_else(no_trust)?;
@@ -328,7 +331,7 @@ impl Gate {
             return Ok(by);
         }
         let text = format!("{by} is not on the trust list in force, not valid now, or revoked");
-        Err(No::new("role", text))
+        Err(Refusal::new("role", text))
     }
 
     fn cable(&self, id: &MessageId) -> Result<Option<Cable>, GateError> {
@@ -338,9 +341,9 @@ impl Gate {
         }
     }
 
-    fn known_cable(&self, id: &MessageId) -> Result<Cable, No> {
+    fn known_cable(&self, id: &MessageId) -> Result<Cable, Refusal> {
         self.cable(id)
-            .map_err(|error| No::failure("system", error))?
+            .map_err(|error| Refusal::failure("system", error))?
             .ok_or_else(no_cable)
     }
 }

@@ -13,7 +13,7 @@ use valise_common::units::count_of;
 use super::courier::VerifiedBundle;
 use super::error::GateError;
 use super::host::Gate;
-use super::refusal::No;
+use super::refusal::Refusal;
 use crate::model::event::Event;
 use crate::spool::link_key::{self, StoredLinkKey};
 use crate::spool::slots;
@@ -36,7 +36,7 @@ pub enum Replay {
     /// Its request stood there when this gate started.
     Possible,
     /// It did not.
-    No,
+    Refusal,
 }
 
 impl Gate {
@@ -48,7 +48,7 @@ impl Gate {
         &mut self,
         signed: SignedList,
         replay: Replay,
-    ) -> Result<Result<String, No>, GateError> {
+    ) -> Result<Result<String, Refusal>, GateError> {
         let hash = signed.blake3();
         let held = self.ledger.trust.map(|(version, held)| Held {
             version,
@@ -62,11 +62,11 @@ impl Gate {
             Err(TrustStoreError::InForce { version }) if replay == Replay::Possible => {
                 return Ok(Ok(trust_answer(version)));
             }
-            Err(error) => return Ok(Err(No::new(error.code(), error))),
+            Err(error) => return Ok(Err(Refusal::new(error.code(), error))),
         };
         let store = self.state.trust_store();
         match store.stage(&verified) {
-            Err(error) if is_full(&error) => return Ok(Err(No::failure("disk-full", error))),
+            Err(error) if is_full(&error) => return Ok(Err(Refusal::failure("disk-full", error))),
             staged => staged?,
         }
         let list = verified.list;
@@ -98,7 +98,7 @@ impl Gate {
         &mut self,
         verified: &VerifiedBundle,
         replay: Replay,
-    ) -> Result<Result<String, No>, GateError> {
+    ) -> Result<Result<String, Refusal>, GateError> {
         let (bundle, statement) = (&verified.bundle, &verified.statement);
         let id = bundle.id;
         if let Some(held) = self.ledger.bundles.get(&id) {
@@ -110,7 +110,7 @@ impl Gate {
                 true => format!("bundle {id} is held already; nothing was changed"),
                 false => format!("another bundle {id} is held already"),
             };
-            return Ok(Err(No::new("overlap", text)));
+            return Ok(Err(Refusal::new("overlap", text)));
         }
         if let Some(no) = self
             .foreign(bundle.channel)
@@ -139,15 +139,15 @@ impl Gate {
         Ok(Ok(bundle_answer(bundle)))
     }
 
-    fn foreign(&self, channel: ChannelId) -> Option<No> {
+    fn foreign(&self, channel: ChannelId) -> Option<Refusal> {
         let known = self.ledger.channel?;
         (known != channel).then(|| {
             let text = format!("it is for channel {channel}; this host's is {known}");
-            No::new("foreign-channel", text)
+            Refusal::new("foreign-channel", text)
         })
     }
 
-    fn overlap(&self, verified: &VerifiedBundle) -> Option<No> {
+    fn overlap(&self, verified: &VerifiedBundle) -> Option<Refusal> {
         let bundle = &verified.bundle;
         let newest = self.ledger.bundles.keys().next_back().copied();
         if let Some(newest) = newest.filter(|newest| *newest > bundle.id) {
@@ -155,7 +155,7 @@ impl Gate {
                 "bundle {} is older than bundle {newest}, which is held",
                 bundle.id
             );
-            return Some(No::new("overlap", text));
+            return Some(Refusal::new("overlap", text));
         }
         let held_to = self
             .ledger
@@ -170,7 +170,7 @@ impl Gate {
                 "its serials begin at {}, but serials up to {held_to} are held or used already",
                 bundle.first
             );
-            No::new("overlap", text)
+            Refusal::new("overlap", text)
         })
     }
 

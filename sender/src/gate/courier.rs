@@ -13,7 +13,7 @@ use valise_common::sshsig::{Namespace, PublicKey, Signature};
 use valise_common::trust::verify_administrators;
 use zeroize::Zeroizing;
 
-use super::unfit::{Unfit, content};
+use super::intake_error::{IntakeError, content};
 
 /// Bytes of the largest bundle: its header, and a record for each slot.
 pub(super) const BUNDLE_BYTES_MAX: usize = 76 + 1_000_000 * SLOT_RECORD_BYTES;
@@ -52,14 +52,14 @@ impl VerifiedBundle {
 /// Verifies a bundle as the courier brought it: two administrators vouch for it, and every key in it is sound.
 ///
 /// # Errors
-/// [`Unfit`] with the first reason against it.
+/// [`IntakeError`] with the first reason against it.
 pub fn verify_bundle(
     path_of: impl Fn(&str) -> Option<PathBuf>,
     administrators: &[PublicKey],
-) -> Result<VerifiedBundle, Unfit> {
+) -> Result<VerifiedBundle, IntakeError> {
     let missing = "a bundle import needs channel.bundle and channel.bundle.statement";
-    let bundle = path_of(BUNDLE_NAME).ok_or(Unfit::Files(missing))?;
-    let statement = path_of(STATEMENT_NAME).ok_or(Unfit::Files(missing))?;
+    let bundle = path_of(BUNDLE_NAME).ok_or(IntakeError::Files(missing))?;
+    let statement = path_of(STATEMENT_NAME).ok_or(IntakeError::Files(missing))?;
     let signatures = read_signatures(|number| path_of(&signature_name(STATEMENT_NAME, number)))?;
     let text = read(&statement, STATEMENT_NAME, limits::REQUEST_TEXT_BYTES_MAX)?;
     verify_administrators(&text, &signatures, Namespace::Bundle, administrators)
@@ -78,7 +78,7 @@ pub fn verify_bundle(
     Ok(VerifiedBundle { bundle, statement })
 }
 
-pub(super) fn read_signature(path: &Path) -> Result<Signature, Unfit> {
+pub(super) fn read_signature(path: &Path) -> Result<Signature, IntakeError> {
     let bytes = read(path, "a signature file", limits::REQUEST_TEXT_BYTES_MAX)?;
     std::str::from_utf8(&bytes)
         .map_err(|_| valise_common::sshsig::SshsigError::Armor)
@@ -87,12 +87,12 @@ pub(super) fn read_signature(path: &Path) -> Result<Signature, Unfit> {
 }
 
 /// Reads a file of a request. One that is too large, or no file, is its author's mistake.
-fn read(path: &Path, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, Unfit> {
+fn read(path: &Path, what: &'static str, bytes_max: usize) -> Result<Vec<u8>, IntakeError> {
     read_bounded(path, bytes_max).map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
             content("not-readable", what, &error)
         }
         io::ErrorKind::ResourceBusy => content("changed", what, &error),
-        _ => Unfit::System(error),
+        _ => IntakeError::System(error),
     })
 }

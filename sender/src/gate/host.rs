@@ -86,7 +86,7 @@ pub struct Gate {
     /// Serials whose container is not in the outbox yet.
     pub in_sealing: BTreeSet<Serial>,
     /// Why cables with a full quorum are not being sealed.
-    pub hindered: BTreeMap<MessageId, String>,
+    pub blocked: BTreeMap<MessageId, String>,
     /// Cables that an alarm of this name is about.
     pub troubled: BTreeMap<MessageId, Alarm>,
     /// What needs a person.
@@ -98,7 +98,7 @@ pub struct Gate {
     /// Whether the clock is to be believed.
     pub time: Timekeeper,
     /// Cables with a serial whose sealing waits for room on the disk.
-    pub stuck: Vec<MessageId>,
+    pub waiting_for_room: Vec<MessageId>,
     /// Whether a cable waits for room on the disk.
     pub wants_room: bool,
     /// When the folders of waiting cables are opened to their readers again, if one stayed closed.
@@ -179,7 +179,7 @@ impl Gate {
             eraser: Eraser::new(state.tmp(Role::Gate)),
             progress: BTreeMap::new(),
             in_sealing: BTreeSet::new(),
-            hindered: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             troubled: BTreeMap::new(),
             alarms: Alarms::new(Role::Gate, state.root()),
             metrics: None,
@@ -189,7 +189,7 @@ impl Gate {
                 state.view_of(Role::Transmit),
             ),
             time,
-            stuck: Vec::new(),
+            waiting_for_room: Vec::new(),
             wants_room: false,
             share_again: None,
             changed: BTreeSet::new(),
@@ -368,8 +368,8 @@ impl Gate {
             .store(&self.ledger, cables.iter().copied(), self.audit.next_seq())?;
         for cable in cables {
             let progress = cable.serial().and_then(|serial| self.progress.get(&serial));
-            let hindered = self.hindered.get(&cable.id);
-            let shown = CableView::new(cable, progress, hindered, now);
+            let blocked = self.blocked.get(&cable.id);
+            let shown = CableView::new(cable, progress, blocked, now);
             self.view.put(&shown).map_err(std::io::Error::other)?;
         }
         let before = self.ledger.cables.len();

@@ -11,9 +11,9 @@ use valise_common::precedence::Precedence;
 use super::commission::Replay;
 use super::error::GateError;
 use super::host::Gate;
-use super::refusal::{No, may_accept_clock};
-use super::unfit::Refused;
-use super::wish::{Prepared, Wish};
+use super::intake_error::Refused;
+use super::refusal::{Refusal, may_accept_clock};
+use super::request::{Prepared, Request};
 use super::worker::Work;
 use crate::model::event::Event;
 use crate::spool::pending::StagedSubmission;
@@ -64,7 +64,7 @@ impl Gate {
             match request {
                 Ok(prepared) => self.handle_one(prepared, &mut batch)?,
                 Err(refused) => {
-                    let no = No::from(&refused.reason);
+                    let no = Refusal::from(&refused.reason);
                     self.refuse(
                         &mut batch,
                         refused.name,
@@ -98,7 +98,7 @@ impl Gate {
         let name = match request {
             Ok(Prepared {
                 name,
-                wish: Wish::Submit(submission),
+                wish: Request::Submit(submission),
                 ..
             }) => {
                 self.eraser.put(&submission.folder)?;
@@ -216,7 +216,7 @@ impl Gate {
             }
             Some(serial) => text.push_str(&format!("; sealed as serial {serial}")),
             None => {
-                if let Some(reason) = self.hindered.get(id) {
+                if let Some(reason) = self.blocked.get(id) {
                     text.push_str(&format!("; not sealed yet: {reason}"));
                 }
             }
@@ -225,7 +225,7 @@ impl Gate {
     }
 
     /// Records that a command's own import was refused.
-    pub fn note_refusal<T>(&mut self, request: &str, result: &Result<T, No>) {
+    pub fn note_refusal<T>(&mut self, request: &str, result: &Result<T, Refusal>) {
         if let Err(no) = result {
             let by = self.asker(nix::unistd::getuid().as_raw());
             let (request, reason) = (request.to_owned(), no.code.to_owned());
@@ -245,7 +245,7 @@ impl Gate {
         request: &'static str,
         id: Option<MessageId>,
         uid: u32,
-        no: No,
+        no: Refusal,
     ) {
         let by = self.asker(uid);
         self.refused.push(uid);
@@ -269,24 +269,24 @@ impl Gate {
         let (request, id) = (wish.word(), wish.id());
         let replay = match self.left_over.contains(&name) {
             true => Replay::Possible,
-            false => Replay::No,
+            false => Replay::Refusal,
         };
         let result = match wish {
-            Wish::Submit(submission) => {
+            Request::Submit(submission) => {
                 let folder = submission.folder.clone();
                 let result = self.submit(uid, *submission, batch)?;
                 self.eraser.put(&folder)?;
                 result
             }
-            Wish::Approve { id, signature } => self.approve(id, &signature, batch)?,
-            Wish::Reject { id, reason } => self.reject(uid, id, reason, batch),
-            Wish::Withdraw { id } => self.withdraw(uid, id, batch),
-            Wish::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
-            Wish::BundleImport(verified) => {
+            Request::Approve { id, signature } => self.approve(id, &signature, batch)?,
+            Request::Reject { id, reason } => self.reject(uid, id, reason, batch),
+            Request::Withdraw { id } => self.withdraw(uid, id, batch),
+            Request::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
+            Request::BundleImport(verified) => {
                 self.import_bundle(&verified, replay)?.map(Answer::Text)
             }
-            Wish::TrustImport(signed) => self.import_trust(*signed, replay)?.map(Answer::Text),
-            Wish::ClockAccept => match may_accept_clock(uid) {
+            Request::TrustImport(signed) => self.import_trust(*signed, replay)?.map(Answer::Text),
+            Request::ClockAccept => match may_accept_clock(uid) {
                 Ok(()) => Ok(Answer::Text(self.accept_clock(uid)?)),
                 Err(no) => Err(no),
             },
@@ -303,7 +303,7 @@ fn commits_itself(request: &Result<Prepared, Refused>) -> bool {
     matches!(
         request,
         Ok(Prepared {
-            wish: Wish::BundleImport(_) | Wish::TrustImport(_) | Wish::ClockAccept,
+            wish: Request::BundleImport(_) | Request::TrustImport(_) | Request::ClockAccept,
             ..
         })
     )

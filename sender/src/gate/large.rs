@@ -5,7 +5,7 @@ use valise_common::host::requests::Found;
 use valise_common::precedence::Precedence;
 
 use super::prepare::Preparer;
-use super::wish::Asked;
+use super::request::RequestText;
 
 /// Which of the large requests that wait is copied next.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Turns {
 pub(super) fn precedence_now(preparer: &Preparer, found: &Found) -> Precedence {
     let text = preparer.requests.text_now(found).unwrap_or_default();
     match toml::from_str(&text) {
-        Ok(Asked::Submit(draft)) => draft.precedence,
+        Ok(RequestText::Submit(draft)) => draft.precedence,
         _ => Precedence::Routine,
     }
 }

@@ -6,17 +6,17 @@ pub mod commission;
 pub mod courier;
 pub mod error;
 pub mod host;
+pub mod intake_error;
 pub mod judge;
 mod large;
 pub mod prepare;
 mod readers;
 pub mod recover;
 pub mod refusal;
+pub mod request;
 pub mod sealing;
 pub mod time;
-pub mod unfit;
 pub mod upkeep;
-pub mod wish;
 pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,11 +48,11 @@ use valise_common::units::Mono;
 use crate::model::event::Event;
 pub use error::GateError;
 use host::Gate;
+use intake_error::{IntakeError, Refused};
 use prepare::Preparer;
 use refusal::is_operator;
+use request::Prepared;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
-use unfit::{Refused, Unfit};
-use wish::Prepared;
 use worker::{Done, Queue, Work};
 
 /// Requests that share one commit. More would make a FLASH cable wait longer behind them.
@@ -436,20 +436,20 @@ impl Daemon {
     }
 
     /// Refuses what is not to be copied: a sparse file costs its author nothing.
-    fn check_fit(&self, found: &Found, bytes: u64) -> Result<(), Unfit> {
+    fn check_fit(&self, found: &Found, bytes: u64) -> Result<(), IntakeError> {
         let uid = found.owner_uid;
         let bytes_max = self.gate.preparer.bytes_max();
         if bytes > bytes_max {
             return Err(RequestRefused::Bytes { bytes_max }.into());
         }
         if bytes > LARGE_BODY_BYTES && self.gate.person(uid).is_none() && !is_operator(uid) {
-            return Err(Unfit::UnknownUser { uid });
+            return Err(IntakeError::UnknownUser { uid });
         }
         // The copy, and the container that will be sealed from it.
         let needed_bytes = bytes.saturating_mul(2).saturating_add(bytes / 4);
         self.gate
             .check_room(needed_bytes)
-            .map_err(|free_bytes| Unfit::DiskFull {
+            .map_err(|free_bytes| IntakeError::DiskFull {
                 free_bytes,
                 needed_bytes,
             })
@@ -485,7 +485,7 @@ impl Daemon {
             self.next_expiry = self.gate.upkeep()?;
             if self.gate.wants_room && self.gate.check_room(LARGE_BODY_BYTES).is_ok() {
                 self.gate.wants_room = false;
-                let mut large = self.gate.seal_stuck()?;
+                let mut large = self.gate.seal_waiting_for_room()?;
                 large.extend(self.gate.seal_ready(true)?);
                 self.hand_over(large)?;
             }
@@ -534,7 +534,7 @@ impl Daemon {
     }
 }
 
-fn refused(found: Found, reason: Unfit) -> Refused {
+fn refused(found: Found, reason: IntakeError) -> Refused {
     Refused {
         name: found.name,
         owner_uid: found.owner_uid,

@@ -16,8 +16,8 @@ use valise_common::units::ByteSize;
 
 use super::courier::{BUNDLE_BYTES_MAX, read_signature, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
-use super::unfit::{Refused, Unfit, content};
-use super::wish::{Asked, Prepared, PreparedSubmission, Wish};
+use super::intake_error::{IntakeError, Refused, content};
+use super::request::{Prepared, PreparedSubmission, Request, RequestText};
 use crate::steps::resend;
 use crate::steps::submit::{Draft, Measured};
 
@@ -67,7 +67,7 @@ impl Preparer {
             })
     }
 
-    fn wish(&self, found: &Found, request: &mut &'static str) -> Result<Wish, Unfit> {
+    fn wish(&self, found: &Found, request: &mut &'static str) -> Result<Request, IntakeError> {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let folder = self
             .tmp
@@ -87,7 +87,7 @@ impl Preparer {
             // What was copied by then is plaintext too.
             Err(error) => Err(error.into()),
         };
-        if !matches!(wish, Ok(Wish::Submit(_))) {
+        if !matches!(wish, Ok(Request::Submit(_))) {
             put_away(&folder, &self.tmp)?;
         }
         wish
@@ -99,41 +99,41 @@ impl Preparer {
         taken: &Taken,
         folder: &Path,
         request: &mut &'static str,
-    ) -> Result<Wish, Unfit> {
-        let asked: Asked = toml::from_str(&taken.toml)
-            .map_err(|error| Unfit::Toml(toml_fault(&taken.toml, &error)))?;
+    ) -> Result<Request, IntakeError> {
+        let asked: RequestText = toml::from_str(&taken.toml)
+            .map_err(|error| IntakeError::Toml(toml_fault(&taken.toml, &error)))?;
         *request = asked.word();
         Ok(match asked {
-            Asked::Submit(draft) => {
-                Wish::Submit(Box::new(self.submission(found, taken, folder, draft)?))
+            RequestText::Submit(draft) => {
+                Request::Submit(Box::new(self.submission(found, taken, folder, draft)?))
             }
-            Asked::Approve { id } => Wish::Approve {
+            RequestText::Approve { id } => Request::Approve {
                 id,
                 signature: Box::new(only_signature(&taken.files)?),
             },
-            Asked::Reject { id, reason } => {
+            RequestText::Reject { id, reason } => {
                 let reason =
                     valise_common::manifest::FreeText::normalize(&reason, REASON_CHARS_MAX)
                         .map_err(|error| content("reason", "reason", &error))?;
-                Wish::Reject {
+                Request::Reject {
                     id,
                     reason: reason.as_str().to_owned(),
                 }
             }
-            Asked::Withdraw { id } => Wish::Withdraw { id },
-            Asked::Resend { serials } => Wish::Resend {
+            RequestText::Withdraw { id } => Request::Withdraw { id },
+            RequestText::Resend { serials } => Request::Resend {
                 ranges: resend::parse_ranges(&serials)
                     .map_err(|text| content("serials", "serials", &text))?,
-                digest: id_of(digest_of(found, taken).update(taken.placing.as_bytes())),
+                digest: id_of(digest_of(found, taken).update(taken.idempotency_key.as_bytes())),
             },
-            Asked::BundleImport {} => {
+            RequestText::BundleImport {} => {
                 let path_of = |name: &str| taken.files.get(name).map(|file| file.path.clone());
-                Wish::BundleImport(Box::new(verify_bundle(path_of, &self.administrators)?))
+                Request::BundleImport(Box::new(verify_bundle(path_of, &self.administrators)?))
             }
-            Asked::TrustImport {} => {
-                Wish::TrustImport(Box::new(SignedList::of_request(&taken.files)?))
+            RequestText::TrustImport {} => {
+                Request::TrustImport(Box::new(SignedList::of_request(&taken.files)?))
             }
-            Asked::ClockAccept {} => Wish::ClockAccept,
+            RequestText::ClockAccept {} => Request::ClockAccept,
         })
     }
 
@@ -143,7 +143,7 @@ impl Preparer {
         taken: &Taken,
         folder: &Path,
         draft: Draft,
-    ) -> Result<PreparedSubmission, Unfit> {
+    ) -> Result<PreparedSubmission, IntakeError> {
         let bytes: u64 = taken.files.values().map(|file| file.bytes).sum();
         if bytes > self.submission_bytes_max {
             let max = ByteSize(self.submission_bytes_max);
@@ -152,7 +152,7 @@ impl Preparer {
         }
         let chosen = draft
             .choose_parts(&taken.files)
-            .map_err(|error| Unfit::Content {
+            .map_err(|error| IntakeError::Content {
                 code: error.code(),
                 what: "the submission",
                 reason: error.to_string(),
@@ -162,9 +162,12 @@ impl Preparer {
         let mut copies = Vec::with_capacity(chosen.len());
         for part in chosen {
             let Some(file) = taken.files.get(&part.file) else {
-                return Err(Unfit::Files(MISSING));
+                return Err(IntakeError::Files(MISSING));
             };
-            let sha256 = *taken.sha256.get(&part.file).ok_or(Unfit::Files(MISSING))?;
+            let sha256 = *taken
+                .sha256
+                .get(&part.file)
+                .ok_or(IntakeError::Files(MISSING))?;
             let measured = Measured {
                 length: file.bytes,
                 sha256,
@@ -222,10 +225,12 @@ fn id_of(digest: &blake3::Hasher) -> MessageId {
     MessageId::from_bytes(id)
 }
 
-fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, Unfit> {
+fn only_signature(files: &BTreeMap<String, TakenFile>) -> Result<Signature, IntakeError> {
     let mut values = files.values();
     let (Some(file), None) = (values.next(), values.next()) else {
-        return Err(Unfit::Files("an approval needs exactly one signature file"));
+        return Err(IntakeError::Files(
+            "an approval needs exactly one signature file",
+        ));
     };
     read_signature(&file.path)
 }
@@ -238,7 +243,7 @@ mod tests {
     #[test]
     fn a_wrong_request_text_is_told_with_its_line_and_key() {
         let told = |text: &str| {
-            let error = toml::from_str::<Asked>(text).unwrap_err();
+            let error = toml::from_str::<RequestText>(text).unwrap_err();
             toml_fault(text, &error)
         };
         let least = "request = 'submit'\nlabel = 'EU'\nprecedence = 'flash'\nsubject = 'S'\n";

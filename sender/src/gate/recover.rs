@@ -25,7 +25,7 @@ use valise_common::precedence::Precedence;
 
 use super::error::GateError;
 use super::host::Gate;
-use super::sealing::{Hindrance, Issuing};
+use super::sealing::{Blocked, Issuing};
 use super::worker::Work;
 use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox::FecFile;
@@ -139,7 +139,7 @@ impl Gate {
             .map(|cable| cable.id)
             .collect();
         for id in missing {
-            self.hindered
+            self.blocked
                 .insert(id, "its folder is missing; submit it again".to_owned());
             let text = format!("pending/{id}, the folder of a waiting cable, is missing");
             let repair = format!("valise-sender withdraw {id}, then submit the cable again");
@@ -286,7 +286,7 @@ impl Gate {
             }
             let proof = if self.slots.is_erased(bundle, serial)? {
                 let text = "its container is missing and its slot is used";
-                Err(Hindrance::Refused(text.to_owned()))
+                Err(Blocked::Refused(text.to_owned()))
             } else {
                 self.proof(&cable)
             };
@@ -298,8 +298,8 @@ impl Gate {
                     bundle,
                 }),
                 Err(_) if self.doubt().is_some() => self.wait_for_operator(id),
-                Err(Hindrance::NotNow(_)) => self.wait_for_operator(id),
-                Err(Hindrance::Refused(reason) | Hindrance::Damaged(reason)) => {
+                Err(Blocked::NotNow(_)) => self.wait_for_operator(id),
+                Err(Blocked::Refused(reason) | Blocked::Damaged(reason)) => {
                     self.give_up(id, &reason)?;
                 }
             }

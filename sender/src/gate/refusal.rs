@@ -1,16 +1,16 @@
 //! What is answered when something is not done: a word for the audit log, a sentence for who asked.
 
-use super::unfit::Unfit;
+use super::intake_error::IntakeError;
 use crate::model::ledger::{Cable, Phase};
 use valise_common::host::requests::SYSTEM_FAILURE;
 
 /// A refusal: a word for the audit log, a sentence for who asked.
-pub struct No {
+pub struct Refusal {
     pub(super) code: &'static str,
     pub(super) text: String,
 }
 
-impl No {
+impl Refusal {
     /// A refusal.
     pub fn new(code: &'static str, text: impl std::fmt::Display) -> Self {
         Self {
@@ -33,8 +33,8 @@ impl No {
     }
 }
 
-impl From<&Unfit> for No {
-    fn from(unfit: &Unfit) -> Self {
+impl From<&IntakeError> for Refusal {
+    fn from(unfit: &IntakeError) -> Self {
         if unfit.is_failure() {
             Self::failure(unfit.code(), unfit)
         } else {
@@ -43,7 +43,7 @@ impl From<&Unfit> for No {
     }
 }
 
-impl std::fmt::Display for No {
+impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
@@ -55,7 +55,7 @@ pub(super) fn is_operator(uid: u32) -> bool {
 }
 
 /// A wrong clock ends cables: to call it right is for those alone who could end them otherwise.
-pub(super) fn may_accept_clock(uid: u32) -> Result<(), No> {
+pub(super) fn may_accept_clock(uid: u32) -> Result<(), Refusal> {
     if is_operator(uid) {
         return Ok(());
     }
@@ -64,31 +64,31 @@ pub(super) fn may_accept_clock(uid: u32) -> Result<(), No> {
         "user {uid} may not accept the clock; have root, or user {owner} to whom the state belongs, run \
          valise-sender clock accept"
     );
-    Err(No::new("not-operator", text))
+    Err(Refusal::new("not-operator", text))
 }
 
-pub(super) fn no_cable() -> No {
-    No::new(
+pub(super) fn no_cable() -> Refusal {
+    Refusal::new(
         "unknown-cable",
         "no cable has this id; valise-sender list shows what waits",
     )
 }
 
-pub(super) fn no_trust() -> No {
-    No::new(
+pub(super) fn no_trust() -> Refusal {
+    Refusal::new(
         "no-trust-list",
         "no trust list is in force; import one with trust import",
     )
 }
 
-pub(super) fn no_time() -> No {
-    No::new(
+pub(super) fn no_time() -> Refusal {
+    Refusal::new(
         "clock",
         "the clock disagrees with the audit log; set it, or run valise-sender clock accept if it is right",
     )
 }
 
-pub(super) fn not_open(cable: &Cable) -> No {
+pub(super) fn not_open(cable: &Cable) -> Refusal {
     let text = match (cable.phase, cable.serial()) {
         (Phase::Rejected, _) => "the cable was rejected".to_owned(),
         (Phase::Withdrawn, _) => "the cable was withdrawn".to_owned(),
@@ -96,5 +96,5 @@ pub(super) fn not_open(cable: &Cable) -> No {
         (_, Some(serial)) => format!("the cable is sealed already, as serial {serial}"),
         _ => "the cable is no longer waiting".to_owned(),
     };
-    No::new("not-waiting", text)
+    Refusal::new("not-waiting", text)
 }

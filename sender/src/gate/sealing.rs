@@ -55,7 +55,7 @@ pub struct FinishedContainer {
 
 /// What keeps a cable from its proof.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Hindrance {
+pub enum Blocked {
     /// The trust list or a file is not there, or cannot be read: an operator may mend it.
     NotNow(String),
     /// A file of it is not what was submitted or approved.
@@ -64,10 +64,9 @@ pub enum Hindrance {
     Refused(String),
 }
 
-impl From<Hindrance> for String {
-    fn from(hindrance: Hindrance) -> Self {
-        let (Hindrance::NotNow(text) | Hindrance::Damaged(text) | Hindrance::Refused(text)) =
-            hindrance;
+impl From<Blocked> for String {
+    fn from(blocked: Blocked) -> Self {
+        let (Blocked::NotNow(text) | Blocked::Damaged(text) | Blocked::Refused(text)) = blocked;
         text
     }
 }
@@ -76,13 +75,13 @@ impl Gate {
     /// Makes the proof of a cable from what stands in its folder.
     ///
     /// # Errors
-    /// [`Hindrance`] says what hinders it, and whether it may pass.
-    pub fn proof(&self, cable: &Cable) -> Result<Approved, Hindrance> {
+    /// [`Blocked`] says what hinders it, and whether it may pass.
+    pub fn proof(&self, cable: &Cable) -> Result<Approved, Blocked> {
         let not_now = |error: PendingError| match error {
-            PendingError::Io { .. } => Hindrance::NotNow(error.to_string()),
-            PendingError::Damaged { .. } => Hindrance::Damaged(error.to_string()),
+            PendingError::Io { .. } => Blocked::NotNow(error.to_string()),
+            PendingError::Damaged { .. } => Blocked::Damaged(error.to_string()),
         };
-        let no_list = || Hindrance::NotNow("no trust list is in force".to_owned());
+        let no_list = || Blocked::NotNow("no trust list is in force".to_owned());
         let list = self.trust.as_ref().ok_or_else(no_list)?;
         let manifest = self.pending.manifest(&cable.id).map_err(not_now)?;
         let approvals = cable
@@ -97,7 +96,7 @@ impl Gate {
                 id: cable.id,
                 what: "a stored approval",
             }),
-            _ => Hindrance::Refused(error.to_string()),
+            _ => Blocked::Refused(error.to_string()),
         })
     }
 
@@ -126,32 +125,32 @@ impl Gate {
         for (_, _, id) in ready {
             match self.issue_one(id) {
                 Ok(one) => {
-                    self.hindered.remove(&id);
+                    self.blocked.remove(&id);
                     issuing.push(one);
                 }
-                Err(hindrance) => {
-                    if let Hindrance::Damaged(text) = &hindrance {
+                Err(blocked) => {
+                    if let Blocked::Damaged(text) = &blocked {
                         self.note_damaged(id, text);
                     }
-                    self.hinder(id, hindrance.into());
+                    self.block(id, blocked.into());
                 }
             }
         }
         issuing
     }
 
-    fn issue_one(&mut self, id: MessageId) -> Result<Issuing, Hindrance> {
-        let gone = || Hindrance::NotNow("the cable is gone".to_owned());
+    fn issue_one(&mut self, id: MessageId) -> Result<Issuing, Blocked> {
+        let gone = || Blocked::NotNow("the cable is gone".to_owned());
         let cable = self.ledger.cables.get(&id).ok_or_else(gone)?;
         let body_bytes = cable.body_bytes;
         let Some((serial, bundle)) = self.ledger.next_serial() else {
             let text = "no slot is left; approved cables wait until a new bundle is imported";
             self.alarm(Alarm::SlotsNone, "no slot is left");
-            return Err(Hindrance::NotNow(text.to_owned()));
+            return Err(Blocked::NotNow(text.to_owned()));
         };
         if self.slots.is_lost(bundle) {
             self.check_slot_files();
-            return Err(Hindrance::NotNow(format!(
+            return Err(Blocked::NotNow(format!(
                 "the slots of bundle {bundle} are damaged or missing"
             )));
         }
@@ -163,7 +162,7 @@ impl Gate {
             );
             self.alarm(Alarm::Disk, text.clone());
             self.wants_room = true;
-            return Err(Hindrance::NotNow(text));
+            return Err(Blocked::NotNow(text));
         }
         self.record(&Event::Sealing { id, serial, bundle });
         self.in_sealing.insert(serial);
@@ -235,7 +234,7 @@ impl Gate {
             let text = disk_text(self.state.root(), "a cable waits to be sealed");
             self.alarm(Alarm::Disk, text.clone());
             self.wants_room = true;
-            self.stuck.push(id);
+            self.waiting_for_room.push(id);
             return Ok(());
         }
         if is_missing {
@@ -254,7 +253,7 @@ impl Gate {
         self.alarm(Alarm::SealingWaits, Cause::repaired_by(text, repair));
         self.troubled.insert(id, Alarm::SealingWaits);
         self.wants_room = true;
-        self.stuck.push(id);
+        self.waiting_for_room.push(id);
     }
 
     /// Ends a cable that has a serial and can never be sealed.
@@ -310,7 +309,7 @@ impl Gate {
             if self.slots.is_erased(issued.bundle, issued.serial)? {
                 self.give_up(cable.id, "its slot became void; submit the cable again")?;
             } else if self.doubt().is_none()
-                && let Err(Hindrance::Refused(reason)) = self.proof(&cable)
+                && let Err(Blocked::Refused(reason)) = self.proof(&cable)
             {
                 self.give_up(cable.id, &reason)?;
             }
@@ -327,10 +326,10 @@ impl Gate {
     ///
     /// # Errors
     /// [`GateError`]; the process must end.
-    pub fn seal_stuck(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
-        let mut stuck = std::mem::take(&mut self.stuck);
-        stuck.retain(|id| self.is_sealing(id));
-        let again = self.seal_again(stuck)?;
+    pub fn seal_waiting_for_room(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
+        let mut waiting_for_room = std::mem::take(&mut self.waiting_for_room);
+        waiting_for_room.retain(|id| self.is_sealing(id));
+        let again = self.seal_again(waiting_for_room)?;
         self.seal_issued(again)
     }
 
@@ -341,8 +340,8 @@ impl Gate {
         self.troubled.insert(id, Alarm::PendingDamaged);
     }
 
-    fn hinder(&mut self, id: MessageId, reason: String) {
-        if self.hindered.get(&id) != Some(&reason) {
+    fn block(&mut self, id: MessageId, reason: String) {
+        if self.blocked.get(&id) != Some(&reason) {
             let request = "seal".to_owned();
             let (by, reason) = ("gate".to_owned(), reason.clone());
             self.record(&Event::Refused {
@@ -353,7 +352,7 @@ impl Gate {
             });
         }
         self.changed.insert(id);
-        self.hindered.insert(id, reason);
+        self.blocked.insert(id, reason);
     }
 
     fn seal_work(&mut self, one: Issuing) -> Result<SealWork, GateError> {

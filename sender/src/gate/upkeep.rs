@@ -144,7 +144,7 @@ impl Gate {
                 }
                 None => self.pending.remove(id)?,
             }
-            self.hindered.remove(id);
+            self.blocked.remove(id);
         }
         self.write_beacon()
     }

@@ -12,10 +12,10 @@ use valise_common::os::durable::{FinishedFile, StagedFile, WriteBehind};
 use valise_common::precedence::Precedence;
 use valise_common::seal::{SealRandomness, SlotPublic};
 
+use super::intake_error::Refused;
 use super::prepare::Preparer;
+use super::request::{Prepared, Request};
 use super::sealing::LARGE_BODY_BYTES;
-use super::unfit::Refused;
-use super::wish::{Prepared, Wish};
 use crate::spool::pending::PartFiles;
 use crate::steps::approve::Approved;
 use crate::steps::seal::{Place, Sealed, SealingError, seal};
@@ -174,7 +174,7 @@ fn perform(preparer: &Preparer, work: Work) -> Done {
         Work::Prepare(found) => {
             let mut prepared = preparer.prepare(&found);
             if let Ok(Prepared {
-                wish: Wish::Submit(submission),
+                wish: Request::Submit(submission),
                 ..
             }) = &mut prepared
             {

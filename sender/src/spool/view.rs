@@ -145,11 +145,11 @@ pub fn state_word(cable: &Cable, progress: Option<&Progress>, now: UtcTime) -> &
 }
 
 impl CableView {
-    /// Shows a cable. `hindered` says why it is not being sealed although it could be.
+    /// Shows a cable. `blocked` says why it is not being sealed although it could be.
     pub fn new(
         cable: &Cable,
         progress: Option<&Progress>,
-        hindered: Option<&String>,
+        blocked: Option<&String>,
         now: UtcTime,
     ) -> Self {
         let state = state_word(cable, progress, now);
@@ -172,7 +172,7 @@ impl CableView {
             not_after: cable.not_after,
             act_by: cable.act_by,
             changed: cable.changed,
-            reason: cable.reason.as_ref().or(hindered).cloned(),
+            reason: cable.reason.as_ref().or(blocked).cloned(),
             rejected_by: cable.rejected_by.clone(),
             pass: progress
                 .filter(|_| state == "transmitting")

@@ -55,9 +55,9 @@ pub struct Taken {
     pub sha256: BTreeMap<String, [u8; 32]>,
     /// The user who owns the folder and every file.
     pub owner_uid: u32,
-    /// Which placing of a request this is, in hexadecimal: the same as long as the folder stands there unchanged, over
+    /// Identifies this placing of the request, in hexadecimal: the same as long as the folder stands there unchanged, over
     /// restarts too, and another when a request of the same name and content is placed again.
-    pub placing: String,
+    pub idempotency_key: String,
 }
 
 /// One copied file.
@@ -227,11 +227,11 @@ fn copy_all(
         })?;
         let file = open_regular(folder, name, owner_uid)?;
         if name == REQUEST_FILE {
-            let placing = placing_of(&found.name, &file.metadata()?);
+            let idempotency_key = idempotency_key_of(&found.name, &file.metadata()?);
             let text = read_text(file)?;
             let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
             left_bytes = left_bytes.checked_sub(length).ok_or_else(too_large)?;
-            toml = Some((text, placing));
+            toml = Some((text, idempotency_key));
             return Ok(());
         }
         let copy = StagedFile::create_named(into, format!("file-{number:03}").as_ref())?;
@@ -246,13 +246,13 @@ fn copy_all(
         Ok(())
     })?;
     batch.add_dir(into);
-    let (toml, placing) = toml.ok_or(RequestRefused::NoText)?;
+    let (toml, idempotency_key) = toml.ok_or(RequestRefused::NoText)?;
     Ok(Taken {
         toml,
         files,
         sha256,
         owner_uid,
-        placing,
+        idempotency_key,
     })
 }
 
@@ -318,7 +318,7 @@ fn copy_hashing(
 }
 
 /// What tells a request from a later one of the same name: its text's own file, and when that last changed.
-fn placing_of(name: &str, text: &Metadata) -> String {
+fn idempotency_key_of(name: &str, text: &Metadata) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("valise v1 placed request");
     for number in [text.dev(), text.ino()] {
         hasher.update(&number.to_be_bytes());

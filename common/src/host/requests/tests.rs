@@ -263,7 +263,7 @@ fn the_same_placing_is_known_again_and_another_is_not() {
     let again = |host: &mut Host| {
         let taken = host.take().unwrap();
         fs::remove_dir_all(host.taken_at()).unwrap();
-        taken.placing
+        taken.idempotency_key
     };
     let first = again(&mut host);
     assert_eq!(again(&mut host), first);

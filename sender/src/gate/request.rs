@@ -13,7 +13,7 @@ use crate::steps::submit::{ChosenPart, Draft, Measured};
 /// What `request.toml` asks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Asked {
+pub enum RequestText {
     /// Submit the other files as a cable.
     Submit(Draft),
     /// Take the one other file as an approval.
@@ -46,17 +46,17 @@ pub enum Asked {
     ClockAccept {},
 }
 
-impl Asked {
+impl RequestText {
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Asked::Submit(_) => "submit",
-            Asked::Approve { .. } => "approve",
-            Asked::Reject { .. } => "reject",
-            Asked::Withdraw { .. } => "withdraw",
-            Asked::Resend { .. } => "resend",
-            Asked::BundleImport {} => "bundle-import",
-            Asked::TrustImport {} => "trust-import",
-            Asked::ClockAccept {} => "clock-accept",
+            RequestText::Submit(_) => "submit",
+            RequestText::Approve { .. } => "approve",
+            RequestText::Reject { .. } => "reject",
+            RequestText::Withdraw { .. } => "withdraw",
+            RequestText::Resend { .. } => "resend",
+            RequestText::BundleImport {} => "bundle-import",
+            RequestText::TrustImport {} => "trust-import",
+            RequestText::ClockAccept {} => "clock-accept",
         }
     }
 }
@@ -68,13 +68,13 @@ pub struct Prepared {
     pub name: String,
     /// The folder's owner.
     pub owner_uid: u32,
-    /// What is asked, with everything that it needs.
-    pub wish: Wish,
+    /// What is text, with everything that it needs.
+    pub wish: Request,
 }
 
-/// What is asked, with everything that it needs.
+/// What is text, with everything that it needs.
 #[derive(Debug)]
-pub enum Wish {
+pub enum Request {
     /// A cable, copied and measured.
     Submit(Box<PreparedSubmission>),
     /// An approval.
@@ -114,7 +114,7 @@ pub enum Wish {
 /// A draft with gate's own copies of its parts.
 #[derive(Debug)]
 pub struct PreparedSubmission {
-    /// What was asked.
+    /// What was text.
     pub draft: Draft,
     /// The parts in order, measured.
     pub parts: Vec<(ChosenPart, Measured)>,
@@ -128,23 +128,25 @@ pub struct PreparedSubmission {
     pub durable: bool,
 }
 
-impl Wish {
+impl Request {
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Wish::Submit(_) => "submit",
-            Wish::Approve { .. } => "approve",
-            Wish::Reject { .. } => "reject",
-            Wish::Withdraw { .. } => "withdraw",
-            Wish::Resend { .. } => "resend",
-            Wish::BundleImport(_) => "bundle-import",
-            Wish::TrustImport(_) => "trust-import",
-            Wish::ClockAccept => "clock-accept",
+            Request::Submit(_) => "submit",
+            Request::Approve { .. } => "approve",
+            Request::Reject { .. } => "reject",
+            Request::Withdraw { .. } => "withdraw",
+            Request::Resend { .. } => "resend",
+            Request::BundleImport(_) => "bundle-import",
+            Request::TrustImport(_) => "trust-import",
+            Request::ClockAccept => "clock-accept",
         }
     }
 
     pub(super) fn id(&self) -> Option<MessageId> {
         match self {
-            Wish::Approve { id, .. } | Wish::Reject { id, .. } | Wish::Withdraw { id } => Some(*id),
+            Request::Approve { id, .. } | Request::Reject { id, .. } | Request::Withdraw { id } => {
+                Some(*id)
+            }
             _ => None,
         }
     }
@@ -175,10 +177,13 @@ mod tests {
             ("request = 'trust-import'".to_owned(), "trust-import"),
             ("request = 'clock-accept'".to_owned(), "clock-accept"),
         ] {
-            assert_eq!(toml::from_str::<Asked>(&text).unwrap().word(), word);
+            assert_eq!(toml::from_str::<RequestText>(&text).unwrap().word(), word);
             let surprising = format!("{text}\nsurprise = 1");
-            assert!(toml::from_str::<Asked>(&surprising).is_err(), "{word}");
+            assert!(
+                toml::from_str::<RequestText>(&surprising).is_err(),
+                "{word}"
+            );
         }
-        assert!(toml::from_str::<Asked>("request = 'release'").is_err());
+        assert!(toml::from_str::<RequestText>("request = 'release'").is_err());
     }
 }

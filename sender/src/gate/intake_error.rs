@@ -18,12 +18,12 @@ pub struct Refused {
     /// What was asked, as far as it could be read.
     pub request: &'static str,
     /// Why.
-    pub reason: Unfit,
+    pub reason: IntakeError,
 }
 
 /// Why a request is refused before anybody judges it.
 #[derive(Debug, Error)]
-pub enum Unfit {
+pub enum IntakeError {
     /// The folder breaks a rule.
     #[error(transparent)]
     Folder(#[from] RequestRefused),
@@ -74,19 +74,19 @@ pub enum Unfit {
     System(#[from] io::Error),
 }
 
-impl Unfit {
+impl IntakeError {
     /// One word for the audit log.
     pub fn code(&self) -> &'static str {
         match self {
-            Unfit::Folder(RequestRefused::System(_)) => "system",
-            Unfit::Folder(RequestRefused::NoRoom) => "disk-full",
-            Unfit::Folder(_) => "folder",
-            Unfit::Toml(_) => "request-toml",
-            Unfit::Files(_) => "files",
-            Unfit::Content { code, .. } | Unfit::Signed { code, .. } => code,
-            Unfit::DiskFull { .. } => "disk-full",
-            Unfit::UnknownUser { .. } => "unknown-user",
-            Unfit::System(_) => "system",
+            IntakeError::Folder(RequestRefused::System(_)) => "system",
+            IntakeError::Folder(RequestRefused::NoRoom) => "disk-full",
+            IntakeError::Folder(_) => "folder",
+            IntakeError::Toml(_) => "request-toml",
+            IntakeError::Files(_) => "files",
+            IntakeError::Content { code, .. } | IntakeError::Signed { code, .. } => code,
+            IntakeError::DiskFull { .. } => "disk-full",
+            IntakeError::UnknownUser { .. } => "unknown-user",
+            IntakeError::System(_) => "system",
         }
     }
 
@@ -94,28 +94,28 @@ impl Unfit {
     pub fn is_failure(&self) -> bool {
         matches!(
             self,
-            Unfit::DiskFull { .. }
-                | Unfit::System(_)
-                | Unfit::Folder(RequestRefused::NoRoom | RequestRefused::System(_))
+            IntakeError::DiskFull { .. }
+                | IntakeError::System(_)
+                | IntakeError::Folder(RequestRefused::NoRoom | RequestRefused::System(_))
         )
     }
 
     /// Whether the request could be taken if the disk had room.
     pub fn lacks_room(&self) -> bool {
         match self {
-            Unfit::DiskFull { .. } | Unfit::Folder(RequestRefused::NoRoom) => true,
-            Unfit::System(error) => is_full(error),
+            IntakeError::DiskFull { .. } | IntakeError::Folder(RequestRefused::NoRoom) => true,
+            IntakeError::System(error) => is_full(error),
             _ => false,
         }
     }
 }
 
-impl From<TrustStoreError> for Unfit {
-    fn from(error: TrustStoreError) -> Unfit {
+impl From<TrustStoreError> for IntakeError {
+    fn from(error: TrustStoreError) -> IntakeError {
         let (code, reason) = (error.code(), error.to_string());
         match error {
-            TrustStoreError::Io(source) if code == "system" => Unfit::System(source),
-            _ => Unfit::Signed { code, reason },
+            TrustStoreError::Io(source) if code == "system" => IntakeError::System(source),
+            _ => IntakeError::Signed { code, reason },
         }
     }
 }
@@ -124,8 +124,8 @@ pub(super) fn content(
     code: &'static str,
     what: &'static str,
     reason: &dyn std::fmt::Display,
-) -> Unfit {
-    Unfit::Content {
+) -> IntakeError {
+    IntakeError::Content {
         code,
         what,
         reason: reason.to_string(),
