@@ -4,6 +4,7 @@
 pub mod appliance;
 pub mod attack;
 pub mod bench;
+pub mod fuzz;
 pub mod harness;
 pub mod loopback;
 pub mod options;
