@@ -213,7 +213,8 @@ impl<'de> Visitor<'de> for Form {
             if RESERVED.contains(&&*own) || names.contains(&own) || names.len() == FIELDS_MAX {
                 return Err(wrong());
             }
-            map.next_value::<IgnoredAny>()?;
+            // Not `IgnoredAny`: it passes over numbers, escapes and depths that no reader takes.
+            map.next_value::<Value>()?;
             names.push(own);
         }
         map.next_value::<Cow<'de, str>>()?;
