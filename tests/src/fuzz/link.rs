@@ -110,7 +110,12 @@ fn arrives(datagram: &[u8]) -> bool {
             };
             check_symbol(&symbol, &header, size);
         }
-        Err(reason) => assert!(header.is_err() || is_first, "{reason}"),
+        Err(reason) => match header {
+            Err(expected) => assert_eq!(reason, expected),
+            Ok(InnerHeader::Cover) => assert_eq!(reason, DropReason::NotZero),
+            Ok(InnerHeader::Symbol(_)) => assert!(is_first, "{reason}"),
+            Ok(InnerHeader::Beacon) => panic!("a beacon is dropped later, by its payload"),
+        },
     }
     // The kept key opens it again.
     let mut again = datagram.to_vec();
