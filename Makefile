@@ -6,6 +6,7 @@
 #   make bench   the measurements of docs/benchmarks.md
 #   make sweep   faults in single system calls of each role, and every promise checked after each (root; SWEEP="--full")
 #   make soak    both hosts at work for ten minutes over a bad line; memory, files, queues, latency (SOAK="--hours 8")
+#   make fuzz    every parser with libFuzzer, FUZZ_SECONDS (600) each; TARGET=name for one, FUZZ_JOBS=2 at a time
 #   make lint    formatting, clippy, the documentation, and what the programs are built from
 #   make build   the release programs, in target/release
 #   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
@@ -26,6 +27,7 @@ CARGO_DEB := $(CARGO_TOOLS)/cargo-deb@3.8.0
 CARGO_CYCLONEDX := $(CARGO_TOOLS)/cargo-cyclonedx@0.5.9
 CARGO_DENY := $(CARGO_TOOLS)/cargo-deny@0.20.2
 CARGO_MACHETE := $(CARGO_TOOLS)/cargo-machete@0.9.2
+CARGO_FUZZ := $(CARGO_TOOLS)/cargo-fuzz@0.13.2
 APPLIANCE ?=
 TOKEN_MODULE := target/sk-dummy.so
 SAMPLES := tests/samples/telegram.txt tests/samples/annex.pdf tests/samples/photograph.png
@@ -34,11 +36,18 @@ DEB_RELEASE := target/deb/release
 BENCH_OPTIONS ?=
 SEED ?= 1
 SEEDS ?= 100000
+FUZZ_TOOLCHAIN ?= nightly
+FUZZ_SECONDS ?= 600
+FUZZ_JOBS ?= 1
+# Bytes of a target's committed corpus.
+FUZZ_CORPUS_BYTES ?= 25000
+FUZZ_PROGRAMS ?= target/fuzz/build/x86_64-unknown-linux-gnu/release
+TARGET ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 SWEEP ?=
 SOAK ?=
 
-.PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick strace sweep soak install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
+.PHONY: all build setup demo test sim sim-long lint fmt bench bench-quick strace sweep soak fuzz fuzz-setup fuzz-seeds fuzz-build fuzz-minimize install deb deb-lint deb-test deb-reproduce appliance-setup appliance-test appliance-vm clean
 
 all: build
 
@@ -99,6 +108,7 @@ sim-long: setup
 
 lint: setup $(CARGO_DENY) $(CARGO_MACHETE)
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 	$(CARGO_DENY)/bin/cargo-deny --locked check licenses bans sources
@@ -106,6 +116,7 @@ lint: setup $(CARGO_DENY) $(CARGO_MACHETE)
 
 fmt:
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 bench: build
 	$(RELEASE)/valise-bench --json target/bench.json $(BENCH_OPTIONS)
@@ -122,6 +133,45 @@ sweep: build strace
 
 soak: build
 	$(RELEASE)/valise-soak $(SOAK)
+
+# libFuzzer needs a nightly compiler, which rustup brings, and a compiler of C++.
+fuzz-setup: setup $(CARGO_FUZZ)
+	@missing=(); command -v c++ >/dev/null || missing+=(g++); tests/install-packages "$${missing[@]}"
+	@command -v rustup >/dev/null || { echo "make: rustup is missing; it brings the nightly compiler, as https://rustup.rs says"; exit 3; }
+	@rustup run $(FUZZ_TOOLCHAIN) rustc --version >/dev/null 2>&1 || rustup toolchain install --profile minimal $(FUZZ_TOOLCHAIN)
+
+fuzz-seeds: setup
+	$(CARGO) run --quiet -p valise-tests --bin valise-fuzz-seeds -- target/fuzz/seeds
+
+RUN_FUZZ = RUSTUP_TOOLCHAIN=$(FUZZ_TOOLCHAIN) $(CARGO_FUZZ)/bin/cargo-fuzz
+FUZZ_OPTIONS = --fuzz-dir fuzz --target-dir target/fuzz/build
+
+fuzz-build: fuzz-setup
+	$(RUN_FUZZ) build $(FUZZ_OPTIONS)
+
+# New inputs go to target/fuzz/corpus, inputs that show a fault to fuzz/artifacts; the log of each target is in target/fuzz.
+fuzz: fuzz-seeds fuzz-build
+	@one() { \
+	  mkdir -p target/fuzz/corpus/$$1; \
+	  $(RUN_FUZZ) run $(FUZZ_OPTIONS) $$1 target/fuzz/corpus/$$1 fuzz/corpus/$$1 target/fuzz/seeds/$$1 -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 \
+	    >target/fuzz/$$1.log 2>&1 || { tail -40 target/fuzz/$$1.log; echo "$$1: see target/fuzz/$$1.log"; return 1; }; \
+	  echo "$$1: $$(grep -E '^#[0-9]+.*cov:' target/fuzz/$$1.log | tail -1)"; \
+	}; \
+	export -f one; printf '%s\n' $(TARGET) | xargs -P $(FUZZ_JOBS) -I {} bash -c 'one {}'
+
+# Writes fuzz/corpus anew: the fewest of all inputs that reach what the seeds do not, and of those the smallest.
+fuzz-minimize: fuzz-seeds fuzz-build
+	@set -e; for target in $(TARGET); do \
+	  new=target/fuzz/minimized/$$target; rm -rf $$new; mkdir -p $$new target/fuzz/corpus/$$target fuzz/corpus/$$target; \
+	  cp target/fuzz/seeds/$$target/* $$new; \
+	  $(FUZZ_PROGRAMS)/$$target -set_cover_merge=1 -use_counters=0 -max_len=65536 -rss_limit_mb=2048 $$new \
+	    fuzz/corpus/$$target target/fuzz/corpus/$$target >target/fuzz/$$target-minimize.log 2>&1; \
+	  (cd $$new && rm $$(ls ../../seeds/$$target)); \
+	  find $$new -type f -printf '%s %p\n' | sort -n | awk '(sum += $$1) > $(FUZZ_CORPUS_BYTES) { print $$2 }' | xargs -r rm; \
+	  rm -r fuzz/corpus/$$target; mv $$new fuzz/corpus/$$target; \
+	  echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs"; \
+	done
 
 $(CARGO_TOOLS)/%:
 	@rm -rf $@.part
