@@ -6,10 +6,11 @@ use valise_common::host::requests::answer_text;
 use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
 use valise_common::manifest::{FreeText, Manifest};
-use valise_receiver::release::reply::BundleMade;
-use valise_receiver::release::requests::Ask;
-use valise_sender::gate::prepare::{REASON_CHARS_MAX, parse_ranges};
-use valise_sender::gate::wish::Asked;
+use valise_receiver::model::reply::BundleMade;
+use valise_receiver::release::requests::RequestText as ReleaseRequest;
+use valise_sender::gate::prepare::REASON_CHARS_MAX;
+use valise_sender::gate::request::RequestText;
+use valise_sender::steps::resend::parse_ranges;
 use valise_sender::steps::submit::{Draft, Measured, Occasion, Submission};
 
 use super::Seed;
@@ -28,14 +29,14 @@ pub(super) fn request(data: &[u8]) {
     if data.len() > limits::REQUEST_TEXT_BYTES_MAX {
         return;
     }
-    if let Ok(ask) = toml::from_str::<Ask>(text) {
+    if let Ok(ask) = toml::from_str::<ReleaseRequest>(text) {
         let again = toml::to_string(&ask).expect("a request can be written");
-        assert_eq!(toml::from_str::<Ask>(&again), Ok(ask));
+        assert_eq!(toml::from_str::<ReleaseRequest>(&again), Ok(ask));
     }
-    match toml::from_str::<Asked>(text) {
-        Ok(Asked::Submit(draft)) => check_draft(&draft),
-        Ok(Asked::Resend { serials }) => check_ranges(&serials),
-        Ok(Asked::Reject { reason, .. }) => {
+    match toml::from_str::<RequestText>(text) {
+        Ok(RequestText::Submit(draft)) => check_draft(&draft),
+        Ok(RequestText::Resend { serials }) => check_ranges(&serials),
+        Ok(RequestText::Reject { reason, .. }) => {
             if let Ok(text) = FreeText::normalize(&reason, REASON_CHARS_MAX) {
                 let again = FreeText::parse(text.as_str(), REASON_CHARS_MAX);
                 assert_eq!(again, Ok(text));
