@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A row of the register. Another meaning or shape needs another [`Place::layout`].
+/// A row of the register. Another meaning or shape needs another [`Place::layout`](super::Place::layout).
 pub trait Row: Serialize + DeserializeOwned {
     /// The name of its kind.
     const KIND: &'static str;

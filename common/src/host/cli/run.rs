@@ -67,7 +67,7 @@ pub fn run<L: Layout>(state: &State<L>, path: &Path, log_level: &str) -> Result<
 /// Does what a role does before anything else.
 ///
 /// # Errors
-/// As [`check_start`].
+/// [`CliError::Usage`] if the state is another user's, or too few files may be open; [`CliError::System`] if the system fails.
 pub fn begin<L: Layout>(state: &State<L>, role: Role, log_level: &str) -> Result<(), CliError> {
     follow_supervisor().map_err(CliError::system)?;
     service::init_logging(role.as_str(), log_level).map_err(CliError::usage)?;
