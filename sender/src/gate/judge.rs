@@ -98,7 +98,7 @@ impl Gate {
         let name = match request {
             Ok(Prepared {
                 name,
-                wish: Request::Submit(submission),
+                act: Request::Submit(submission),
                 ..
             }) => {
                 self.eraser.put(&submission.folder)?;
@@ -264,14 +264,14 @@ impl Gate {
         let Prepared {
             name,
             owner_uid: uid,
-            wish,
+            act,
         } = prepared;
-        let (request, id) = (wish.word(), wish.id());
+        let (request, id) = (act.word(), act.id());
         let replay = match self.left_over.contains(&name) {
             true => Replay::Possible,
             false => Replay::Refusal,
         };
-        let result = match wish {
+        let result = match act {
             Request::Submit(submission) => {
                 let folder = submission.folder.clone();
                 let result = self.submit(uid, *submission, batch)?;
@@ -303,7 +303,7 @@ fn commits_itself(request: &Result<Prepared, Refused>) -> bool {
     matches!(
         request,
         Ok(Prepared {
-            wish: Request::BundleImport(_) | Request::TrustImport(_) | Request::ClockAccept,
+            act: Request::BundleImport(_) | Request::TrustImport(_) | Request::ClockAccept,
             ..
         })
     )

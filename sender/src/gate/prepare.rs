@@ -1,4 +1,4 @@
-//! A request folder → a wish that can be judged. Copies, parses and measures; runs on gate's loop for small requests and
+//! A request folder → a request that can be judged. Copies, parses and measures; runs on gate's loop for small requests and
 //! on its worker for large ones, and so holds nothing of gate's state.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub const REASON_CHARS_MAX: usize = 500;
 /// What does not happen: parts are chosen among the files that were taken.
 const MISSING: &str = "a chosen file is missing";
 
-/// Turns request folders into wishes.
+/// Reads request folders.
 #[derive(Debug)]
 pub struct Preparer {
     /// The host's requests.
@@ -47,17 +47,17 @@ impl Preparer {
             .max(u64::try_from(BUNDLE_BYTES_MAX).unwrap_or(u64::MAX))
     }
 
-    /// Copies a request and makes a wish of it. `Some(batch)` syncs the parts of a submission with it.
+    /// Copies a request and reads it. `Some(batch)` syncs the parts of a submission with it.
     ///
     /// # Errors
     /// [`Refused`]; gate's copy is put away then.
     pub fn prepare(&self, found: &Found) -> Result<Prepared, Refused> {
         let mut request = "request";
-        self.wish(found, &mut request)
-            .map(|wish| Prepared {
+        self.act(found, &mut request)
+            .map(|act| Prepared {
                 name: found.name.clone(),
                 owner_uid: found.owner_uid,
-                wish,
+                act,
             })
             .map_err(|reason| Refused {
                 name: found.name.clone(),
@@ -67,7 +67,7 @@ impl Preparer {
             })
     }
 
-    fn wish(&self, found: &Found, request: &mut &'static str) -> Result<Request, IntakeError> {
+    fn act(&self, found: &Found, request: &mut &'static str) -> Result<Request, IntakeError> {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let folder = self
             .tmp
@@ -82,18 +82,18 @@ impl Preparer {
         let taken = self
             .requests
             .intake(found, &folder, take_limits, &mut unsynced);
-        let wish = match taken {
-            Ok(taken) => self.wish_of(found, &taken, &folder, request),
+        let act = match taken {
+            Ok(taken) => self.act_of(found, &taken, &folder, request),
             // What was copied by then is plaintext too.
             Err(error) => Err(error.into()),
         };
-        if !matches!(wish, Ok(Request::Submit(_))) {
+        if !matches!(act, Ok(Request::Submit(_))) {
             put_away(&folder, &self.tmp)?;
         }
-        wish
+        act
     }
 
-    fn wish_of(
+    fn act_of(
         &self,
         found: &Found,
         taken: &Taken,

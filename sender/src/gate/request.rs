@@ -69,7 +69,7 @@ pub struct Prepared {
     /// The folder's owner.
     pub owner_uid: u32,
     /// What is text, with everything that it needs.
-    pub wish: Request,
+    pub act: Request,
 }
 
 /// What is text, with everything that it needs.

@@ -174,7 +174,7 @@ fn perform(preparer: &Preparer, work: Work) -> Done {
         Work::Prepare(found) => {
             let mut prepared = preparer.prepare(&found);
             if let Ok(Prepared {
-                wish: Request::Submit(submission),
+                act: Request::Submit(submission),
                 ..
             }) = &mut prepared
             {
