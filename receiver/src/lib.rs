@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`model`] | the state of serials and bundles, from the events of release's log |
+//! | [`model`] | the state of serials and bundles, and the replies to requests, from the events of release's log |
 //! | [`steps`] | decisions, one file each: deframe, collect, fec, reassemble, open, verify, publish |
 //! | [`pipeline`] | receive as one machine over the steps: sets, beacons, what is completed |
 //! | [`spool`] | files and links: UDP and serial link, assembly, inbox, slots, bundles, released folders, register, views |
