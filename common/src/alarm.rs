@@ -58,6 +58,9 @@ alarms! {
     Beacon = "beacon",
         "the newest beacon is ignored, and the one before it stays in force",
         ["{restart receive}"];
+    Blocked = "blocked",
+        "somebody keeps taking the name of a released cable in its mailbox; the cable is not visible there",
+        ["sudo ls -l {STATE}/released/{MAILBOX}, then stop the reader who does it"];
     Clock = "clock",
         "the clock is behind the audit log: nothing expires, and the sender takes no submission",
         ["timedatectl set-time TIME, or valise-{host} clock accept if the clock is right"];
@@ -103,9 +106,6 @@ alarms! {
     GateView = "gate-view",
         "what gate shows is damaged; no decision depends on it",
         ["{restart gate}"];
-    Blocked = "blocked",
-        "somebody keeps taking the name of a released cable in its mailbox; the cable is not visible there",
-        ["sudo ls -l {STATE}/released/{MAILBOX}, then stop the reader who does it"];
     LinkAddress = "link-address",
         "receive cannot hear the link, because this host does not have the address of link.listen",
         ["ip address add {ADDRESS}/PREFIX dev INTERFACE"];

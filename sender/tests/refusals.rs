@@ -439,10 +439,10 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
     assert_eq!(host.json(&["status", "--json"])["highest_serial"], 1);
     // One serial that is gone keeps no other from being sent.
     let told = host.ok(&["resend", "1-3"]);
-    let wanted = "queued again: 1; not retained, to be submitted again: 2-3\n";
+    let wanted = "queued again: 1; not retained, to be submitted again: 2-3";
     assert_eq!(told, wanted);
     let shown = host.json(&["resend", "1-3", "--json"]);
-    assert_eq!(shown["queued"], serde_json::json!([[1, 1]]));
+    assert_eq!(shown["serials"], serde_json::json!([1]));
     assert_eq!(shown["not_retained"], serde_json::json!([[2, 3]]));
     let told = host.refused(1, &["resend", "2-3"]);
     assert!(
@@ -617,7 +617,10 @@ fn as_json_an_answer_has_fields_and_no_sentence() {
     );
     host.approve(&id, "officer2");
     let resent = host.json(&["resend", "1", "--json"]);
-    assert_eq!(resent, serde_json::json!({ "serials": [1] }));
+    let none = serde_json::json!([]);
+    let wanted =
+        serde_json::json!({ "serials": [1], "not_retained": none, "sent_too_often": none });
+    assert_eq!(resent, wanted);
     let other = host.submit("other", "routine");
     assert_eq!(
         host.json(&["withdraw", &other, "--json"])["state"],

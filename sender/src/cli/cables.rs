@@ -239,7 +239,11 @@ pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
             spent,
             ..
         } = Resending::parse(&answer);
-        Ok(json!({ "queued": queued, "not_retained": not_retained, "sent_too_often": spent }))
+        let serials: Vec<u64> = queued
+            .iter()
+            .flat_map(|(first, last)| first.get()..=last.get())
+            .collect();
+        Ok(json!({ "serials": serials, "not_retained": not_retained, "sent_too_often": spent }))
     })
 }
 

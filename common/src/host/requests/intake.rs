@@ -320,9 +320,8 @@ fn copy_hashing(
 /// What tells a request from a later one of the same name: its text's own file, and when that last changed.
 fn idempotency_key_of(name: &str, text: &Metadata) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("valise v1 placed request");
-    for number in [text.dev(), text.ino()] {
-        hasher.update(&number.to_be_bytes());
-    }
+    // Without the device: its number may be another one after a restart of the host.
+    hasher.update(&text.ino().to_be_bytes());
     for time in [text.ctime(), text.ctime_nsec()] {
         hasher.update(&time.to_be_bytes());
     }
