@@ -830,13 +830,21 @@ fn an_auditor_who_brings_the_wrong_thing_is_told_so() {
             "--public-key",
             &log,
         ],
-        vec!["audit", "verify", &log, "--role", "release"],
+        vec!["audit", "verify", &log, "--role", "guard"],
         vec!["audit", "verify", "--role", "gate"],
         vec!["audit", "verify"],
     ] {
         let answer = offline(&wrong);
         assert_eq!(answer.status, 2, "{wrong:?}: {}", answer.errors);
     }
+    // Each program verifies a copy of any role's log, if it is that role's.
+    let answer = offline(&["audit", "verify", &log, "--role", "release"]);
+    assert_eq!(answer.status, 1);
+    assert!(
+        answer.errors.contains("is of the log valise-sender/gate"),
+        "{}",
+        answer.errors
+    );
     // The first key of another log makes every line look forged, and the message says so.
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
