@@ -25,6 +25,7 @@ pub use self::row::{Row, number_key};
 use super::log::{AuditLog, AuditLogError};
 use crate::audit::Recorded;
 use crate::os::durable::with_reserve;
+use crate::os::service;
 use crate::role::Role;
 
 /// Lines that are rolled forward in one transaction.
@@ -77,6 +78,7 @@ impl Index {
                 if lines.len() == ROLL_LINES {
                     take(&mut loaded, &lines)?;
                     lines.clear();
+                    service::extend_start();
                 }
             }
             if !lines.is_empty() {
@@ -96,6 +98,7 @@ impl Index {
 
     fn open(place: &Place<'_>) -> Result<Self, IndexError> {
         let role = place.role;
+        service::extend_start();
         place.create()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -268,16 +271,36 @@ impl Index {
     ) -> Result<Vec<R>, IndexError> {
         let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
         let query = format!("SELECT * FROM entry WHERE kind = ?1 AND {which} LIMIT ?3");
+        // Each is read where it stands: of a million rows the text is several times their size.
         let select = || {
             let mut statement = self.db.prepare_cached(&query)?;
-            let entries = statement.query_map(params![R::KIND, value, count_max], Entry::read)?;
-            entries.collect::<rusqlite::Result<Vec<_>>>()
+            let mut entries = statement.query(params![R::KIND, value, count_max])?;
+            let mut rows = Vec::new();
+            while let Some(entry) = entries.next()? {
+                let read = Entry::read(entry)?;
+                match read.and_then(|entry| serde_json::from_str(&entry.value).ok()) {
+                    Some(row) => rows.push(row),
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(rows))
         };
-        let entries = select().map_err(sqlite(self.role))?;
-        let read = |entry: Option<Entry>| serde_json::from_str(&entry?.value).ok();
-        let rows = entries.into_iter().map(read);
-        rows.map(|row| row.ok_or_else(|| self.damaged(R::KIND)))
-            .collect()
+        let rows = select().map_err(sqlite(self.role))?;
+        rows.ok_or_else(|| self.damaged(R::KIND))
+    }
+
+    /// The keys of every row of a kind, in their order.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn keys<R: Row>(&self) -> Result<Vec<String>, IndexError> {
+        let select = || {
+            let query = "SELECT key FROM entry WHERE kind = ?1 ORDER BY key";
+            let mut statement = self.db.prepare_cached(query)?;
+            let keys = statement.query_map(params![R::KIND], |row| row.get(0))?;
+            keys.collect::<rusqlite::Result<Vec<String>>>()
+        };
+        select().map_err(sqlite(self.role))
     }
 
     fn damaged(&self, what: &'static str) -> IndexError {

@@ -88,6 +88,13 @@ impl TrustStore {
         durable::finish_erasing(&self.root).map(drop)
     }
 
+    /// As [`TrustStore::discard_staged`], at a start: what cannot be deleted is not in force, and keeps no role from working.
+    pub fn discard_what_can_be(&self) {
+        if let Err(error) = self.discard_staged() {
+            tracing::warn!(%error, "a trust list that is not in force could not be deleted");
+        }
+    }
+
     /// Reads the list that the log names at start-up. An import that a crash cut short after its line is finished. A list
     /// that is damaged or gone is returned as the text of its alarm.
     ///
@@ -104,7 +111,7 @@ impl TrustStore {
             self.put_into_force()?;
             held = named(&self.list());
         }
-        self.discard_staged()?;
+        self.discard_what_can_be();
         let verified = match held {
             Some(signed) => signed
                 .verify(administrators)

@@ -22,6 +22,17 @@ pub const GENERATOR: &str = "systemd-generator";
 /// Tells a child of `run` which process started it, and that its standard input is a pipe to that process.
 pub(crate) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";
 
+/// The longest step of a start that is not finished, several times over.
+const START_STEP_US: &str = "120000000";
+
+/// Tells the service manager that the start goes on, however long it takes in all.
+///
+/// # Source
+/// sd_notify(3), EXTEND_TIMEOUT_USEC
+pub fn extend_start() {
+    notify("EXTEND_TIMEOUT_USEC", START_STEP_US);
+}
+
 /// Tells the service manager, and the supervisor where there is one, that the role is ready.
 pub fn ready() {
     notify("READY", "1");

@@ -92,7 +92,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             command: LinkKeyCommand::Retire(options),
         } => commission::link_key_retire(&config()?, &options),
         Command::Trust { command } => match command {
-            TrustCommand::Check(options) => check(&ReceiverState::new(config()?.state), &options),
+            TrustCommand::Check(options) => {
+                check(&ReceiverState::new(config()?.state), None, &options)
+            }
             TrustCommand::Import(options) => trust::import(&config()?, &options),
             TrustCommand::Show(options) => show(&ReceiverState::new(config()?.state), &options),
         },

@@ -41,7 +41,7 @@ impl Ledger {
         log.set_part_bytes(files.file_bytes.0);
         let (register, is_rebuilt) = Register::open(state, &log)?;
         let mut ledger = Ledger {
-            claimed: claimed_by(&register.cables(None)?),
+            claimed: register.claimed()?,
             gaps: Attributed::default(),
             not_sent: Attributed::default(),
             kept: Attributed::default(),

@@ -48,7 +48,7 @@ impl Release {
         let store = self.state.trust_store();
         self.trust = match imported {
             None => {
-                store.discard_staged()?;
+                store.discard_what_can_be();
                 None
             }
             Some((_, sha256)) => {

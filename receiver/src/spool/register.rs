@@ -13,6 +13,7 @@ use valise_common::role::Role;
 use crate::model::event::Event;
 use crate::model::reply::Reply;
 use crate::model::rows::{BundleRow, BundleState, CableRow, Claim, RangeRow};
+use crate::model::serial_set::SerialSet;
 
 /// The layout of the rows below.
 const LAYOUT: i64 = 4;
@@ -144,6 +145,18 @@ impl Register {
         let mut rows = self.0.in_state(claim.as_str(), usize::MAX)?;
         rows.reverse();
         Ok(rows)
+    }
+
+    /// Every serial that a cable has claimed.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn claimed(&self) -> Result<SerialSet, IndexError> {
+        let mut claimed = SerialSet::new();
+        let keys = self.0.keys::<CableRow>()?;
+        let serials = keys.iter().filter_map(|key| Serial::new(key.parse().ok()?));
+        serials.for_each(|serial| claimed.insert(serial));
+        Ok(claimed)
     }
 
     /// The serial under which a message-id was published.

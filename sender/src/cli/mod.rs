@@ -94,7 +94,13 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         } => look::bundle_status(&config()?, &options),
         Command::Trust {
             command: TrustCommand::Check(options),
-        } => trust::check(&SenderState::new(config()?.state), &options),
+        } => {
+            let config = config()?;
+            // The first import fixes it, of a list or of a bundle.
+            let view = look::look_at_gate(&config).ok().and_then(|gate| gate.view);
+            let channel = view.and_then(|view| view.host.channel);
+            trust::check(&SenderState::new(&config.state), channel, &options)
+        }
         Command::Trust {
             command: TrustCommand::Import(options),
         } => commission::trust_import(&config()?, &options),

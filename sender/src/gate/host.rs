@@ -139,7 +139,7 @@ impl Gate {
                 Some(store.load(&administrators, is_named)?)
             }
             None => {
-                store.discard_staged()?;
+                store.discard_what_can_be();
                 None
             }
         };

@@ -138,7 +138,14 @@ impl SlotStore {
     /// # Errors
     /// [`SlotsError::Io`]; the process must end.
     pub fn destroy(&mut self, bundle: BundleId) -> Result<(), SlotsError> {
-        self.tables.remove(&bundle);
+        // In place first: that erases the slots under every name that the file may have.
+        if let Some(Some(table)) = self.tables.remove(&bundle) {
+            let SlotsHeader { first, count, .. } = *table.header();
+            for serial in (0..u64::from(count)).filter_map(|index| first.plus(index)) {
+                table.erase(serial)?;
+            }
+            table.sync()?;
+        }
         let path = self.state.slots_of(bundle);
         match erase(&path) {
             Ok(_) => Ok(()),
@@ -215,9 +222,13 @@ mod tests {
     fn a_replaced_bundle_is_erased_and_gone() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = store(folder.path(), 2);
+        let copy = folder.path().join("snapshot");
+        std::fs::hard_link(folder.path().join("slots/3.slots"), &copy).unwrap();
         store.destroy(BundleId(3)).unwrap();
         store.destroy(BundleId(3)).unwrap();
         assert!(!folder.path().join("slots/3.slots").exists());
+        let left = std::fs::read(copy).unwrap();
+        assert!(left[HEADER_BYTES..].iter().all(|byte| *byte == 0));
         assert!(store.is_erased(BundleId(3), serial(11)).unwrap());
         assert!(!store.is_lost(BundleId(3)));
     }

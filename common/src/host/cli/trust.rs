@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{CliError, Shown, print_json, print_line};
 use crate::host::folders::{Layout, State};
 use crate::host::trust_store::{Held, SignedList, TrustStoreError, check_succession};
-use crate::ids::Sha256Digest;
+use crate::ids::{ChannelId, Sha256Digest};
 use crate::os::clock;
 use crate::trust::{TrustList, difference};
 
@@ -30,11 +30,16 @@ pub fn failed(path: &Path, error: TrustStoreError) -> CliError {
     }
 }
 
-/// `trust check`: prints what a list means. One that is signed and cannot be imported is refused.
+/// `trust check`: prints what a list means. One that is signed and cannot be imported is refused. `channel` is what the caller
+/// knows of the host's channel, beside `host.toml` and the list in force.
 ///
 /// # Errors
 /// [`CliError`].
-pub fn check<L: Layout>(state: &State<L>, options: &TrustFile) -> Result<(), CliError> {
+pub fn check<L: Layout>(
+    state: &State<L>,
+    channel: Option<ChannelId>,
+    options: &TrustFile,
+) -> Result<(), CliError> {
     let path = options.file.as_path();
     let offered = SignedList::read(path).map_err(|error| failed(path, error))?;
     let list = offered
@@ -45,7 +50,7 @@ pub fn check<L: Layout>(state: &State<L>, options: &TrustFile) -> Result<(), Cli
     let judged = match &host {
         None => Ok(()),
         Some(host) => {
-            let channel = host.channel.into();
+            let channel = host.channel.into().or(channel);
             let channel = channel.or(held.as_ref().map(|(_, held)| held.channel()));
             let held = held.as_ref().map(|(sha256, held)| Held {
                 version: held.version(),
