@@ -153,6 +153,62 @@ fn a_container_that_was_not_moved_yet_is_moved_at_start_up() {
 }
 
 #[test]
+fn a_container_that_was_lost_before_its_slot_was_erased_is_made_again() {
+    let mut host = Host::running(1);
+    let id = host.submit("text", "priority");
+    host.approve(&id, "officer1");
+    let slots = host.state("slots/1.slots");
+    let (pending, unused) = (
+        host.state(&format!("pending/{id}")),
+        fs::read(&slots).unwrap(),
+    );
+    let kept: Vec<(PathBuf, Vec<u8>)> = files_below(&pending)
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    let manifest = host.path("manifest.txt");
+    fs::copy(pending.join("manifest.txt"), &manifest).unwrap();
+    let signature = host.path("manifest.txt.sig");
+    host.sign("officer2", "cable-approval@valise", &manifest, &signature);
+    host.approve(&id, "officer2");
+    host.stop_gate();
+    // As a kill after the line "sealed" leaves it, with a disk that lost the container.
+    let container = host.outbox().remove(0);
+    fs::remove_file(container.with_extension("fec")).unwrap();
+    fs::remove_file(&container).unwrap();
+    fs::write(&slots, unused).unwrap();
+    for (path, bytes) in &kept {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    fs::copy(&signature, pending.join("approvals/c.officer.sig")).unwrap();
+    host.start_gate();
+    let patience = Patience::begin();
+    while host.outbox().is_empty() {
+        patience.wait();
+    }
+    host.await_empty("pending");
+    host.stop_gate();
+    assert_eq!(host.outbox(), std::slice::from_ref(&container));
+    assert_eq!(host.cable(&id)["state"], "queued");
+    host.open(&container);
+    let psk = *host.secrets[0].psk.expose();
+    assert!(host.state_holds(&psk).is_empty());
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+#[test]
 fn a_container_that_gate_did_not_make_is_put_aside() {
     let mut host = Host::commissioned(2);
     fs::write(host.state("outbox/0-9-1900000000.container"), "forged").unwrap();

@@ -317,9 +317,16 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether a container is made of a cable: for the first time, or again because its container was lost.
     fn is_sealing(&self, id: &MessageId) -> bool {
         let cable = self.ledger.cables.get(id);
-        cable.is_some_and(|cable| cable.phase == Phase::Sealing)
+        cable.is_some_and(|cable| match cable.phase {
+            Phase::Sealing => true,
+            Phase::Sealed => cable
+                .serial()
+                .is_some_and(|serial| self.in_sealing.contains(&serial)),
+            _ => false,
+        })
     }
 
     /// Tries again what a full disk held up behind its step ①.

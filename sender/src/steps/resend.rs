@@ -144,7 +144,7 @@ fn shown(ranges: &Ranges) -> String {
     text
 }
 
-/// Reads `41-43,50`: serials and ranges with both ends, in any order. Ranges that overlap are returned as one, so that a
+/// Reads `41-43,50`: serials and ranges with both ends, in any order. Ranges that overlap or touch are returned as one, so that a
 /// long text costs no more than the serials in it.
 ///
 /// # Errors
@@ -176,7 +176,7 @@ pub fn parse_ranges(text: &str) -> Result<Ranges, String> {
     let mut merged = Ranges::new();
     for (first, last) in ranges {
         match merged.last_mut() {
-            Some((_, end)) if first <= *end => *end = last.max(*end),
+            Some((_, end)) if first.get() <= end.get().saturating_add(1) => *end = last.max(*end),
             _ => merged.push((first, last)),
         }
     }
