@@ -452,7 +452,7 @@ fn a_resend_that_is_placed_again_under_its_name_sends_again() {
     // The second was owed the passes of the first still, which nobody had made.
     assert_eq!(passes, [2, 4, 4, 6]);
     host.stop_gate();
-    assert_eq!(host.audited("resent").len(), 3);
+    assert_eq!(host.audited("resent").len(), 5);
 }
 
 #[test]
