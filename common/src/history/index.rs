@@ -1,7 +1,7 @@
 //! The register: an index over a role's audit log, in SQLite, which is used nowhere else.
 //!
-//! The log alone decides what has happened. The register may lag behind it after a crash and is never ahead of it: with its
-//! rows it holds the number of lines that they come from. Start-up rolls it forward from there. A damaged register is
+//! The log alone decides what has happened. After a crash the register may lack the log's last lines; it is never ahead of the
+//! log. The register also holds the number of lines that its rows come from. Start-up rolls it forward from that line. A damaged register is
 //! built again from the whole log.
 //!
 //! All rows are in one table. A row is JSON under the name of its kind and a key. A hash beside it shows a flipped bit,
@@ -167,7 +167,7 @@ impl Index {
     /// Opens a register for a command that only reads, whether or not its owner runs.
     ///
     /// # Errors
-    /// [`IndexError`] if there is none or it may not be read.
+    /// [`IndexError`] if the register is absent or closed to this user.
     pub fn open_to_read(place: &Place<'_>) -> Result<Self, IndexError> {
         let role = place.role;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -271,7 +271,7 @@ impl Index {
     ) -> Result<Vec<R>, IndexError> {
         let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
         let query = format!("SELECT * FROM entry WHERE kind = ?1 AND {which} LIMIT ?3");
-        // Each is read where it stands: of a million rows the text is several times their size.
+        // Each row is parsed at once: the text of a million rows is several times their size.
         let select = || {
             let mut statement = self.db.prepare_cached(&query)?;
             let mut entries = statement.query(params![R::KIND, value, count_max])?;

@@ -1,4 +1,4 @@
-//! The history of a role: its audit log is the one commit point, and what stands in it is checked before it is believed.
+//! The history of a role. The audit log is the one commit point; each line is verified before it is used.
 //! The register is an index over it.
 
 pub mod check;

@@ -18,7 +18,7 @@ pub enum HostError {
     /// The file cannot be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// There is none.
+    /// The file is absent: `init` was not run.
     #[error("this host is not commissioned: run {program} init first")]
     NotCommissioned {
         /// The host's program.

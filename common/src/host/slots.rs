@@ -75,7 +75,7 @@ pub enum SlotsError {
 }
 
 impl SlotsError {
-    /// Returns whether this bundle alone is unusable: its file is damaged or absent. The host works on without its slots.
+    /// Returns whether the file is damaged or absent, so that this bundle alone is unusable and the host works on without it.
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,

@@ -582,7 +582,7 @@ impl Release {
             // From here on the register knows it.
             self.reserved.remove(&ready.cable.manifest().message_id);
         }
-        // Of a blocked cable too: its folders are staged for good.
+        // Blocked cables too: their folders are staged for good.
         for (incoming, reason) in &batch.unopened {
             if reason.is_damage() {
                 self.hand_back(incoming)?;

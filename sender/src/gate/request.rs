@@ -10,7 +10,7 @@ use valise_common::sshsig::Signature;
 use super::courier::VerifiedBundle;
 use crate::steps::submit::{ChosenPart, Draft, Measured};
 
-/// What `request.toml` asks.
+/// The content of `request.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RequestText {
@@ -68,11 +68,11 @@ pub struct Prepared {
     pub name: String,
     /// The folder's owner.
     pub owner_uid: u32,
-    /// What is text, with everything that it needs.
+    /// The request, with everything that judging it needs.
     pub act: Request,
 }
 
-/// What is text, with everything that it needs.
+/// A request that was read, with everything that judging it needs.
 #[derive(Debug)]
 pub enum Request {
     /// A cable, copied and measured.
@@ -100,7 +100,7 @@ pub enum Request {
     Resend {
         /// Ranges with both ends.
         ranges: Vec<(Serial, Serial)>,
-        /// Digest of the request's placing: the same when it is judged again after a kill, another when it is placed anew.
+        /// Digest of the request's placing: the same when it is judged again after a kill, another when it is placed again.
         digest: MessageId,
     },
     /// A bundle whose statement and keys have been verified.
@@ -114,7 +114,7 @@ pub enum Request {
 /// A draft with gate's own copies of its parts.
 #[derive(Debug)]
 pub struct PreparedSubmission {
-    /// What was text.
+    /// The draft.
     pub draft: Draft,
     /// The parts in order, measured.
     pub parts: Vec<(ChosenPart, Measured)>,

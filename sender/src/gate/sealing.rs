@@ -53,7 +53,7 @@ pub struct FinishedContainer {
     pub sealed: Sealed,
 }
 
-/// What keeps a cable from its proof.
+/// A cause that keeps a cable from its proof.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Blocked {
     /// The trust list or a file is not there, or cannot be read: an operator may mend it.
@@ -75,7 +75,7 @@ impl Gate {
     /// Makes the proof of a cable from what stands in its folder.
     ///
     /// # Errors
-    /// [`Blocked`] says what hinders it, and whether it may pass.
+    /// [`Blocked`] with the cause, and whether it may end by itself.
     pub fn proof(&self, cable: &Cable) -> Result<Approved, Blocked> {
         let not_now = |error: PendingError| match error {
             PendingError::Io { .. } => Blocked::NotNow(error.to_string()),

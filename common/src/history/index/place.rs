@@ -50,8 +50,8 @@ impl Place<'_> {
         Ok(folder.join(self.path.file_name().ok_or_else(none)?))
     }
 
-    /// Makes an empty file if there is none, and gives it its mode. SQLite would make it with the process's umask; its side
-    /// files copy the mode.
+    /// Makes an empty file if the register is absent, and sets the file's mode. SQLite would use the process's umask. SQLite's
+    /// side files copy the mode.
     pub(super) fn create(&self) -> Result<(), IndexError> {
         let mode = match self.readers {
             Some(_) => 0o640,

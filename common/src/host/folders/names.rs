@@ -25,12 +25,12 @@ pub struct OutboxName {
 }
 
 impl OutboxName {
-    /// Reads the name of a `.container` file; any other name is none.
+    /// Reads the name of a `.container` file; returns `None` for any other name.
     pub fn of_container(name: &OsStr) -> Option<Self> {
         name.to_str()?.strip_suffix(".container")?.parse().ok()
     }
 
-    /// Reads the name of a `.fec` file; any other name is none.
+    /// Reads the name of a `.fec` file; returns `None` for any other name.
     pub fn of_geometry(name: &OsStr) -> Option<Self> {
         name.to_str()?.strip_suffix(".fec")?.parse().ok()
     }
@@ -84,7 +84,7 @@ pub struct InboxName {
 }
 
 impl InboxName {
-    /// Reads the name of a `.container` file; any other name is none.
+    /// Reads the name of a `.container` file; returns `None` for any other name.
     pub fn of_container(name: &OsStr) -> Option<Self> {
         name.to_str()?.strip_suffix(".container")?.parse().ok()
     }
