@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`secret`], [`limits`], [`units`], [`ids`], [`precedence`], [`role`] | values: keys that erase themselves, every bound, sizes, rates and times, identifiers |
+//! | [`secret`], [`limits`], [`units`], [`ids`], [`serial_set`], [`precedence`], [`role`] | values: keys that erase themselves, every bound, sizes, rates and times, identifiers, sets of serials |
 //! | [`label`], [`manifest`] | classification and categories; the text that officers sign |
 //! | [`sshsig`], [`trust`], [`bundle`], [`approval`] | signatures; the trust list; slots for the courier; whether a cable may go |
 //! | [`seal`] | containers: slots, segments, the package inside |
@@ -25,6 +25,7 @@ pub mod units;
 pub mod ids;
 pub mod precedence;
 pub mod role;
+pub mod serial_set;
 
 pub mod label;
 pub mod manifest;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `common`, in the order of their dependency: each uses only those before it.
-const COMMON_ORDER: [&str; 22] = [
+const COMMON_ORDER: [&str; 23] = [
     "secret",
     "limits",
     "units",
     "ids",
+    "serial_set",
     "precedence",
     "role",
     "label",

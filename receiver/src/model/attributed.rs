@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use valise_common::ids::{BundleId, Serial};
 
-use crate::model::serial_set::SerialSet;
+use valise_common::serial_set::SerialSet;
 
 /// A set of serials with the bundles whose keys reported them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

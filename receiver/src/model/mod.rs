@@ -4,5 +4,4 @@ pub mod attributed;
 pub mod event;
 pub mod reply;
 pub mod rows;
-pub mod serial_set;
 pub mod states;

@@ -9,7 +9,7 @@ use valise_common::ids::Serial;
 use valise_common::wire::{Beacon, EntryState};
 
 use crate::model::rows::{BundleRow, BundleState, CableRow, Claim};
-use crate::model::serial_set::SerialSet;
+use valise_common::serial_set::SerialSet;
 
 /// Where a serial stands, in the words of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

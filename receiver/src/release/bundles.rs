@@ -11,12 +11,12 @@ use valise_common::os::durable;
 use crate::model::event::{Asker, Event};
 use crate::model::reply::{BundleMade, COURIER};
 use crate::model::rows::{BundleRow, BundleState};
-use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Release, ReleaseError};
 use crate::release::foreign::Trouble;
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::regular::is_in_the_way;
+use valise_common::serial_set::SerialSet;
 
 /// Ranges of kept serials in one line of the log. Two serials of 19 digits and their brackets take 43 bytes, and a thief
 /// of the link key can make half a million ranges.

@@ -19,7 +19,6 @@ use valise_common::units::UtcTime;
 
 use crate::model::event::{Asker, Event};
 use crate::model::rows::{BundleState, CableRow, Claim};
-use crate::model::serial_set::SerialSet;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
 use crate::release::foreign::Trouble;
 use crate::release::observe::{NOT_A_CONTAINER, PUT_ASIDE};
@@ -32,6 +31,7 @@ use crate::steps::publish::StageName;
 use crate::steps::verify::{
     Held, Judged, Policy, StillValid, Verified, hold, verify, verify_again,
 };
+use valise_common::serial_set::SerialSet;
 
 /// Containers beyond this size go to the second thread.
 pub const LARGE_BYTES: u64 = 4 << 20;

@@ -33,7 +33,6 @@ use valise_common::os::{clock, service};
 use valise_common::units::{Mono, UtcTime};
 
 use crate::model::event::Event;
-use crate::model::serial_set::SerialSet;
 use crate::release::cables::{Batch, Incoming};
 use crate::release::foreign::{Foreign, Trouble};
 use crate::release::ledger::{Ledger, now_of};
@@ -44,6 +43,7 @@ use crate::spool::publish::{GroupError, Groups};
 use crate::spool::slots::SlotFile;
 use crate::spool::slots_key::{self, SlotsKey, SlotsKeyError};
 use crate::spool::view::Counters;
+use valise_common::serial_set::SerialSet;
 
 /// How often the loop looks at what no descriptor tells of.
 const TICK_US: u64 = 1_000_000;

@@ -11,9 +11,9 @@ use valise_common::units::{Mono, UtcTime};
 use crate::model::attributed::Attributed;
 use crate::model::event::Event;
 use crate::model::rows::{BundleRow, BundleState, CableRow, RangeKind, RangeRow};
-use crate::model::serial_set::SerialSet;
 use crate::model::states::void_serials;
 use crate::spool::register::Register;
+use valise_common::serial_set::SerialSet;
 
 /// The audit log of `release`, its register, and what the loop needs of both at hand.
 pub struct Ledger {

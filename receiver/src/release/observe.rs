@@ -14,7 +14,6 @@ use valise_common::wire::Beacon;
 
 use crate::model::event::Event;
 use crate::model::rows::{BundleRow, BundleState, Claim};
-use crate::model::serial_set::SerialSet;
 use crate::model::states::{Announced, ChannelState};
 use crate::pipeline::SignedBeacon;
 use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
@@ -22,6 +21,7 @@ use crate::release::foreign::Trouble;
 use crate::spool::beacon_file;
 use crate::spool::regular::is_in_the_way;
 use crate::spool::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
+use valise_common::serial_set::SerialSet;
 
 /// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
 /// `receive`, which rebuilds and syncs a large container long after they came.

@@ -13,7 +13,7 @@ use valise_common::role::Role;
 use crate::model::event::Event;
 use crate::model::reply::Reply;
 use crate::model::rows::{BundleRow, BundleState, CableRow, Claim, RangeRow};
-use crate::model::serial_set::SerialSet;
+use valise_common::serial_set::SerialSet;
 
 /// The layout of the rows below.
 const LAYOUT: i64 = 4;

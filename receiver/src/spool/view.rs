@@ -12,8 +12,8 @@ use valise_common::os::durable::{self, Access, Sync};
 use valise_common::units::UtcTime;
 use valise_common::wire::{self, DropReason};
 
-use crate::model::serial_set::SerialSet;
 use crate::model::states::Announced;
+use valise_common::serial_set::SerialSet;
 
 /// Bytes of the largest view that is read.
 pub const VIEW_BYTES_MAX: usize = 16 << 20;

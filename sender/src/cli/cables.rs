@@ -11,9 +11,11 @@ use valise_common::config::SenderConfig;
 use valise_common::host::cli::{confirm, confirm_if_attended};
 use valise_common::host::folders::part_file;
 use valise_common::host::requests::REQUEST_FILE;
+use valise_common::ids::Serial;
 use valise_common::limits;
 use valise_common::manifest::{FreeText, MediaType, shown_name};
 use valise_common::os::tty;
+use valise_common::serial_set::SerialSet;
 
 use super::arguments::{Approve, OneCable, Reject, Resend, Submit};
 use super::look::cable_json;
@@ -21,7 +23,7 @@ use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
 use super::{CliError, print_done, print_done_json, sign};
 use crate::gate::prepare::REASON_CHARS_MAX;
-use crate::steps::resend::{Resending, parse_ranges};
+use crate::steps::resend::Resending;
 use crate::steps::submit::split_media_type;
 
 /// A part as the caller named it.
@@ -227,7 +229,7 @@ pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliErro
 
 /// `resend`
 pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
-    parse_ranges(&options.serials).map_err(CliError::Usage)?;
+    SerialSet::parse(&options.serials).map_err(CliError::Usage)?;
     let mut text = toml::Table::new();
     set(&mut text, "request", "resend");
     set(&mut text, "serials", options.serials.clone());
@@ -239,10 +241,9 @@ pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
             spent,
             ..
         } = Resending::parse(&answer);
-        let serials: Vec<u64> = queued
-            .iter()
-            .flat_map(|(first, last)| first.get()..=last.get())
-            .collect();
+        let ranges = |set: &SerialSet| set.ranges().collect::<Vec<_>>();
+        let serials: Vec<Serial> = queued.iter().collect();
+        let (not_retained, spent) = (ranges(&not_retained), ranges(&spent));
         Ok(json!({ "serials": serials, "not_retained": not_retained, "sent_too_often": spent }))
     })
 }

@@ -6,6 +6,7 @@ use valise_common::approval::Refusal as PolicyRefusal;
 use valise_common::ids::{MessageId, PersonId, Serial};
 use valise_common::limits;
 use valise_common::os::entropy;
+use valise_common::serial_set::SerialSet;
 use valise_common::sshsig::Signature;
 use valise_common::trust::Role;
 use valise_common::units::count_of;
@@ -22,7 +23,7 @@ use crate::spool::outbox_write::name_of;
 use crate::spool::pending::PendingError;
 use crate::spool::progress;
 use crate::steps::approve::judge;
-use crate::steps::resend::{Ranges, Resending, Retained};
+use crate::steps::resend::{Resending, Retained};
 use crate::steps::submit::{Occasion, Submission};
 
 impl Gate {
@@ -233,7 +234,7 @@ impl Gate {
     pub(super) fn resend(
         &mut self,
         uid: u32,
-        ranges: &Ranges,
+        wanted: &SerialSet,
         request: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, Refusal> {
@@ -241,8 +242,8 @@ impl Gate {
         if !is_operator(uid) {
             self.counting_person(uid)?;
         }
-        let within = ranges.iter().flat_map(|(first, last)| {
-            let serials = self.ledger.serials.range(*first..=*last);
+        let within = wanted.ranges().flat_map(|(first, last)| {
+            let serials = self.ledger.serials.range(first..=last);
             serials.filter_map(|(_, id)| self.ledger.cables.get(id))
         });
         let retained: Vec<Retained> = within
@@ -260,7 +261,7 @@ impl Gate {
                 }
             })
             .collect();
-        let resending = Resending::of(ranges, &retained, self.config.fec.passes);
+        let resending = Resending::of(wanted, &retained, self.config.fec.passes);
         if resending.queued.is_empty() {
             let code = match resending.spent.is_empty() {
                 true => "not-retained",

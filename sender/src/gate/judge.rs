@@ -281,7 +281,7 @@ impl Gate {
             Request::Approve { id, signature } => self.approve(id, &signature, batch)?,
             Request::Reject { id, reason } => self.reject(uid, id, reason, batch),
             Request::Withdraw { id } => self.withdraw(uid, id, batch),
-            Request::Resend { ranges, digest } => self.resend(uid, &ranges, digest, batch),
+            Request::Resend { serials, digest } => self.resend(uid, &serials, digest, batch),
             Request::BundleImport(verified) => {
                 self.import_bundle(&verified, replay)?.map(Answer::Text)
             }

@@ -11,6 +11,7 @@ use valise_common::ids::MessageId;
 use valise_common::limits;
 use valise_common::os::durable::{SyncBatch, put_away};
 use valise_common::os::entropy;
+use valise_common::serial_set::SerialSet;
 use valise_common::sshsig::{PublicKey, Signature};
 use valise_common::units::ByteSize;
 
@@ -18,7 +19,6 @@ use super::courier::{BUNDLE_BYTES_MAX, read_signature, verify_bundle};
 use super::host::DISK_RESERVE_BYTES;
 use super::intake_error::{IntakeError, Refused, content};
 use super::request::{Prepared, PreparedSubmission, Request, RequestText};
-use crate::steps::resend;
 use crate::steps::submit::{Draft, Measured};
 
 /// Characters of an officer's reason for a rejection.
@@ -122,7 +122,7 @@ impl Preparer {
             }
             RequestText::Withdraw { id } => Request::Withdraw { id },
             RequestText::Resend { serials } => Request::Resend {
-                ranges: resend::parse_ranges(&serials)
+                serials: SerialSet::parse(&serials)
                     .map_err(|text| content("serials", "serials", &text))?,
                 digest: id_of(digest_of(found, taken).update(taken.idempotency_key.as_bytes())),
             },

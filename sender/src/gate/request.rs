@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use valise_common::host::trust_store::SignedList;
-use valise_common::ids::{MessageId, Serial};
+use valise_common::ids::MessageId;
+use valise_common::serial_set::SerialSet;
 use valise_common::sshsig::Signature;
 
 use super::courier::VerifiedBundle;
@@ -98,8 +99,8 @@ pub enum Request {
     },
     /// Serials to queue again.
     Resend {
-        /// Ranges with both ends.
-        ranges: Vec<(Serial, Serial)>,
+        /// The serials.
+        serials: SerialSet,
         /// Digest of the request's placing: the same when it is judged again after a kill, another when it is placed again.
         digest: MessageId,
     },

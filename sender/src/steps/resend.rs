@@ -1,13 +1,11 @@
 //! Serials that a request names → those that are sent again, and those that cannot be.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use valise_common::ids::Serial;
 use valise_common::limits;
-
-/// Serials, as ranges with both ends, in order and apart from each other.
-pub type Ranges = Vec<(Serial, Serial)>;
+use valise_common::serial_set::SerialSet;
 
 /// Ranges that a text lists. An answer has a bound, and a person reads it.
 const LISTED_MAX: usize = 50;
@@ -33,40 +31,28 @@ pub struct Retained {
     pub is_repeated: bool,
 }
 
-/// What becomes of the serials of a request.
+/// Outcome for the serials of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Resending {
     /// The passes wanted in all from now on, of serials that need more than before.
     pub raised: BTreeMap<Serial, u8>,
     /// Serials that are sent again, whether or not they need more passes for it.
-    pub queued: Ranges,
+    pub queued: SerialSet,
     /// Serials without a container.
-    pub not_retained: Ranges,
+    pub not_retained: SerialSet,
     /// Serials whose container has been sent as often as it may.
-    pub spent: Ranges,
+    pub spent: SerialSet,
 }
 
 impl Resending {
-    /// Decides what is sent again. `retained` are the containers within `wanted`, in the order of their serials; `more` are
-    /// the passes of one resend.
-    pub fn of(wanted: &Ranges, retained: &[Retained], more: u8) -> Self {
-        let mut resending = Self::default();
-        for &(first, last) in wanted {
-            let mut next = Some(first);
-            let within = |one: &&Retained| first <= one.serial && one.serial <= last;
-            for one in retained.iter().filter(within) {
-                if let Some((from, before)) = next.zip(Serial::new(one.serial.get() - 1))
-                    && from < one.serial
-                {
-                    resending.not_retained.push((from, before));
-                }
-                next = one.serial.plus(1);
-                resending.take(one, more);
-            }
-            if let Some(from) = next.filter(|from| *from <= last) {
-                resending.not_retained.push((from, last));
-            }
+    /// Decides what is sent again. `retained` are the containers, `more` are the passes of one resend.
+    pub fn of(wanted: &SerialSet, retained: &[Retained], more: u8) -> Self {
+        let (mut resending, mut found) = (Self::default(), SerialSet::new());
+        for one in retained.iter().filter(|one| wanted.contains(one.serial)) {
+            found.insert(one.serial);
+            resending.take(one, more);
         }
+        resending.not_retained = wanted.without(&found);
         resending
     }
 
@@ -78,11 +64,11 @@ impl Resending {
             let raised = one.passes.saturating_add(more).min(enough);
             let raised = raised.max(one.passes);
             if raised > limits::PASSES_MAX {
-                return add(&mut self.spent, one.serial);
+                return self.spent.insert(one.serial);
             }
             self.raised.insert(one.serial, raised);
         }
-        add(&mut self.queued, one.serial);
+        self.queued.insert(one.serial);
     }
 
     /// Reads an answer. Lists that were cut are returned as far as they go; `raised` is not in an answer.
@@ -91,7 +77,7 @@ impl Resending {
             let mut parts = answer.trim_end().split("; ");
             let list = parts.find_map(|part| part.strip_prefix(start));
             let list = list.map(|list| list.trim_end_matches(AND_MORE));
-            list.and_then(|list| parse_ranges(list).ok())
+            list.and_then(|list| SerialSet::parse(list).ok())
                 .unwrap_or_default()
         };
         Self {
@@ -106,13 +92,15 @@ impl Resending {
 impl fmt::Display for Resending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (start, ranges) in [
+        for (start, set) in [
             (QUEUED, &self.queued),
             (NOT_RETAINED, &self.not_retained),
             (SPENT, &self.spent),
         ] {
-            if !ranges.is_empty() {
-                write!(f, "{separator}{start}{}", shown(ranges))?;
+            if !set.is_empty() {
+                let (listed, rest) = (listed(set), set.ranges().nth(LISTED_MAX));
+                let more = if rest.is_some() { AND_MORE } else { "" };
+                write!(f, "{separator}{start}{listed}{more}")?;
                 separator = "; ";
             }
         }
@@ -120,67 +108,12 @@ impl fmt::Display for Resending {
     }
 }
 
-/// Adds a serial after all others.
-fn add(ranges: &mut Ranges, serial: Serial) {
-    match ranges.last_mut() {
-        Some((_, last)) if last.plus(1) == Some(serial) => *last = serial,
-        _ => ranges.push((serial, serial)),
-    }
-}
-
-fn shown(ranges: &Ranges) -> String {
-    let mut text = String::new();
-    for (first, last) in ranges.iter().take(LISTED_MAX) {
-        let comma = if text.is_empty() { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = match first == last {
-            true => write!(text, "{comma}{first}"),
-            false => write!(text, "{comma}{first}-{last}"),
-        };
-    }
-    if ranges.len() > LISTED_MAX {
-        text.push_str(AND_MORE);
-    }
-    text
-}
-
-/// Reads `41-43,50`: serials and ranges with both ends, in any order. Ranges that overlap or touch are returned as one, so that a
-/// long text costs no more than the serials in it.
-///
-/// # Errors
-/// A sentence with what is wrong.
-pub fn parse_ranges(text: &str) -> Result<Ranges, String> {
-    if text.contains(|letter: char| letter.is_ascii_alphabetic()) {
-        return Err(
-            "this version takes serials only, such as 41-43,50, and no gap code; the receiver's gaps names them"
-                .to_owned(),
-        );
-    }
-    let parse = |text: &str| {
-        text.trim().parse::<Serial>().map_err(|_| {
-            "serials and ranges of them, with commas between them, such as 41-43,50".to_owned()
-        })
-    };
-    let mut ranges = Vec::new();
-    for range in text.split(',') {
-        let (first, last) = match range.split_once('-') {
-            Some((first, last)) => (parse(first)?, parse(last)?),
-            None => (parse(range)?, parse(range)?),
-        };
-        if last < first {
-            return Err(format!("the range {first}-{last} runs backwards"));
-        }
-        ranges.push((first, last));
-    }
-    ranges.sort_unstable();
-    let mut merged = Ranges::new();
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            Some((_, end)) if first.get() <= end.get().saturating_add(1) => *end = last.max(*end),
-            _ => merged.push((first, last)),
-        }
-    }
-    Ok(merged)
+/// Returns the part of a set that a text lists.
+fn listed(set: &SerialSet) -> SerialSet {
+    let mut listed = SerialSet::new();
+    let ranges = set.ranges().take(LISTED_MAX);
+    ranges.for_each(|(first, last)| listed.insert_range(first, last));
+    listed
 }
 
 #[cfg(test)]
@@ -188,8 +121,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::as_conversions)]
     use super::*;
 
-    fn ranges(text: &str) -> Ranges {
-        parse_ranges(text).unwrap()
+    fn set(text: &str) -> SerialSet {
+        SerialSet::parse(text).unwrap()
     }
 
     fn retained(serial: u64, passes: u8, passes_done: u8) -> Retained {
@@ -202,31 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_read_with_both_ends() {
-        let serial = |number| Serial::new(number).unwrap();
-        assert_eq!(
-            parse_ranges("41-43, 50").unwrap(),
-            [(serial(41), serial(43)), (serial(50), serial(50))]
-        );
-        assert_eq!(
-            parse_ranges("50, 41-43, 42-45, 43").unwrap(),
-            [(serial(41), serial(45)), (serial(50), serial(50))]
-        );
-        for wrong in ["", "0", "3-1", "1-", "x", "1,,2", "V1-ABCD"] {
-            assert!(parse_ranges(wrong).is_err(), "{wrong}");
-        }
-        for code in ["V1-ABCD", "ABCD-EF"] {
-            let told = parse_ranges(code).unwrap_err();
-            assert!(told.contains("takes serials only"), "{told}");
-        }
-    }
-
-    #[test]
     fn what_is_retained_is_sent_and_the_rest_is_named() {
         let held = [2, 3, 5, 9].map(|serial| retained(serial, 2, 2));
-        let resending = Resending::of(&ranges("1-5, 9, 20-22"), &held, 2);
-        assert_eq!(resending.queued, ranges("2-3, 5, 9"));
-        assert_eq!(resending.not_retained, ranges("1, 4, 20-22"));
+        let resending = Resending::of(&set("1-5, 9, 20-22"), &held, 2);
+        assert_eq!(resending.queued, set("2-3, 5, 9"));
+        assert_eq!(resending.not_retained, set("1, 4, 20-22"));
         assert!(resending.spent.is_empty());
         assert_eq!(
             resending.raised.values().copied().collect::<Vec<_>>(),
@@ -234,14 +147,14 @@ mod tests {
         );
         assert_eq!(
             resending.to_string(),
-            "queued again: 2-3, 5, 9; not retained, to be submitted again: 1, 4, 20-22"
+            "queued again: 2-3,5,9; not retained, to be submitted again: 1,4,20-22"
         );
     }
 
     #[test]
     fn passes_that_are_owed_are_not_added_again_and_the_last_one_is_spent() {
         let more = 2;
-        let all = ranges("1-4");
+        let all = set("1-4");
         let mut repeated = retained(4, 2, 0);
         repeated.is_repeated = true;
         let held = [
@@ -251,8 +164,8 @@ mod tests {
             repeated,
         ];
         let resending = Resending::of(&all, &held, more);
-        assert_eq!(resending.queued, ranges("1, 3-4"));
-        assert_eq!(resending.spent, ranges("2"));
+        assert_eq!(resending.queued, set("1, 3-4"));
+        assert_eq!(resending.spent, set("2"));
         let raised: Vec<(u64, u8)> = resending
             .raised
             .iter()
@@ -264,13 +177,13 @@ mod tests {
     #[test]
     fn an_answer_reads_back_and_a_long_one_as_far_as_it_goes() {
         let held: Vec<Retained> = (1..=200).map(|n| retained(2 * n, 2, 2)).collect();
-        let resending = Resending::of(&ranges("1-400"), &held, 2);
+        let resending = Resending::of(&set("1-400"), &held, 2);
         let answer = resending.to_string();
         assert!(answer.len() < limits::ANSWER_BYTES_MAX);
         let read = Resending::parse(&answer);
-        assert_eq!(read.queued[..], resending.queued[..LISTED_MAX]);
-        assert_eq!(read.not_retained[..], resending.not_retained[..LISTED_MAX]);
-        let short = Resending::of(&ranges("2, 4, 7"), &held, 2);
+        assert_eq!(read.queued, listed(&resending.queued));
+        assert_eq!(read.not_retained, listed(&resending.not_retained));
+        let short = Resending::of(&set("2, 4, 7"), &held, 2);
         let read = Resending::parse(&format!("{short}\n"));
         assert_eq!(
             (read.queued, read.not_retained),

@@ -6,11 +6,11 @@ use valise_common::host::requests::answer_text;
 use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
 use valise_common::manifest::{FreeText, Manifest};
+use valise_common::serial_set::SerialSet;
 use valise_receiver::model::reply::BundleMade;
 use valise_receiver::release::requests::RequestText as ReleaseRequest;
 use valise_sender::gate::prepare::REASON_CHARS_MAX;
 use valise_sender::gate::request::RequestText;
-use valise_sender::steps::resend::parse_ranges;
 use valise_sender::steps::submit::{Draft, Measured, Occasion, Submission};
 
 use super::Seed;
@@ -85,16 +85,16 @@ fn check_draft(draft: &Draft) {
     }
 }
 
-/// Ranges come sorted, apart, and the same when they are written and read again.
+/// Ranges are sorted and apart, and the same when they are written and read again.
 fn check_ranges(serials: &str) {
-    let Ok(ranges) = parse_ranges(serials) else {
+    let Ok(set) = SerialSet::parse(serials) else {
         return;
     };
+    let ranges: Vec<_> = set.ranges().collect();
     assert!(ranges.iter().all(|(first, last)| first <= last));
-    assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
-    let write = |(first, last): &(Serial, Serial)| format!("{first}-{last}");
-    let text: Vec<String> = ranges.iter().map(write).collect();
-    assert_eq!(parse_ranges(&text.join(",")), Ok(ranges));
+    let apart = |pair: &[(Serial, Serial)]| pair[0].1.plus(1).is_some_and(|next| next < pair[1].0);
+    assert!(ranges.windows(2).all(apart));
+    assert_eq!(SerialSet::parse(&set.to_string()), Ok(set));
 }
 
 /// A request of each kind, and an answer.

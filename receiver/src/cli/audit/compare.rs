@@ -9,7 +9,7 @@ use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial, 
 
 use super::row::{Received, ReceivedState, Row, Sent};
 use crate::model::event::Event;
-use crate::model::serial_set::SerialSet;
+use valise_common::serial_set::SerialSet;
 
 /// What `gate` writes that matters here. The sender's program is another one: only the format of its lines is shared.
 #[derive(Debug, Deserialize)]

@@ -15,7 +15,7 @@ use valise_common::units::count_of;
 use super::compare::{Compared, Comparison, NotOfRole};
 use super::row::{Problem, Row, State};
 use crate::cli::{CliError, print_line};
-use crate::model::serial_set::SerialSet;
+use valise_common::serial_set::SerialSet;
 
 /// Options of `audit reconcile`.
 #[derive(Debug, Args)]

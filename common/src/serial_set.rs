@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use valise_common::ids::Serial;
+use crate::ids::Serial;
 
 /// A set of serials.
 ///
@@ -19,6 +19,36 @@ impl SerialSet {
     /// The empty set.
     pub fn new() -> SerialSet {
         SerialSet::default()
+    }
+
+    /// Reads `41-43,50`: serials and ranges with both ends, in any order.
+    ///
+    /// # Errors
+    /// A sentence with what is wrong.
+    pub fn parse(text: &str) -> Result<SerialSet, String> {
+        if text.contains(|letter: char| letter.is_ascii_alphabetic()) {
+            return Err(
+                "this version takes serials only, such as 41-43,50, and no gap code; the receiver's gaps names them"
+                    .to_owned(),
+            );
+        }
+        let parse = |text: &str| {
+            text.trim().parse::<Serial>().map_err(|_| {
+                "serials and ranges of them, with commas between them, such as 41-43,50".to_owned()
+            })
+        };
+        let mut set = SerialSet::new();
+        for range in text.split(',') {
+            let (first, last) = match range.split_once('-') {
+                Some((first, last)) => (parse(first)?, parse(last)?),
+                None => (parse(range)?, parse(range)?),
+            };
+            if last < first {
+                return Err(format!("the range {first}-{last} runs backwards"));
+            }
+            set.insert_range(first, last);
+        }
+        Ok(set)
     }
 
     /// Whether `serial` is a member.
@@ -154,7 +184,7 @@ impl SerialSet {
     }
 }
 
-/// As a person writes it, and as the sender's `resend` takes it: `41-43,50`.
+/// As a person writes it, and as [`SerialSet::parse`] reads it: `41-43,50`.
 impl fmt::Display for SerialSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (first, last)) in self.runs.iter().enumerate() {
@@ -246,5 +276,19 @@ mod tests {
         assert_eq!(set.serial_count(), 2);
         set.remove(serial(top));
         assert_eq!(set.last(), Serial::new(top - 1));
+    }
+
+    #[test]
+    fn ranges_are_read_with_both_ends() {
+        let read = |text: &str| SerialSet::parse(text).unwrap().to_string();
+        assert_eq!(read("41-43, 50"), "41-43,50");
+        assert_eq!(read("50, 41-43, 42-45, 43"), "41-45,50");
+        for wrong in ["", "0", "3-1", "1-", "x", "1,,2", "V1-ABCD"] {
+            assert!(SerialSet::parse(wrong).is_err(), "{wrong}");
+        }
+        for code in ["V1-ABCD", "ABCD-EF"] {
+            let told = SerialSet::parse(code).unwrap_err();
+            assert!(told.contains("takes serials only"), "{told}");
+        }
     }
 }
