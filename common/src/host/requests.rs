@@ -15,6 +15,7 @@ mod client;
 mod intake;
 mod queue;
 mod server;
+mod service;
 mod unanswered;
 
 use std::io;
@@ -22,9 +23,9 @@ use std::path::Path;
 
 pub use client::{Placed, Request};
 pub use intake::{RequestRefused, TakeLimits, Taken, TakenFile};
-pub use queue::RequestQueue;
 pub use server::{Found, Requests};
-pub use unanswered::Unanswered;
+pub use service::RequestService;
+use queue::RequestQueue;
 
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::manifest::one_line;

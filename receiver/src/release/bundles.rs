@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use valise_common::host::folders::InboxName;
+use valise_common::host::requests::Answer;
 use valise_common::ids::{BundleId, LinkKeyId, Serial, Sha256Digest};
 use valise_common::limits;
 use valise_common::os::durable;
@@ -113,7 +114,10 @@ impl Release {
         let verdict = self.settle_bundle(&plan, sha256, by)?;
         self.show_to_courier(plan.bundle)?;
         match verdict {
-            Verdict::Accepted(text) => self.accept(request, uid, &text),
+            Verdict::Accepted(text) => {
+                self.answer(request, uid, Answer::Accepted(text));
+                Ok(())
+            }
             other => Err(io::Error::other(format!("a bundle was made, and then {other:?}")).into()),
         }
     }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{InboxName, Role};
-use valise_common::host::requests::SYSTEM_FAILURE;
+use valise_common::host::requests::{Answer, SYSTEM_FAILURE};
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::os::durable::{self, is_full};
 use valise_common::os::room::disk_text;
-use valise_common::units::UtcTime;
+use valise_common::units::{Mono, UtcTime};
 
 use crate::model::event::{Asker, Event};
 use crate::model::rows::{BundleState, CableRow, Claim};
@@ -105,20 +105,6 @@ pub struct Batch {
     pub second: Vec<Incoming>,
 }
 
-/// A step of a batch behind which a test stops, as a crash would.
-#[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// ① is done.
-    Staged,
-    /// ② is done.
-    Committed,
-    /// What a request asked for is done, and it was not answered.
-    Acted,
-    /// A reader of the mailbox was faster than every try to give a cable its name.
-    Blocked,
-}
-
 impl Batch {
     fn is_empty(&self) -> bool {
         self.ready.is_empty()
@@ -129,12 +115,20 @@ impl Batch {
 }
 
 impl Release {
-    /// Takes the next small containers through, and gives the second thread a large one. Tells whether more wait.
+    /// Takes the next small containers through, and gives the worker a large one. Returns whether more wait.
     pub(super) fn release_some(&mut self) -> Result<bool, ReleaseError> {
         if self.trust.is_none() {
             return Ok(false);
         }
         let mono = self.mono();
+        let (batch, more) = self.next_batch(mono)?;
+        self.commit(batch)?;
+        self.give_large(mono)?;
+        Ok(more)
+    }
+
+    /// Opens, judges and stages the next small containers. Returns them, and whether more wait.
+    pub(super) fn next_batch(&mut self, mono: Mono) -> Result<(Batch, bool), ReleaseError> {
         let mut chosen = Vec::new();
         let mut serials = BTreeSet::new();
         let mut bytes: u64 = 0;
@@ -169,12 +163,10 @@ impl Release {
             };
             self.take_in(incoming, &mut batch)?;
         }
-        self.commit(batch)?;
-        self.give_large(mono)?;
-        Ok(more)
+        Ok((batch, more))
     }
 
-    fn give_large(&mut self, mono: valise_common::units::Mono) -> Result<(), ReleaseError> {
+    fn give_large(&mut self, mono: Mono) -> Result<(), ReleaseError> {
         if self.worker.is_busy() {
             return Ok(());
         }
@@ -519,28 +511,30 @@ impl Release {
         }
     }
 
-    /// Commits a batch.
+    /// Takes a batch through the steps ① to ⑤.
     pub(super) fn commit(&mut self, mut batch: Batch) -> Result<(), ReleaseError> {
         if batch.is_empty() {
             return Ok(());
         }
         self.dirty = true;
-        // ① Everything staged is durable before the log speaks of it.
+        self.commit_verdicts(&mut batch)?;
+        self.make_visible(&batch)?;
+        self.settle(&batch)?;
+        self.answer_rechecks(&batch)
+    }
+
+    /// Steps ① and ②: everything staged is durable, and then the log has the verdicts.
+    pub(super) fn commit_verdicts(&mut self, batch: &mut Batch) -> Result<(), ReleaseError> {
         self.sync.commit()?;
-        #[cfg(test)]
-        if self.stop_after == Some(Step::Staged) {
-            return Ok(());
-        }
-        // ② What is published is judged by the list and at the time that its line has.
+        // A cable is judged by the list that is in force now, and at the time of its line.
         let now = self.now();
-        self.judge_staged(&mut batch, now)?;
-        self.append_verdicts(&mut batch, now);
-        self.ledger.commit()?;
-        #[cfg(test)]
-        if self.stop_after == Some(Step::Committed) {
-            return Ok(());
-        }
-        // ③
+        self.judge_staged(batch, now)?;
+        self.append_verdicts(batch, now);
+        Ok(self.ledger.commit()?)
+    }
+
+    /// Step ③: folders get their names in the mailboxes, held containers theirs in quarantine.
+    fn make_visible(&mut self, batch: &Batch) -> Result<(), ReleaseError> {
         for ready in &batch.ready {
             for name in &ready.names {
                 self.publish_folder(name)?;
@@ -551,8 +545,12 @@ impl Release {
                 self.move_to_quarantine(incoming)?;
             }
         }
-        self.sync.commit()?;
-        // ④
+        Ok(self.sync.commit()?)
+    }
+
+    /// Steps ④ and ⑤: the log has what is visible; then slots and containers go.
+    pub(super) fn settle(&mut self, batch: &Batch) -> Result<(), ReleaseError> {
+        let now = self.now();
         let visible = |ready: &&Ready| !self.blocked.contains(&ready.cable.serial());
         let visible: Vec<&Ready> = batch.ready.iter().filter(visible).collect();
         for ready in &visible {
@@ -562,7 +560,6 @@ impl Release {
         }
         self.ledger.commit()?;
         self.counters.released += u64::try_from(visible.len()).unwrap_or(0);
-        // ⑤
         let mut erased = BTreeSet::new();
         for ready in &visible {
             let serial = ready.cable.serial();
@@ -603,19 +600,17 @@ impl Release {
         for (incoming, _) in &batch.unopened {
             self.erase_if_void(incoming.name.serial)?;
         }
-        self.answer_rechecks(&batch)
+        Ok(())
     }
 
-    /// Makes one staged folder visible, or notes that someone hinders it.
+    /// Makes one staged folder visible, or reports who keeps it from that.
     pub(super) fn publish_folder(&mut self, name: &StageName) -> Result<(), ReleaseError> {
-        #[cfg(test)]
-        let is_blocked = self.stop_after == Some(Step::Blocked);
-        #[cfg(not(test))]
-        let is_blocked = false;
-        let published = match is_blocked {
-            true => Published::Blocked,
-            false => publish(&self.state, name, &mut self.sync)?,
-        };
+        let published = publish(&self.state, name, &mut self.sync)?;
+        self.note_published(name, published);
+        Ok(())
+    }
+
+    pub(super) fn note_published(&mut self, name: &StageName, published: Published) {
         match published {
             Published::Now | Published::Before => {}
             Published::InPlaceOf(aside) => {
@@ -635,7 +630,6 @@ impl Release {
                 self.dirty = true;
             }
         }
-        Ok(())
     }
 
     /// Tries blocked cables again, when it is time.
@@ -784,7 +778,7 @@ impl Release {
         for ready in &batch.ready {
             if let Origin::Quarantine { request, by } = &ready.incoming.origin {
                 let text = format!("serial {} is released", ready.cable.serial());
-                self.accept(request, by.uid, &text)?;
+                self.answer(request, by.uid, Answer::Accepted(text));
             }
         }
         for (incoming, held) in &batch.held {
@@ -793,7 +787,7 @@ impl Release {
                     "serial {} stays in quarantine: {}",
                     held.serial, held.reason
                 );
-                self.refuse_quietly(request, by.uid, &text)?;
+                self.answer(request, by.uid, Answer::Refused(text));
             }
         }
         for (incoming, reason) in &batch.unopened {

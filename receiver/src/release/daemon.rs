@@ -18,7 +18,7 @@ use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::neighbour::Neighbour;
 use valise_common::host::profile;
-use valise_common::host::requests::{RequestQueue, Requests, Unanswered};
+use valise_common::host::requests::{RequestService, Requests};
 use valise_common::host::slots::SlotsError;
 use valise_common::host::trust_store::VerifiedList;
 use valise_common::host::worker::Threading;
@@ -125,17 +125,7 @@ pub struct Release {
     pub(super) sync: SyncBatch,
     /// Erases what is put away in `tmp/release`: bodies that are not released, requests that are done.
     pub(super) eraser: Eraser,
-    pub(super) requests: Requests,
-    /// Requests that nobody has taken up.
-    pub(super) queue: RequestQueue,
-    /// Requests that are under way.
-    pub(super) pending_requests: BTreeSet<String>,
-    /// Answers that could not be written yet.
-    pub(super) unanswered: Unanswered,
-    /// A request waits for the second thread, or for room.
-    pub(super) look_again: bool,
-    /// More requests stand there than were served at once.
-    pub(super) more_requests: bool,
+    pub(super) requests: RequestService,
     pub(super) worker: Worker,
     /// Containers in the inbox, by serial.
     pub(super) waiting: BTreeMap<InboxName, Waiting>,
@@ -169,17 +159,8 @@ pub struct Release {
     pub(super) damaged: SerialSet,
     /// What is shown has changed.
     pub(super) dirty: bool,
-    #[cfg(test)]
-    pub(super) stop_after: Option<crate::release::cables::Step>,
     // Held to the end.
     _lock: HostLock,
-}
-
-/// Changes since the last turn.
-#[derive(Default)]
-struct Arrived {
-    beacon: bool,
-    requests: bool,
 }
 
 /// Release's loop, and what it keeps between two turns.
@@ -235,7 +216,7 @@ impl Daemon {
         release.start_log()?;
         let mut watch = DirWatch::new()?;
         let inbox = watch.add(&release.state.inbox(), Notice::Arrivals)?;
-        let requests = watch.add(&release.state.requests(), Notice::Arrivals)?;
+        let requests = watch.add(&release.state.requests(), Notice::ArrivalsAndRemovals)?;
         // What came before the watch began.
         release.scan_inbox()?;
         release.read_beacon()?;
@@ -278,15 +259,13 @@ impl Daemon {
     /// # Errors
     /// [`ReleaseError`]; the process must end.
     pub fn turn(&mut self) -> Result<(), ReleaseError> {
-        let arrived = self.take_changes()?;
+        let has_beacon = self.take_changes()?;
         let release = &mut self.release;
-        if arrived.beacon {
+        if has_beacon {
             release.read_beacon()?;
         }
         release.take_done()?;
-        let waited = release.look_again && !release.worker.is_busy();
-        if arrived.requests || waited || release.more_requests {
-            release.look_again = false;
+        if release.requests.is_due(release.mono()) {
             release.serve_requests()?;
         }
         self.more = release.release_some()?;
@@ -295,8 +274,7 @@ impl Daemon {
         let mono = release.mono();
         if mono.since_us(self.ticked) >= TICK_US {
             self.ticked = mono;
-            release.answer_again(mono)?;
-            release.watch_requests();
+            release.keep_up_requests(mono)?;
             release.publish_blocked(mono)?;
             release.observe()?;
         }
@@ -322,7 +300,7 @@ impl Daemon {
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.release.worker.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout_us = match self.more || self.release.more_requests {
+        let timeout_us = match self.more || self.release.requests.is_due(clock::mono_now()) {
             true => 0,
             false => TICK_US,
         };
@@ -333,30 +311,27 @@ impl Daemon {
         }
     }
 
-    fn take_changes(&mut self) -> Result<Arrived, ReleaseError> {
-        let mut arrived = Arrived::default();
+    /// Takes note of what changed in the spools. Returns whether the beacon may be another one.
+    fn take_changes(&mut self) -> Result<bool, ReleaseError> {
+        let mut has_beacon = false;
         let changes = self.watch.drain()?;
         let release = &mut self.release;
         for (folder, name) in &changes.names {
             if *folder == self.inbox {
                 match InboxName::of_container(name) {
                     Some(name) => release.arrive(name)?,
-                    None => arrived.beacon = true,
+                    None => has_beacon = true,
                 }
             } else if *folder == self.requests {
-                release.queue.notice(&release.requests, name)?;
-                arrived.requests = true;
+                release.requests.notice(name)?;
             }
         }
         if changes.overflowed {
-            release.queue.lost();
+            release.requests.look_at_all();
             release.scan_inbox()?;
-            arrived = Arrived {
-                beacon: true,
-                requests: true,
-            };
+            has_beacon = true;
         }
-        Ok(arrived)
+        Ok(has_beacon)
     }
 }
 
@@ -375,6 +350,7 @@ impl Release {
         let host = state.read_host()?;
         let lock = HostLock::try_take(&state.lock(Role::Release))?
             .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
+        state.create_all()?;
         hold_reserve(&state.reserve(Role::Release))?;
         let slots_key = match config.release.slots_credential {
             true => Some(SlotsKey::load()?),
@@ -382,17 +358,13 @@ impl Release {
         };
         let (ledger, recovered) = Ledger::open(&state, config.audit)?;
         let root = state.root().to_owned();
+        let requests = Requests::new(state.requests(), state.tmp(Role::Release));
         let (lock_of_receive, view_of_receive) =
             (state.lock(Role::Receive), state.view_of(Role::Receive));
         let mut release = Release {
             sync: SyncBatch::new(state.root())?,
             eraser: Eraser::new(state.tmp(Role::Release)),
-            requests: Requests::new(state.requests(), state.tmp(Role::Release)),
-            queue: RequestQueue::default(),
-            pending_requests: BTreeSet::new(),
-            unanswered: Unanswered::default(),
-            look_again: false,
-            more_requests: false,
+            requests: RequestService::start(requests)?,
             worker: worker::start(threading, state.clone(), slots_key.clone())?,
             config,
             state,
@@ -421,8 +393,6 @@ impl Release {
             noted_second: SerialSet::new(),
             damaged: SerialSet::new(),
             dirty: true,
-            #[cfg(test)]
-            stop_after: None,
             _lock: lock,
         };
         if recovered.torn_bytes > 0 {
@@ -449,6 +419,7 @@ impl Release {
         };
         self.dirty = true;
         self.in_work = None;
+        self.requests.look_again();
         let mut batch = Batch::default();
         match done {
             Done::Opened(incoming, opened) => self.take_opened(incoming, opened, &mut batch)?,
@@ -459,7 +430,8 @@ impl Release {
                 self.take_bundle(plan, out, &request, by, made)?;
             }
         }
-        self.commit(batch)
+        self.commit(batch)?;
+        Ok(self.requests.finish()?)
     }
 
     /// Waits for the second thread, where a test has no loop.
@@ -468,6 +440,12 @@ impl Release {
         let mut fds = [PollFd::new(self.worker.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).expect("poll");
         self.take_done().expect("the second thread's work");
+    }
+
+    /// Answers what could not be answered before, and reports whose requests wait and what stays in `requests/`.
+    pub(super) fn keep_up_requests(&mut self, mono: Mono) -> Result<(), ReleaseError> {
+        let now = self.now();
+        Ok(self.requests.keep_up(&mut self.alarms, now, mono)?)
     }
 
     /// Has what was put away erased, and reports what could not be.
@@ -480,15 +458,21 @@ impl Release {
     }
 
     pub(super) fn recheck_some(&mut self) -> Result<(), ReleaseError> {
+        let batch = self.next_recheck()?;
+        self.commit(batch)?;
+        Ok(self.requests.finish()?)
+    }
+
+    /// Opens the next quarantined container that an operator wants judged again, if there is one.
+    pub(super) fn next_recheck(&mut self) -> Result<Batch, ReleaseError> {
+        let mut batch = Batch::default();
         let large = crate::release::cables::LARGE_BYTES;
         let next = self.rechecks.front();
         let ready = next.is_some_and(|next| next.bytes <= large || !self.worker.is_busy());
         if ready && let Some(incoming) = self.rechecks.pop_front() {
-            let mut batch = Batch::default();
             self.take_in(incoming, &mut batch)?;
-            self.commit(batch)?;
         }
-        Ok(())
+        Ok(batch)
     }
 
     pub(super) fn stop(&mut self) -> Result<(), ReleaseError> {

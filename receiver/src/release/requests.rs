@@ -13,8 +13,8 @@ use valise_common::ids::{BundleId, LinkKeyId, Serial};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
 use valise_common::os::clock;
-use valise_common::os::durable::{self, is_full};
-use valise_common::units::{ByteSize, Mono, UtcTime};
+use valise_common::os::durable::{self, SyncBatch, is_full};
+use valise_common::units::{ByteSize, UtcTime};
 
 use crate::model::event::{Asker, Event};
 use crate::model::reply::Reply;
@@ -109,15 +109,6 @@ pub enum Verdict {
     Later,
 }
 
-/// When a request is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Served {
-    /// It was, or its author took it back.
-    Now,
-    /// When the second thread is free, or there is room.
-    Later,
-}
-
 impl From<Reply> for Verdict {
     fn from(reply: Reply) -> Verdict {
         match reply {
@@ -128,66 +119,38 @@ impl From<Reply> for Verdict {
 }
 
 impl Release {
-    /// Serves the next requests that have no answer.
+    /// Judges and answers the next requests.
     pub(super) fn serve_requests(&mut self) -> Result<(), ReleaseError> {
         let now = self.mono();
-        self.queue.look(&self.requests, now)?;
-        let mut postponed = Vec::new();
-        let mut served: usize = 0;
-        while served < SERVED_MAX
-            && !self.unanswered.is_full()
-            && let Some(found) = self.queue.take(now)
+        self.requests.begin(now)?;
+        let mut count: usize = 0;
+        while count < SERVED_MAX
+            && let Some(found) = self.requests.next(now)
         {
-            // A pass finds again what has no answer yet.
-            let is_known = self.pending_requests.contains(&found.name)
-                || self.unanswered.holds(&found.name)
-                || self.requests.answer_of(&found.name).is_some();
-            if is_known {
-                continue;
-            }
-            if self.serve(&found)? == Served::Later {
-                postponed.push(found);
-            }
-            served += 1;
+            self.serve(found)?;
+            count += 1;
         }
-        for found in &postponed {
-            self.queue.put_back(found);
-        }
-        self.queue.settled();
-        let is_due = self.queue.is_due(self.mono());
-        // What must wait for the second thread or for room is looked at again then.
-        self.more_requests = is_due && postponed.is_empty() && !self.unanswered.is_full();
+        self.requests.finish()?;
+        self.requests.end(now);
         Ok(())
     }
 
-    /// Serves what a test placed, of which no notice came.
-    #[cfg(test)]
-    pub(super) fn look_and_serve(&mut self) -> Result<(), ReleaseError> {
-        self.queue.lost();
-        self.serve_requests()
-    }
-
-    /// Takes away what commands left in requests/, and alarms about whose requests wait and what stays.
-    pub(super) fn watch_requests(&mut self) {
-        let (now, mono) = (self.now(), self.mono());
-        self.queue.take_abandoned(&self.requests, mono);
-        for (alarm, level, text) in self.queue.alarms(&self.requests, mono) {
-            self.alarms.set(alarm, now, level, || text);
-        }
-        let is_due = self.queue.is_due(mono);
-        self.more_requests |= is_due && !self.look_again && !self.unanswered.is_full();
-    }
-
-    fn serve(&mut self, found: &Found) -> Result<Served, ReleaseError> {
+    fn serve(&mut self, found: Found) -> Result<(), ReleaseError> {
         let name = found.name.as_str();
+        if found.answered {
+            // The folder of a request that was answered, or another one under its name.
+            self.requests.repeated(name);
+            return Ok(());
+        }
         let by = Asker::user(found.owner_uid);
-        // Attributed before anything is taken: the copy and the answer need room.
-        let size = self.requests.size(found).unwrap_or(0);
+        // Looked at before anything is copied: the copy and the answer need room.
+        let files = self.requests.requests();
+        let size = files.size(&found).unwrap_or(0);
         let needed_bytes = size.min(REQUEST_BYTES_MAX).saturating_add(RESERVE_BYTES);
         let free_bytes = durable::free_bytes(self.state.root())?;
         if free_bytes < REFUSAL_BYTES {
-            self.look_again = true;
-            return Ok(Served::Later);
+            self.requests.postpone(found);
+            return Ok(());
         }
         if free_bytes < needed_bytes {
             let text = format!(
@@ -195,8 +158,7 @@ impl Release {
                 ByteSize(free_bytes).rough(),
                 ByteSize(needed_bytes).rough()
             );
-            self.refuse(name, "unknown", by, &text)?;
-            return Ok(Served::Now);
+            return self.refuse(name, "unknown", by, &text);
         }
         let into = self
             .state
@@ -209,62 +171,54 @@ impl Release {
             // They are small, and the room was looked at for all of them.
             reserve_bytes: 0,
         };
-        let mut copies = valise_common::os::durable::SyncBatch::new(self.state.root())?;
-        let taken = self.requests.intake(found, &into, most, &mut copies);
-        let result = match taken {
+        let mut copies = SyncBatch::new(self.state.root())?;
+        let files = self.requests.requests();
+        let result = match files.intake(&found, &into, most, &mut copies) {
             Err(RequestRefused::System(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Its author took it back.
-                Ok(Served::Now)
+                self.requests.leave(name);
+                Ok(())
             }
             // Whether its author or this host's disk caused it cannot always be told; no request may end the daemon.
             Err(refused) => {
-                let told = refused.to_string();
-                let answered = self.refuse_as(name, "unknown", by, &refused.logged(), Some(&told));
-                answered.map(|()| Served::Now)
+                let text = refused.to_string();
+                self.refuse_as(name, "unknown", by, &refused.logged(), Some(&text))
             }
-            Ok(taken) => self.judge_request(name, &taken),
+            Ok(taken) => self.judge_request(found, &taken),
         };
         self.eraser.put(&into)?;
         result
     }
 
-    fn judge_request(&mut self, name: &str, taken: &Taken) -> Result<Served, ReleaseError> {
+    fn judge_request(&mut self, found: Found, taken: &Taken) -> Result<(), ReleaseError> {
+        let name = found.name.as_str();
         let by = Asker {
             uid: taken.owner_uid,
             asked: Some(taken.idempotency_key.clone()),
         };
         // Done before a crash, and not answered.
-        match self.ledger.register().reply(&taken.idempotency_key)? {
-            Some(Reply::Accepted(text)) => {
-                return self.accept(name, by.uid, &text).map(|()| Served::Now);
-            }
-            Some(Reply::Refused(reason)) => {
-                return self
-                    .refuse_quietly(name, by.uid, &reason)
-                    .map(|()| Served::Now);
-            }
-            None => {}
+        if let Some(reply) = self.ledger.register().reply(&taken.idempotency_key)? {
+            let answer = match reply {
+                Reply::Accepted(text) => Answer::Accepted(text),
+                Reply::Refused(text) => Answer::Refused(text),
+            };
+            self.answer(name, by.uid, answer);
+            return Ok(());
         }
-        let ask: RequestText = match toml::from_str(&taken.toml) {
-            Ok(ask) => ask,
+        let request: RequestText = match toml::from_str(&taken.toml) {
+            Ok(request) => request,
             Err(error) => {
                 let text = format!("request.toml cannot be read: {}", error.message());
-                self.refuse(name, "unknown", by, &text)?;
-                return Ok(Served::Now);
+                return self.refuse(name, "unknown", by, &text);
             }
         };
-        match self.act(name, &ask, taken, by.clone())? {
-            Verdict::Accepted(text) => self.accept(name, by.uid, &text)?,
-            Verdict::Refused(text) => self.refuse(name, ask.word(), by, &text)?,
-            Verdict::UnderWay => {
-                self.pending_requests.insert(name.to_owned());
-            }
-            Verdict::Later => {
-                self.look_again = true;
-                return Ok(Served::Later);
-            }
+        match self.act(name, &request, taken, by.clone())? {
+            Verdict::Accepted(text) => self.answer(name, by.uid, Answer::Accepted(text)),
+            Verdict::Refused(text) => self.refuse(name, request.word(), by, &text)?,
+            Verdict::UnderWay => {}
+            Verdict::Later => self.requests.postpone(found),
         }
-        Ok(Served::Now)
+        Ok(())
     }
 
     fn act(
@@ -492,59 +446,10 @@ impl Release {
         Ok(verdict)
     }
 
-    /// Answers yes to the user who asked, and deletes the request.
-    pub(super) fn accept(&mut self, name: &str, uid: u32, text: &str) -> Result<(), ReleaseError> {
-        #[cfg(test)]
-        if self.stop_after == Some(crate::release::cables::Step::Acted) {
-            return Ok(());
-        }
-        self.pending_requests.remove(name);
-        if !self.write_answer(name, uid, Answer::Accepted(text.to_owned())) {
-            return Ok(());
-        }
-        self.sync.commit()?;
-        self.forget_request(name);
-        Ok(())
-    }
-
-    /// Takes away what was accepted before a kill that came before this.
-    pub(super) fn forget_accepted(&self) -> Result<(), ReleaseError> {
-        for found in self.requests.scan()? {
-            if found.answered && self.requests.is_accepted(&found.name) {
-                self.forget_request(&found.name);
-            }
-        }
-        Ok(())
-    }
-
-    fn forget_request(&self, name: &str) {
-        if let Err(error) = self.requests.forget(name) {
-            tracing::warn!("a request that was answered cannot be deleted: {error}");
-        }
-    }
-
-    /// Tells whether the answer is written; one that is not waits, and the daemon goes on.
-    fn write_answer(&mut self, name: &str, uid: u32, answer: Answer) -> bool {
+    /// Answers a request whose effect, if it has one, is durable.
+    pub(super) fn answer(&mut self, name: &str, uid: u32, answer: Answer) {
         let now = self.mono();
-        self.unanswered
-            .answer(&self.requests, now, name, uid, answer, &mut self.sync)
-    }
-
-    /// Writes answers again that could not be written.
-    pub(super) fn answer_again(&mut self, now: Mono) -> Result<(), ReleaseError> {
-        let written = self.unanswered.retry(&self.requests, now, &mut self.sync);
-        if written.is_empty() {
-            return Ok(());
-        }
-        self.sync.commit()?;
-        for name in written {
-            // A refused folder is its author's to take back.
-            if matches!(self.requests.answer_of(&name), Some(Answer::Accepted(_))) {
-                self.forget_request(&name);
-            }
-        }
-        self.look_again = true;
-        Ok(())
+        self.requests.answer(now, name, uid, answer);
     }
 
     /// Answers no, and logs it.
@@ -568,30 +473,13 @@ impl Release {
         told: Option<&str>,
     ) -> Result<(), ReleaseError> {
         let uid = by.uid;
-        self.queue.refused(uid, self.mono());
         let event = refusal(request, logged, by);
         let answer = match self.happened(self.now(), event)? {
             Verdict::Refused(reason) => reason,
             _ => logged.to_owned(),
         };
-        self.refuse_quietly(name, uid, told.unwrap_or(&answer))
-    }
-
-    /// Answers no; the log says so in another line.
-    pub(super) fn refuse_quietly(
-        &mut self,
-        name: &str,
-        uid: u32,
-        reason: &str,
-    ) -> Result<(), ReleaseError> {
-        #[cfg(test)]
-        if self.stop_after == Some(crate::release::cables::Step::Acted) {
-            return Ok(());
-        }
-        self.pending_requests.remove(name);
-        if self.write_answer(name, uid, Answer::Refused(reason.to_owned())) {
-            self.sync.commit()?;
-        }
+        let answer = told.map_or(answer, str::to_owned);
+        self.answer(name, uid, Answer::Refused(answer));
         Ok(())
     }
 }

@@ -38,12 +38,9 @@ use crate::steps::publish::StageName;
 impl Release {
     /// Takes up what a crash left.
     pub(super) fn start_up(&mut self) -> Result<(), ReleaseError> {
-        self.state.create_all()?;
         durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
         durable::finish_erasing(self.state.root())?;
         durable::finish_erasing(&self.state.slots())?;
-        self.requests.finish_erasing()?;
-        self.forget_accepted()?;
         let imported = self.ledger.register().trust()?;
         let store = self.state.trust_store();
         self.trust = match imported {

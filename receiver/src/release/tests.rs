@@ -10,6 +10,7 @@ use std::sync::Arc;
 use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
 use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::requests::{RequestService, Requests};
 use valise_common::host::slots::SlotsHeader;
 use valise_common::host::trust_store::SignedList;
 use valise_common::host::worker::Threading;
@@ -28,15 +29,28 @@ use crate::release::daemon::Due;
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
-use crate::spool::publish::Groups;
+use crate::spool::publish::{Groups, Published};
 use crate::spool::slots_key::SlotsKey;
 use crate::steps::verify::{Judged, Policy, verify};
+
+/// Serves what was placed without a notice.
+fn look_and_serve(release: &mut Release) {
+    release.requests.look_at_all();
+    release.serve_requests().unwrap();
+}
+
+/// Answers are staged in a folder that is not there, so that none is written, as on a full disk or before a kill.
+fn keep_from_answering(world: &World, release: &mut Release) {
+    let absent = world.state.tmp(Role::Release).join("absent");
+    let requests = Requests::new(world.state.requests(), absent);
+    release.requests = RequestService::start(requests).unwrap();
+}
 
 /// Lets the daemon work until nothing is left that it could do.
 fn settle(release: &mut Release) {
     release.scan_inbox().unwrap();
     release.read_beacon().unwrap();
-    release.look_and_serve().unwrap();
+    look_and_serve(release);
     loop {
         let more = release.release_some().unwrap();
         release.recheck_some().unwrap();
@@ -940,7 +954,7 @@ fn a_recheck_whose_list_changed_while_it_was_staged_is_judged_anew_and_answered(
     ] {
         let text = "request = \"quarantine-recheck\"\nserial = 1\n";
         place(&world, request, text);
-        release.look_and_serve().unwrap();
+        look_and_serve(&mut release);
         release.recheck_some().unwrap();
         release.await_worker();
         let list = match claim {
@@ -1519,7 +1533,7 @@ fn what_arrived_before_a_bundle_became_void_is_judged_and_what_comes_later_is_no
         world.deliver(4, &[7; 2_000]);
         let mut release = world.release();
         ask_void(&world, replaces);
-        release.look_and_serve().unwrap();
+        look_and_serve(&mut release);
         if replaces {
             release.await_worker();
         }
@@ -1558,7 +1572,7 @@ fn a_kill_while_a_bundle_is_destroyed_leaves_each_serial_in_one_state() {
     let before = fs::read(&slots).unwrap();
     let mut release = world.release();
     ask_void(&world, false);
-    release.look_and_serve().unwrap();
+    look_and_serve(&mut release);
     drop(release);
     // As if the process had been killed behind the commit; and one container vanished, as a judged one does.
     fs::write(&slots, before).unwrap();
@@ -1620,9 +1634,9 @@ fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill(
         settle(&mut release);
         make_bundle(&mut release, world.folder.path(), 5);
         let before = world.log_count(event);
-        release.stop_after = Some(super::cables::Step::Acted);
+        keep_from_answering(&world, &mut release);
         place(&world, "ask", &format!("request = \"{request}\n"));
-        release.look_and_serve().unwrap();
+        look_and_serve(&mut release);
         if release.worker.is_busy() {
             release.await_worker();
         }
@@ -1687,14 +1701,14 @@ fn a_recheck_that_was_released_and_not_answered_is_answered_after_the_kill() {
         .import_trust(SignedList::read(&list), Asker::user(0))
         .unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
-    release.stop_after = Some(super::cables::Step::Committed);
     place(
         &world,
         "again",
         "request = \"quarantine-recheck\"\nserial = 1\n",
     );
-    release.look_and_serve().unwrap();
-    release.recheck_some().unwrap();
+    look_and_serve(&mut release);
+    let mut batch = release.next_recheck().unwrap();
+    release.commit_verdicts(&mut batch).unwrap();
     assert_eq!(
         (world.log_count("publishing"), world.log_count("released")),
         (1, 0)
@@ -1829,19 +1843,15 @@ fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
     let mut release = world.release();
     place(&world, "ask", "request = \"clock-accept\"\n");
     place(&world, "nonsense", "request = \"nothing\"\n");
-    // Without a folder for staging no answer is written, as on a full disk.
     let requests = world.state.requests();
-    release.requests = valise_common::host::requests::Requests::new(
-        requests.clone(),
-        world.state.tmp(Role::Release).join("absent"),
-    );
+    let absent = world.state.tmp(Role::Release).join("absent");
+    keep_from_answering(&world, &mut release);
     settle(&mut release);
     settle(&mut release);
     assert!(requests.join("ask").exists() && requests.join("nonsense").exists());
-    release.requests =
-        valise_common::host::requests::Requests::new(requests, world.state.tmp(Role::Release));
+    fs::create_dir(absent).unwrap();
     release
-        .answer_again(release.mono().plus_us(3_600_000_000))
+        .keep_up_requests(release.mono().plus_us(60_000_000))
         .unwrap();
     assert_eq!(answer(&world, "ask").0, "accepted");
     assert_eq!(answer(&world, "nonsense").0, "refused");
@@ -1857,21 +1867,22 @@ fn a_cable_whose_name_is_always_taken_waits_over_a_restart_and_is_released_then(
     let name = world.deliver(1, &container);
     let blocked = |release: &Release| alarm_codes(release).contains(&"blocked".to_owned());
     let mut release = world.release();
-    release.stop_after = Some(super::cables::Step::Blocked);
-    settle(&mut release);
-    settle(&mut release);
+    release.scan_inbox().unwrap();
+    let (mut batch, _) = release.next_batch(release.mono()).unwrap();
+    release.commit_verdicts(&mut batch).unwrap();
+    for staged in &batch.ready[0].names {
+        release.note_published(staged, Published::Blocked);
+    }
+    release.settle(&batch).unwrap();
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Publishing);
     assert!(blocked(&release) && !world.slot_is_erased(1));
     assert!(
         !world.state.container(&name).exists(),
         "it is staged for good"
     );
-    // What blocked it goes on while release starts again, and the staged folders are kept.
-    release.blocked.clear();
-    release.finish_publishing().unwrap();
+    // A blocked cable keeps its staged folders.
     release.clear_stage().unwrap();
     assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
-    release.stop_after = None;
     release.publish_blocked(release.mono()).unwrap();
     assert_eq!(
         row(&release, 1).unwrap().claim,
@@ -1952,7 +1963,7 @@ fn a_serial_of_a_void_bundle_keeps_its_slot_for_a_container_that_the_loop_has_no
     world.deliver(4, &honest);
     let mut release = world.release();
     ask_void(&world, false);
-    release.look_and_serve().unwrap();
+    look_and_serve(&mut release);
     release.arrive(name_of(4, &forged)).unwrap();
     release.release_some().unwrap();
     assert_eq!(release.counters.unopened, 1);
@@ -2279,10 +2290,10 @@ fn many_requests_are_served_by_turns_with_cables() {
             "request = \"clock-accept\"\n",
         );
     }
-    release.look_and_serve().unwrap();
-    assert!(release.more_requests);
-    release.look_and_serve().unwrap();
-    assert!(!release.more_requests);
+    look_and_serve(&mut release);
+    assert!(release.requests.is_due(release.mono()));
+    release.serve_requests().unwrap();
+    assert!(!release.requests.is_due(release.mono()));
     assert_eq!(world.log_count("clock-accepted"), 40);
 }
 
@@ -2354,9 +2365,9 @@ mod crashes {
     /// Runs the daemon up to "publishing", which is committed, and leaves the folders in the stage.
     fn stop_before_renaming(world: &World) {
         let mut release = world.release();
-        release.stop_after = Some(super::super::cables::Step::Committed);
         release.scan_inbox().unwrap();
-        release.release_some().unwrap();
+        let (mut batch, _) = release.next_batch(release.mono()).unwrap();
+        release.commit_verdicts(&mut batch).unwrap();
         assert_eq!(world.log_count("publishing"), 1);
         assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
     }
@@ -2365,9 +2376,8 @@ mod crashes {
     fn staged_and_not_committed_is_staged_anew() {
         let (world, manifest, _, _before) = before_and_after();
         let mut release = world.release();
-        release.stop_after = Some(super::super::cables::Step::Staged);
         release.scan_inbox().unwrap();
-        release.release_some().unwrap();
+        let _staged = release.next_batch(release.mono()).unwrap();
         assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
         assert_eq!(world.log_count("publishing"), 0);
         drop(release);
@@ -2440,9 +2450,9 @@ mod crashes {
         let manifest = world.manifest(&[b"x"]);
         let name = world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
         let mut release = world.release();
-        release.stop_after = Some(super::super::cables::Step::Committed);
         release.scan_inbox().unwrap();
-        release.release_some().unwrap();
+        let (mut batch, _) = release.next_batch(release.mono()).unwrap();
+        release.commit_verdicts(&mut batch).unwrap();
         assert!(world.state.container(&name).exists());
         drop(release);
         let mut release = world.release();

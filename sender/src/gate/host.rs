@@ -11,7 +11,7 @@ use valise_common::host::alarms::Alarms;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::metrics::Metrics;
 use valise_common::host::neighbour::Neighbour;
-use valise_common::host::requests::{Requests, Unanswered};
+use valise_common::host::requests::{RequestService, Requests};
 use valise_common::host::trust_store::SignedList;
 use valise_common::ids::{ContainerId, MessageId, PersonId, Serial};
 use valise_common::limits;
@@ -69,14 +69,10 @@ pub struct Gate {
     pub pending: Pending,
     /// Sealed cables.
     pub outbox: OutboxWriter,
-    /// What is asked.
+    /// The requests of this host.
+    pub requests: RequestService,
+    /// Copies and reads requests.
     pub preparer: Preparer,
-    /// Requests that stood there at the start.
-    pub left_over: BTreeSet<String>,
-    /// Answers that could not be written yet.
-    pub unanswered: Unanswered,
-    /// The owners of requests that were refused, each as often as it was, until the loop counts them.
-    pub refused: Vec<u32>,
     /// Many files, one sync. As old as the process.
     pub sync: SyncBatch,
     /// Erases what is put away in gate's `tmp/`: requests that are done, sealed cables' folders, copies.
@@ -156,6 +152,7 @@ impl Gate {
         );
         let sync = SyncBatch::new(state.root())?;
         let tmp = state.tmp(Role::Gate);
+        let requests = Requests::new(state.requests(), tmp.clone());
         let mut gate = Self {
             _lock: lock,
             config: config.clone(),
@@ -166,15 +163,13 @@ impl Gate {
             slots: SlotStore::new(&state),
             pending: Pending::new(&state),
             outbox: OutboxWriter::new(&state),
+            requests: RequestService::start(requests.clone())?,
             preparer: Preparer {
-                requests: Requests::new(state.requests(), tmp.clone()),
+                requests,
                 tmp,
                 administrators: administrators.clone(),
                 submission_bytes_max: config.limits.submission_bytes_max.0,
             },
-            left_over: BTreeSet::new(),
-            unanswered: Unanswered::default(),
-            refused: Vec::new(),
             sync,
             eraser: Eraser::new(state.tmp(Role::Gate)),
             progress: BTreeMap::new(),
@@ -262,6 +257,17 @@ impl Gate {
         let (now, mono) = (clock::utc_now(), clock::mono_now());
         self.neighbour.watch(&mut self.alarms, now, mono);
         self.log_alarms();
+    }
+
+    /// Answers what could not be answered before, and reports whose requests wait and what stays in `requests/`.
+    ///
+    /// # Errors
+    /// A failure of the disk; the process must end.
+    pub fn keep_up_requests(&mut self, now: Mono) -> Result<(), GateError> {
+        let utc = self.log_time();
+        self.requests.keep_up(&mut self.alarms, utc, now)?;
+        self.log_alarms();
+        Ok(())
     }
 
     /// Has what was put away erased, and reports what could not be.

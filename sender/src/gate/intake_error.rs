@@ -3,7 +3,7 @@
 use std::io;
 
 use thiserror::Error;
-use valise_common::host::requests::RequestRefused;
+use valise_common::host::requests::{Found, RequestRefused};
 use valise_common::host::trust_store::TrustStoreError;
 use valise_common::os::durable::is_full;
 use valise_common::units::ByteSize;
@@ -11,10 +11,8 @@ use valise_common::units::ByteSize;
 /// A request that is refused before anybody judges it.
 #[derive(Debug)]
 pub struct Refused {
-    /// The folder's name.
-    pub name: String,
-    /// The folder's owner.
-    pub owner_uid: u32,
+    /// The request.
+    pub found: Found,
     /// What was asked, as far as it could be read.
     pub request: &'static str,
     /// Why.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use valise_common::host::requests;
+use valise_common::host::requests::{self, Found};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::clock;
 use valise_common::os::durable::FinishedFile;
@@ -27,16 +27,14 @@ pub(super) enum Answer {
 
 #[derive(Default)]
 pub(super) struct Batch {
-    /// The request, who asked, and the answer.
-    pub(super) accepted: Vec<(String, u32, Answer)>,
-    /// The request, who asked, and the reason.
-    pub(super) refused: Vec<(String, u32, String)>,
+    /// The request and its answer.
+    pub(super) accepted: Vec<(Found, Answer)>,
+    /// The request and the reason.
+    pub(super) refused: Vec<(Found, String)>,
     pub(super) submissions: Vec<StagedSubmission>,
     pub(super) approvals: Vec<(FinishedFile, PathBuf)>,
     pub(super) ended: Vec<MessageId>,
     pub(super) resent: Vec<Serial>,
-    /// Requests that have their answer already.
-    pub(super) repeated: Vec<String>,
 }
 
 impl Gate {
@@ -53,26 +51,19 @@ impl Gate {
         let (imports, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(commits_itself);
         let imported = !imports.is_empty();
         for request in imports.into_iter().chain(others) {
-            let name = match &request {
-                Ok(prepared) => &prepared.name,
-                Err(refused) => &refused.name,
+            let found = match &request {
+                Ok(prepared) => &prepared.found,
+                Err(refused) => &refused.found,
             };
-            if self.preparer.requests.is_accepted(name) {
-                self.settle_accepted(request, &mut batch)?;
+            if found.answered {
+                self.settle_accepted(request)?;
                 continue;
             }
             match request {
                 Ok(prepared) => self.handle_one(prepared, &mut batch)?,
                 Err(refused) => {
-                    let no = Refusal::from(&refused.reason);
-                    self.refuse(
-                        &mut batch,
-                        refused.name,
-                        refused.request,
-                        None,
-                        refused.owner_uid,
-                        no,
-                    );
+                    let refusal = Refusal::from(&refused.reason);
+                    self.refuse(&mut batch, refused.found, refused.request, None, refusal);
                 }
             }
         }
@@ -88,33 +79,29 @@ impl Gate {
         Ok(large)
     }
 
-    /// A folder beside an answer `accepted` is the one that was answered, or is placed again: it gets no other answer and has
-    /// no other effect. A submission that gate does not know under this name is somebody's only copy, and stays.
-    fn settle_accepted(
-        &mut self,
-        request: Result<Prepared, Refused>,
-        batch: &mut Batch,
-    ) -> Result<(), GateError> {
-        let name = match request {
+    /// Takes away a folder beside an answer `accepted`: it is the one that was answered, or is placed again. It gets no other
+    /// answer and has no other effect. A submission that gate does not know under this name is somebody's only copy, and
+    /// stays.
+    fn settle_accepted(&mut self, request: Result<Prepared, Refused>) -> Result<(), GateError> {
+        match request {
             Ok(Prepared {
-                name,
+                found,
                 act: Request::Submit(submission),
-                ..
             }) => {
                 self.eraser.put(&submission.folder)?;
-                if self.register.of_request(&submission.digest)?.is_none() {
-                    tracing::info!(
-                        "a folder in requests/ has the name of an accepted request; place it under a new name"
-                    );
+                if self.register.of_request(&submission.digest)?.is_some() {
+                    self.requests.repeated(&found.name);
                     return Ok(());
                 }
-                name
+                tracing::info!(
+                    "a folder in requests/ has the name of an accepted request; place it under a new name"
+                );
+                self.requests.leave(&found.name);
             }
-            Ok(prepared) => prepared.name,
+            Ok(prepared) => self.requests.repeated(&prepared.found.name),
             // Its author changed it after the answer.
-            Err(_) => return Ok(()),
-        };
-        batch.repeated.push(name);
+            Err(refused) => self.requests.leave(&refused.found.name),
+        }
         Ok(())
     }
 
@@ -156,45 +143,23 @@ impl Gate {
 
     fn answer(&mut self, batch: Batch) -> Result<(), GateError> {
         self.publish_view()?;
-        let mut names = batch.repeated;
-        for (name, uid, answer) in batch.accepted {
+        let now = clock::mono_now();
+        for (found, answer) in batch.accepted {
             let text = match answer {
                 Answer::Text(text) => text,
                 Answer::Approval(id) => self.approval_text(&id)?,
             };
-            if self.write_answer(&name, uid, requests::Answer::Accepted(text)) {
-                names.push(name);
-            }
+            let answer = requests::Answer::Accepted(text);
+            self.requests
+                .answer(now, &found.name, found.owner_uid, answer);
         }
-        for (name, uid, reason) in batch.refused {
-            self.write_answer(&name, uid, requests::Answer::Refused(reason));
+        for (found, reason) in batch.refused {
+            let answer = requests::Answer::Refused(reason);
+            self.requests
+                .answer(now, &found.name, found.owner_uid, answer);
         }
         self.sync.commit()?;
-        for name in names {
-            if let Err(error) = self.preparer.requests.forget(&name) {
-                // The answer stands; a later scan finds the folder answered and tries again.
-                tracing::warn!("an answered request could not be deleted: {error}");
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells whether the answer is written; one that is not waits, and gate goes on.
-    fn write_answer(&mut self, name: &str, uid: u32, answer: requests::Answer) -> bool {
-        let (requests, now) = (&self.preparer.requests, clock::mono_now());
-        self.unanswered
-            .answer(requests, now, name, uid, answer, &mut self.sync)
-    }
-
-    /// Writes answers again that could not be written. A later scan forgets the requests that have them.
-    ///
-    /// # Errors
-    /// A failed sync; the process must end.
-    pub fn answer_again(&mut self) -> Result<bool, GateError> {
-        let (requests, now) = (&self.preparer.requests, clock::mono_now());
-        let written = self.unanswered.retry(requests, now, &mut self.sync);
-        self.sync.commit()?;
-        Ok(!written.is_empty())
+        Ok(self.requests.finish()?)
     }
 
     fn approval_text(&self, id: &MessageId) -> Result<String, GateError> {
@@ -241,33 +206,28 @@ impl Gate {
     fn refuse(
         &mut self,
         batch: &mut Batch,
-        name: String,
+        found: Found,
         request: &'static str,
         id: Option<MessageId>,
-        uid: u32,
-        no: Refusal,
+        refusal: Refusal,
     ) {
-        let by = self.asker(uid);
-        self.refused.push(uid);
-        tracing::info!(request, reason = no.code, by, "refused");
-        let reason = no.code.to_owned();
+        let by = self.asker(found.owner_uid);
+        tracing::info!(request, reason = refusal.code, by, "refused");
+        let reason = refusal.code.to_owned();
         self.record(&Event::Refused {
             request: request.to_owned(),
             id,
             by,
             reason,
         });
-        batch.refused.push((name, uid, no.text));
+        batch.refused.push((found, refusal.text));
     }
 
     fn handle_one(&mut self, prepared: Prepared, batch: &mut Batch) -> Result<(), GateError> {
-        let Prepared {
-            name,
-            owner_uid: uid,
-            act,
-        } = prepared;
+        let Prepared { found, act } = prepared;
+        let uid = found.owner_uid;
         let (request, id) = (act.word(), act.id());
-        let replay = match self.left_over.contains(&name) {
+        let replay = match self.requests.is_left_over(&found.name) {
             true => Replay::Possible,
             false => Replay::Refusal,
         };
@@ -288,12 +248,12 @@ impl Gate {
             Request::TrustImport(signed) => self.import_trust(*signed, replay)?.map(Answer::Text),
             Request::ClockAccept => match may_accept_clock(uid) {
                 Ok(()) => Ok(Answer::Text(self.accept_clock(uid)?)),
-                Err(no) => Err(no),
+                Err(refusal) => Err(refusal),
             },
         };
         match result {
-            Ok(answer) => batch.accepted.push((name, uid, answer)),
-            Err(no) => self.refuse(batch, name, request, id, uid, no),
+            Ok(answer) => batch.accepted.push((found, answer)),
+            Err(refusal) => self.refuse(batch, found, request, id, refusal),
         }
         Ok(())
     }

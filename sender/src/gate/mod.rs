@@ -21,7 +21,6 @@ pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,7 +31,7 @@ use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::VIEW_EVERY_US;
 use valise_common::host::metrics::{self, Metrics};
 use valise_common::host::profile;
-use valise_common::host::requests::{Found, RequestQueue, RequestRefused, Requests};
+use valise_common::host::requests::{Found, RequestRefused};
 use valise_common::host::worker::Threading;
 use valise_common::ids::Serial;
 use valise_common::os::clock;
@@ -49,7 +48,6 @@ use crate::model::event::Event;
 pub use error::GateError;
 use host::Gate;
 use intake_error::{IntakeError, Refused};
-use prepare::Preparer;
 use refusal::is_operator;
 use request::Prepared;
 use sealing::{FinishedContainer, LARGE_BODY_BYTES};
@@ -69,9 +67,6 @@ const PROGRESS_VIEW_US: u64 = 250_000;
 
 /// Upkeep is not done more often.
 const UPKEEP_US: u64 = 1_000_000;
-
-/// Answers that nobody fetched are kept for so long.
-const ANSWERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// Runs `gate` until it is told to stop.
 ///
@@ -110,23 +105,18 @@ pub struct Daemon {
     worker: Queue,
     watch: DirWatch,
     progress: DirIndex,
-    /// The request on the worker.
-    in_work: Option<String>,
+    /// The worker has a request.
+    is_preparing: bool,
     /// Whose large request is next.
     turns: large::Turns,
-    /// Requests that nobody has taken up.
-    waiting: RequestQueue,
     /// Large requests that wait for the worker, by name.
     large: BTreeMap<String, Found>,
-    /// A request may be taken up that could not before.
-    rescan: bool,
     /// A request that stood there at the start waits for room.
     lacks_room: bool,
     view_due: Option<Mono>,
     /// When the view was last written.
     shown: Mono,
     upkeep_done: Mono,
-    answers_expired: Mono,
     next_expiry: Option<valise_common::units::UtcTime>,
     /// Something came that may expire before the last upkeep thought.
     upkeep_wanted: bool,
@@ -150,7 +140,6 @@ impl Daemon {
             tracing::warn!("the trust list allows software keys: for exercises only");
         }
         gate.record(&Event::Start { software_keys });
-        gate.left_over = gate.preparer.requests.left_over()?;
         let mut large = gate.recover()?;
         if gate.ledger.trust.is_none() {
             gate.alarm(Alarm::TrustMissing, "no trust list is in force");
@@ -168,16 +157,10 @@ impl Daemon {
         large.extend(gate.seal_ready(true)?);
         gate.audit.checkpoint(clock::mono_now())?;
         gate.publish_view()?;
-        let preparer = Preparer {
-            requests: Requests::new(gate.state.requests(), gate.preparer.tmp.clone()),
-            tmp: gate.preparer.tmp.clone(),
-            administrators: gate.preparer.administrators.clone(),
-            submission_bytes_max: gate.preparer.submission_bytes_max,
-        };
         if threading == Threading::Beside {
             gate.eraser.start()?;
         }
-        let mut worker = Queue::start(threading, preparer)?;
+        let mut worker = Queue::start(threading, gate.preparer.clone())?;
         for (precedence, work) in large {
             worker.add(precedence, work)?;
         }
@@ -190,16 +173,13 @@ impl Daemon {
             worker,
             watch,
             progress,
-            in_work: None,
+            is_preparing: false,
             turns: large::Turns::default(),
-            waiting: RequestQueue::default(),
             large: BTreeMap::new(),
-            rescan: true,
             lacks_room: false,
             view_due: None,
             shown: now,
             upkeep_done: now,
-            answers_expired: now,
             next_expiry,
             upkeep_wanted: false,
         };
@@ -230,7 +210,7 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<(), GateError> {
         self.take_changes()?;
         self.take_done()?;
-        if self.has_requests() {
+        if self.gate.requests.is_due(clock::mono_now()) {
             self.take_requests()?;
         }
         self.keep_up()?;
@@ -250,7 +230,7 @@ impl Daemon {
     }
 
     fn sleep(&self, signals: &Signals) -> Result<(), GateError> {
-        let timeout_ms = match self.has_requests() {
+        let timeout_ms = match self.gate.requests.is_due(clock::mono_now()) {
             true => 0,
             false => self.sleep_ms(),
         };
@@ -291,7 +271,7 @@ impl Daemon {
     fn take_changes(&mut self) -> Result<(), GateError> {
         let changes = self.watch.drain()?;
         if changes.overflowed {
-            self.waiting.lost();
+            self.gate.requests.look_at_all();
         }
         // Those that were not lost are looked at first: nobody's flood of names hides another's request.
         let mut serials = BTreeSet::new();
@@ -299,7 +279,7 @@ impl Daemon {
             if directory == self.progress {
                 serials.extend(name.to_str().and_then(|name| name.parse::<Serial>().ok()));
             } else {
-                self.waiting.notice(&self.gate.preparer.requests, &name)?;
+                self.gate.requests.notice(&name)?;
             }
         }
         if changes.overflowed {
@@ -307,12 +287,6 @@ impl Daemon {
             return self.note_progress(live);
         }
         self.note_progress(serials)
-    }
-
-    /// Whether requests can be taken up now.
-    fn has_requests(&self) -> bool {
-        let is_due = self.rescan || self.waiting.is_due(clock::mono_now());
-        is_due && !self.gate.unanswered.is_full()
     }
 
     fn note_progress(
@@ -332,12 +306,12 @@ impl Daemon {
             match done {
                 Done::Failed(error) => return Err(error.into()),
                 Done::Prepared(result) => {
-                    self.in_work = None;
+                    self.is_preparing = false;
                     // Others may have waited for this one to be done.
-                    self.rescan = true;
+                    self.gate.requests.look_again();
                     let request = self.unless_it_waits(result);
                     let large = self.gate.handle(request.into_iter().collect())?;
-                    self.count_refused(clock::mono_now());
+                    self.gate.requests.end(clock::mono_now());
                     self.hand_over(large)?;
                     self.upkeep_wanted = true;
                 }
@@ -365,23 +339,15 @@ impl Daemon {
 
     fn take_requests(&mut self) -> Result<(), GateError> {
         let now = clock::mono_now();
-        self.rescan = false;
-        self.waiting.look(&self.gate.preparer.requests, now)?;
+        self.gate.requests.begin(now)?;
         if let Some(found) = self.worker.take_back() {
-            self.in_work = None;
+            self.is_preparing = false;
             self.large.insert(found.name.clone(), found);
         }
         let mut batch = Vec::new();
         while batch.len() < BATCH_REQUESTS_MAX
-            && let Some(one) = self.waiting.take(now)
+            && let Some(one) = self.gate.requests.next(now)
         {
-            // A pass finds again what has no answer yet.
-            let is_known = self.gate.unanswered.holds(&one.name)
-                || self.large.contains_key(&one.name)
-                || self.in_work.as_ref() == Some(&one.name);
-            if is_known {
-                continue;
-            }
             let bytes = self.gate.preparer.requests.size(&one).unwrap_or(0);
             let request = match self.check_fit(&one, bytes) {
                 Err(reason) => Err(refused(one, reason)),
@@ -399,8 +365,7 @@ impl Daemon {
             self.hand_over(large)?;
             self.upkeep_wanted = true;
         }
-        self.count_refused(now);
-        self.waiting.settled();
+        self.gate.requests.end(now);
         Ok(())
     }
 
@@ -412,18 +377,14 @@ impl Daemon {
     ) -> Option<Result<Prepared, Refused>> {
         match request {
             Err(refused)
-                if refused.reason.lacks_room() && self.gate.left_over.contains(&refused.name) =>
+                if refused.reason.lacks_room()
+                    && self.gate.requests.is_left_over(&refused.found.name) =>
             {
+                self.gate.requests.leave(&refused.found.name);
                 self.lacks_room = true;
                 None
             }
             request => Some(request),
-        }
-    }
-
-    fn count_refused(&mut self, now: Mono) {
-        for owner_uid in std::mem::take(&mut self.gate.refused) {
-            self.waiting.refused(owner_uid, now);
         }
     }
 
@@ -432,6 +393,8 @@ impl Daemon {
         let of_owner = |other: &&Found| other.owner_uid == found.owner_uid;
         if self.large.values().filter(of_owner).count() < OWNER_LARGE_MAX {
             self.large.insert(found.name.clone(), found);
+        } else {
+            self.gate.requests.leave(&found.name);
         }
     }
 
@@ -457,12 +420,17 @@ impl Daemon {
 
     /// Hands one large request to the worker, unless it has one: the others wait where their authors put them.
     fn take_large(&mut self) -> Result<(), GateError> {
-        if self.in_work.is_some() || self.large.is_empty() {
+        if self.is_preparing || self.large.is_empty() {
             return Ok(());
         }
-        let preparer = &self.gate.preparer;
-        self.large
-            .retain(|_, found| preparer.requests.is_there(found));
+        let (preparer, requests) = (&self.gate.preparer, &mut self.gate.requests);
+        self.large.retain(|name, found| {
+            let is_there = preparer.requests.is_there(found);
+            if !is_there {
+                requests.leave(name);
+            }
+            is_there
+        });
         let waiting = self.large.values().cloned().collect();
         let next = self
             .turns
@@ -470,7 +438,7 @@ impl Daemon {
         if let Some((precedence, found)) = next {
             self.large.remove(&found.name);
             self.turns.took(&found);
-            self.in_work = Some(found.name.clone());
+            self.is_preparing = true;
             self.worker.add(precedence, Work::Prepare(found))?;
         }
         Ok(())
@@ -491,21 +459,15 @@ impl Daemon {
             }
             if self.lacks_room && self.gate.check_room(0).is_ok() {
                 self.lacks_room = false;
-                self.waiting.lost();
-                self.rescan = true;
+                self.gate.requests.look_at_all();
             }
-            self.rescan |= self.gate.answer_again()?;
-            self.watch_requests(now);
+            self.gate.keep_up_requests(now)?;
             self.gate.watch_neighbour();
             self.gate.commit()?;
             if self.gate.audit.is_checkpoint_due(now) {
                 self.gate.audit.checkpoint(now)?;
             }
             write_view |= !self.gate.changed.is_empty() || self.gate.alarms.take_changed();
-        }
-        if now.since_us(self.answers_expired) >= 3_600_000_000 {
-            self.answers_expired = now;
-            self.gate.preparer.requests.expire_answers(ANSWERS_KEPT)?;
         }
         if write_view {
             self.view_due = None;
@@ -520,24 +482,9 @@ impl Daemon {
     }
 }
 
-impl Daemon {
-    /// Takes away what commands left in requests/, and alarms about whose requests wait and what stays.
-    fn watch_requests(&mut self, now: Mono) {
-        self.waiting
-            .take_abandoned(&self.gate.preparer.requests, now);
-        for (alarm, level, text) in self.waiting.alarms(&self.gate.preparer.requests, now) {
-            match level {
-                0 => self.gate.alarms.clear(alarm),
-                _ => self.gate.alarm(alarm, text),
-            }
-        }
-    }
-}
-
 fn refused(found: Found, reason: IntakeError) -> Refused {
     Refused {
-        name: found.name,
-        owner_uid: found.owner_uid,
+        found,
         request: "request",
         reason,
     }

@@ -28,7 +28,7 @@ pub const REASON_CHARS_MAX: usize = 500;
 const MISSING: &str = "a chosen file is missing";
 
 /// Reads request folders.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Preparer {
     /// The host's requests.
     pub requests: Requests,
@@ -55,13 +55,11 @@ impl Preparer {
         let mut request = "request";
         self.act(found, &mut request)
             .map(|act| Prepared {
-                name: found.name.clone(),
-                owner_uid: found.owner_uid,
+                found: found.clone(),
                 act,
             })
             .map_err(|reason| Refused {
-                name: found.name.clone(),
-                owner_uid: found.owner_uid,
+                found: found.clone(),
                 request,
                 reason,
             })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use valise_common::host::requests::Found;
 use valise_common::host::trust_store::SignedList;
 use valise_common::ids::MessageId;
 use valise_common::serial_set::SerialSet;
@@ -65,10 +66,8 @@ impl RequestText {
 /// A request that can be judged.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The folder's name.
-    pub name: String,
-    /// The folder's owner.
-    pub owner_uid: u32,
+    /// The request's folder.
+    pub found: Found,
     /// The request, with everything that judging it needs.
     pub act: Request,
 }

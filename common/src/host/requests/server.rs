@@ -1,10 +1,11 @@
 //! The end of a daemon: find requests, answer, forget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -19,22 +20,16 @@ use crate::os::durable::{
     open_dir, put_away, remove_any,
 };
 
-/// Requests without an answer that one scan returns; the others are found when these are done.
-pub(super) const FOUND_MAX: usize = 10_000;
-
-/// Requests of one owner among them. Nobody waits behind more of another's than this.
-pub(super) const FOUND_OF_OWNER_MAX: usize = 1_000;
-
 /// Names that one scan looks at, so that a requester who fills the directory costs a bounded time.
 const NAMES_MAX: usize = 1_000_000;
 
 /// A daemon's end of `requests/`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Requests {
     pub(super) requests: PathBuf,
     pub(super) tmp: PathBuf,
     /// Whether an answer had to be readable to everybody.
-    opened: AtomicBool,
+    opened: Arc<AtomicBool>,
 }
 
 /// A request folder that stands in `requests/`.
@@ -44,8 +39,7 @@ pub struct Found {
     pub name: String,
     /// The user who owns the folder, and so the person who asks.
     pub owner_uid: u32,
-    /// True if an answer stands beside it: a refused folder that its author left, or one that a
-    /// crash kept from being deleted.
+    /// True if the answer `accepted` is beside it: the folder could not be deleted, or another one was placed under its name.
     pub answered: bool,
 }
 
@@ -55,65 +49,38 @@ impl Requests {
         Self {
             requests,
             tmp,
-            opened: AtomicBool::new(false),
+            opened: Arc::default(),
         }
     }
 
-    /// Lists the request folders: first those without an answer, the owners taking turns and each owner's in the order of
-    /// their names, then those that have one. Whatever else lies there is passed over.
+    /// The folder that is served.
+    pub(super) fn folder(&self) -> &Path {
+        &self.requests
+    }
+
+    /// Returns the names of the request folders that are there when a daemon starts, and erases what an earlier process left
+    /// half erased. An earlier daemon may have done what they ask, and have been killed before it answered.
     ///
     /// # Errors
     /// If the directory cannot be read.
     ///
     /// # Bounds
-    /// A million names; 10,000 folders without an answer, at most 1,000 of them of one owner; 10,000 with one.
-    pub fn scan(&self) -> io::Result<Vec<Found>> {
-        let mut unanswered: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
-        let mut answered = BTreeMap::new();
+    /// A million names.
+    pub(super) fn left_over(&self) -> io::Result<BTreeSet<String>> {
+        self.finish_erasing()?;
+        let mut names = BTreeSet::new();
         for entry in durable::list(&self.requests)?.take(NAMES_MAX) {
-            let Ok(name) = entry?.file_name().into_string() else {
-                continue;
-            };
-            if !is_request_name(&name) {
-                continue;
-            }
-            let metadata = match fs::symlink_metadata(self.requests.join(&name)) {
-                Ok(metadata) if metadata.is_dir() => metadata,
-                // Gone again, or nothing that asks: no name here may end the daemon.
-                Ok(_) | Err(_) => continue,
-            };
-            let owner_uid = metadata.uid();
-            if self.answer_of(&name).is_some() {
-                answered.insert(name, owner_uid);
-                if answered.len() > FOUND_MAX {
-                    answered.pop_last();
-                }
-            } else {
-                let names = unanswered.entry(owner_uid).or_default();
+            let entry = entry?;
+            // No name here may end the daemon.
+            let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
+            if is_folder
+                && let Ok(name) = entry.file_name().into_string()
+                && is_request_name(&name)
+            {
                 names.insert(name);
-                if names.len() > FOUND_OF_OWNER_MAX {
-                    names.pop_last();
-                }
             }
         }
-        let mut found = take_turns(unanswered);
-        found.truncate(FOUND_MAX);
-        found.extend(answered.into_iter().map(|(name, owner_uid)| Found {
-            name,
-            owner_uid,
-            answered: true,
-        }));
-        Ok(found)
-    }
-
-    /// The names of the folders that stand there when a daemon starts. An earlier one may have done what they ask, and have
-    /// been killed before it answered; what comes later is asked for the first time.
-    ///
-    /// # Errors
-    /// As [`Requests::scan`].
-    pub fn left_over(&self) -> io::Result<BTreeSet<String>> {
-        self.finish_erasing()?;
-        Ok(self.scan()?.into_iter().map(|found| found.name).collect())
+        Ok(names)
     }
 
     /// Whether a request that was found is there still.
@@ -313,20 +280,4 @@ impl Requests {
             given => given,
         }
     }
-}
-
-/// The first of each owner, then the second of each, and so on.
-pub(super) fn take_turns(unanswered: BTreeMap<u32, BTreeSet<String>>) -> Vec<Found> {
-    let mut turns: Vec<(usize, u32, String)> = Vec::new();
-    for (owner_uid, names) in unanswered {
-        let numbered = names.into_iter().enumerate();
-        turns.extend(numbered.map(|(turn, name)| (turn, owner_uid, name)));
-    }
-    turns.sort();
-    let found = turns.into_iter().map(|(_, owner_uid, name)| Found {
-        name,
-        owner_uid,
-        answered: false,
-    });
-    found.collect()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use proptest::prelude::*;
 
-use super::server::{FOUND_MAX, FOUND_OF_OWNER_MAX};
+use super::unanswered::Unanswered;
 use super::*;
 use crate::host::folders::{Role, SenderState};
 use crate::os::durable::SyncBatch;
@@ -50,7 +50,7 @@ impl Host {
     }
 
     fn take(&mut self) -> Result<Taken, RequestRefused> {
-        let found = self.server.scan().unwrap().remove(0);
+        let found = self.found().remove(0);
         let into = self.taken_at();
         let taken = self.server.intake(&found, &into, LIMITS, &mut self.batch);
         assert_eq!(
@@ -59,6 +59,17 @@ impl Host {
             "nothing is left of a refused request"
         );
         taken
+    }
+
+    /// Returns the requests that a daemon would take in hand.
+    fn found(&self) -> Vec<Found> {
+        let mut service = RequestService::start(self.server.clone()).unwrap();
+        let mut found = Vec::new();
+        while service.is_due(Mono(0)) {
+            service.begin(Mono(0)).unwrap();
+            found.extend(std::iter::from_fn(|| service.next(Mono(0))));
+        }
+        found
     }
 
     /// A request placed by hand, with one file and room for a fault.
@@ -83,9 +94,9 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
     );
     assert!(request.add_file("../escape", &mut &b""[..]).is_err());
     assert!(request.add_file("..", &mut &b""[..]).is_err());
-    assert!(host.server.scan().unwrap().is_empty());
+    assert!(host.found().is_empty());
     let placed = request.place("request = \"submit\"\n").unwrap();
-    let found = host.server.scan().unwrap();
+    let found = host.found();
     assert_eq!(found.len(), 1);
     assert_eq!(
         (found[0].name.as_str(), found[0].answered),
@@ -112,10 +123,10 @@ fn a_request_is_invisible_until_placed_then_taken_answered_and_forgotten() {
         .answer_accepted(&name, geteuid().as_raw(), "00ff", &mut host.batch)
         .unwrap();
     host.batch.commit().unwrap();
-    assert!(host.server.scan().unwrap()[0].answered);
+    assert!(host.found()[0].answered);
     host.server.forget(&name).unwrap();
     assert_eq!(waiter.join().unwrap(), Answer::Accepted("00ff".into()));
-    assert!(host.server.scan().unwrap().is_empty());
+    assert!(host.found().is_empty());
     assert_eq!(
         host.server.answer_of(&name),
         Some(Answer::Accepted("00ff".into()))
@@ -165,7 +176,7 @@ fn without_a_daemon_the_request_stays_and_the_command_says_so() {
             .unwrap(),
         Answer::NoDaemon
     );
-    assert_eq!(host.server.scan().unwrap()[0].name, name);
+    assert_eq!(host.found()[0].name, name);
 }
 
 #[test]
@@ -281,46 +292,16 @@ fn the_same_placing_is_known_again_and_another_is_not() {
 fn answered_folders_hide_no_request() {
     let mut host = host();
     let requests = host.state.requests();
-    for number in 0..FOUND_MAX {
+    for number in 0..5_000 {
         let name = format!("a{number:05}");
         fs::create_dir(requests.join(&name)).unwrap();
         fs::write(requests.join(format!("{name}.refused")), "no\n").unwrap();
     }
     host.by_hand("x");
-    let found = host.server.scan().unwrap();
-    assert_eq!(
-        (found[0].name.as_str(), found[0].answered),
-        ("by-hand", false)
-    );
-    assert_eq!(found.iter().filter(|one| one.answered).count(), FOUND_MAX);
+    let found = host.found();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].name, "by-hand");
     host.take().unwrap();
-}
-
-#[test]
-fn owners_take_turns_and_one_with_many_requests_hides_no_other() {
-    if !nix::unistd::geteuid().is_root() {
-        // Only root gives folders away; the order itself is tested in any case.
-        let owned =
-            |uid: u32, names: &[&str]| (uid, names.iter().map(ToString::to_string).collect());
-        let found = server::take_turns([owned(1, &["a", "b", "c"]), owned(2, &["z"])].into());
-        let names: Vec<_> = found.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(names, ["a", "z", "b", "c"]);
-        return;
-    }
-    let host = host();
-    let requests = host.state.requests();
-    for number in 0..=FOUND_OF_OWNER_MAX {
-        let folder = requests.join(format!("a{number:05}"));
-        fs::create_dir(&folder).unwrap();
-        std::os::unix::fs::chown(&folder, Some(1_001), None).unwrap();
-    }
-    let other = requests.join("z");
-    fs::create_dir(&other).unwrap();
-    std::os::unix::fs::chown(&other, Some(1_002), None).unwrap();
-    let found = host.server.scan().unwrap();
-    let first: Vec<_> = found[..3].iter().map(|one| one.name.as_str()).collect();
-    assert_eq!(first, ["a00000", "z", "a00001"]);
-    assert_eq!(found.len(), FOUND_OF_OWNER_MAX + 1);
 }
 
 #[test]
@@ -330,7 +311,7 @@ fn a_request_that_is_itself_a_link_is_not_found() {
     fs::write(host.state.requests().join("file"), b"").unwrap();
     fs::create_dir(host.state.requests().join("name with spaces")).unwrap();
     fs::create_dir(host.state.requests().join("x.accepted")).unwrap();
-    assert_eq!(host.server.scan().unwrap(), []);
+    assert_eq!(host.found(), []);
 }
 
 #[test]
@@ -369,7 +350,7 @@ fn too_many_files_too_many_bytes_and_no_text_are_refused() {
 fn a_copy_that_would_take_the_reserve_of_the_disk_is_refused() {
     let mut host = host();
     host.by_hand("x");
-    let found = host.server.scan().unwrap().remove(0);
+    let found = host.found().remove(0);
     let into = host.taken_at();
     let limits = TakeLimits {
         reserve_bytes: u64::MAX,
@@ -387,7 +368,7 @@ fn a_file_of_many_stretches_is_copied_whole() {
     let bytes = 70 << 20;
     let large = fs::File::create(folder.join("large")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&large, b"end", bytes - 3).unwrap();
-    let found = host.server.scan().unwrap().remove(0);
+    let found = host.found().remove(0);
     let limits = TakeLimits {
         bytes_max: bytes + 100,
         reserve_bytes: 1,
@@ -404,7 +385,7 @@ fn a_file_of_many_stretches_is_copied_whole() {
 fn a_text_is_read_ahead_by_the_same_rules() {
     let host = host();
     let folder = host.by_hand("x");
-    let found = host.server.scan().unwrap().remove(0);
+    let found = host.found().remove(0);
     assert_eq!(host.server.text_now(&found).unwrap(), "x");
     fs::remove_file(folder.join("request.toml")).unwrap();
     symlink("/etc/hostname", folder.join("request.toml")).unwrap();
@@ -415,7 +396,7 @@ fn a_text_is_read_ahead_by_the_same_rules() {
 fn a_folder_of_another_owner_than_found_is_refused() {
     let mut host = host();
     host.by_hand("x");
-    let mut found = host.server.scan().unwrap().remove(0);
+    let mut found = host.found().remove(0);
     found.owner_uid += 1;
     let into = host.taken_at();
     let taken = host.server.intake(&found, &into, LIMITS, &mut host.batch);
@@ -463,11 +444,11 @@ fn a_torn_answer_counts_as_none() {
     let mut host = host();
     host.by_hand("x");
     fs::write(host.state.requests().join("by-hand.accepted"), b"00f").unwrap();
-    assert!(!host.server.scan().unwrap()[0].answered);
+    assert!(!host.found()[0].answered);
     host.server
         .answer_accepted("by-hand", geteuid().as_raw(), "00ff", &mut host.batch)
         .unwrap();
-    assert!(host.server.scan().unwrap()[0].answered);
+    assert!(host.found()[0].answered);
 }
 
 #[test]
@@ -485,7 +466,7 @@ fn an_answer_is_one_line_that_its_reader_takes_whatever_it_quotes() {
     // What another version or a stranger of the same user wrote is replaced, and ends nothing.
     let path = host.state.requests().join("by-hand.refused");
     fs::write(&path, vec![b'n'; ANSWER_BYTES_MAX + 1]).unwrap();
-    assert!(!host.server.scan().unwrap()[0].answered);
+    assert!(!host.found()[0].answered);
 }
 
 #[test]
@@ -495,7 +476,7 @@ fn an_answer_planted_as_a_link_counts_as_none() {
     let elsewhere = host.state.root().join("elsewhere");
     fs::write(&elsewhere, b"accepted\n").unwrap();
     symlink(&elsewhere, host.state.requests().join("by-hand.accepted")).unwrap();
-    assert!(!host.server.scan().unwrap()[0].answered);
+    assert!(!host.found()[0].answered);
 }
 
 proptest! {
@@ -751,4 +732,59 @@ fn a_folder_that_its_writer_left_is_taken_away_and_one_that_is_held_or_grows_is_
     assert_eq!(look(1_000).len(), 1);
     assert_eq!(look(2 * 1_440).len(), 0);
     drop(command);
+}
+
+#[test]
+fn a_request_in_hand_is_not_taken_again_and_its_folder_goes_after_its_answer() {
+    let host = host();
+    let folder = host.by_hand("x");
+    let us = geteuid().as_raw();
+    let mut service = RequestService::start(host.server.clone()).unwrap();
+    assert!(service.is_left_over("by-hand"));
+    service.begin(Mono(0)).unwrap();
+    let found = service.next(Mono(0)).unwrap();
+    assert!(!found.answered);
+    let take_all = |service: &mut RequestService| {
+        service.look_at_all();
+        service.begin(Mono(0)).unwrap();
+        service.next(Mono(0))
+    };
+    assert_eq!(take_all(&mut service), None);
+    service.postpone(found);
+    let found = take_all(&mut service).unwrap();
+    service.leave(&found.name);
+    let found = take_all(&mut service).unwrap();
+    let accepted = Answer::Accepted("yes".into());
+    service.answer(Mono(0), &found.name, us, accepted.clone());
+    assert!(folder.exists(), "its answer is not durable yet");
+    service.finish().unwrap();
+    assert!(!folder.exists());
+    // Another one under the same name has its answer already.
+    host.by_hand("y");
+    let found = take_all(&mut service).unwrap();
+    assert!(found.answered);
+    service.repeated(&found.name);
+    service.finish().unwrap();
+    assert!(!folder.exists());
+    assert_eq!(host.server.answer_of("by-hand"), Some(accepted));
+}
+
+#[test]
+fn a_refused_folder_stays_and_is_a_request_again_without_its_answer() {
+    let host = host();
+    let folder = host.by_hand("x");
+    let mut service = RequestService::start(host.server.clone()).unwrap();
+    service.begin(Mono(0)).unwrap();
+    let found = service.next(Mono(0)).unwrap();
+    let refused = Answer::Refused("no".into());
+    service.answer(Mono(0), &found.name, geteuid().as_raw(), refused);
+    service.finish().unwrap();
+    service.end(Mono(0));
+    service.look_at_all();
+    service.begin(Mono(0)).unwrap();
+    assert_eq!(service.next(Mono(0)), None);
+    fs::remove_file(host.state.requests().join("by-hand.refused")).unwrap();
+    service.notice("by-hand.refused".as_ref()).unwrap();
+    assert!(folder.exists() && service.is_due(Mono(0)));
+    assert_eq!(service.next(Mono(0)).unwrap().name, "by-hand");
 }

@@ -20,9 +20,10 @@ use rustix::termios::{QueueSelector, tcflush};
 use super::*;
 use crate::host::folders::{ReceiverState, SenderState};
 use crate::host::profile;
-use crate::host::requests::{Request, Requests, TakeLimits};
+use crate::host::requests::{Request, RequestService, Requests, TakeLimits};
 use crate::os::durable::{self, Access, SyncBatch};
 use crate::os::serial::{Fault, Port};
+use crate::units::Mono;
 
 const INSIDE: &str = "VALISE_TEST_INSIDE_SANDBOX";
 
@@ -77,14 +78,16 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             .unwrap();
             let server = Requests::new(state.requests(), tmp.clone());
             let mut batch = SyncBatch::new(state.root()).unwrap();
-            let found = server.scan().unwrap();
+            let mut service = RequestService::start(server.clone()).unwrap();
+            service.begin(Mono(0)).unwrap();
+            let found = service.next(Mono(0)).unwrap();
             let limits = TakeLimits {
                 files_max: 9,
                 bytes_max: 999,
                 reserve_bytes: 0,
             };
             server
-                .intake(&found[0], &tmp.join("taken"), limits, &mut batch)
+                .intake(&found, &tmp.join("taken"), limits, &mut batch)
                 .unwrap();
             server
                 .answer_accepted(placed.name(), 65_534, "id", &mut batch)
