@@ -23,9 +23,9 @@ use std::path::Path;
 
 pub use client::{Placed, Request};
 pub use intake::{RequestRefused, TakeLimits, Taken, TakenFile};
+use queue::RequestQueue;
 pub use server::{Found, Requests};
 pub use service::RequestService;
-use queue::RequestQueue;
 
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::manifest::one_line;

@@ -100,7 +100,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
         Some(gate) => {
             // Read as who calls: the courier's folder is nobody's business but his.
             let path_of = |name: &str| Some(options.folder.join(name));
-            let verified = verify_bundle(path_of, &gate.administrators);
+            let verified = verify_bundle(path_of, gate.authority.administrators());
             import_here(&role, gate, "bundle-import", verified, |gate, verified| {
                 gate.import_bundle(&verified, Replay::Refusal)
             })?

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use valise_common::approval::Refusal as PolicyRefusal;
-use valise_common::ids::{MessageId, PersonId, Serial};
+use valise_common::ids::{MessageId, Serial};
 use valise_common::limits;
 use valise_common::os::entropy;
 use valise_common::serial_set::SerialSet;
@@ -13,7 +13,6 @@ use valise_common::units::count_of;
 
 use super::error::GateError;
 use super::host::Gate;
-use super::intake_error::IntakeError;
 use super::judge::{Answer, Batch};
 use super::refusal::{Refusal, is_operator, no_cable, no_time, no_trust, not_open};
 use super::request::PreparedSubmission;
@@ -33,8 +32,8 @@ impl Gate {
         submission: PreparedSubmission,
         batch: &mut Batch,
     ) -> Result<Result<Answer, Refusal>, GateError> {
-        if let Some(cable) = self.register.of_request(&submission.digest)? {
-            if cable.phase == Phase::Open && !self.pending.exists(&cable.id) {
+        if let Some(cable) = self.history.register().of_request(&submission.digest)? {
+            if cable.phase == Phase::Open && !self.waiting.pending.exists(&cable.id) {
                 // An answer would have the request deleted, and with it the only copy.
                 let text =
                     "its cable's folder is missing; place the request again under a new name";
@@ -54,12 +53,15 @@ impl Gate {
             }
         }
         let staged =
-            self.pending
+            self.waiting
+                .pending
                 .stage(id, prepared.bytes(), &submission.copies, &mut self.sync)?;
-        let readers = self.readers_of(&manifest.drafter, &manifest.label, &manifest.to);
-        self.share(staged.path(), &readers);
+        let readers = self
+            .authority
+            .readers_of(&manifest.drafter, &manifest.label, &manifest.to);
+        self.waiting.share(staged.path(), &readers, &mut self.shown);
         batch.submissions.push(staged);
-        self.record(&Event::Submitted {
+        self.history.record(&Event::Submitted {
             id,
             request: submission.digest,
             drafter: manifest.drafter.clone(),
@@ -79,14 +81,15 @@ impl Gate {
         uid: u32,
         submission: &PreparedSubmission,
     ) -> Result<Submission, Refusal> {
-        let drafter = self.known_person(uid)?;
-        let list = self.trust.as_ref().ok_or_else(no_trust)?;
-        if self.doubt().is_some() {
+        let drafter = self.authority.known_person(uid)?;
+        let list = self.authority.list().ok_or_else(no_trust)?;
+        if self.history.doubt().is_some() {
             // It would say a wrong `created`, which officers sign and the receiver refuses.
             return Err(no_time());
         }
         let open = self
-            .ledger
+            .history
+            .ledger()
             .cables
             .values()
             .filter(|cable| cable.phase == Phase::Open)
@@ -104,7 +107,7 @@ impl Gate {
             channel: list.channel(),
             message_id: MessageId::from_bytes(random),
             drafter,
-            now: self.now(),
+            now: self.history.now(),
         };
         Submission::new(&submission.draft, submission.parts.clone(), &occasion, list)
             .map_err(|error| Refusal::new(error.code(), error))
@@ -116,10 +119,10 @@ impl Gate {
         signature: &Signature,
         batch: &mut Batch,
     ) -> Result<Result<Answer, Refusal>, GateError> {
-        let Some(cable) = self.cable(&id)? else {
+        let Some(cable) = self.history.cable(&id)? else {
             return Ok(Err(no_cable()));
         };
-        let Some(list) = self.trust.as_ref() else {
+        let Some(list) = self.authority.list() else {
             return Ok(Err(no_trust()));
         };
         let signer = list
@@ -143,7 +146,7 @@ impl Gate {
                 "no more approvals fit into its container",
             )));
         }
-        let manifest = match self.pending.manifest(&id) {
+        let manifest = match self.waiting.pending.manifest(&id) {
             Ok(manifest) => manifest,
             Err(error @ PendingError::Damaged { .. }) => {
                 self.note_damaged(id, &error.to_string());
@@ -151,23 +154,31 @@ impl Gate {
             }
             Err(error) => return Ok(Err(Refusal::failure("system", error))),
         };
-        let officer = match judge(&manifest, signature, &cable.approvals, list, self.now()) {
+        let officer = match judge(
+            &manifest,
+            signature,
+            &cable.approvals,
+            list,
+            self.history.now(),
+        ) {
             Ok(officer) => officer,
             Err(error) => return Ok(Err(Refusal::new(error.code(), error))),
         };
         let file = self
+            .waiting
             .pending
             .stage_approval(&id, &officer, signature, &mut self.sync)?;
         batch
             .approvals
-            .push((file, self.pending.approval_path(&id, &officer)));
-        self.record(&Event::Approved { id, by: officer });
+            .push((file, self.waiting.pending.approval_path(&id, &officer)));
+        self.history.record(&Event::Approved { id, by: officer });
         Ok(Ok(Answer::Approval(id)))
     }
 
     fn is_stored(&self, cable: &Cable, signature: &Signature) -> bool {
         cable.approvals.iter().any(|officer| {
-            self.pending
+            self.waiting
+                .pending
                 .approval(&cable.id, officer)
                 .is_ok_and(|stored| stored.as_bytes() == signature.as_bytes())
         })
@@ -180,8 +191,8 @@ impl Gate {
         reason: String,
         batch: &mut Batch,
     ) -> Result<Answer, Refusal> {
-        let by = self.counting_person(uid)?;
-        let list = self.trust.as_ref().ok_or_else(no_trust)?;
+        let by = self.authority.counting_person(uid, self.history.now())?;
+        let list = self.authority.list().ok_or_else(no_trust)?;
         let person = list.person(&by);
         let Some(person) = person.filter(|person| person.has_role(Role::Officer)) else {
             let text = format!("{by} is not an officer of the trust list");
@@ -206,7 +217,7 @@ impl Gate {
         id: MessageId,
         batch: &mut Batch,
     ) -> Result<Answer, Refusal> {
-        let by = self.counting_person(uid)?;
+        let by = self.authority.counting_person(uid, self.history.now())?;
         let cable = self.known_cable(&id)?;
         if cable.drafter != by {
             return Err(Refusal::new(
@@ -225,8 +236,8 @@ impl Gate {
         if cable.phase != Phase::Open {
             return Err(not_open(cable));
         }
-        self.record(&event);
-        self.blocked.remove(&cable.id);
+        self.history.record(&event);
+        self.waiting.unblock(&cable.id);
         batch.ended.push(cable.id);
         Ok(())
     }
@@ -240,11 +251,11 @@ impl Gate {
     ) -> Result<Answer, Refusal> {
         // It takes the link's time, and passes that are not unlimited.
         if !is_operator(uid) {
-            self.counting_person(uid)?;
+            self.authority.counting_person(uid, self.history.now())?;
         }
         let within = wanted.ranges().flat_map(|(first, last)| {
-            let serials = self.ledger.serials.range(first..=last);
-            serials.filter_map(|(_, id)| self.ledger.cables.get(id))
+            let serials = self.history.ledger().serials.range(first..=last);
+            serials.filter_map(|(_, id)| self.history.ledger().cables.get(id))
         });
         let retained: Vec<Retained> = within
             .filter(|cable| matches!(cable.phase, Phase::Sealed | Phase::Transmitted))
@@ -272,9 +283,9 @@ impl Gate {
             );
             return Err(Refusal::new(code, text));
         }
-        let by = self.asker(uid);
+        let by = self.authority.asker(uid);
         for (serial, passes) in &resending.raised {
-            self.record(&Event::Resent {
+            self.history.record(&Event::Resent {
                 serial: *serial,
                 passes: *passes,
                 by: by.clone(),
@@ -290,7 +301,7 @@ impl Gate {
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn rewrite_geometry(&mut self, serial: Serial) -> Result<(), GateError> {
-        let Some(cable) = self.ledger.by_serial(serial) else {
+        let Some(cable) = self.history.ledger().by_serial(serial) else {
             return Ok(());
         };
         let (Some(name), Some(issued)) = (name_of(cable), cable.issued.as_ref()) else {
@@ -300,7 +311,7 @@ impl Gate {
             return Ok(());
         };
         let passes = issued.passes;
-        let fec = match self.outbox.geometry(&name)? {
+        let fec = match self.outgoing.outbox.geometry(&name)? {
             Some(fec) if fec.hash == hash && fec.passes == passes => return Ok(()),
             Some(fec) if fec.hash == hash => crate::spool::outbox::FecFile { passes, ..fec },
             _ => {
@@ -313,37 +324,13 @@ impl Gate {
                 }
             }
         };
-        self.outbox.rewrite_geometry(&name, &fec)?;
+        self.outgoing.outbox.rewrite_geometry(&name, &fec)?;
         Ok(())
     }
 
-    fn known_person(&self, uid: u32) -> Result<PersonId, Refusal> {
-        self.person(uid)
-            .ok_or_else(|| Refusal::from(&IntakeError::UnknownUser { uid }))
-    }
-
-    /// The person that a user is, if the list in force counts on him now, in whatever role.
-    fn counting_person(&self, uid: u32) -> Result<PersonId, Refusal> {
-        let by = self.known_person(uid)?;
-        let now = self.now();
-        let list = self.trust.as_ref().ok_or_else(no_trust)?;
-        let person = list.person(&by);
-        if person.is_some_and(|person| person.is_valid_at(now) && !person.is_revoked(now)) {
-            return Ok(by);
-        }
-        let text = format!("{by} is not on the trust list in force, not valid now, or revoked");
-        Err(Refusal::new("role", text))
-    }
-
-    fn cable(&self, id: &MessageId) -> Result<Option<Cable>, GateError> {
-        match self.ledger.cables.get(id) {
-            Some(cable) => Ok(Some(cable.clone())),
-            None => Ok(self.register.cable(id)?),
-        }
-    }
-
     fn known_cable(&self, id: &MessageId) -> Result<Cable, Refusal> {
-        self.cable(id)
+        self.history
+            .cable(id)
             .map_err(|error| Refusal::failure("system", error))?
             .ok_or_else(no_cable)
     }

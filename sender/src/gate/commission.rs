@@ -50,12 +50,15 @@ impl Gate {
         replay: Replay,
     ) -> Result<Result<String, Refusal>, GateError> {
         let hash = signed.blake3();
-        let held = self.ledger.trust.map(|(version, held)| Held {
+        let held = self.history.ledger().trust.map(|(version, held)| Held {
             version,
             is_offered: held == hash,
-            is_usable: self.trust.is_some(),
+            is_usable: self.authority.list().is_some(),
         });
-        let (administrators, channel) = (&self.administrators, self.ledger.channel);
+        let (administrators, channel) = (
+            self.authority.administrators(),
+            self.history.ledger().channel,
+        );
         let verified = match signed.admit(administrators, channel, held, clock::utc_now()) {
             Ok(verified) => verified,
             // A repeated request gets the same answer.
@@ -71,7 +74,7 @@ impl Gate {
         }
         let list = verified.list;
         let version = list.version();
-        self.record(&Event::TrustImported {
+        self.history.record(&Event::TrustImported {
             version,
             channel: list.channel(),
             hash,
@@ -81,10 +84,13 @@ impl Gate {
         if list.allow_software_keys() {
             tracing::warn!("this trust list allows software keys: for exercises only");
         }
-        self.trust = Some(list);
-        self.alarms.clear(Alarm::TrustMissing);
-        self.alarms.clear(Alarm::TrustDamaged);
-        self.share_waiting();
+        self.history.take_list(list.issued());
+        self.authority.put_into_force(list);
+        self.shown.alarms.clear(Alarm::TrustMissing);
+        self.shown.alarms.clear(Alarm::TrustDamaged);
+        let ledger = self.history.ledger();
+        self.waiting
+            .share_all(ledger, &self.authority, &mut self.shown);
         self.stop_unfit_sealing()?;
         self.write_beacon()?;
         Ok(Ok(trust_answer(version)))
@@ -101,7 +107,7 @@ impl Gate {
     ) -> Result<Result<String, Refusal>, GateError> {
         let (bundle, statement) = (&verified.bundle, &verified.statement);
         let id = bundle.id;
-        if let Some(held) = self.ledger.bundles.get(&id) {
+        if let Some(held) = self.history.ledger().bundles.get(&id) {
             let is_same = held.sha256 == verified.sha256();
             if is_same && replay == Replay::Possible {
                 return Ok(Ok(bundle_answer(bundle)));
@@ -119,7 +125,7 @@ impl Gate {
             return Ok(Err(no));
         }
         self.place_bundle(verified)?;
-        self.record(&Event::BundleImported {
+        self.history.record(&Event::BundleImported {
             bundle: id,
             channel: bundle.channel,
             first_serial: bundle.first,
@@ -128,19 +134,19 @@ impl Gate {
             sha256: verified.sha256(),
         });
         self.commit()?;
-        self.slots.open(slots::header_of(bundle))?;
+        self.outgoing.slots.open(slots::header_of(bundle))?;
         self.give_link_key()?;
         if let Some(replaced) = statement.replaces {
-            self.slots.destroy(replaced)?;
+            self.outgoing.slots.destroy(replaced)?;
             self.stop_unfit_sealing()?;
         }
-        self.alarms.clear(Alarm::SlotsNone);
+        self.shown.alarms.clear(Alarm::SlotsNone);
         self.check_slot_files();
         Ok(Ok(bundle_answer(bundle)))
     }
 
     fn foreign(&self, channel: ChannelId) -> Option<Refusal> {
-        let known = self.ledger.channel?;
+        let known = self.history.ledger().channel?;
         (known != channel).then(|| {
             let text = format!("it is for channel {channel}; this host's is {known}");
             Refusal::new("foreign-channel", text)
@@ -149,7 +155,7 @@ impl Gate {
 
     fn overlap(&self, verified: &VerifiedBundle) -> Option<Refusal> {
         let bundle = &verified.bundle;
-        let newest = self.ledger.bundles.keys().next_back().copied();
+        let newest = self.history.ledger().bundles.keys().next_back().copied();
         if let Some(newest) = newest.filter(|newest| *newest > bundle.id) {
             let text = format!(
                 "bundle {} is older than bundle {newest}, which is held",
@@ -158,13 +164,14 @@ impl Gate {
             return Some(Refusal::new("overlap", text));
         }
         let held_to = self
-            .ledger
+            .history
+            .ledger()
             .bundles
             .values()
             .map(|held| held.last().get())
             .max()
             .unwrap_or(0);
-        let held_to = held_to.max(self.ledger.issued);
+        let held_to = held_to.max(self.history.ledger().issued);
         (bundle.first.get() <= held_to).then(|| {
             let text = format!(
                 "its serials begin at {}, but serials up to {held_to} are held or used already",
@@ -198,7 +205,7 @@ impl Gate {
     /// [`GateError`] if the key cannot be handed over, or another cannot be deleted.
     pub fn give_link_key(&mut self) -> Result<(), GateError> {
         let handover = self.state.handover();
-        let newest: Option<BundleId> = self.ledger.bundles.keys().next_back().copied();
+        let newest: Option<BundleId> = self.history.ledger().bundles.keys().next_back().copied();
         if let Some(newest) = newest {
             handover.give(newest)?;
         }

@@ -73,7 +73,7 @@ impl Gate {
             self.rewrite_geometry(serial)?;
         }
         for id in std::mem::take(&mut batch.ended) {
-            self.pending.remove(&id)?;
+            self.waiting.pending.remove(&id)?;
         }
         self.answer(batch)?;
         Ok(large)
@@ -89,7 +89,12 @@ impl Gate {
                 act: Request::Submit(submission),
             }) => {
                 self.eraser.put(&submission.folder)?;
-                if self.register.of_request(&submission.digest)?.is_some() {
+                if self
+                    .history
+                    .register()
+                    .of_request(&submission.digest)?
+                    .is_some()
+                {
                     self.requests.repeated(&found.name);
                     return Ok(());
                 }
@@ -114,7 +119,7 @@ impl Gate {
         self.sync.commit()?;
         self.commit()?;
         for staged in std::mem::take(&mut batch.submissions) {
-            self.pending.publish(staged, &mut self.sync)?;
+            self.waiting.pending.publish(staged, &mut self.sync)?;
         }
         for (file, path) in std::mem::take(&mut batch.approvals) {
             file.publish_in(&path, &mut self.sync)?;
@@ -128,9 +133,9 @@ impl Gate {
     /// [`GateError`]; the process must end.
     pub fn seal_ready(&mut self, all: bool) -> Result<Vec<(Precedence, Work)>, GateError> {
         let ids: Vec<MessageId> = if all {
-            self.ledger.cables.keys().copied().collect()
+            self.history.ledger().cables.keys().copied().collect()
         } else {
-            self.changed.iter().copied().collect()
+            self.history.changed().collect()
         };
         let issuing = self.issue(ids);
         self.commit()?;
@@ -163,9 +168,9 @@ impl Gate {
     }
 
     fn approval_text(&self, id: &MessageId) -> Result<String, GateError> {
-        let cable = match self.ledger.cables.get(id) {
+        let cable = match self.history.ledger().cables.get(id) {
             Some(cable) => Some(cable.clone()),
-            None => self.register.cable(id)?,
+            None => self.history.register().cable(id)?,
         };
         let Some(cable) = cable else {
             return Ok("approved".to_owned());
@@ -173,15 +178,15 @@ impl Gate {
         let mut text = format!(
             "approved: {} of {}",
             cable.approvals.len(),
-            self.needed(&cable)
+            self.authority.needed(&cable)
         );
         match cable.serial() {
-            Some(serial) if self.in_sealing.contains(&serial) => {
+            Some(serial) if self.outgoing.in_sealing.contains(&serial) => {
                 text.push_str(&format!("; being sealed as serial {serial}"));
             }
             Some(serial) => text.push_str(&format!("; sealed as serial {serial}")),
             None => {
-                if let Some(reason) = self.blocked.get(id) {
+                if let Some(reason) = self.waiting.blocked(id) {
                     text.push_str(&format!("; not sealed yet: {reason}"));
                 }
             }
@@ -192,9 +197,9 @@ impl Gate {
     /// Records that a command's own import was refused.
     pub fn note_refusal<T>(&mut self, request: &str, result: &Result<T, Refusal>) {
         if let Err(no) = result {
-            let by = self.asker(nix::unistd::getuid().as_raw());
+            let by = self.authority.asker(nix::unistd::getuid().as_raw());
             let (request, reason) = (request.to_owned(), no.code.to_owned());
-            self.record(&Event::Refused {
+            self.history.record(&Event::Refused {
                 request,
                 id: None,
                 by,
@@ -211,10 +216,10 @@ impl Gate {
         id: Option<MessageId>,
         refusal: Refusal,
     ) {
-        let by = self.asker(found.owner_uid);
+        let by = self.authority.asker(found.owner_uid);
         tracing::info!(request, reason = refusal.code, by, "refused");
         let reason = refusal.code.to_owned();
-        self.record(&Event::Refused {
+        self.history.record(&Event::Refused {
             request: request.to_owned(),
             id,
             by,

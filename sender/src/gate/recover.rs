@@ -47,7 +47,7 @@ impl Gate {
         self.recover_bundles()?;
         self.recover_pending()?;
         let lost = self.recover_outbox()?;
-        self.progress = progress::read_all(&self.state.progress())?;
+        self.outgoing.progress = progress::read_all(&self.state.progress())?;
         self.drop_stale_progress()?;
         let again = self.seal_again(lost)?;
         self.commit()?;
@@ -56,7 +56,8 @@ impl Gate {
     }
 
     fn live(&self) -> Vec<Cable> {
-        self.ledger
+        self.history
+            .ledger()
             .cables
             .values()
             .filter(|cable| cable.phase.is_sealed())
@@ -71,7 +72,13 @@ impl Gate {
             .filter(|cable| cable.phase == Phase::Sealed)
             .filter_map(|cable| cable.serial().map(staged_name))
             .collect();
-        for cable in self.ledger.cables.values().filter(|cable| is_kept(cable)) {
+        for cable in self
+            .history
+            .ledger()
+            .cables
+            .values()
+            .filter(|cable| is_kept(cable))
+        {
             kept.extend(Pending::staged_names(&cable.id, &cable.approvals));
         }
         Ok(clear_tmp(&self.state.tmp(Role::Gate), |name| {
@@ -83,7 +90,8 @@ impl Gate {
         for entry in durable::list(&self.state.slots())? {
             let path = entry?.path();
             let known = self
-                .ledger
+                .history
+                .ledger()
                 .bundles
                 .keys()
                 .any(|id| self.state.slots_of(*id) == path);
@@ -91,11 +99,11 @@ impl Gate {
                 erase(&path)?;
             }
         }
-        for (bundle, held) in &self.ledger.bundles {
+        for (bundle, held) in &self.history.ledger().bundles {
             if held.void {
-                self.slots.destroy(*bundle)?;
-            } else if let Some(channel) = self.ledger.channel {
-                self.slots.open(SlotsHeader {
+                self.outgoing.slots.destroy(*bundle)?;
+            } else if let Some(channel) = self.history.ledger().channel {
+                self.outgoing.slots.open(SlotsHeader {
                     channel,
                     bundle: *bundle,
                     first: held.first,
@@ -109,50 +117,64 @@ impl Gate {
     }
 
     fn recover_pending(&mut self) -> Result<(), GateError> {
-        for cable in self.ledger.cables.values().filter(|cable| is_kept(cable)) {
-            self.pending
+        for cable in self
+            .history
+            .ledger()
+            .cables
+            .values()
+            .filter(|cable| is_kept(cable))
+        {
+            self.waiting
+                .pending
                 .finish_staged(&cable.id, &cable.approvals, &mut self.sync)?;
         }
         self.sync.commit()?;
-        let (folders, others) = self.pending.scan()?;
+        let (folders, others) = self.waiting.pending.scan()?;
         for path in others {
             self.put_aside(&path)?;
         }
         for id in &folders {
             match self
-                .ledger
+                .history
+                .ledger()
                 .cables
                 .get(id)
                 .map(|cable| (cable.phase, cable.approvals.clone()))
             {
                 Some((Phase::Open | Phase::Sealing | Phase::Sealed, approvals)) => {
-                    self.pending.drop_unknown_approvals(id, &approvals)?;
+                    self.waiting
+                        .pending
+                        .drop_unknown_approvals(id, &approvals)?;
                 }
-                _ => self.pending.remove(id)?,
+                _ => self.waiting.pending.remove(id)?,
             }
         }
         let missing: Vec<MessageId> = self
-            .ledger
+            .history
+            .ledger()
             .cables
             .values()
             .filter(|cable| cable.phase == Phase::Open && !folders.contains(&cable.id))
             .map(|cable| cable.id)
             .collect();
         for id in missing {
-            self.blocked
-                .insert(id, "its folder is missing; submit it again".to_owned());
+            self.waiting
+                .block(id, "its folder is missing; submit it again".to_owned());
             let text = format!("pending/{id}, the folder of a waiting cable, is missing");
             let repair = format!("valise-sender withdraw {id}, then submit the cable again");
-            self.alarm(Alarm::PendingMissing, Cause::repaired_by(text, repair));
-            self.troubled.insert(id, Alarm::PendingMissing);
+            let cause = Cause::repaired_by(text, repair);
+            self.waiting
+                .trouble(&mut self.shown, id, Alarm::PendingMissing, cause);
         }
-        self.share_waiting();
+        let ledger = self.history.ledger();
+        self.waiting
+            .share_all(ledger, &self.authority, &mut self.shown);
         Ok(())
     }
 
     /// Finishes sealed cables whose container is whole; returns those that have none.
     fn recover_outbox(&mut self) -> Result<Vec<MessageId>, GateError> {
-        let (containers, orphans) = self.outbox.scan()?;
+        let (containers, orphans) = self.outgoing.outbox.scan()?;
         for name in orphans {
             remove_any(&self.state.geometry(&name))?;
         }
@@ -168,7 +190,7 @@ impl Gate {
             let there = containers.get(&name.serial) == Some(&name);
             match cable.phase {
                 Phase::Sealing => {
-                    self.in_sealing.insert(name.serial);
+                    self.outgoing.in_sealing.insert(name.serial);
                     lost.push(cable.id);
                 }
                 _ if there => {
@@ -177,7 +199,7 @@ impl Gate {
                 }
                 _ if self.publish_staged(&cable, &name)? => clean.push(cable),
                 _ => {
-                    self.in_sealing.insert(name.serial);
+                    self.outgoing.in_sealing.insert(name.serial);
                     lost.push(cable.id);
                 }
             }
@@ -187,8 +209,11 @@ impl Gate {
             let Some(issued) = &cable.issued else {
                 continue;
             };
-            let erased = self.slots.is_erased(issued.bundle, issued.serial)?;
-            if !erased || self.pending.exists(&cable.id) {
+            let erased = self
+                .outgoing
+                .slots
+                .is_erased(issued.bundle, issued.serial)?;
+            if !erased || self.waiting.pending.exists(&cable.id) {
                 unclean.push(cable);
             }
         }
@@ -199,9 +224,9 @@ impl Gate {
                 .filter_map(|cable| cable.issued.as_ref())
                 .map(|issued| (issued.bundle, issued.serial)),
         );
-        self.slots.erase(&slots)?;
+        self.outgoing.slots.erase(&slots)?;
         for cable in unclean {
-            self.pending.remove(&cable.id)?;
+            self.waiting.pending.remove(&cable.id)?;
         }
         Ok(lost)
     }
@@ -210,12 +235,17 @@ impl Gate {
     fn left_of_ended(&mut self) -> Result<Vec<(BundleId, Serial)>, GateError> {
         let mut left = Vec::new();
         let ended = self
-            .ledger
+            .history
+            .ledger()
             .cables
             .values()
             .filter(|cable| cable.phase.is_final());
         for issued in ended.filter_map(|cable| cable.issued.as_ref()) {
-            if !self.slots.is_erased(issued.bundle, issued.serial)? {
+            if !self
+                .outgoing
+                .slots
+                .is_erased(issued.bundle, issued.serial)?
+            {
                 left.push((issued.bundle, issued.serial));
             }
         }
@@ -225,14 +255,17 @@ impl Gate {
     /// Deletes the container of an ended cable; puts one aside that the log does not know.
     fn check_owner(&mut self, serial: Serial, name: &OutboxName) -> Result<(), GateError> {
         match self
-            .ledger
+            .history
+            .ledger()
             .by_serial(serial)
             .map(|cable| (cable.phase, name_of(cable)))
         {
-            Some((phase, _)) if phase.is_final() => Ok(self.outbox.remove(name)?),
+            Some((phase, _)) if phase.is_final() => Ok(self.outgoing.outbox.remove(name)?),
             Some((_, owner)) if owner == Some(*name) => Ok(()),
             // An ended cable may be forgotten here; its serial was issued then.
-            None if serial.get() <= self.ledger.issued => Ok(self.outbox.remove(name)?),
+            None if serial.get() <= self.history.ledger().issued => {
+                Ok(self.outgoing.outbox.remove(name)?)
+            }
             _ => {
                 self.put_aside(&self.state.geometry(name))?;
                 self.put_aside(&self.state.container(name))
@@ -258,9 +291,10 @@ impl Gate {
             container: hash.id(),
             hash,
         };
-        let fec = self.outbox.stage_geometry(&fec, &mut self.sync)?;
+        let fec = self.outgoing.outbox.stage_geometry(&fec, &mut self.sync)?;
         self.sync.commit()?;
-        self.outbox
+        self.outgoing
+            .outbox
             .publish(name, fec, FinishedFile::found(path), &mut self.sync)?;
         self.sync.commit()?;
         Ok(true)
@@ -273,18 +307,18 @@ impl Gate {
     pub fn seal_again(&mut self, lost: Vec<MessageId>) -> Result<Vec<Issuing>, GateError> {
         let mut again = Vec::new();
         for id in lost {
-            let Some(cable) = self.ledger.cables.get(&id).cloned() else {
+            let Some(cable) = self.history.ledger().cables.get(&id).cloned() else {
                 continue;
             };
             let Some(issued) = cable.issued.clone() else {
                 continue;
             };
             let (serial, bundle) = (issued.serial, issued.bundle);
-            if self.slots.is_lost(bundle) {
+            if self.outgoing.slots.is_lost(bundle) {
                 self.wait_for_operator(id);
                 continue;
             }
-            let proof = if self.slots.is_erased(bundle, serial)? {
+            let proof = if self.outgoing.slots.is_erased(bundle, serial)? {
                 let text = "its container is missing and its slot is used";
                 Err(Blocked::Refused(text.to_owned()))
             } else {
@@ -297,7 +331,7 @@ impl Gate {
                     serial,
                     bundle,
                 }),
-                Err(_) if self.doubt().is_some() => self.wait_for_operator(id),
+                Err(_) if self.history.doubt().is_some() => self.wait_for_operator(id),
                 Err(Blocked::NotNow(_)) => self.wait_for_operator(id),
                 Err(Blocked::Refused(reason) | Blocked::Damaged(reason)) => {
                     self.give_up(id, &reason)?;
@@ -319,7 +353,9 @@ impl Gate {
                 remove_any(&entry.path())?;
             }
         }
-        self.progress.retain(|serial, _| live.contains(serial));
+        self.outgoing
+            .progress
+            .retain(|serial, _| live.contains(serial));
         Ok(())
     }
 
@@ -353,13 +389,13 @@ impl Gate {
         let aside = self.state.root().join("aside");
         let mut entries = match std::fs::read_dir(&aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.alarms.clear(Alarm::Aside);
+                self.shown.alarms.clear(Alarm::Aside);
                 return Ok(());
             }
             entries => entries?,
         };
         let Some(first) = entries.next().transpose()? else {
-            self.alarms.clear(Alarm::Aside);
+            self.shown.alarms.clear(Alarm::Aside);
             return Ok(());
         };
         let name: String = first
@@ -377,7 +413,7 @@ impl Gate {
         if others > 0 {
             text.push_str(&format!("; {others} more are there"));
         }
-        self.alarm(Alarm::Aside, text);
+        self.shown.alarm(Alarm::Aside, text);
         Ok(())
     }
 }

@@ -82,15 +82,15 @@ impl Gate {
             PendingError::Damaged { .. } => Blocked::Damaged(error.to_string()),
         };
         let no_list = || Blocked::NotNow("no trust list is in force".to_owned());
-        let list = self.trust.as_ref().ok_or_else(no_list)?;
-        let manifest = self.pending.manifest(&cable.id).map_err(not_now)?;
+        let list = self.authority.list().ok_or_else(no_list)?;
+        let manifest = self.waiting.pending.manifest(&cable.id).map_err(not_now)?;
         let approvals = cable
             .approvals
             .iter()
-            .map(|officer| self.pending.approval(&cable.id, officer))
+            .map(|officer| self.waiting.pending.approval(&cable.id, officer))
             .collect::<Result<Vec<_>, _>>()
             .map_err(not_now)?;
-        approve(manifest, approvals, list, self.now()).map_err(|error| match error.code() {
+        approve(manifest, approvals, list, self.history.now()).map_err(|error| match error.code() {
             // It verified when it was stored, and these are the bytes that it signed.
             "signature" => not_now(PendingError::Damaged {
                 id: cable.id,
@@ -100,23 +100,13 @@ impl Gate {
         })
     }
 
-    /// Officers that a cable's label asks for today.
-    pub fn needed(&self, cable: &Cable) -> usize {
-        self.trust
-            .as_ref()
-            .and_then(|list| list.classification(cable.label.classification()))
-            .map_or(usize::from(cable.needed), |(_, classification)| {
-                classification.officers
-            })
-    }
-
     /// Issues serials to those of `ids` that have their quorum, most urgent first, and records step ① for each.
     pub fn issue(&mut self, ids: impl IntoIterator<Item = MessageId>) -> Vec<Issuing> {
         let mut ready: Vec<(Precedence, _, MessageId)> = ids
             .into_iter()
-            .filter_map(|id| self.ledger.cables.get(&id))
+            .filter_map(|id| self.history.ledger().cables.get(&id))
             .filter(|cable| cable.phase == Phase::Open)
-            .filter(|cable| cable.approvals.len() >= self.needed(cable))
+            .filter(|cable| cable.approvals.len() >= self.authority.needed(cable))
             .map(|cable| (cable.precedence, cable.submitted, cable.id))
             .collect();
         ready.sort_unstable();
@@ -125,7 +115,7 @@ impl Gate {
         for (_, _, id) in ready {
             match self.issue_one(id) {
                 Ok(one) => {
-                    self.blocked.remove(&id);
+                    self.waiting.unblock(&id);
                     issuing.push(one);
                 }
                 Err(blocked) => {
@@ -141,14 +131,14 @@ impl Gate {
 
     fn issue_one(&mut self, id: MessageId) -> Result<Issuing, Blocked> {
         let gone = || Blocked::NotNow("the cable is gone".to_owned());
-        let cable = self.ledger.cables.get(&id).ok_or_else(gone)?;
+        let cable = self.history.ledger().cables.get(&id).ok_or_else(gone)?;
         let body_bytes = cable.body_bytes;
-        let Some((serial, bundle)) = self.ledger.next_serial() else {
+        let Some((serial, bundle)) = self.history.ledger().next_serial() else {
             let text = "no slot is left; approved cables wait until a new bundle is imported";
-            self.alarm(Alarm::SlotsNone, "no slot is left");
+            self.shown.alarm(Alarm::SlotsNone, "no slot is left");
             return Err(Blocked::NotNow(text.to_owned()));
         };
-        if self.slots.is_lost(bundle) {
+        if self.outgoing.slots.is_lost(bundle) {
             self.check_slot_files();
             return Err(Blocked::NotNow(format!(
                 "the slots of bundle {bundle} are damaged or missing"
@@ -160,12 +150,12 @@ impl Gate {
                 "the disk is nearly full ({} free); sealing waits",
                 ByteSize(free).rough()
             );
-            self.alarm(Alarm::Disk, text.clone());
-            self.wants_room = true;
+            self.shown.alarm(Alarm::Disk, text.clone());
+            self.outgoing.wants_room = true;
             return Err(Blocked::NotNow(text));
         }
-        self.record(&Event::Sealing { id, serial, bundle });
-        self.in_sealing.insert(serial);
+        self.history.record(&Event::Sealing { id, serial, bundle });
+        self.outgoing.in_sealing.insert(serial);
         Ok(Issuing {
             id,
             approved,
@@ -232,9 +222,9 @@ impl Gate {
         }
         if is_full(source) {
             let text = disk_text(self.state.root(), "a cable waits to be sealed");
-            self.alarm(Alarm::Disk, text.clone());
-            self.wants_room = true;
-            self.waiting_for_room.push(id);
+            self.shown.alarm(Alarm::Disk, text.clone());
+            self.outgoing.wants_room = true;
+            self.outgoing.waiting.push(id);
             return Ok(());
         }
         if is_missing {
@@ -250,10 +240,11 @@ impl Gate {
             "cable {id} has a serial and waits to be sealed: its folder in pending/, its slot or the trust list cannot be read"
         );
         let repair = format!("valise-sender show {id}");
-        self.alarm(Alarm::SealingWaits, Cause::repaired_by(text, repair));
-        self.troubled.insert(id, Alarm::SealingWaits);
-        self.wants_room = true;
-        self.waiting_for_room.push(id);
+        let cause = Cause::repaired_by(text, repair);
+        self.waiting
+            .trouble(&mut self.shown, id, Alarm::SealingWaits, cause);
+        self.outgoing.wants_room = true;
+        self.outgoing.waiting.push(id);
     }
 
     /// Ends a cable that has a serial and can never be sealed.
@@ -262,7 +253,8 @@ impl Gate {
     /// [`GateError`]; the process must end.
     pub fn give_up(&mut self, id: MessageId, reason: &str) -> Result<(), GateError> {
         let issued = self
-            .ledger
+            .history
+            .ledger()
             .cables
             .get(&id)
             .and_then(|cable| cable.issued.clone());
@@ -271,17 +263,23 @@ impl Gate {
             "cable {id} of serial {} could not be sealed and is expired: {reason}",
             issued.serial
         );
-        self.note(Alarm::NotSealed, text);
-        self.record(&Event::GivenUp {
+        self.shown.note(Alarm::NotSealed, text);
+        self.history.record(&Event::GivenUp {
             serial: issued.serial,
             reason: reason.to_owned(),
         });
         self.commit()?;
-        self.in_sealing.remove(&issued.serial);
-        if !self.slots.is_erased(issued.bundle, issued.serial)? {
-            self.slots.erase(&[(issued.bundle, issued.serial)])?;
+        self.outgoing.in_sealing.remove(&issued.serial);
+        if !self
+            .outgoing
+            .slots
+            .is_erased(issued.bundle, issued.serial)?
+        {
+            self.outgoing
+                .slots
+                .erase(&[(issued.bundle, issued.serial)])?;
         }
-        self.pending.remove(&id)?;
+        self.waiting.pending.remove(&id)?;
         self.write_beacon()
     }
 
@@ -293,7 +291,8 @@ impl Gate {
     pub fn stop_unfit_sealing(&mut self) -> Result<(), GateError> {
         let sealing = |cable: &&Cable| cable.phase == Phase::Sealing;
         let sealing: Vec<Cable> = self
-            .ledger
+            .history
+            .ledger()
             .cables
             .values()
             .filter(sealing)
@@ -303,12 +302,16 @@ impl Gate {
             let Some(issued) = &cable.issued else {
                 continue;
             };
-            if self.slots.is_lost(issued.bundle) {
+            if self.outgoing.slots.is_lost(issued.bundle) {
                 continue;
             }
-            if self.slots.is_erased(issued.bundle, issued.serial)? {
+            if self
+                .outgoing
+                .slots
+                .is_erased(issued.bundle, issued.serial)?
+            {
                 self.give_up(cable.id, "its slot became void; submit the cable again")?;
-            } else if self.doubt().is_none()
+            } else if self.history.doubt().is_none()
                 && let Err(Blocked::Refused(reason)) = self.proof(&cable)
             {
                 self.give_up(cable.id, &reason)?;
@@ -319,12 +322,12 @@ impl Gate {
 
     /// Whether a container is made of a cable: for the first time, or again because its container was lost.
     fn is_sealing(&self, id: &MessageId) -> bool {
-        let cable = self.ledger.cables.get(id);
+        let cable = self.history.ledger().cables.get(id);
         cable.is_some_and(|cable| match cable.phase {
             Phase::Sealing => true,
             Phase::Sealed => cable
                 .serial()
-                .is_some_and(|serial| self.in_sealing.contains(&serial)),
+                .is_some_and(|serial| self.outgoing.in_sealing.contains(&serial)),
             _ => false,
         })
     }
@@ -334,7 +337,7 @@ impl Gate {
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn seal_waiting_for_room(&mut self) -> Result<Vec<(Precedence, Work)>, GateError> {
-        let mut waiting_for_room = std::mem::take(&mut self.waiting_for_room);
+        let mut waiting_for_room = std::mem::take(&mut self.outgoing.waiting);
         waiting_for_room.retain(|id| self.is_sealing(id));
         let again = self.seal_again(waiting_for_room)?;
         self.seal_issued(again)
@@ -343,23 +346,23 @@ impl Gate {
     /// Raises the alarm of a waiting cable whose files the disk changed.
     pub(super) fn note_damaged(&mut self, id: MessageId, text: &str) {
         let repair = format!("valise-sender withdraw {id}, then submit the cable again");
-        self.alarm(Alarm::PendingDamaged, Cause::repaired_by(text, repair));
-        self.troubled.insert(id, Alarm::PendingDamaged);
+        let cause = Cause::repaired_by(text, repair);
+        self.waiting
+            .trouble(&mut self.shown, id, Alarm::PendingDamaged, cause);
     }
 
     fn block(&mut self, id: MessageId, reason: String) {
-        if self.blocked.get(&id) != Some(&reason) {
+        if self.waiting.block(id, reason.clone()) {
             let request = "seal".to_owned();
-            let (by, reason) = ("gate".to_owned(), reason.clone());
-            self.record(&Event::Refused {
+            let by = "gate".to_owned();
+            self.history.record(&Event::Refused {
                 request,
                 id: Some(id),
                 by,
                 reason,
             });
         }
-        self.changed.insert(id);
-        self.blocked.insert(id, reason);
+        self.history.note_changed(id);
     }
 
     fn seal_work(&mut self, one: Issuing) -> Result<SealWork, GateError> {
@@ -369,11 +372,14 @@ impl Gate {
             serial,
             bundle,
         } = one;
-        let slot = self.slots.read(bundle, serial)?;
+        let slot = self.outgoing.slots.read(bundle, serial)?;
         let slot = slot.ok_or(GateError::SlotErased { serial })?;
         let randomness = entropy::secret::<96>().map_err(std::io::Error::other)?;
-        let parts = self.pending.parts(&id, approved.manifest().parts.len());
-        let staged = self.outbox.stage_container(serial)?;
+        let parts = self
+            .waiting
+            .pending
+            .parts(&id, approved.manifest().parts.len());
+        let staged = self.outgoing.outbox.stage_container(serial)?;
         let body_bytes = approved.manifest().body_bytes();
         if body_bytes > LARGE_BODY_BYTES {
             // A full disk shows before a long sealing, not at its end.
@@ -415,15 +421,21 @@ impl Gate {
                 container: hash.id(),
                 hash,
             };
-            let fec = self.outbox.stage_geometry(&fec, &mut self.sync)?;
+            let fec = self.outgoing.outbox.stage_geometry(&fec, &mut self.sync)?;
             publishing.push((one, fec));
         }
         self.sync.commit()?;
         for (one, _) in &publishing {
-            let Some(serial) = self.ledger.cables.get(&one.id).and_then(Cable::serial) else {
+            let Some(serial) = self
+                .history
+                .ledger()
+                .cables
+                .get(&one.id)
+                .and_then(Cable::serial)
+            else {
                 continue;
             };
-            self.record(&Event::Sealed {
+            self.history.record(&Event::Sealed {
                 id: one.id,
                 serial,
                 container: one.sealed.hash,
@@ -434,10 +446,12 @@ impl Gate {
         self.commit()?;
         let mut sealed = Vec::with_capacity(publishing.len());
         for (one, fec) in publishing {
-            let Some(name) = self.ledger.cables.get(&one.id).and_then(name_of) else {
+            let Some(name) = self.history.ledger().cables.get(&one.id).and_then(name_of) else {
                 continue;
             };
-            self.outbox.publish(&name, fec, one.file, &mut self.sync)?;
+            self.outgoing
+                .outbox
+                .publish(&name, fec, one.file, &mut self.sync)?;
             sealed.push(one.id);
         }
         self.sync.commit()?;
@@ -467,20 +481,21 @@ impl Gate {
         let mut slots = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(issued) = self
-                .ledger
+                .history
+                .ledger()
                 .cables
                 .get(id)
                 .and_then(|cable| cable.issued.as_ref())
             {
                 slots.push((issued.bundle, issued.serial));
-                self.in_sealing.remove(&issued.serial);
+                self.outgoing.in_sealing.remove(&issued.serial);
             }
-            self.changed.insert(*id);
+            self.history.note_changed(*id);
         }
         self.write_beacon()?;
-        self.slots.erase(&slots)?;
+        self.outgoing.slots.erase(&slots)?;
         for id in ids {
-            self.pending.remove(id)?;
+            self.waiting.pending.remove(id)?;
         }
         Ok(())
     }

@@ -7,7 +7,6 @@
 
 use valise_common::alarm::Alarm;
 use valise_common::os::clock;
-use valise_common::trust::TrustList;
 use valise_common::units::{Mono, UtcTime};
 
 use super::error::GateError;
@@ -93,47 +92,21 @@ impl Timekeeper {
 }
 
 impl Gate {
-    /// "Now": the latest of the clock, the list's `issued` and the last audit time.
-    pub fn now(&self) -> UtcTime {
-        self.reading().now
-    }
-
-    /// Why the time is not believed, if it is not.
-    pub fn doubt(&self) -> Option<Doubt> {
-        self.time.doubt(self.reading())
-    }
-
-    /// The time of the next audit line: the clock, never back, unless it leapt ahead. A line from the future would keep "now"
-    /// there when the clock is put back, and one of the time of a trust list would make the clock seem behind.
-    pub fn log_time(&self) -> UtcTime {
-        let reading = self.reading();
-        match self.time.doubt(reading) {
-            Some(Doubt::Ahead { expected }) => {
-                expected.max(self.audit.last_time().unwrap_or(UtcTime::EPOCH))
-            }
-            Some(Doubt::Behind) | None => reading.logged,
-        }
-    }
-
-    fn reading(&self) -> Reading {
-        reading(self.trust.as_deref(), self.audit.last_time())
-    }
-
     /// Looks at the clock, and raises or ends its alarms.
     pub fn watch_clock(&mut self) -> Option<Doubt> {
-        let reading = self.reading();
+        let reading = self.history.reading();
         let (clock, logged, now) = (reading.clock, reading.logged, reading.now);
-        let doubt = self.time.doubt(reading);
+        let doubt = self.history.doubt();
         if !matches!(doubt, Some(Doubt::Ahead { .. })) {
-            self.alarms.clear(Alarm::ClockAhead);
+            self.shown.alarms.clear(Alarm::ClockAhead);
         }
         if doubt != Some(Doubt::Behind) {
-            self.alarms.clear(Alarm::Clock);
+            self.shown.alarms.clear(Alarm::Clock);
         }
         match doubt {
             Some(Doubt::Ahead { expected }) => {
-                if !self.ledger.clock_leapt {
-                    self.record(&Event::ClockLeapt { clock });
+                if !self.history.ledger().clock_leapt {
+                    self.history.record(&Event::ClockLeapt { clock });
                 }
                 let (says, mend) = if now > logged {
                     (
@@ -147,18 +120,18 @@ impl Gate {
                     "the {says} {now}, but it should be about {expected}: no submission is taken and nothing \
                      expires until {mend}"
                 );
-                self.alarm(Alarm::ClockAhead, text);
+                self.shown.alarm(Alarm::ClockAhead, text);
             }
             Some(Doubt::Behind) => {
                 let text = format!("the clock says {clock}, but the log says {logged}");
-                self.alarm(Alarm::Clock, text);
+                self.shown.alarm(Alarm::Clock, text);
             }
             None => {
-                self.time.believe(reading);
-                if self.ledger.clock_leapt {
-                    self.record(&Event::ClockRestored);
+                self.history.believe(reading);
+                if self.history.ledger().clock_leapt {
+                    self.history.record(&Event::ClockRestored);
                     // What was refused by the wrong time is judged again.
-                    self.wants_room = true;
+                    self.outgoing.wants_room = true;
                 }
             }
         }
@@ -171,19 +144,13 @@ impl Gate {
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn accept_clock(&mut self, uid: u32) -> Result<String, GateError> {
-        let (before, clock) = (self.now(), clock::utc_now());
-        let event = Event::ClockAccepted { before, uid };
-        self.audit.append_event(clock, &event);
-        self.ledger.apply(clock, &event);
-        // With a checkpoint, which seals where the log's times go back.
-        self.audit.checkpoint(clock::mono_now())?;
-        let reading = self.reading();
-        self.time.believe(reading);
-        self.alarms.clear(Alarm::ClockAhead);
-        self.alarms.clear(Alarm::Clock);
+        self.shown.log_alarms(&mut self.history);
+        self.history.accept_clock(uid)?;
+        self.shown.alarms.clear(Alarm::ClockAhead);
+        self.shown.alarms.clear(Alarm::Clock);
         // No time of day in the answer: one that was lost with a killed process must come out the same again.
-        Ok(match self.trust.as_ref().map(|list| list.issued()) {
-            Some(issued) if issued > clock => {
+        Ok(match self.authority.list().map(|list| list.issued()) {
+            Some(issued) if issued > clock::utc_now() => {
                 format!(
                     "the clock is accepted; the trust list is from {issued}, so now is not before that"
                 )
@@ -194,9 +161,9 @@ impl Gate {
 }
 
 /// Looks at everything that tells the time.
-pub fn reading(trust: Option<&TrustList>, last_audit: Option<UtcTime>) -> Reading {
+pub fn reading(issued: Option<UtcTime>, last_audit: Option<UtcTime>) -> Reading {
     let clock = clock::utc_now();
-    let issued = trust.map_or(UtcTime::EPOCH, TrustList::issued);
+    let issued = issued.unwrap_or(UtcTime::EPOCH);
     Reading {
         clock,
         logged: clock.max(last_audit.unwrap_or(UtcTime::EPOCH)),

@@ -1,7 +1,5 @@
 //! What time brings: passes that transmit finished, cables that expire, containers that need not be kept, alarms.
 
-use std::collections::BTreeMap;
-
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::ids::{MessageId, Serial};
 use valise_common::os::clock;
@@ -27,7 +25,7 @@ impl Gate {
     ) -> Result<bool, GateError> {
         let mut changed = false;
         for serial in serials {
-            let Some(cable) = self.ledger.by_serial(serial) else {
+            let Some(cable) = self.history.ledger().by_serial(serial) else {
                 continue;
             };
             let Some(issued) = cable.issued.as_ref() else {
@@ -40,18 +38,18 @@ impl Gate {
             let Some(found) = progress::read(&self.state.progress(), serial)? else {
                 continue;
             };
-            if self.progress.get(&serial) == Some(&found) {
+            if self.outgoing.progress.get(&serial) == Some(&found) {
                 continue;
             }
             changed = true;
-            self.changed.insert(id);
+            self.history.note_changed(id);
             if phase == Phase::Sealed && found.passes_done >= passes {
-                self.record(&Event::Transmitted {
+                self.history.record(&Event::Transmitted {
                     serial,
                     passes: found.passes_done,
                 });
             }
-            self.progress.insert(serial, found);
+            self.outgoing.progress.insert(serial, found);
         }
         Ok(changed)
     }
@@ -62,23 +60,26 @@ impl Gate {
     /// # Errors
     /// [`GateError`]; the process must end.
     pub fn upkeep(&mut self) -> Result<Option<UtcTime>, GateError> {
-        self.alarms.handle_time(clock::mono_now());
+        self.shown.alarms.handle_time(clock::mono_now());
         self.check_slots();
         self.check_disk();
         self.check_aside()?;
-        self.check_troubled();
-        self.share_what_stayed_closed();
+        let ledger = self.history.ledger();
+        self.waiting.check_troubled(ledger, &mut self.shown);
+        self.waiting
+            .share_what_stayed_closed(ledger, &self.authority, &mut self.shown);
         if self.watch_clock().is_some() {
             // What a wrong clock would end cannot be brought back.
             return Ok(None);
         }
-        let now = self.now();
+        let now = self.history.now();
         let mut next: Option<UtcTime> = None;
         let mut gone: Vec<MessageId> = Vec::new();
         let mut events = Vec::new();
         let mut retained = Vec::new();
         for cable in self
-            .ledger
+            .history
+            .ledger()
             .cables
             .values()
             .filter(|cable| !cable.phase.is_final())
@@ -123,7 +124,7 @@ impl Gate {
             gone.push(id);
         }
         for event in &events {
-            self.record(event);
+            self.history.record(event);
         }
         if !events.is_empty() {
             self.commit()?;
@@ -134,55 +135,32 @@ impl Gate {
 
     fn delete(&mut self, gone: &[MessageId]) -> Result<(), GateError> {
         for id in gone {
-            let Some(cable) = self.ledger.cables.get(id) else {
+            let Some(cable) = self.history.ledger().cables.get(id) else {
                 continue;
             };
             match name_of(cable) {
                 Some(name) => {
-                    self.outbox.remove(&name)?;
-                    self.progress.remove(&name.serial);
+                    self.outgoing.outbox.remove(&name)?;
+                    self.outgoing.progress.remove(&name.serial);
                 }
-                None => self.pending.remove(id)?,
+                None => self.waiting.pending.remove(id)?,
             }
-            self.blocked.remove(id);
+            self.waiting.unblock(id);
         }
         self.write_beacon()
     }
 
-    /// Ends the alarms of cables that ended, were sealed, or whose files are as they were.
-    fn check_troubled(&mut self) {
-        if self.troubled.is_empty() {
-            return;
-        }
-        let troubled = std::mem::take(&mut self.troubled);
-        let lasts = |id: &MessageId, alarm: Alarm| {
-            let Some(cable) = self.ledger.cables.get(id) else {
-                return false;
-            };
-            let is_open = cable.phase == Phase::Open;
-            match alarm {
-                Alarm::SealingWaits => cable.phase == Phase::Sealing,
-                Alarm::PendingMissing => is_open && !self.pending.exists(id),
-                _ => is_open && self.pending.check(id, &cable.approvals).is_err(),
-            }
-        };
-        let (left, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = troubled
-            .into_iter()
-            .partition(|(id, alarm)| lasts(id, *alarm));
-        for word in gone.into_values() {
-            if !left.values().any(|other| *other == word) {
-                self.alarms.clear(word);
-            }
-        }
-        self.troubled = left;
-    }
-
     /// Shows a damaged slot file until its bundle is replaced.
     pub(super) fn check_slot_files(&mut self) {
-        let live = self.ledger.bundles.iter().filter(|(_, held)| !held.void);
+        let live = self
+            .history
+            .ledger()
+            .bundles
+            .iter()
+            .filter(|(_, held)| !held.void);
         let mut live = live.map(|(bundle, _)| *bundle);
-        let Some(bundle) = live.find(|bundle| self.slots.is_lost(*bundle)) else {
-            return self.alarms.clear(Alarm::SlotsDamaged);
+        let Some(bundle) = live.find(|bundle| self.outgoing.slots.is_lost(*bundle)) else {
+            return self.shown.alarms.clear(Alarm::SlotsDamaged);
         };
         let text = format!(
             "{} is damaged or missing, and nothing is sealed from bundle {bundle}. Cables that wait are sealed from the bundle that replaces it; \
@@ -192,34 +170,35 @@ impl Gate {
         let repair = format!(
             "valise-receiver bundle create --slots N --out DIR --replaces {bundle}, then valise-sender bundle import DIR"
         );
-        self.alarm(Alarm::SlotsDamaged, Cause::repaired_by(text, repair));
+        self.shown
+            .alarm(Alarm::SlotsDamaged, Cause::repaired_by(text, repair));
     }
 
     fn check_slots(&mut self) {
-        let (left, total) = self.ledger.slots_left();
+        let (left, total) = self.history.ledger().slots_left();
         if left == 0 {
-            if !self.ledger.bundles.is_empty() {
-                self.alarms.clear(Alarm::SlotsLow);
-                self.alarm(Alarm::SlotsNone, "no slot is left");
+            if !self.history.ledger().bundles.is_empty() {
+                self.shown.alarms.clear(Alarm::SlotsLow);
+                self.shown.alarm(Alarm::SlotsNone, "no slot is left");
             }
             return;
         }
-        self.alarms.clear(Alarm::SlotsNone);
+        self.shown.alarms.clear(Alarm::SlotsNone);
         if left <= self.config.alarm.slots_low.of_ceil(total) {
             let text = format!("slots left: {left} of {total}");
-            self.alarm(Alarm::SlotsLow, text);
+            self.shown.alarm(Alarm::SlotsLow, text);
         } else {
-            self.alarms.clear(Alarm::SlotsLow);
+            self.shown.alarms.clear(Alarm::SlotsLow);
         }
     }
 
     fn check_disk(&mut self) {
         match free_bytes(self.state.root()) {
-            Ok(free) if free >= DISK_RESERVE_BYTES => self.alarms.clear(Alarm::Disk),
+            Ok(free) if free >= DISK_RESERVE_BYTES => self.shown.alarms.clear(Alarm::Disk),
             Ok(_) => {
                 let effect = "no request is accepted and nothing is sealed";
                 let text = disk_text(self.state.root(), effect);
-                self.alarm(Alarm::Disk, text);
+                self.shown.alarm(Alarm::Disk, text);
             }
             Err(error) => tracing::warn!("free space cannot be read: {error}"),
         }
