@@ -12,8 +12,9 @@ use valise_common::os::durable;
 use crate::model::event::{Asker, Event};
 use crate::model::reply::{BundleMade, COURIER};
 use crate::model::rows::{BundleRow, BundleState};
-use crate::release::daemon::{Release, ReleaseError};
+use crate::release::error::ReleaseError;
 use crate::release::foreign::Trouble;
+use crate::release::host::Release;
 use crate::release::requests::{Verdict, failed, reason_of};
 use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::regular::is_in_the_way;
@@ -171,7 +172,7 @@ impl Release {
         out: &Path,
         by: Asker,
     ) -> Result<Sha256Digest, ReleaseError> {
-        let sha256 = bundle_store::make(&self.state, plan, out, self.slots_key.as_ref())?;
+        let sha256 = bundle_store::make(&self.state, plan, out, self.slots.key.as_ref())?;
         self.settle_bundle(plan, sha256, by)?;
         Ok(sha256)
     }
@@ -203,7 +204,7 @@ impl Release {
         if let Some(old) = plan.replaces {
             self.erase_unused(old)?;
         }
-        self.dirty = true;
+        self.shown.dirty = true;
         Ok(verdict)
     }
 
@@ -247,7 +248,7 @@ impl Release {
         let Some(row) = self.ledger.bundle(bundle) else {
             return Ok(());
         };
-        let Some(slots) = self.slots.get(&bundle) else {
+        let Some(slots) = self.slots.of(bundle) else {
             // A damaged file: no slot in it can be told from another.
             durable::erase(&self.state.slots_of(bundle))?;
             return Ok(());
@@ -267,11 +268,11 @@ impl Release {
     pub(super) fn hand_over(&mut self) -> Result<(), ReleaseError> {
         let known: Vec<_> = self.ledger.bundles().iter().map(|row| row.bundle).collect();
         let told = bundle_store::hand_over(&self.state, &known, &self.ledger.retired());
-        self.handover_is_behind = false;
+        self.link.handover_is_behind = false;
         let folder = self.state.handover_folder();
         match told {
             Err(error) if is_in_the_way(&error) => {
-                self.handover_is_behind = true;
+                self.link.handover_is_behind = true;
                 let advice = format!(
                     ", and something in it cannot be replaced or deleted, so that receive does not learn which link keys \
                      are in force ({error})"
@@ -280,7 +281,7 @@ impl Release {
             }
             other => {
                 other?;
-                self.foreign.forget(&folder);
+                self.shown.foreign.forget(&folder);
             }
         }
         Ok(())
@@ -315,7 +316,7 @@ impl Release {
         self.erase_unused(bundle)?;
         self.hand_over()?;
         self.read_beacon()?;
-        self.dirty = true;
+        self.shown.dirty = true;
         Ok(verdict)
     }
 

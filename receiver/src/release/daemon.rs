@@ -1,167 +1,30 @@
 //! The process: its parts, and the loop that waits for work.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd as _;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use thiserror::Error;
-use valise_common::alarm::{Alarm, Cause};
 use valise_common::config::ReceiverConfig;
-use valise_common::history::index::{IndexError, rebuilt_text};
 use valise_common::host::alarms::command::AlarmRunner;
-use valise_common::host::alarms::{Alarms, NewAlarm};
-use valise_common::host::commissioned::{Host, HostError};
 use valise_common::host::folders::{InboxName, ReceiverState, Role};
 use valise_common::host::life;
 use valise_common::host::metrics::{self, Metrics};
-use valise_common::host::neighbour::Neighbour;
 use valise_common::host::profile;
-use valise_common::host::requests::{RequestService, Requests};
-use valise_common::host::slots::SlotsError;
-use valise_common::host::trust_store::VerifiedList;
 use valise_common::host::worker::Threading;
-use valise_common::ids::{BundleId, ChannelId, MessageId, Serial};
-use valise_common::os::durable::{Eraser, NOT_ERASED, SyncBatch, hold_reserve};
-use valise_common::os::lock::HostLock;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox::{self, SandboxError};
+use valise_common::os::sandbox;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::os::watch::{DirIndex, DirWatch, Notice};
 use valise_common::os::{clock, service};
-use valise_common::units::{Mono, UtcTime};
+use valise_common::units::Mono;
 
-use crate::model::event::Event;
-use crate::release::cables::{Batch, Incoming};
-use crate::release::foreign::{Foreign, Trouble};
-use crate::release::ledger::{Ledger, now_of};
-use crate::release::observe::{PendingGaps, VerifiedBeacon};
-use crate::release::worker::{self, Done, Worker};
-use crate::spool::bundle_store::BundleStoreError;
-use crate::spool::publish::{GroupError, Groups};
-use crate::spool::slots::SlotFile;
-use crate::spool::slots_key::{self, SlotsKey, SlotsKeyError};
-use crate::spool::view::Counters;
-use valise_common::serial_set::SerialSet;
+use super::error::ReleaseError;
+use super::host::Release;
+use crate::spool::publish::Groups;
+use crate::spool::slots_key;
 
 /// How often the loop looks at what no descriptor tells of.
 const TICK_US: u64 = 1_000_000;
-
-/// Why `release` ends, or does not begin.
-#[derive(Debug, Error)]
-pub enum ReleaseError {
-    /// The system failed. After a failed sync what the disk holds is unknown, so that the process ends and starts anew.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The audit log or the register.
-    #[error("{0}")]
-    Register(#[from] IndexError),
-    /// The slots.
-    #[error("{0}")]
-    Slots(#[from] SlotsError),
-    /// The key that covers them.
-    #[error("{0}")]
-    SlotsKey(#[from] SlotsKeyError),
-    /// The host was not commissioned.
-    #[error("{0}")]
-    Host(#[from] HostError),
-    /// A bundle could not be made.
-    #[error("{0}")]
-    Bundle(#[from] BundleStoreError),
-    /// `[mailboxes]`.
-    #[error("{0}")]
-    Groups(#[from] GroupError),
-    /// The sandbox.
-    #[error("{0}")]
-    Sandbox(#[from] SandboxError),
-    /// Another one runs.
-    #[error("another release works in {0}: stop it first")]
-    Running(PathBuf),
-}
-
-/// When a container may be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// At once.
-    Now,
-    /// Behind this time: the disk was full.
-    Room(Mono),
-    /// After this time: something else is in its place.
-    Readable(Mono),
-    /// After this time: it is there, and `release` has no right to read it.
-    Permitted(Mono),
-}
-
-impl Due {
-    pub(super) fn is_at(self, mono: Mono) -> bool {
-        match self {
-            Due::Now => true,
-            Due::Room(due) | Due::Readable(due) | Due::Permitted(due) => due <= mono,
-        }
-    }
-}
-
-/// A container that waits in the inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its length.
-    pub bytes: u64,
-    /// When it may be tried.
-    pub due: Due,
-}
-
-/// The process.
-pub struct Release {
-    pub(super) config: ReceiverConfig,
-    pub(super) state: ReceiverState,
-    pub(super) host: Host<ChannelId>,
-    pub(super) ledger: Ledger,
-    pub(super) trust: Option<VerifiedList>,
-    pub(super) groups: Groups,
-    pub(super) slots: BTreeMap<BundleId, SlotFile>,
-    /// What covers new ones on the disk, if the operator wants that.
-    pub(super) slots_key: Option<SlotsKey>,
-    pub(super) sync: SyncBatch,
-    /// Erases what is put away in `tmp/release`: bodies that are not released, requests that are done.
-    pub(super) eraser: Eraser,
-    pub(super) requests: RequestService,
-    pub(super) worker: Worker,
-    /// Containers in the inbox, by serial.
-    pub(super) waiting: BTreeMap<InboxName, Waiting>,
-    /// Quarantined containers that an operator wants verified again.
-    pub(super) rechecks: VecDeque<Incoming>,
-    /// The serial that the second thread works on.
-    pub(super) in_work: Option<Serial>,
-    /// Message-ids that are verified and not yet committed.
-    pub(super) reserved: BTreeMap<MessageId, Serial>,
-    /// Serials that are being published and whose name in a mailbox someone keeps taking.
-    pub(super) blocked: BTreeSet<Serial>,
-    /// When to try them again.
-    pub(super) blocked_until: Mono,
-    /// Something stands in the way of what `receive` is told of link keys.
-    pub(super) handover_is_behind: bool,
-    pub(super) beacon: Option<VerifiedBeacon>,
-    pub(super) pending_gaps: PendingGaps,
-    pub(super) alarms: Alarms,
-    /// Receive, as this process sees it.
-    pub(super) neighbour: Neighbour,
-    /// What a monitor reads; a command that works without the daemon writes none.
-    pub(super) metrics: Option<Metrics>,
-    /// What is in the way.
-    pub(super) foreign: Foreign,
-    /// The alarms of this process's own fences.
-    pub(super) fences: Vec<(Alarm, String)>,
-    pub(super) counters: Counters,
-    pub(super) noted_unopened: SerialSet,
-    pub(super) noted_second: SerialSet,
-    /// Serials whose container was damaged on the disk and has not come again.
-    pub(super) damaged: SerialSet,
-    /// What is shown has changed.
-    pub(super) dirty: bool,
-    // Held to the end.
-    _lock: HostLock,
-}
 
 /// Release's loop, and what it keeps between two turns.
 pub struct Daemon {
@@ -198,10 +61,10 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReleaseError> {
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     let mut release = Release::open(config.clone(), state, groups, Threading::Beside)?;
-    release.fences = confinement.alarms();
-    release.alarms.run_by(runner);
-    release.alarms.run_as(runs);
-    release.metrics = Some(metrics);
+    release.shown.fences = confinement.alarms();
+    release.shown.alarms.run_by(runner);
+    release.shown.alarms.run_as(runs);
+    release.shown.metrics = Some(metrics);
     let mut daemon = Daemon::start(release)?;
     service::ready();
     daemon.serve(&signals)
@@ -279,7 +142,7 @@ impl Daemon {
             release.observe()?;
         }
         release.log_alarms()?;
-        if release.dirty {
+        if release.shown.dirty {
             release.show();
         }
         Ok(())
@@ -332,215 +195,5 @@ impl Daemon {
             has_beacon = true;
         }
         Ok(has_beacon)
-    }
-}
-
-impl Release {
-    /// Everything that `release` is made of, with what a crash left taken up. A command may have it too while no daemon
-    /// does.
-    ///
-    /// # Errors
-    /// [`ReleaseError`].
-    pub fn open(
-        config: ReceiverConfig,
-        state: ReceiverState,
-        groups: Groups,
-        threading: Threading,
-    ) -> Result<Release, ReleaseError> {
-        let host = state.read_host()?;
-        let lock = HostLock::try_take(&state.lock(Role::Release))?
-            .ok_or_else(|| ReleaseError::Running(state.root().to_owned()))?;
-        state.create_all()?;
-        hold_reserve(&state.reserve(Role::Release))?;
-        let slots_key = match config.release.slots_credential {
-            true => Some(SlotsKey::load()?),
-            false => None,
-        };
-        let (ledger, recovered) = Ledger::open(&state, config.audit)?;
-        let root = state.root().to_owned();
-        let requests = Requests::new(state.requests(), state.tmp(Role::Release));
-        let (lock_of_receive, view_of_receive) =
-            (state.lock(Role::Receive), state.view_of(Role::Receive));
-        let mut release = Release {
-            sync: SyncBatch::new(state.root())?,
-            eraser: Eraser::new(state.tmp(Role::Release)),
-            requests: RequestService::start(requests)?,
-            worker: worker::start(threading, state.clone(), slots_key.clone())?,
-            config,
-            state,
-            host,
-            ledger,
-            trust: None,
-            groups,
-            slots: BTreeMap::new(),
-            slots_key,
-            waiting: BTreeMap::new(),
-            rechecks: VecDeque::new(),
-            in_work: None,
-            reserved: BTreeMap::new(),
-            blocked: BTreeSet::new(),
-            blocked_until: clock::mono_now(),
-            handover_is_behind: false,
-            beacon: None,
-            pending_gaps: PendingGaps::default(),
-            alarms: Alarms::new(Role::Release, &root),
-            metrics: None,
-            neighbour: Neighbour::new(Role::Receive, lock_of_receive, view_of_receive),
-            foreign: Foreign::default(),
-            fences: Vec::new(),
-            counters: Counters::default(),
-            noted_unopened: SerialSet::new(),
-            noted_second: SerialSet::new(),
-            damaged: SerialSet::new(),
-            dirty: true,
-            _lock: lock,
-        };
-        if recovered.torn_bytes > 0 {
-            let text = format!(
-                "the audit log ended in {} bytes of a line that was never committed; they were put aside",
-                recovered.torn_bytes
-            );
-            release.raise(Alarm::AuditLog, text);
-        }
-        if release.ledger.is_rebuilt() {
-            let text = rebuilt_text(&release.state.register());
-            release.raise(Alarm::RegisterRebuilt, text);
-        }
-        release.start_up()?;
-        if threading == Threading::Beside {
-            release.eraser.start()?;
-        }
-        Ok(release)
-    }
-
-    fn take_done(&mut self) -> Result<(), ReleaseError> {
-        let Some(done) = self.worker.take()? else {
-            return Ok(());
-        };
-        self.dirty = true;
-        self.in_work = None;
-        self.requests.look_again();
-        let mut batch = Batch::default();
-        match done {
-            Done::Opened(incoming, opened) => self.take_opened(incoming, opened, &mut batch)?,
-            Done::Staged(incoming, cable, names) => {
-                self.take_staged(incoming, cable, names, &mut batch)?;
-            }
-            Done::Bundle(plan, out, request, by, made) => {
-                self.take_bundle(plan, out, &request, by, made)?;
-            }
-        }
-        self.commit(batch)?;
-        Ok(self.requests.finish()?)
-    }
-
-    /// Waits for the second thread, where a test has no loop.
-    #[cfg(test)]
-    pub(super) fn await_worker(&mut self) {
-        let mut fds = [PollFd::new(self.worker.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::NONE).expect("poll");
-        self.take_done().expect("the second thread's work");
-    }
-
-    /// Answers what could not be answered before, and reports whose requests wait and what stays in `requests/`.
-    pub(super) fn keep_up_requests(&mut self, mono: Mono) -> Result<(), ReleaseError> {
-        let now = self.now();
-        Ok(self.requests.keep_up(&mut self.alarms, now, mono)?)
-    }
-
-    /// Has what was put away erased, and reports what could not be.
-    fn erase_what_is_away(&mut self) -> Result<(), ReleaseError> {
-        self.eraser.wake();
-        if self.eraser.take_left()? > 0 {
-            self.raise(Alarm::NotErased, NOT_ERASED.to_owned());
-        }
-        Ok(())
-    }
-
-    pub(super) fn recheck_some(&mut self) -> Result<(), ReleaseError> {
-        let batch = self.next_recheck()?;
-        self.commit(batch)?;
-        Ok(self.requests.finish()?)
-    }
-
-    /// Opens the next quarantined container that an operator wants judged again, if there is one.
-    pub(super) fn next_recheck(&mut self) -> Result<Batch, ReleaseError> {
-        let mut batch = Batch::default();
-        let large = crate::release::cables::LARGE_BYTES;
-        let next = self.rechecks.front();
-        let ready = next.is_some_and(|next| next.bytes <= large || !self.worker.is_busy());
-        if ready && let Some(incoming) = self.rechecks.pop_front() {
-            self.take_in(incoming, &mut batch)?;
-        }
-        Ok(batch)
-    }
-
-    pub(super) fn stop(&mut self) -> Result<(), ReleaseError> {
-        self.alarms.end();
-        self.log_alarms()?;
-        let now = self.now();
-        self.ledger.append(now, Event::Stopped);
-        self.ledger.checkpoint(self.mono())?;
-        self.show();
-        Ok(())
-    }
-
-    /// "Now" for judging.
-    pub(super) fn now(&self) -> UtcTime {
-        let issued = self.trust.as_ref().map(|signed| signed.list.issued());
-        now_of(clock::utc_now(), issued, self.ledger.last_time())
-    }
-
-    pub(super) fn mono(&self) -> Mono {
-        clock::mono_now()
-    }
-
-    /// Raises an alarm about something that happened.
-    pub(super) fn raise(&mut self, alarm: Alarm, cause: impl Into<Cause>) {
-        let (now, mono) = (self.now(), self.mono());
-        self.alarms.raise(alarm, now, mono, cause);
-        self.dirty = true;
-    }
-
-    /// Shows a file that stops something; `advice` follows its description.
-    pub(super) fn note_foreign(&mut self, trouble: Trouble, path: &Path, advice: &str) {
-        self.foreign.note(trouble, path, advice);
-        self.show_foreign();
-    }
-
-    /// Shows the files that stop something now.
-    pub(super) fn show_foreign(&mut self) {
-        let now = self.now();
-        self.foreign.show(&mut self.alarms, now);
-        self.dirty = true;
-    }
-
-    pub(super) fn log_alarms(&mut self) -> Result<(), ReleaseError> {
-        self.commit_alarms()?;
-        self.alarms.run_commands();
-        Ok(())
-    }
-
-    /// Logs every new alarm for a command that has no daemon, and returns them for the person who called it. The alarm
-    /// command is not run: root's command would run it with more rights than the daemon has.
-    ///
-    /// # Errors
-    /// [`ReleaseError`].
-    pub fn tell_alarms(&mut self) -> Result<Vec<String>, ReleaseError> {
-        self.alarms.end();
-        self.commit_alarms()
-    }
-
-    fn commit_alarms(&mut self) -> Result<Vec<String>, ReleaseError> {
-        let (now, mono) = (self.now(), self.mono());
-        let mut lines = Vec::new();
-        while let Some(NewAlarm { alarm, text, line }) = self.alarms.poll_fresh(mono) {
-            lines.push(line);
-            let code = alarm.as_str().to_owned();
-            self.ledger.append(now, Event::Alarm { code, text });
-            self.dirty = true;
-        }
-        self.ledger.commit()?;
-        Ok(lines)
     }
 }

@@ -2,15 +2,25 @@
 
 mod bundles;
 mod cables;
+mod commit;
 mod daemon;
+mod error;
 mod foreign;
+mod host;
+mod inbox;
 pub mod ledger;
+mod link;
 mod observe;
 pub mod requests;
+mod shown;
+mod slots;
 mod startup;
+mod verdicts;
 mod worker;
 
-pub use daemon::{Daemon, Release, ReleaseError, run};
+pub use daemon::{Daemon, run};
+pub use error::ReleaseError;
+pub use host::Release;
 pub use observe::shortened;
 
 #[cfg(test)]

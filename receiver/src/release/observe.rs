@@ -6,26 +6,24 @@ use std::os::unix::fs::MetadataExt;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{InboxName, Role};
-use valise_common::ids::{BundleId, Serial};
+use valise_common::ids::Serial;
 use valise_common::os::room::disk_text;
 use valise_common::os::{clock, durable, service};
 use valise_common::units::{Mono, UtcTime, count_of};
 use valise_common::wire::Beacon;
 
-use crate::model::event::Event;
 use crate::model::rows::{BundleRow, BundleState, Claim};
 use crate::model::states::{Announced, ChannelState};
 use crate::pipeline::SignedBeacon;
-use crate::release::daemon::{Due, Release, ReleaseError, Waiting};
+use crate::release::error::ReleaseError;
 use crate::release::foreign::Trouble;
+use crate::release::host::Release;
+use crate::release::inbox::{Due, Waiting};
+use crate::release::link::VerifiedBeacon;
 use crate::spool::beacon_file;
 use crate::spool::regular::is_in_the_way;
 use crate::spool::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
 use valise_common::serial_set::SerialSet;
-
-/// A serial is a gap for the log when it was missing for so long: its last datagrams may still be on their way through
-/// `receive`, which rebuilds and syncs a large container long after they came.
-const GAP_GRACE_US: u64 = 5_000_000;
 
 /// A link or a folder in the place of a container: the text after its description.
 pub(super) const NOT_A_CONTAINER: &str = " in the place of a container, and Valise did not make it";
@@ -45,56 +43,17 @@ const FOLDERS_MAX: usize = 100_000;
 /// How often mailboxes are looked at.
 const PICKUP_EVERY_US: u64 = 60_000_000;
 
-/// The newest beacon that `receive` believes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedBeacon {
-    /// The bundle whose link key verified it.
-    pub bundle: BundleId,
-    /// What it says.
-    pub beacon: Beacon,
-}
-
-/// Serials that are missing and not yet known as gaps.
-#[derive(Debug, Default)]
-pub struct PendingGaps {
-    serials: SerialSet,
-    /// When the grace of those began.
-    pub(super) since: Option<Mono>,
-    mailboxes_seen: Option<Mono>,
-}
-
-impl PendingGaps {
-    /// Takes what is missing now; returns what has been missing for the grace and becomes a gap.
-    fn handle_missing(&mut self, mono: Mono, missing: SerialSet) -> SerialSet {
-        match self.since {
-            Some(since) if mono.since_us(since) < GAP_GRACE_US => {
-                // Who came meanwhile is no suspect any more; who was not one waits for its own grace.
-                let came = self.serials.without(&missing);
-                self.serials = self.serials.without(&came);
-                SerialSet::new()
-            }
-            _ => {
-                let came = self.serials.without(&missing);
-                let confirmed = self.serials.without(&came);
-                self.serials = missing.without(&confirmed);
-                self.since = Some(mono);
-                confirmed
-            }
-        }
-    }
-}
-
 impl Release {
     /// Notes a container that arrived.
     pub(super) fn arrive(&mut self, name: InboxName) -> Result<(), ReleaseError> {
         match fs::symlink_metadata(self.state.container(&name)) {
             Ok(metadata) if metadata.is_file() => {
-                self.dirty = true;
+                self.shown.dirty = true;
                 let waiting = Waiting {
                     bytes: metadata.len(),
                     due: Due::Now,
                 };
-                self.waiting.entry(name).or_insert(waiting);
+                self.inbox.waiting.entry(name).or_insert(waiting);
             }
             Ok(_) => {
                 let path = self.state.container(&name);
@@ -110,7 +69,7 @@ impl Release {
     pub(super) fn scan_inbox(&mut self) -> Result<(), ReleaseError> {
         for entry in durable::list(&self.state.inbox())? {
             if let Some(name) = InboxName::of_container(&entry?.file_name())
-                && self.in_work != Some(name.serial)
+                && self.inbox.in_work != Some(name.serial)
             {
                 self.arrive(name)?;
             }
@@ -140,7 +99,8 @@ impl Release {
             Err(error) => return Err(error.into()),
         };
         let now = self.now();
-        self.alarms
+        self.shown
+            .alarms
             .set(Alarm::Beacon, now, u64::from(believed.is_err()), || {
                 "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
                  it is ignored"
@@ -150,9 +110,9 @@ impl Release {
             // `receive` drops it soon; until then an ended key must not be heard either.
             let ended = |believed: &VerifiedBeacon| self.ledger.is_retired(believed.bundle);
             let believed = believed.filter(|believed| !ended(believed));
-            if self.beacon != believed {
-                self.beacon = believed;
-                self.dirty = true;
+            if self.link.beacon != believed {
+                self.link.beacon = believed;
+                self.shown.dirty = true;
             }
         }
         Ok(())
@@ -163,12 +123,14 @@ impl Release {
         let mut complete = SerialSet::new();
         // Something else in a container's place must not hide that a cable is missing. A file that only may not be read is
         // the cable: to call it missing would have it sent again, which does not help.
-        self.waiting
+        self.inbox
+            .waiting
             .iter()
             .filter(|(_, waiting)| !matches!(waiting.due, Due::Readable(_)))
             .for_each(|(name, _)| complete.insert(name.serial));
         let mut opened = SerialSet::new();
-        self.in_work
+        self.inbox
+            .in_work
             .into_iter()
             .for_each(|serial| opened.insert(serial));
         ChannelState {
@@ -186,6 +148,7 @@ impl Release {
             gaps: self.ledger.gaps().all().clone(),
             not_sent: self.ledger.not_sent().all().clone(),
             announced: self
+                .link
                 .beacon
                 .as_ref()
                 .map(|believed| Announced::from(&believed.beacon))
@@ -196,17 +159,18 @@ impl Release {
     /// Looks at everything that no descriptor tells of, once a second.
     pub(super) fn observe(&mut self) -> Result<(), ReleaseError> {
         let (now, mono) = (self.now(), self.mono());
-        self.alarms.handle_time(mono);
+        self.shown.alarms.handle_time(mono);
         self.read_beacon()?;
         let channel_state = self.channel_state();
         let missing = channel_state.missing();
-        self.note_ranges(now, mono, &channel_state, &missing);
-        self.withdraw_ranges(now, &channel_state);
+        let (link, ledger) = (&mut self.link, &mut self.ledger);
+        link.note_ranges(ledger, now, mono, &channel_state, &missing);
+        link.withdraw_ranges(ledger, now, &channel_state);
         self.ledger.commit()?;
-        if self.handover_is_behind {
+        if self.link.handover_is_behind {
             self.hand_over()?;
         }
-        self.show_foreign();
+        self.shown.show_foreign(now);
         self.watch_slot_files(now);
         self.watch_host(now)?;
         self.watch_cables(now, &channel_state, &missing)?;
@@ -214,20 +178,19 @@ impl Release {
         if self.ledger.is_checkpoint_due(mono) {
             self.ledger.checkpoint(mono)?;
         }
-        self.dirty = true;
+        self.shown.dirty = true;
         Ok(())
     }
 
     /// Shows a damaged slot file until its bundle is replaced.
     pub(super) fn watch_slot_files(&mut self, now: UtcTime) {
         let lacks_some = |row: &&BundleRow| {
-            let slots = self.slots.get(&row.bundle);
-            row.state == BundleState::Live && !slots.is_some_and(|slots| slots.holds(row.last))
+            row.state == BundleState::Live && !self.slots.holds(row.bundle, row.last)
         };
         let bundle = self.ledger.bundles().iter().find(lacks_some);
         let bundle = bundle.map(|row| row.bundle);
         let path = bundle.map(|bundle| self.state.slots_of(bundle));
-        self.alarms
+        self.shown.alarms
             .set(Alarm::SlotsDamaged, now, u64::from(bundle.is_some()), || {
                 let bundle = bundle.map_or(0, |bundle| bundle.0);
                 let path = path.unwrap_or_default();
@@ -244,93 +207,17 @@ impl Release {
             });
     }
 
-    fn note_ranges(
-        &mut self,
-        now: UtcTime,
-        mono: Mono,
-        channel_state: &ChannelState,
-        missing: &SerialSet,
-    ) {
-        let unknown = missing.without(self.ledger.gaps().all());
-        let confirmed = self.pending_gaps.handle_missing(mono, unknown);
-        // Without a beacon nothing is missing that was not before.
-        let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
-            return;
-        };
-        for (first, last) in confirmed.ranges() {
-            let gap = Event::Gap {
-                first,
-                last,
-                bundle,
-            };
-            self.ledger.append(now, gap);
-        }
-        let announced = &channel_state.announced;
-        let not_sent = announced
-            .not_sent
-            .without(&self.ledger.not_sent().reported_by(bundle));
-        let here = [
-            &channel_state.claimed,
-            &channel_state.complete,
-            &channel_state.opened,
-        ];
-        let not_sent = here
-            .into_iter()
-            .fold(not_sent, |rest, set| rest.without(set));
-        for (first, last) in not_sent.ranges() {
-            let not_sent = Event::NotSent {
-                first,
-                last,
-                bundle,
-            };
-            self.ledger.append(now, not_sent);
-        }
-    }
-
-    /// Takes back what only older link keys told and the believed beacon's key contradicts: a thief's word must not
-    /// outlive the key. Within one key nothing is withdrawn, so that no beacons can fill the log.
-    fn withdraw_ranges(&mut self, now: UtcTime, channel_state: &ChannelState) {
-        let Some(bundle) = self.beacon.as_ref().map(|believed| believed.bundle) else {
-            return;
-        };
-        let announced = &channel_state.announced;
-        let (gaps, not_sent) = (self.ledger.gaps(), self.ledger.not_sent());
-        let mut refuted = gaps
-            .reported_only_by(|by| by != bundle)
-            .without(&announced.passes_done)
-            .without(self.ledger.claimed());
-        if let Some(settled) = Serial::new(announced.settled) {
-            refuted.remove_range(Serial::FIRST, settled);
-        }
-        let older = not_sent.reported_only_by(|by| by != bundle);
-        let silent = older
-            .without(&announced.under_way)
-            .without(&announced.passes_done);
-        let contradicted = older.without(&silent);
-        let of_ended = not_sent.reported_only_by(|by| self.ledger.is_retired(by));
-        let mut resurrected = of_ended.without(&announced.not_sent);
-        for (first, last) in contradicted.ranges() {
-            resurrected.insert_range(first, last);
-        }
-        for (first, last) in refuted.ranges() {
-            self.ledger.append(now, Event::GapWithdrawn { first, last });
-        }
-        for (first, last) in resurrected.ranges() {
-            self.ledger
-                .append(now, Event::NotSentWithdrawn { first, last });
-        }
-    }
-
     fn watch_host(&mut self, now: UtcTime) -> Result<(), ReleaseError> {
         durable::refill_reserve();
         let free_bytes = durable::free_bytes(self.state.root())?;
         let low = u64::from(free_bytes < DISK_LOW_BYTES);
         let full = self
+            .inbox
             .waiting
             .values()
             .any(|waiting| matches!(waiting.due, Due::Room(_)));
         let level = if full { 2 } else { low };
-        self.alarms.set(Alarm::Disk, now, level, || {
+        self.shown.alarms.set(Alarm::Disk, now, level, || {
             let effect = match full {
                 true => "cables wait",
                 false => "soon no more cables are taken",
@@ -339,34 +226,38 @@ impl Release {
         });
         let clock = clock::utc_now();
         let behind_s = now.since(clock);
-        self.alarms.set(
+        self.shown.alarms.set(
             Alarm::Clock,
             now,
             u64::from(behind_s > CLOCK_BEHIND_S),
             || format!("the clock says {clock}, but the log or the trust list says {now}"),
         );
         let none = u64::from(self.trust.is_none());
-        self.alarms.set(Alarm::TrustMissing, now, none, || {
+        self.shown.alarms.set(Alarm::TrustMissing, now, none, || {
             "no trust list is in force".to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
         let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
-        self.alarms
+        self.shown
+            .alarms
             .set(Alarm::Forged, now, u64::from(forged > 0), || {
                 format!(
                     "receive has discarded {} with forged symbols since its start",
                     count_of(forged, "set")
                 )
             });
-        for (alarm, text) in &self.fences {
-            self.alarms.set(*alarm, now, 1, || text.as_str());
+        for (alarm, text) in &self.shown.fences {
+            self.shown.alarms.set(*alarm, now, 1, || text.as_str());
         }
         let mono = self.mono();
-        self.neighbour.watch(&mut self.alarms, clock, mono);
+        self.shown
+            .neighbour
+            .watch(&mut self.shown.alarms, clock, mono);
         let last = receive.as_ref().and_then(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.silence_alarm().as_s();
-        self.alarms
+        self.shown
+            .alarms
             .set(Alarm::Silence, now, u64::from(silent_s > limit_s), || {
                 format!(
                     "no datagram has verified since {}",
@@ -383,7 +274,8 @@ impl Release {
         missing: &SerialSet,
     ) -> Result<(), ReleaseError> {
         let gaps = missing.without(&missing.without(self.ledger.gaps().all()));
-        self.alarms
+        self.shown
+            .alarms
             .set(Alarm::Missing, now, gaps.serial_count(), || {
                 let serials = shortened(&gaps);
                 let count = count_of(gaps.serial_count(), "serial");
@@ -391,14 +283,14 @@ impl Release {
                 let text = format!("{count} did not arrive: {serials}");
                 Cause::repaired_by(text, repair)
             });
-        for serial in self.damaged.clone().iter() {
+        for serial in self.inbox.damaged.clone().iter() {
             let row = self.ledger.register().cable(serial)?;
             if row.is_some_and(|row| row.claim != Claim::Quarantined) {
-                self.damaged.remove(serial);
+                self.inbox.damaged.remove(serial);
             }
         }
-        let damaged = &self.damaged;
-        self.alarms.set(Alarm::Damaged, now, damaged.serial_count(), || {
+        let damaged = &self.inbox.damaged;
+        self.shown.alarms.set(Alarm::Damaged, now, damaged.serial_count(), || {
             let serials = shortened(damaged);
             let repair = format!("valise-sender resend {serials}");
             let text = format!(
@@ -408,9 +300,11 @@ impl Release {
         });
         let held = self.ledger.register().cables(Some(Claim::Quarantined))?;
         let held_count = u64::try_from(held.len()).unwrap_or(u64::MAX);
-        self.alarms.set(Alarm::Quarantine, now, held_count, || {
-            format!("{held_count} in quarantine")
-        });
+        self.shown
+            .alarms
+            .set(Alarm::Quarantine, now, held_count, || {
+                format!("{held_count} in quarantine")
+            });
         let highest = channel_state.highest().map_or(0, Serial::get);
         let bundles = self.ledger.bundles();
         let newest = bundles
@@ -423,22 +317,24 @@ impl Release {
             None => (0, 0),
         };
         let low = left <= self.config.alarm.slots_low.of_ceil(count);
-        self.alarms.set(Alarm::SlotsLow, now, u64::from(low), || {
-            format!("{} left", count_of(left, "slot"))
-        });
+        self.shown
+            .alarms
+            .set(Alarm::SlotsLow, now, u64::from(low), || {
+                format!("{} left", count_of(left, "slot"))
+            });
         Ok(())
     }
 
     /// Cables that nobody fetched.
     fn watch_mailboxes(&mut self, now: UtcTime, mono: Mono) -> Result<(), ReleaseError> {
         let due = self
-            .pending_gaps
+            .shown
             .mailboxes_seen
             .is_none_or(|seen| mono.since_us(seen) >= PICKUP_EVERY_US);
         if !due {
             return Ok(());
         }
-        self.pending_gaps.mailboxes_seen = Some(mono);
+        self.shown.mailboxes_seen = Some(mono);
         let Some(signed) = &self.trust else {
             return Ok(());
         };
@@ -467,7 +363,7 @@ impl Release {
         for aside in asides {
             self.note_foreign(Trouble::Foreign, &aside, PUT_ASIDE);
         }
-        self.alarms.set(Alarm::NotFetched, now, old, || {
+        self.shown.alarms.set(Alarm::NotFetched, now, old, || {
             format!(
                 "not fetched for {}: {}",
                 self.config.release.pickup_alarm,
@@ -479,14 +375,14 @@ impl Release {
 
     /// Rewrites what is shown.
     pub(super) fn show(&mut self) {
-        self.dirty = false;
+        self.shown.dirty = false;
         let view = self.view();
-        if let Some(metrics) = &mut self.metrics {
+        if let Some(metrics) = &mut self.shown.metrics {
             view.write_metrics(metrics);
         }
         service::status(&format!(
             "released {} · quarantine {} · missing {}",
-            self.counters.released, view.counts.quarantined, view.counts.missing
+            self.inbox.counters.released, view.counts.quarantined, view.counts.missing
         ));
         let tmp = self.state.tmp(Role::Release);
         if let Err(error) = view.write(&tmp, &self.state.view_of(Role::Release)) {
@@ -514,7 +410,7 @@ impl Release {
                 .trust
                 .as_ref()
                 .is_some_and(|signed| signed.list.allow_software_keys()),
-            beacon: self.beacon.as_ref().map(beacon_view),
+            beacon: self.link.beacon.as_ref().map(beacon_view),
             complete: ranges_of(&channel_state.complete),
             opened: ranges_of(&channel_state.opened),
             gaps: ranges_of(&channel_state.gaps),
@@ -542,8 +438,8 @@ impl Release {
                     },
                 })
                 .collect(),
-            alarms: self.alarms.views(),
-            counters: self.counters,
+            alarms: self.shown.alarms.views(),
+            counters: self.inbox.counters,
         }
     }
 }
@@ -597,35 +493,6 @@ mod tests {
             .iter()
             .for_each(|member| set.insert(serial(*member)));
         set
-    }
-
-    #[test]
-    fn a_gap_is_what_stays_missing_for_the_grace() {
-        let mut pending_gaps = PendingGaps::default();
-        assert!(
-            pending_gaps
-                .handle_missing(Mono(0), set(&[3, 4]))
-                .is_empty()
-        );
-        // Serial 3 comes, serial 9 is new.
-        assert!(
-            pending_gaps
-                .handle_missing(Mono(1_000_000), set(&[4, 9]))
-                .is_empty()
-        );
-        assert_eq!(
-            pending_gaps.handle_missing(Mono(GAP_GRACE_US), set(&[4, 9])),
-            set(&[4])
-        );
-        assert_eq!(
-            pending_gaps.handle_missing(Mono(2 * GAP_GRACE_US), set(&[9])),
-            set(&[9])
-        );
-        assert!(
-            pending_gaps
-                .handle_missing(Mono(3 * GAP_GRACE_US), set(&[]))
-                .is_empty()
-        );
     }
 
     #[test]

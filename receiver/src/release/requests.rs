@@ -19,8 +19,9 @@ use valise_common::units::{ByteSize, UtcTime};
 use crate::model::event::{Asker, Event};
 use crate::model::reply::Reply;
 use crate::model::rows::{CableRow, Claim};
-use crate::release::cables::{Incoming, Origin};
-use crate::release::daemon::{Release, ReleaseError};
+use crate::release::error::ReleaseError;
+use crate::release::host::Release;
+use crate::release::inbox::{Incoming, Origin};
 use crate::release::ledger::now_of;
 use crate::release::worker::Task;
 
@@ -297,7 +298,7 @@ impl Release {
             request: name.to_owned(),
             by,
         };
-        self.rechecks.push_back(Incoming {
+        self.inbox.rechecks.push_back(Incoming {
             name: container,
             path,
             bytes,
@@ -320,7 +321,9 @@ impl Release {
             serial,
             container: row.container.id(),
         };
-        if self.rechecks.iter().any(|one| one.name == container) || self.in_work == Some(serial) {
+        if self.inbox.rechecks.iter().any(|one| one.name == container)
+            || self.inbox.in_work == Some(serial)
+        {
             return Ok(Verdict::Refused(format!(
                 "serial {serial} is being rechecked; ask again"
             )));
@@ -334,7 +337,7 @@ impl Release {
         if let Some(slots) = self
             .ledger
             .bundle_of(serial)
-            .and_then(|bundle| self.slots.get(&bundle.bundle))
+            .and_then(|bundle| self.slots.of(bundle.bundle))
         {
             slots.erase(serial)?;
             slots.sync()?;
@@ -398,10 +401,12 @@ impl Release {
         }
         self.trust = Some(verified);
         let now = self.now();
-        self.alarms.set(Alarm::TrustDamaged, now, 0, String::new);
+        self.shown
+            .alarms
+            .set(Alarm::TrustDamaged, now, 0, String::new);
         self.make_mailboxes()?;
         // Cables that waited for a list go out now.
-        self.dirty = true;
+        self.shown.dirty = true;
         Ok(verdict)
     }
 
@@ -438,7 +443,7 @@ impl Release {
         let (before, clock) = (self.now(), clock::utc_now());
         let issued = self.trust.as_ref().map(|signed| signed.list.issued());
         let now = now_of(clock, issued, None);
-        self.dirty = true;
+        self.shown.dirty = true;
         // The line carries the clock's own time: with it the last audit time goes back.
         let verdict = self.happened(clock, Event::ClockAccepted { before, now, by })?;
         // It seals where the log's times go back.

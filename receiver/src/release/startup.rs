@@ -19,7 +19,6 @@ use std::io;
 
 use valise_common::alarm::Alarm;
 use valise_common::host::folders::{InboxName, Role};
-use valise_common::host::slots::SlotsError;
 use valise_common::host::trust_store::SignedList;
 use valise_common::ids::BundleId;
 use valise_common::os::durable;
@@ -27,12 +26,12 @@ use valise_common::os::durable;
 use crate::model::event::Event;
 use crate::model::reply::COURIER;
 use crate::model::rows::{BundleState, CableRow, Claim};
-use crate::release::daemon::{Release, ReleaseError};
+use crate::release::error::ReleaseError;
 use crate::release::foreign::Trouble;
+use crate::release::host::Release;
 use crate::spool::bundle_store;
 use crate::spool::publish::make_mailbox;
 use crate::spool::regular::is_in_the_way;
-use crate::spool::slots::SlotFile;
 use crate::steps::publish::StageName;
 
 impl Release {
@@ -54,7 +53,7 @@ impl Release {
                     Ok(verified) => Some(verified),
                     Err(fault) => {
                         let now = self.now();
-                        self.alarms.set(Alarm::TrustDamaged, now, 1, || fault);
+                        self.shown.alarms.set(Alarm::TrustDamaged, now, 1, || fault);
                         None
                     }
                 }
@@ -123,24 +122,14 @@ impl Release {
     /// Opens the slots of bundles that are not open yet. A file that is damaged, gone or covered is left out, and told by
     /// [`Release::watch_slot_files`].
     pub(super) fn open_slots(&mut self) -> Result<(), ReleaseError> {
-        for row in self.ledger.bundles() {
-            if !self.slots.contains_key(&row.bundle) {
-                let path = self.state.slots_of(row.bundle);
-                match SlotFile::open(&path, self.host.channel, row, self.slots_key.as_ref()) {
-                    Err(error) if error.is_loss() => continue,
-                    // The credential may be gone for good; with another one the start is refused instead.
-                    Err(SlotsError::OtherKey { .. }) if self.slots_key.is_none() => continue,
-                    opened => self.slots.insert(row.bundle, opened?),
-                };
-            }
-        }
-        Ok(())
+        let (state, bundles) = (&self.state, self.ledger.bundles());
+        Ok(self.slots.open_all(state, self.host.channel, bundles)?)
     }
 
     /// Publishes whatever the log calls so and is not visible everywhere yet. Returns how many cables are now.
     pub(super) fn finish_publishing(&mut self) -> Result<u64, ReleaseError> {
         let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
-        self.blocked.clear();
+        self.inbox.blocked.clear();
         for row in &rows {
             for name in stage_names(row) {
                 // The list may have lost the mailbox since; its cable was committed all the same.
@@ -153,7 +142,7 @@ impl Release {
         let mut count = 0;
         for row in &rows {
             if let Some(message_id) = row.message_id
-                && !self.blocked.contains(&row.serial)
+                && !self.inbox.blocked.contains(&row.serial)
             {
                 let serial = row.serial;
                 self.ledger
@@ -162,16 +151,16 @@ impl Release {
             }
         }
         self.ledger.commit()?;
-        if self.blocked.is_empty() {
-            self.alarms.set(Alarm::Blocked, now, 0, String::new);
+        if self.inbox.blocked.is_empty() {
+            self.shown.alarms.set(Alarm::Blocked, now, 0, String::new);
         }
         for row in &rows {
-            if !self.blocked.contains(&row.serial) {
+            if !self.inbox.blocked.contains(&row.serial) {
                 self.erase_claimed(row)?;
             }
         }
-        for slots in self.slots.values().filter(|_| count > 0) {
-            slots.sync()?;
+        if count > 0 {
+            self.slots.sync()?;
         }
         Ok(count)
     }
@@ -179,7 +168,7 @@ impl Release {
     /// Folders whose publishing was not committed. Their containers are still in the inbox, and are opened again.
     pub(super) fn clear_stage(&mut self) -> Result<(), ReleaseError> {
         let mut blocked = BTreeSet::new();
-        if !self.blocked.is_empty() {
+        if !self.inbox.blocked.is_empty() {
             let rows = self.ledger.register().cables(Some(Claim::Publishing))?;
             let names = rows.iter().flat_map(stage_names);
             blocked.extend(names.map(|name| OsString::from(name.to_string())));
@@ -199,7 +188,7 @@ impl Release {
             .ledger
             .bundle_of(row.serial)
             .map(|bundle| bundle.bundle);
-        if let Some(slots) = bundle.and_then(|bundle| self.slots.get(&bundle))
+        if let Some(slots) = bundle.and_then(|bundle| self.slots.of(bundle))
             && slots.slot(row.serial)?.is_some()
         {
             slots.erase(row.serial)?;
@@ -226,7 +215,7 @@ impl Release {
         for row in self.ledger.bundles() {
             if row.state == BundleState::Void {
                 self.erase_unused(row.bundle)?;
-            } else if let Some(slots) = self.slots.get(&row.bundle) {
+            } else if let Some(slots) = self.slots.of(row.bundle) {
                 slots.sync()?;
             }
         }
@@ -281,7 +270,7 @@ impl Release {
         }
         let now = self.now();
         let copying = durable::copies_on_write(self.state.root())?;
-        self.alarms.set(
+        self.shown.alarms.set(
             Alarm::CopiesOnWrite,
             now,
             u64::from(copying.is_some()),

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::history::index::IndexError;
 use valise_common::history::log::AuditLogError;
 use valise_common::host::folders::{InboxName, Role};
@@ -24,8 +26,8 @@ use valise_common::wire::{Beacon, BeaconEntry, EntryState};
 use super::testing::{Keys, World, config_of, make_bundle, name_of, trust_text};
 use crate::model::event::Asker;
 use crate::model::rows::{CableRow, Claim};
-use crate::release::cables::{Batch, Incoming, Origin};
-use crate::release::daemon::Due;
+use crate::release::commit::Batch;
+use crate::release::inbox::{Due, Incoming, Origin};
 use crate::release::requests::Verdict;
 use crate::release::{Release, ReleaseError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
@@ -37,6 +39,13 @@ use crate::steps::verify::{Judged, Policy, verify};
 fn look_and_serve(release: &mut Release) {
     release.requests.look_at_all();
     release.serve_requests().unwrap();
+}
+
+/// Waits for the worker's work, as the loop does.
+fn await_worker(release: &mut Release) {
+    let mut fds = [PollFd::new(release.worker.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::NONE).unwrap();
+    release.take_done().unwrap();
 }
 
 /// Answers are staged in a folder that is not there, so that none is written, as on a full disk or before a kill.
@@ -56,9 +65,9 @@ fn settle(release: &mut Release) {
         release.recheck_some().unwrap();
         let busy = release.worker.is_busy();
         if busy {
-            release.await_worker();
+            await_worker(release);
         }
-        if !more && !busy && release.rechecks.is_empty() {
+        if !more && !busy && release.inbox.rechecks.is_empty() {
             break;
         }
     }
@@ -122,7 +131,7 @@ fn assert_unopened(world: &World, serial: u64, container: &[u8], code: &str) {
     let mut release = world.release();
     settle(&mut release);
     assert_eq!(row(&release, serial), None);
-    assert_eq!(release.counters.unopened, 1);
+    assert_eq!(release.inbox.counters.unopened, 1);
     world.assert_nothing_visible();
     assert!(!world.state.container(&name).exists() && !world.state.quarantined(&name).exists());
     assert!(!world.slot_is_erased(serial));
@@ -224,7 +233,7 @@ fn open_at(
     container: &[u8],
 ) -> OpenedFile {
     let name = world.deliver(serial, container);
-    let slots = &release.slots[&world.bundle.id];
+    let slots = &release.slots.open[&world.bundle.id];
     let task = OpenTask {
         path: world.state.container(&name),
         name,
@@ -329,7 +338,7 @@ fn a_large_cable_goes_by_the_second_thread_and_many_small_ones_share_a_batch() {
     assert_eq!(folders.len(), 9);
     assert_eq!(fs::read(folders[0].join("part-001.txt")).unwrap(), large);
     assert!((1..=9).all(|serial| world.slot_is_erased(serial)));
-    assert_eq!(release.counters.released, 9);
+    assert_eq!(release.inbox.counters.released, 9);
 }
 
 #[test]
@@ -356,7 +365,7 @@ fn a_thousand_cables_share_their_syncs() {
     let (started, before) = (std::time::Instant::now(), cpu());
     settle(&mut release);
     let (took, after) = (started.elapsed(), cpu());
-    assert_eq!(release.counters.released, 1_000);
+    assert_eq!(release.inbox.counters.released, 1_000);
     println!(
         "1000 cables in {took:?}: {:.0} a second; {} ms of user time, {} ms of the system's",
         1_000.0 / took.as_secs_f64(),
@@ -593,7 +602,7 @@ fn a_flipped_bit_anywhere_does_not_open_and_burns_nothing() {
     let mut release = world.release();
     settle(&mut release);
     assert_eq!(row(&release, 1), None);
-    assert_eq!(release.counters.unopened, 18);
+    assert_eq!(release.inbox.counters.unopened, 18);
     // One line and one alarm for the serial, however many were thrown at it. Their hashes are their names: no disk did it.
     assert_eq!(world.log_count("unopened"), 1);
     assert!(handed_back(&world).is_empty());
@@ -660,7 +669,10 @@ fn a_container_of_another_length_or_name_does_not_open() {
     fs::write(world.state.container(&wrong), &good).unwrap();
     let mut release = world.release();
     settle(&mut release);
-    assert_eq!((release.counters.unopened, row(&release, 1)), (5, None));
+    assert_eq!(
+        (release.inbox.counters.unopened, row(&release, 1)),
+        (5, None)
+    );
     assert_eq!(handed_back(&world).len(), 1, "the one whose name is wrong");
     world.assert_nothing_visible();
 }
@@ -696,7 +708,7 @@ fn a_container_that_the_disk_damaged_is_handed_back_and_released_when_it_comes_a
         assert!(!world.slot_is_erased(serial));
         assert!(world.log_text().contains("\"code\":\"hash\""));
         release.observe().unwrap();
-        let alarms = release.alarms.views();
+        let alarms = release.shown.alarms.views();
         let alarm = alarms.iter().find(|alarm| alarm.alarm == "damaged");
         let advice = format!("valise-sender resend {serial}");
         assert_eq!(alarm.unwrap().repair, advice, "{alarms:?}");
@@ -733,7 +745,7 @@ fn a_held_container_that_the_disk_damaged_is_replaced_by_the_one_that_is_sent_ag
     assert_eq!(fs::read(world.state.quarantined(&name)).unwrap(), good);
     release.observe().unwrap();
     assert!(!alarm_codes(&release).contains(&"damaged".to_owned()));
-    assert_eq!(release.counters.second_containers, 0);
+    assert_eq!(release.inbox.counters.second_containers, 0);
     drop(release);
     let list = trust_text(world.channel, 2) + NEW_DESK;
     world.import_trust(&list);
@@ -754,7 +766,7 @@ fn a_serial_without_a_slot_opens_nothing() {
     let name = world.deliver(500, &good);
     let mut release = world.release();
     settle(&mut release);
-    assert_eq!(release.counters.unopened, 1);
+    assert_eq!(release.inbox.counters.unopened, 1);
     assert!(!world.state.container(&name).exists());
     assert!(world.log_text().contains("no-slot"));
 }
@@ -775,11 +787,11 @@ fn a_second_container_for_a_claimed_serial_changes_nothing() {
         assert_eq!(row(&release, serial), before);
         assert!(!world.state.container(&second).exists());
     }
-    assert_eq!(release.counters.second_containers, 2);
+    assert_eq!(release.inbox.counters.second_containers, 2);
     assert_eq!(world.log_count("second-container"), 2);
     assert!(world.state.quarantined(&held).exists() && !world.slot_is_erased(2));
     assert_eq!(world.folder_of("paris-desk").len(), 1);
-    let alarms = release.alarms.views();
+    let alarms = release.shown.alarms.views();
     let alarm = alarms
         .iter()
         .find(|alarm| alarm.alarm == "second-container");
@@ -798,8 +810,8 @@ fn the_first_of_two_that_opens_stands() {
     settle(&mut release);
     assert_eq!(
         (
-            release.counters.released,
-            release.counters.second_containers
+            release.inbox.counters.released,
+            release.inbox.counters.second_containers
         ),
         (1, 1)
     );
@@ -855,7 +867,7 @@ fn staged(world: &World, manifest: &Manifest, body: &[u8]) -> (Release, InboxNam
     let mut release = world.release();
     release.scan_inbox().unwrap();
     release.release_some().unwrap();
-    release.await_worker();
+    await_worker(&mut release);
     assert!(release.worker.is_busy(), "it is being staged");
     (release, name)
 }
@@ -893,7 +905,7 @@ fn a_cable_is_not_released_by_a_list_that_changed_while_it_was_staged() {
         let manifest = world.manifest(&[&body]);
         let (mut release, name) = staged(&world, &manifest, &body);
         import(&world, &mut release, &list(trust_text(world.channel, 2)));
-        release.await_worker();
+        await_worker(&mut release);
         settle(&mut release);
         assert!(is_held_for(&release, code), "{:?}", row(&release, 1));
         assert_eq!(world.log_count("publishing"), 0);
@@ -914,13 +926,13 @@ fn a_cable_that_a_newer_list_allows_too_is_staged_anew_and_names_that_list() {
     let (mut release, name) = staged(&world, &manifest, &body);
     for version in 2..=3 {
         import(&world, &mut release, &trust_text(world.channel, version));
-        release.await_worker();
+        await_worker(&mut release);
         assert_eq!(row(&release, 1), None, "it is judged anew");
         assert!(world.state.container(&name).exists());
         release.release_some().unwrap();
-        release.await_worker();
+        await_worker(&mut release);
     }
-    release.await_worker();
+    await_worker(&mut release);
     let [folder] = &world.folder_of("paris-desk")[..] else {
         panic!("it is not released once");
     };
@@ -956,13 +968,13 @@ fn a_recheck_whose_list_changed_while_it_was_staged_is_judged_anew_and_answered(
         place(&world, request, text);
         look_and_serve(&mut release);
         release.recheck_some().unwrap();
-        release.await_worker();
+        await_worker(&mut release);
         let list = match claim {
             Claim::Released => with_desk(version),
             _ => trust_text(world.channel, version),
         };
         import(&world, &mut release, &list);
-        release.await_worker();
+        await_worker(&mut release);
         settle(&mut release);
         assert_eq!(row(&release, 1).unwrap().claim, claim);
         let (end, text) = answer(&world, request);
@@ -990,7 +1002,7 @@ fn a_cable_that_expires_between_its_verdict_and_its_publishing_is_held() {
     let world = World::new();
     let (mut release, name) = staged(&world, &world.manifest(&[&body]), &body);
     late(&mut release);
-    release.await_worker();
+    await_worker(&mut release);
     assert!(is_held_for(&release, "expired"), "{:?}", row(&release, 1));
     world.assert_nothing_visible();
     assert!(world.state.quarantined(&name).exists());
@@ -1038,7 +1050,7 @@ fn discard_destroys_the_container_and_the_slot() {
     // What is discarded is claimed: the same container again is a leftover, another one an alarm.
     world.deliver(1, &world.honest(1, &[b"again"]));
     settle(&mut release);
-    assert_eq!(release.counters.second_containers, 1);
+    assert_eq!(release.inbox.counters.second_containers, 1);
     world.assert_nothing_visible();
 }
 
@@ -1053,6 +1065,7 @@ fn without_a_trust_list_cables_wait() {
     assert!(world.state.container(&name).exists());
     assert!(
         release
+            .shown
             .alarms
             .views()
             .iter()
@@ -1218,6 +1231,7 @@ fn a_clock_that_ran_ahead_is_set_back_by_clock_accept_only() {
     release.observe().unwrap();
     assert!(
         release
+            .shown
             .alarms
             .views()
             .iter()
@@ -1326,10 +1340,10 @@ fn beacon(highest: u64, settled: u64, entries: &[(u64, EntryState)]) -> Beacon {
 
 /// Observes until what is missing has been missing for the grace.
 fn observe_gaps(release: &mut Release) {
-    release.pending_gaps = super::observe::PendingGaps::default();
+    release.link.pending_gaps = super::link::PendingGaps::default();
     release.observe().unwrap();
     // As if the grace were over.
-    release.pending_gaps.since = None;
+    release.link.pending_gaps.since = None;
     release.observe().unwrap();
 }
 
@@ -1399,14 +1413,14 @@ fn a_retired_link_key_is_not_heard_and_what_it_alone_gave_up_counts_again() {
     );
     settle(&mut release);
     // The file is still there: `receive` may be away.
-    assert_eq!(release.beacon, None);
+    assert_eq!(release.link.beacon, None);
     assert_eq!(states(&release), Vec::<String>::new());
     announce(&world, 2, &beacon(2, 1, &[]));
     observe_gaps(&mut release);
     assert_eq!(states(&release), ["1 missing", "2 announced"]);
     fs::remove_file(world.state.inbox_beacon()).unwrap();
     release.observe().unwrap();
-    assert_eq!(release.beacon, None);
+    assert_eq!(release.link.beacon, None);
 }
 
 #[test]
@@ -1453,7 +1467,7 @@ fn a_bundle_on_request_waits_for_its_command_in_the_state_folder() {
 }
 
 fn alarm_codes(release: &Release) -> Vec<String> {
-    let alarms = release.alarms.views();
+    let alarms = release.shown.alarms.views();
     alarms.into_iter().map(|alarm| alarm.alarm).collect()
 }
 
@@ -1535,7 +1549,7 @@ fn what_arrived_before_a_bundle_became_void_is_judged_and_what_comes_later_is_no
         ask_void(&world, replaces);
         look_and_serve(&mut release);
         if replaces {
-            release.await_worker();
+            await_worker(&mut release);
         }
         assert_eq!(answer(&world, "void").0, "accepted");
         let erased = |serial| world.slot_is_erased(serial);
@@ -1638,7 +1652,7 @@ fn a_request_that_was_done_and_not_answered_gets_the_same_answer_after_the_kill(
         place(&world, "ask", &format!("request = \"{request}\n"));
         look_and_serve(&mut release);
         if release.worker.is_busy() {
-            release.await_worker();
+            await_worker(&mut release);
         }
         release.recheck_some().unwrap();
         assert_eq!(world.log_count(event), before + 1, "{request}");
@@ -1898,7 +1912,7 @@ fn a_cable_whose_name_is_always_taken_waits_over_a_restart_and_is_released_then(
         assert_eq!(world.folder_of(mailbox).len(), 1);
     }
     assert_eq!(
-        (world.log_count("released"), release.counters.released),
+        (world.log_count("released"), release.inbox.counters.released),
         (1, 1)
     );
 }
@@ -1966,7 +1980,7 @@ fn a_serial_of_a_void_bundle_keeps_its_slot_for_a_container_that_the_loop_has_no
     look_and_serve(&mut release);
     release.arrive(name_of(4, &forged)).unwrap();
     release.release_some().unwrap();
-    assert_eq!(release.counters.unopened, 1);
+    assert_eq!(release.inbox.counters.unopened, 1);
     settle(&mut release);
     assert_eq!(row(&release, 4).unwrap().claim, Claim::Released);
     assert!(world.slot_is_erased(4));
@@ -2075,7 +2089,7 @@ fn a_thief_who_alternates_beacons_and_one_who_renames_links_fill_no_log() {
         let code = format!("\"event\":\"alarm\",\"code\":\"{code}\"");
         assert_eq!(text.matches(&code).count(), 1, "{code}");
     }
-    let named = release.alarms.views();
+    let named = release.shown.alarms.views();
     let foreign = named.iter().find(|alarm| alarm.alarm == "foreign-file");
     let path = world.state.container(&link);
     assert!(
@@ -2175,13 +2189,13 @@ fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
     assert!(matches!(voided.unwrap(), Verdict::Accepted(_)));
     release.observe().unwrap();
     assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
-    assert!(release.handover_is_behind);
+    assert!(release.link.handover_is_behind);
     drop(release);
     let mut release = world.release();
     assert!(alarm_codes(&release).contains(&"foreign-file".to_owned()));
     mode(&handover, 0o700);
     release.observe().unwrap();
-    assert!(!release.handover_is_behind);
+    assert!(!release.link.handover_is_behind);
     assert!(!alarm_codes(&release).contains(&"foreign-file".to_owned()));
     assert_eq!(fs::read(&ended).unwrap(), b"1\n");
     // A folder that cannot be deleted loses its name, and is in nobody's way.
@@ -2189,7 +2203,7 @@ fn what_cannot_be_cleared_away_among_the_link_keys_is_told_and_tried_again() {
     fs::create_dir_all(ended.join("below/deep")).unwrap();
     mode(&ended.join("below"), 0o500);
     release.hand_over().unwrap();
-    assert!(!release.handover_is_behind);
+    assert!(!release.link.handover_is_behind);
     assert_eq!(fs::read(&ended).unwrap(), b"1\n");
 }
 
@@ -2211,7 +2225,7 @@ fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_releas
     assert_eq!(row(&release, 2).unwrap().claim, Claim::Released);
     release.observe().unwrap();
     assert_eq!(alarm_codes(&release), ["unreadable"]);
-    let alarms = release.alarms.views();
+    let alarms = release.shown.alarms.views();
     let text = &alarms[0].text;
     let path = world.state.container(&names[0]);
     for part in [
@@ -2247,7 +2261,7 @@ fn a_container_that_cannot_be_read_is_an_alarm_and_waits_while_others_are_releas
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         settle(&mut release);
         assert_eq!(row(&release, name.serial.get()), None, "not yet");
-        release.waiting.get_mut(&name).unwrap().due = Due::Permitted(release.mono());
+        release.inbox.waiting.get_mut(&name).unwrap().due = Due::Permitted(release.mono());
         settle(&mut release);
         assert_eq!(
             row(&release, name.serial.get()).unwrap().claim,
@@ -2523,6 +2537,7 @@ mod crashes {
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
         assert!(
             release
+                .shown
                 .alarms
                 .views()
                 .iter()
@@ -2537,7 +2552,7 @@ fn covered_slots_open_cables_and_wait_for_a_credential_that_is_gone() {
     let mut world = World::new();
     {
         let mut release = world.release();
-        release.slots_key = Some(key.clone());
+        release.slots.key = Some(key.clone());
         world.bundle = make_bundle(&mut release, world.folder.path(), 5);
     }
     let [first, second] = [13, 14].map(|serial| (serial, world.honest(serial, &[b"text"])));
@@ -2546,7 +2561,7 @@ fn covered_slots_open_cables_and_wait_for_a_credential_that_is_gone() {
     world.deliver(first.0, &first.1);
     settle(&mut release);
     release.watch_slot_files(clock::utc_now());
-    let alarms = release.alarms.views();
+    let alarms = release.shown.alarms.views();
     let alarm = alarms.iter().find(|view| view.alarm == "slots-damaged");
     assert!(
         alarm.unwrap().repair.contains(" --replaces 2, "),
@@ -2557,7 +2572,7 @@ fn covered_slots_open_cables_and_wait_for_a_credential_that_is_gone() {
     drop(release);
     // It is back.
     let mut release = world.release();
-    release.slots_key = Some(key);
+    release.slots.key = Some(key);
     release.open_slots().unwrap();
     world.deliver(second.0, &second.1);
     settle(&mut release);
@@ -2565,6 +2580,7 @@ fn covered_slots_open_cables_and_wait_for_a_credential_that_is_gone() {
     release.watch_slot_files(clock::utc_now());
     assert!(
         release
+            .shown
             .alarms
             .views()
             .iter()

@@ -9,7 +9,7 @@ use valise_common::host::worker::Threading;
 use valise_common::ids::Sha256Digest;
 
 use crate::model::event::Asker;
-use crate::release::cables::Incoming;
+use crate::release::inbox::Incoming;
 use crate::spool::bundle_store::{self, BundlePlan, BundleStoreError};
 use crate::spool::containers::{OpenTask, OpenedFile, open_container};
 use crate::spool::publish::{BodyFolder, Groups, Syncing, stage};
