@@ -13,7 +13,7 @@ use super::{CliError, print_json, print_line};
 use crate::model::rows::{CableRow, Claim};
 use crate::model::states::{ChannelState, StateRow, void_serials};
 use crate::release::ledger::claimed_by;
-use crate::release::requests::RequestText;
+use crate::release::request::RequestText;
 use crate::spool::register::Register;
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 

@@ -21,7 +21,7 @@ use super::{CliError, print_done, print_done_json, print_json, print_line};
 use crate::model::event::Asker;
 use crate::model::reply::BundleMade;
 use crate::model::rows::{BundleRow, BundleState};
-use crate::release::requests::RequestText;
+use crate::release::request::RequestText;
 use crate::release::{Release, ReleaseError};
 use crate::spool::bundle_store::{BUNDLE_FILE, STATEMENT_FILE};
 use crate::spool::publish::Groups;

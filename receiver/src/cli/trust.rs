@@ -11,7 +11,8 @@ use super::commission::work_here;
 use super::request::ask;
 use crate::model::event::Asker;
 use crate::release::Release;
-use crate::release::requests::{RequestText, Verdict};
+use crate::release::Verdict;
+use crate::release::request::RequestText;
 
 /// `trust import`
 pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {

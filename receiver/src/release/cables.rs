@@ -13,12 +13,12 @@ use valise_common::os::room::disk_text;
 use valise_common::units::Mono;
 
 use crate::model::rows::{BundleState, CableRow, Claim};
+use crate::release::arrivals::NOT_A_CONTAINER;
 use crate::release::commit::{Batch, Ready};
 use crate::release::error::ReleaseError;
 use crate::release::foreign::Trouble;
 use crate::release::host::Release;
 use crate::release::inbox::{Due, Incoming, LARGE_BYTES, Origin};
-use crate::release::observe::NOT_A_CONTAINER;
 use crate::release::worker::Task;
 use crate::spool::containers::{OpenTask, OpenedFile, hash_container, open_container};
 use crate::spool::publish::{BodyFolder, Syncing, stage};

@@ -1,5 +1,7 @@
 //! `release`: opens, verifies and publishes what `receive` left in the inbox. It has no network.
 
+mod acts;
+mod arrivals;
 mod bundles;
 mod cables;
 mod commit;
@@ -11,17 +13,20 @@ mod inbox;
 pub mod ledger;
 mod link;
 mod observe;
-pub mod requests;
+pub mod request;
+mod requests;
 mod shown;
 mod slots;
 mod startup;
 mod verdicts;
+mod view;
 mod worker;
 
 pub use daemon::{Daemon, run};
 pub use error::ReleaseError;
 pub use host::Release;
-pub use observe::shortened;
+pub use requests::{REASON_CHARS_MAX, Verdict};
+pub use view::shortened;
 
 #[cfg(test)]
 mod testing;

@@ -1,32 +1,24 @@
 //! What the loop watches: the inbox, the beacon, what is missing, and what it shows of all that.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use valise_common::alarm::{Alarm, Cause};
-use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::folders::Role;
 use valise_common::ids::Serial;
 use valise_common::os::room::disk_text;
-use valise_common::os::{clock, durable, service};
+use valise_common::os::{clock, durable};
 use valise_common::units::{Mono, UtcTime, count_of};
-use valise_common::wire::Beacon;
 
 use crate::model::rows::{BundleRow, BundleState, Claim};
 use crate::model::states::{Announced, ChannelState};
-use crate::pipeline::SignedBeacon;
 use crate::release::error::ReleaseError;
 use crate::release::foreign::Trouble;
 use crate::release::host::Release;
-use crate::release::inbox::{Due, Waiting};
-use crate::release::link::VerifiedBeacon;
-use crate::spool::beacon_file;
-use crate::spool::regular::is_in_the_way;
-use crate::spool::view::{BeaconView, BundleView, Counts, ReceiveView, ReleaseView, ranges_of};
+use crate::release::inbox::Due;
+use crate::release::view::{left_of, shortened};
+use crate::spool::view::ReceiveView;
 use valise_common::serial_set::SerialSet;
-
-/// A link or a folder in the place of a container: the text after its description.
-pub(super) const NOT_A_CONTAINER: &str = " in the place of a container, and Valise did not make it";
 
 /// Something that had a cable's name in a mailbox: the text after its description.
 pub(super) const PUT_ASIDE: &str = " that had the name of a cable's folder and was put aside; the cable is visible under its own name";
@@ -44,80 +36,6 @@ const FOLDERS_MAX: usize = 100_000;
 const PICKUP_EVERY_US: u64 = 60_000_000;
 
 impl Release {
-    /// Notes a container that arrived.
-    pub(super) fn arrive(&mut self, name: InboxName) -> Result<(), ReleaseError> {
-        match fs::symlink_metadata(self.state.container(&name)) {
-            Ok(metadata) if metadata.is_file() => {
-                self.shown.dirty = true;
-                let waiting = Waiting {
-                    bytes: metadata.len(),
-                    due: Due::Now,
-                };
-                self.inbox.waiting.entry(name).or_insert(waiting);
-            }
-            Ok(_) => {
-                let path = self.state.container(&name);
-                self.note_foreign(Trouble::Foreign, &path, NOT_A_CONTAINER);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Notes every container in the inbox.
-    pub(super) fn scan_inbox(&mut self) -> Result<(), ReleaseError> {
-        for entry in durable::list(&self.state.inbox())? {
-            if let Some(name) = InboxName::of_container(&entry?.file_name())
-                && self.inbox.in_work != Some(name.serial)
-            {
-                self.arrive(name)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the newest beacon that `receive` believes; there is none when the link key that verified it has ended.
-    pub(super) fn read_beacon(&mut self) -> Result<(), ReleaseError> {
-        let last = self
-            .ledger
-            .bundles()
-            .iter()
-            .map(|bundle| bundle.last.get())
-            .max();
-        let sound = |written: SignedBeacon| {
-            let beacon = Beacon::decode(&written.payload).ok()?;
-            let bundle = written.bundle;
-            (Some(beacon.highest) <= last || beacon.highest == 0)
-                .then_some(VerifiedBeacon { bundle, beacon })
-        };
-        let believed = match beacon_file::read(&self.state.inbox_beacon()) {
-            Ok(None) => Ok(None),
-            Ok(Some(written)) => sound(written).map(Some).ok_or(()),
-            // `receive` writes the next one over it, if it can.
-            Err(error) if is_in_the_way(&error) => Err(()),
-            Err(error) => return Err(error.into()),
-        };
-        let now = self.now();
-        self.shown
-            .alarms
-            .set(Alarm::Beacon, now, u64::from(believed.is_err()), || {
-                "the beacon in inbox/ names serials that no bundle has, or cannot be read; \
-                 it is ignored"
-                    .to_owned()
-            });
-        if let Ok(believed) = believed {
-            // `receive` drops it soon; until then an ended key must not be heard either.
-            let ended = |believed: &VerifiedBeacon| self.ledger.is_retired(believed.bundle);
-            let believed = believed.filter(|believed| !ended(believed));
-            if self.link.beacon != believed {
-                self.link.beacon = believed;
-                self.shown.dirty = true;
-            }
-        }
-        Ok(())
-    }
-
     /// What is known of all serials, except what `receive` is collecting.
     pub(super) fn channel_state(&self) -> ChannelState {
         let mut complete = SerialSet::new();
@@ -371,143 +289,5 @@ impl Release {
             )
         });
         Ok(())
-    }
-
-    /// Rewrites what is shown.
-    pub(super) fn show(&mut self) {
-        self.shown.dirty = false;
-        let view = self.view();
-        if let Some(metrics) = &mut self.shown.metrics {
-            view.write_metrics(metrics);
-        }
-        service::status(&format!(
-            "released {} · quarantine {} · missing {}",
-            self.inbox.counters.released, view.counts.quarantined, view.counts.missing
-        ));
-        let tmp = self.state.tmp(Role::Release);
-        if let Err(error) = view.write(&tmp, &self.state.view_of(Role::Release)) {
-            // Nothing depends on it; a full disk has its own alarm.
-            tracing::warn!("the view cannot be written: {error}");
-        }
-    }
-
-    fn view(&self) -> ReleaseView {
-        let channel_state = self.channel_state();
-        let highest = channel_state.highest().map_or(0, Serial::get);
-        let quarantined = self
-            .ledger
-            .register()
-            .cables(Some(Claim::Quarantined))
-            .map_or(0, |rows| rows.len());
-        let complete = channel_state.complete.serial_count();
-        ReleaseView {
-            time: clock::utc_now(),
-            written: Some(clock::Stamp::now()),
-            now: self.now(),
-            channel: self.host.channel,
-            trust_version: self.trust.as_ref().map(|signed| signed.list.version()),
-            software_keys: self
-                .trust
-                .as_ref()
-                .is_some_and(|signed| signed.list.allow_software_keys()),
-            beacon: self.link.beacon.as_ref().map(beacon_view),
-            complete: ranges_of(&channel_state.complete),
-            opened: ranges_of(&channel_state.opened),
-            gaps: ranges_of(&channel_state.gaps),
-            not_sent: ranges_of(&channel_state.not_sent),
-            counts: Counts {
-                highest,
-                claimed: channel_state.claimed.serial_count(),
-                quarantined: u64::try_from(quarantined).unwrap_or(u64::MAX),
-                missing: channel_state.missing().serial_count(),
-                complete: complete.saturating_add(channel_state.opened.serial_count()),
-            },
-            bundles: self
-                .ledger
-                .bundles()
-                .iter()
-                .map(|row| BundleView {
-                    bundle: row.bundle,
-                    first: row.first,
-                    count: row.count,
-                    link_key: row.link_key,
-                    void: row.state == BundleState::Void,
-                    left: match row.state {
-                        BundleState::Live => left_of(row.first, row.last, highest),
-                        BundleState::Void => 0,
-                    },
-                })
-                .collect(),
-            alarms: self.shown.alarms.views(),
-            counters: self.inbox.counters,
-        }
-    }
-}
-
-fn beacon_view(VerifiedBeacon { bundle, beacon }: &VerifiedBeacon) -> BeaconView {
-    let announced = Announced::from(beacon);
-    BeaconView {
-        bundle: *bundle,
-        highest: beacon.highest,
-        settled: beacon.settled,
-        lowest_retained: beacon.lowest_retained,
-        sender_time: UtcTime::from_s(beacon.sender_time_us / 1_000_000),
-        trust_version: beacon.trust_version,
-        under_way: ranges_of(&announced.under_way),
-        passes_done: ranges_of(&announced.passes_done),
-        not_sent: ranges_of(&announced.not_sent),
-    }
-}
-
-/// How many slots of `first..=last` are for serials behind the highest.
-fn left_of(first: Serial, last: Serial, highest: u64) -> u64 {
-    last.get()
-        .saturating_sub(highest.max(first.get().saturating_sub(1)))
-}
-
-/// Serials in a line that fits a terminal.
-pub fn shortened(set: &SerialSet) -> String {
-    let text = set.to_string();
-    match text.char_indices().nth(120) {
-        Some((cut, _)) => {
-            let cut = text[..cut].rfind(',').unwrap_or(cut);
-            format!("{}, …", &text[..cut])
-        }
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::as_conversions)]
-
-    use super::*;
-
-    fn serial(value: u64) -> Serial {
-        Serial::new(value).unwrap()
-    }
-
-    fn set(members: &[u64]) -> SerialSet {
-        let mut set = SerialSet::new();
-        members
-            .iter()
-            .for_each(|member| set.insert(serial(*member)));
-        set
-    }
-
-    #[test]
-    fn slots_left_are_those_behind_the_highest_serial() {
-        assert_eq!(left_of(serial(1), serial(10), 0), 10);
-        assert_eq!(left_of(serial(1), serial(10), 8), 2);
-        assert_eq!(left_of(serial(1), serial(10), 12), 0);
-        assert_eq!(left_of(serial(11), serial(20), 5), 10);
-    }
-
-    #[test]
-    fn a_long_list_of_serials_is_cut_at_a_comma() {
-        let members: Vec<u64> = (1..200).map(|n| n * 2).collect();
-        let text = shortened(&set(&members));
-        assert!(text.len() < 130 && text.ends_with(", …"), "{text}");
-        assert_eq!(shortened(&set(&[1, 2, 5])), "1-2,5");
     }
 }

@@ -2,27 +2,21 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-use valise_common::alarm::Alarm;
-use valise_common::host::folders::{InboxName, Role};
+use valise_common::host::folders::Role;
 use valise_common::host::requests::{
     Answer, Found, RequestRefused, SYSTEM_FAILURE, TakeLimits, Taken, answer_text,
 };
-use valise_common::host::trust_store::{Held, SignedList, TrustStoreError};
-use valise_common::ids::{BundleId, LinkKeyId, Serial};
+use valise_common::host::trust_store::{SignedList, TrustStoreError};
 use valise_common::limits;
 use valise_common::manifest::FreeText;
-use valise_common::os::clock;
-use valise_common::os::durable::{self, SyncBatch, is_full};
+use valise_common::os::durable::{self, SyncBatch};
 use valise_common::units::{ByteSize, UtcTime};
 
 use crate::model::event::{Asker, Event};
 use crate::model::reply::Reply;
-use crate::model::rows::{CableRow, Claim};
 use crate::release::error::ReleaseError;
 use crate::release::host::Release;
-use crate::release::inbox::{Incoming, Origin};
-use crate::release::ledger::now_of;
+use crate::release::request::RequestText;
 use crate::release::worker::Task;
 
 /// Characters of an operator's reason.
@@ -39,63 +33,6 @@ const REFUSAL_BYTES: u64 = 16 << 10;
 
 /// Bytes of a request's files: a trust list and its signatures are the most.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
-
-/// `request.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum RequestText {
-    /// Verify a quarantined cable again.
-    QuarantineRecheck {
-        /// Its serial.
-        serial: Serial,
-    },
-    /// Destroy a quarantined cable.
-    QuarantineDiscard {
-        /// Its serial.
-        serial: Serial,
-        /// Why.
-        reason: String,
-    },
-    /// Put a signed trust list into force.
-    TrustImport {},
-    /// Make a bundle for the courier.
-    BundleCreate {
-        /// Number of slots.
-        slots: u32,
-        /// The bundle whose unused slots become void.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        replaces: Option<BundleId>,
-    },
-    /// Destroy the unused slots of a bundle.
-    BundleVoid {
-        /// The bundle.
-        bundle: BundleId,
-        /// Why.
-        reason: String,
-    },
-    /// End an old link key early.
-    LinkKeyRetire {
-        /// The key.
-        link_key: LinkKeyId,
-    },
-    /// Set "now" back to the clock.
-    ClockAccept {},
-}
-
-impl RequestText {
-    /// The request's word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            RequestText::QuarantineRecheck { .. } => "quarantine-recheck",
-            RequestText::QuarantineDiscard { .. } => "quarantine-discard",
-            RequestText::TrustImport {} => "trust-import",
-            RequestText::BundleCreate { .. } => "bundle-create",
-            RequestText::BundleVoid { .. } => "bundle-void",
-            RequestText::LinkKeyRetire { .. } => "link-key-retire",
-            RequestText::ClockAccept {} => "clock-accept",
-        }
-    }
-}
 
 /// What becomes of a request at once.
 #[derive(Debug)]
@@ -254,98 +191,6 @@ impl Release {
         }
     }
 
-    fn quarantined(&self, serial: Serial) -> Result<Result<CableRow, Verdict>, ReleaseError> {
-        let refused = |text: &str| Err(Verdict::Refused(format!("serial {serial} {text}")));
-        let row = self.ledger.register().cable(serial)?;
-        Ok(match row {
-            Some(row) if row.claim == Claim::Quarantined => Ok(row),
-            Some(row) if row.claim == Claim::Discarded => refused("was discarded"),
-            Some(_) => refused("is released"),
-            None => refused("is not in quarantine; see valise-receiver list"),
-        })
-    }
-
-    fn ask_recheck(
-        &mut self,
-        name: &str,
-        serial: Serial,
-        by: Asker,
-    ) -> Result<Verdict, ReleaseError> {
-        let row = match self.quarantined(serial)? {
-            Ok(row) => row,
-            Err(verdict) => return Ok(verdict),
-        };
-        if self.trust.is_none() {
-            return Ok(Verdict::Refused(
-                "there is no trust list to verify by".to_owned(),
-            ));
-        }
-        let container = InboxName {
-            serial,
-            container: row.container.id(),
-        };
-        let path = self.state.quarantined(&container);
-        let bytes = match std::fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Verdict::Refused(format!(
-                    "the container of serial {serial} is not in quarantine/: restore it, or discard it"
-                )));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let origin = Origin::Quarantine {
-            request: name.to_owned(),
-            by,
-        };
-        self.inbox.rechecks.push_back(Incoming {
-            name: container,
-            path,
-            bytes,
-            origin,
-        });
-        Ok(Verdict::UnderWay)
-    }
-
-    fn discard(
-        &mut self,
-        serial: Serial,
-        reason: &str,
-        by: Asker,
-    ) -> Result<Verdict, ReleaseError> {
-        let row = match self.quarantined(serial)? {
-            Ok(row) => row,
-            Err(verdict) => return Ok(verdict),
-        };
-        let container = InboxName {
-            serial,
-            container: row.container.id(),
-        };
-        if self.inbox.rechecks.iter().any(|one| one.name == container)
-            || self.inbox.in_work == Some(serial)
-        {
-            return Ok(Verdict::Refused(format!(
-                "serial {serial} is being rechecked; ask again"
-            )));
-        }
-        let reason = match reason_of(reason) {
-            Ok(reason) => reason,
-            Err(verdict) => return Ok(verdict),
-        };
-        let discarded = Event::Discarded { serial, reason, by };
-        let verdict = self.happened(self.now(), discarded)?;
-        if let Some(slots) = self
-            .ledger
-            .bundle_of(serial)
-            .and_then(|bundle| self.slots.of(bundle.bundle))
-        {
-            slots.erase(serial)?;
-            slots.sync()?;
-        }
-        durable::remove_any(&self.state.quarantined(&container))?;
-        Ok(verdict)
-    }
-
     /// Makes an event happen, and tells what who asked for it is answered.
     pub(super) fn happened(
         &mut self,
@@ -357,57 +202,6 @@ impl Release {
         self.ledger.commit()?;
         let done = || Verdict::Accepted("done".to_owned());
         Ok(reply.map_or_else(done, Verdict::from))
-    }
-
-    /// Verifies a list and puts it into force.
-    ///
-    /// # Errors
-    /// [`ReleaseError`]; the process must end. A refusal is a verdict.
-    pub fn import_trust(
-        &mut self,
-        offered: Result<SignedList, TrustStoreError>,
-        by: Asker,
-    ) -> Result<Verdict, ReleaseError> {
-        let held = self.ledger.register().trust()?;
-        let admitted = offered.and_then(|signed| {
-            let held = held.map(|(version, sha256)| Held {
-                version,
-                is_offered: signed.sha256().to_string() == sha256,
-                is_usable: self.trust.is_some(),
-            });
-            let channel = Some(self.host.channel);
-            signed.admit(&self.host.administrators, channel, held, clock::utc_now())
-        });
-        let verified = match admitted {
-            Ok(verified) => verified,
-            Err(error) if error.is_failure() => return Ok(Verdict::Refused(failed(&error))),
-            Err(error) => return Ok(Verdict::Refused(error.to_string())),
-        };
-        let store = self.state.trust_store();
-        match store.stage(&verified) {
-            Err(error) if is_full(&error) => return Ok(Verdict::Refused(failed(&error))),
-            staged => staged?,
-        }
-        let version = verified.list.version();
-        let imported = Event::TrustImported {
-            version,
-            sha256: verified.signed().sha256().to_string(),
-            by,
-        };
-        let verdict = self.happened(self.now(), imported)?;
-        store.put_into_force()?;
-        if verified.list.allow_software_keys() {
-            tracing::warn!("trust list {version} lets software keys approve: for exercises only");
-        }
-        self.trust = Some(verified);
-        let now = self.now();
-        self.shown
-            .alarms
-            .set(Alarm::TrustDamaged, now, 0, String::new);
-        self.make_mailboxes()?;
-        // Cables that waited for a list go out now.
-        self.shown.dirty = true;
-        Ok(verdict)
     }
 
     /// Puts a list into force for a command that does it by itself; a refusal is logged like that of a request.
@@ -437,18 +231,6 @@ impl Release {
     ) -> Result<Verdict, ReleaseError> {
         let event = refusal(ask.word(), reason, by);
         self.happened(self.now(), event)
-    }
-
-    fn accept_clock(&mut self, by: Asker) -> Result<Verdict, ReleaseError> {
-        let (before, clock) = (self.now(), clock::utc_now());
-        let issued = self.trust.as_ref().map(|signed| signed.list.issued());
-        let now = now_of(clock, issued, None);
-        self.shown.dirty = true;
-        // The line carries the clock's own time: with it the last audit time goes back.
-        let verdict = self.happened(clock, Event::ClockAccepted { before, now, by })?;
-        // It seals where the log's times go back.
-        self.ledger.checkpoint(self.mono())?;
-        Ok(verdict)
     }
 
     /// Answers a request whose effect, if it has one, is durable.
@@ -514,59 +296,9 @@ pub(super) fn reason_of(text: &str) -> Result<String, Verdict> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::as_conversions)]
+    #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn every_request_round_trips_as_toml() {
-        let serial = Serial::new(4).unwrap();
-        for ask in [
-            RequestText::QuarantineRecheck { serial },
-            RequestText::QuarantineDiscard {
-                serial,
-                reason: "wrong \"desk\"".to_owned(),
-            },
-            RequestText::TrustImport {},
-            RequestText::BundleCreate {
-                slots: 10,
-                replaces: None,
-            },
-            RequestText::BundleCreate {
-                slots: 10,
-                replaces: Some(BundleId(1)),
-            },
-            RequestText::BundleVoid {
-                bundle: BundleId(2),
-                reason: "lost".to_owned(),
-            },
-            RequestText::LinkKeyRetire {
-                link_key: LinkKeyId(1),
-            },
-            RequestText::ClockAccept {},
-        ] {
-            let text = toml::to_string(&ask).unwrap();
-            assert!(
-                text.contains(&format!("request = \"{}\"", ask.word())),
-                "{text}"
-            );
-            assert_eq!(toml::from_str::<RequestText>(&text).unwrap(), ask);
-        }
-    }
-
-    #[test]
-    fn unknown_words_and_keys_are_refused() {
-        for text in [
-            "",
-            "request = \"submit\"",
-            "request = \"clock-accept\"\nmore = 1",
-            "request = \"quarantine-recheck\"\nserial = 0",
-            "request = \"quarantine-recheck\"\nserial = 1\nreason = \"x\"",
-            "request = \"bundle-create\"\nslots = -1",
-        ] {
-            assert!(toml::from_str::<RequestText>(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_reason_holds_no_control_characters() {

@@ -2,7 +2,9 @@
 //! anything.
 
 pub mod acts;
+mod aside;
 mod authority;
+mod blocked;
 pub mod commission;
 pub mod courier;
 mod daemon;

@@ -14,27 +14,25 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use valise_common::alarm::{Alarm, Cause};
 use valise_common::host::folders::{OutboxName, Role};
 use valise_common::host::slots::SlotsHeader;
 use valise_common::ids::{BundleId, ContainerHash, MessageId, Serial};
-use valise_common::os::durable::{self, FinishedFile, clear_tmp, erase, make_dir, remove_any};
+use valise_common::os::durable::{self, FinishedFile, clear_tmp, erase, remove_any};
 use valise_common::precedence::Precedence;
 
+use super::blocked::Blocked;
 use super::error::GateError;
 use super::host::Gate;
-use super::sealing::{Blocked, Issuing};
+use super::sealing::Issuing;
 use super::worker::Work;
 use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox::FecFile;
 use crate::spool::outbox_write::{name_of, staged_name};
 use crate::spool::pending::Pending;
 use crate::spool::progress;
-
-/// Characters that are shown of the name of something that gate did not make.
-const NAME_CHARS_MAX: usize = 100;
 
 impl Gate {
     /// Brings files and log together. Large cables that must be sealed again come back as work for the worker.
@@ -356,64 +354,6 @@ impl Gate {
         self.outgoing
             .progress
             .retain(|serial, _| live.contains(serial));
-        Ok(())
-    }
-
-    /// Moves something that no rule explains out of the way, for a person to look at.
-    fn put_aside(&mut self, path: &Path) -> Result<(), GateError> {
-        let Some(name) = path.file_name() else {
-            return Ok(());
-        };
-        let aside = self.state.root().join("aside");
-        make_dir(&aside, 0o700)?;
-        let mut target: PathBuf = aside.join(name);
-        let mut number = 1;
-        while target.exists() {
-            let mut numbered = name.to_owned();
-            numbered.push(format!(".{number}"));
-            target = aside.join(numbered);
-            number += 1;
-        }
-        match std::fs::rename(path, &target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
-        }
-        self.check_aside()
-    }
-
-    /// Shows what was put aside, until a person has taken it away.
-    ///
-    /// # Errors
-    /// Any error of the system.
-    pub(super) fn check_aside(&mut self) -> Result<(), GateError> {
-        let aside = self.state.root().join("aside");
-        let mut entries = match std::fs::read_dir(&aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.shown.alarms.clear(Alarm::Aside);
-                return Ok(());
-            }
-            entries => entries?,
-        };
-        let Some(first) = entries.next().transpose()? else {
-            self.shown.alarms.clear(Alarm::Aside);
-            return Ok(());
-        };
-        let name: String = first
-            .file_name()
-            .to_string_lossy()
-            .chars()
-            .flat_map(char::escape_debug)
-            .take(NAME_CHARS_MAX)
-            .collect();
-        let mut text = format!(
-            "gate did not make {}/{name}, and has put it aside",
-            aside.display()
-        );
-        let others = entries.count();
-        if others > 0 {
-            text.push_str(&format!("; {others} more are there"));
-        }
-        self.shown.alarm(Alarm::Aside, text);
         Ok(())
     }
 }

@@ -3,19 +3,17 @@
 //! ① commit serial and message-id ② container into `tmp/`, synced ③ commit its whole hash ④ rename into `outbox/` ⑤ erase
 //! the slot's PSK, the plaintext and `pending/ID/` ⑥ index. Many cables share each step's sync.
 
-use std::io::ErrorKind;
-
-use valise_common::alarm::{Alarm, Cause};
+use valise_common::alarm::Alarm;
 use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
-use valise_common::os::durable::{FinishedFile, is_full, remove_any};
+use valise_common::os::durable::{FinishedFile, remove_any};
 use valise_common::os::entropy;
-use valise_common::os::room::disk_text;
 use valise_common::precedence::Precedence;
 use valise_common::units::ByteSize;
 
+use super::blocked::Blocked;
 use super::error::GateError;
 use super::host::Gate;
 use super::worker::{SealWork, Work};
@@ -23,9 +21,8 @@ use crate::model::event::Event;
 use crate::model::ledger::{Cable, Phase};
 use crate::spool::outbox::FecFile;
 use crate::spool::outbox_write::name_of;
-use crate::spool::pending::PendingError;
-use crate::steps::approve::{Approved, approve};
-use crate::steps::seal::{PartChanged, Sealed, SealingError};
+use crate::steps::approve::Approved;
+use crate::steps::seal::Sealed;
 
 /// Bodies beyond this are copied and sealed on the worker, so that a FLASH cable is never behind them.
 pub const LARGE_BODY_BYTES: u64 = 4 << 20;
@@ -53,53 +50,7 @@ pub struct FinishedContainer {
     pub sealed: Sealed,
 }
 
-/// A cause that keeps a cable from its proof.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// The trust list or a file is not there, or cannot be read: an operator may mend it.
-    NotNow(String),
-    /// A file of it is not what was submitted or approved.
-    Damaged(String),
-    /// The rules refuse it.
-    Refused(String),
-}
-
-impl From<Blocked> for String {
-    fn from(blocked: Blocked) -> Self {
-        let (Blocked::NotNow(text) | Blocked::Damaged(text) | Blocked::Refused(text)) = blocked;
-        text
-    }
-}
-
 impl Gate {
-    /// Makes the proof of a cable from what stands in its folder.
-    ///
-    /// # Errors
-    /// [`Blocked`] with the cause, and whether it may end by itself.
-    pub fn proof(&self, cable: &Cable) -> Result<Approved, Blocked> {
-        let not_now = |error: PendingError| match error {
-            PendingError::Io { .. } => Blocked::NotNow(error.to_string()),
-            PendingError::Damaged { .. } => Blocked::Damaged(error.to_string()),
-        };
-        let no_list = || Blocked::NotNow("no trust list is in force".to_owned());
-        let list = self.authority.list().ok_or_else(no_list)?;
-        let manifest = self.waiting.pending.manifest(&cable.id).map_err(not_now)?;
-        let approvals = cable
-            .approvals
-            .iter()
-            .map(|officer| self.waiting.pending.approval(&cable.id, officer))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(not_now)?;
-        approve(manifest, approvals, list, self.history.now()).map_err(|error| match error.code() {
-            // It verified when it was stored, and these are the bytes that it signed.
-            "signature" => not_now(PendingError::Damaged {
-                id: cable.id,
-                what: "a stored approval",
-            }),
-            _ => Blocked::Refused(error.to_string()),
-        })
-    }
-
     /// Issues serials to those of `ids` that have their quorum, most urgent first, and records step ① for each.
     pub fn issue(&mut self, ids: impl IntoIterator<Item = MessageId>) -> Vec<Issuing> {
         let mut ready: Vec<(Precedence, _, MessageId)> = ids
@@ -197,141 +148,6 @@ impl Gate {
         Ok(large)
     }
 
-    /// Takes note of a cable whose serial is issued but whose container could not be made: a full disk, and a part that cannot
-    /// be read, are waited for; a part that is no longer what was signed ends the cable.
-    ///
-    /// # Errors
-    /// Every other failure comes back; the process must end.
-    pub fn not_sealed(&mut self, id: MessageId, error: GateError) -> Result<(), GateError> {
-        let source = match &error {
-            GateError::Io(source) | GateError::Sealing(SealingError::Io(source)) => source,
-            _ => return Err(error),
-        };
-        let is_missing = matches!(
-            source.kind(),
-            ErrorKind::NotFound | ErrorKind::PermissionDenied
-        );
-        let inner = source.get_ref();
-        let has_changed = inner.is_some_and(|inner| inner.is::<PartChanged>());
-        if !is_full(source) && !is_missing && !has_changed {
-            return Err(error);
-        }
-        if !self.is_sealing(&id) {
-            // Ended while it was being made, and its files with it.
-            return Ok(());
-        }
-        if is_full(source) {
-            let text = disk_text(self.state.root(), "a cable waits to be sealed");
-            self.shown.alarm(Alarm::Disk, text.clone());
-            self.outgoing.wants_room = true;
-            self.outgoing.waiting.push(id);
-            return Ok(());
-        }
-        if is_missing {
-            self.wait_for_operator(id);
-            return Ok(());
-        }
-        self.give_up(id, &error.to_string())
-    }
-
-    /// Keeps a cable that has a serial until what it needs is there again.
-    pub fn wait_for_operator(&mut self, id: MessageId) {
-        let text = format!(
-            "cable {id} has a serial and waits to be sealed: its folder in pending/, its slot or the trust list cannot be read"
-        );
-        let repair = format!("valise-sender show {id}");
-        let cause = Cause::repaired_by(text, repair);
-        self.waiting
-            .trouble(&mut self.shown, id, Alarm::SealingWaits, cause);
-        self.outgoing.wants_room = true;
-        self.outgoing.waiting.push(id);
-    }
-
-    /// Ends a cable that has a serial and can never be sealed.
-    ///
-    /// # Errors
-    /// [`GateError`]; the process must end.
-    pub fn give_up(&mut self, id: MessageId, reason: &str) -> Result<(), GateError> {
-        let issued = self
-            .history
-            .ledger()
-            .cables
-            .get(&id)
-            .and_then(|cable| cable.issued.clone());
-        let Some(issued) = issued else { return Ok(()) };
-        let text = format!(
-            "cable {id} of serial {} could not be sealed and is expired: {reason}",
-            issued.serial
-        );
-        self.shown.note(Alarm::NotSealed, text);
-        self.history.record(&Event::GivenUp {
-            serial: issued.serial,
-            reason: reason.to_owned(),
-        });
-        self.commit()?;
-        self.outgoing.in_sealing.remove(&issued.serial);
-        if !self
-            .outgoing
-            .slots
-            .is_erased(issued.bundle, issued.serial)?
-        {
-            self.outgoing
-                .slots
-                .erase(&[(issued.bundle, issued.serial)])?;
-        }
-        self.waiting.pending.remove(&id)?;
-        self.write_beacon()
-    }
-
-    /// Ends cables that are being sealed and may not leave any more: their slot became void, or the list that came into
-    /// force meanwhile refuses them. What the worker still makes of them is dropped by [`Gate::finish`].
-    ///
-    /// # Errors
-    /// [`GateError`]; the process must end.
-    pub fn stop_unfit_sealing(&mut self) -> Result<(), GateError> {
-        let sealing = |cable: &&Cable| cable.phase == Phase::Sealing;
-        let sealing: Vec<Cable> = self
-            .history
-            .ledger()
-            .cables
-            .values()
-            .filter(sealing)
-            .cloned()
-            .collect();
-        for cable in sealing {
-            let Some(issued) = &cable.issued else {
-                continue;
-            };
-            if self.outgoing.slots.is_lost(issued.bundle) {
-                continue;
-            }
-            if self
-                .outgoing
-                .slots
-                .is_erased(issued.bundle, issued.serial)?
-            {
-                self.give_up(cable.id, "its slot became void; submit the cable again")?;
-            } else if self.history.doubt().is_none()
-                && let Err(Blocked::Refused(reason)) = self.proof(&cable)
-            {
-                self.give_up(cable.id, &reason)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a container is made of a cable: for the first time, or again because its container was lost.
-    fn is_sealing(&self, id: &MessageId) -> bool {
-        let cable = self.history.ledger().cables.get(id);
-        cable.is_some_and(|cable| match cable.phase {
-            Phase::Sealing => true,
-            Phase::Sealed => cable
-                .serial()
-                .is_some_and(|serial| self.outgoing.in_sealing.contains(&serial)),
-            _ => false,
-        })
-    }
-
     /// Tries again what a full disk held up behind its step ①.
     ///
     /// # Errors
@@ -341,28 +157,6 @@ impl Gate {
         waiting_for_room.retain(|id| self.is_sealing(id));
         let again = self.seal_again(waiting_for_room)?;
         self.seal_issued(again)
-    }
-
-    /// Raises the alarm of a waiting cable whose files the disk changed.
-    pub(super) fn note_damaged(&mut self, id: MessageId, text: &str) {
-        let repair = format!("valise-sender withdraw {id}, then submit the cable again");
-        let cause = Cause::repaired_by(text, repair);
-        self.waiting
-            .trouble(&mut self.shown, id, Alarm::PendingDamaged, cause);
-    }
-
-    fn block(&mut self, id: MessageId, reason: String) {
-        if self.waiting.block(id, reason.clone()) {
-            let request = "seal".to_owned();
-            let by = "gate".to_owned();
-            self.history.record(&Event::Refused {
-                request,
-                id: Some(id),
-                by,
-                reason,
-            });
-        }
-        self.history.note_changed(id);
     }
 
     fn seal_work(&mut self, one: Issuing) -> Result<SealWork, GateError> {
