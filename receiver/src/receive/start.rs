@@ -1,205 +1,124 @@
-//! What start-up makes of what the last process left: nothing that was collected is lost, nothing is listed twice.
+//! The start of receive: what must be opened before the sandbox, and the parts of the process.
 
-use std::borrow::Cow;
-use std::fs::{self, File, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use serde_json::json;
+use valise_common::config::{LinkKind, ReceiverConfig};
+use valise_common::history::log::AuditLog;
+use valise_common::host::alarms::Alarms;
+use valise_common::host::commissioned::Host;
+use valise_common::host::folders::{ReceiverState, Role};
+use valise_common::host::metrics::Metrics;
+use valise_common::host::worker::Threading;
+use valise_common::ids::ChannelId;
+use valise_common::os::clock::{mono_now, utc_now};
+use valise_common::os::durable::{SyncBatch, hold_reserve};
+use valise_common::os::lock::HostLock;
+use valise_common::wire::DatagramBytes;
 
-use valise_common::host::folders::InboxName;
-use valise_common::ids::ContainerHash;
-use valise_common::os::durable::{
-    self, FinishedFile, SyncBatch, clear_tmp, finish_erasing, remove_any,
-};
-use valise_common::units::Mono;
+use super::intake::Intake;
+use super::link::LinkWatch;
+use super::recover::Recovered;
+use super::report::Report;
+use super::room::Room;
+use super::view::Constants;
+use super::watch::StateWatch;
+use super::way::Way;
+use super::{Receive, ReceiveError};
+use crate::spool::net_tables::NetTables;
 
-use super::handback::take_back;
-use super::publish::{Folders, file_name};
-use crate::pipeline::Assembler;
-use crate::spool::assembly::{AssemblyStore, DataFile, FoundSet, data_path};
-use crate::spool::beacon_file;
-use crate::spool::completed::{CompletedLog, Record};
-
-/// What start-up found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Containers whose rename into `inbox/` was completed.
-    pub published: usize,
-    /// Sets that are collected further.
-    pub resumed: usize,
+/// The host's lock and log, and the descriptors that must be opened before the sandbox.
+pub struct Claimed {
+    pub(super) host: Host<ChannelId>,
+    pub(super) audit: AuditLog,
+    pub(super) sync: SyncBatch,
+    pub(super) intake: Intake,
+    pub(super) tables: NetTables,
+    pub(super) lock: HostLock,
 }
 
-/// Brings the files into order and tells the assembler what there is.
-///
-/// # Errors
-/// Those of the disk.
-pub fn recover(
-    now: Mono,
-    folders: &Folders,
-    completed: (&mut CompletedLog, &[Record]),
-    store: &mut AssemblyStore,
-    sync: &mut SyncBatch,
-    assembler: &mut Assembler,
-) -> io::Result<Found> {
-    let (log, records) = completed;
-    let mut found = Found::default();
-    let mut taken_back = Vec::new();
-    loop {
-        let names = take_back(&folders.damaged, log, sync)?;
-        if names.is_empty() {
-            break;
+impl Claimed {
+    /// Takes the lock, and opens the log and the link.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn take(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
+        let state = ReceiverState::new(&config.state);
+        let host = state.read_host()?;
+        // Before anything is written: none of the folders may lead to somewhere else.
+        state.check_all()?;
+        let lock = HostLock::try_take(&state.lock(Role::Receive))?.ok_or(ReceiveError::Running)?;
+        hold_reserve(&state.reserve(Role::Receive))?;
+        let (mut audit, recovered) = AuditLog::open(&state.audit(), Role::Receive.as_str())?;
+        audit.set_part_bytes(config.audit.file_bytes.0);
+        if recovered.torn_bytes > 0 {
+            tracing::warn!("the audit log ended in a torn line, which was put aside");
+            // Durable with the line of the start.
+            let torn_bytes = [("torn_bytes", json!(recovered.torn_bytes))];
+            audit.append(utc_now(), "audit-torn", &torn_bytes);
         }
-        taken_back.extend(names);
+        let sync = SyncBatch::new(state.root())?;
+        Ok(Self {
+            host,
+            audit,
+            sync,
+            // Inside the sandbox no socket can be made, and no large buffer be asked for.
+            intake: Intake::open(config)?,
+            tables: NetTables::open(),
+            lock,
+        })
     }
-    let mut records = Cow::Borrowed(records);
-    if !taken_back.is_empty() {
-        let name = |(serial, hash): &Record| InboxName {
-            serial: *serial,
-            container: hash.id(),
-        };
-        records
-            .to_mut()
-            .retain(|record| !taken_back.contains(&name(record)));
-    }
-    let records = &*records;
-    for (serial, hash) in records {
-        assembler.restore_completed(*serial, &hash.id());
-    }
-    found.published = publish_staged(folders, records, sync)?;
-    list_inbox(folders, log, sync, assembler)?;
-    sync.commit()?;
-    clear_tmp(&folders.tmp, |_| false)?;
-    finish_erasing(&folders.tmp)?;
-    // One that cannot be read is nothing lost: the next one comes in a second.
-    if let Ok(Some(written)) = beacon_file::read(&folders.beacon) {
-        assembler.restore_beacon(now, &written);
-    }
-    for set in store.scan()? {
-        if publish_assembled(folders, records, &set, sync)? {
-            store.forget(&set.set)?;
-            found.published += 1;
-            continue;
-        }
-        let is_completed = assembler.is_completed(set.set.serial, &set.set.container);
-        let whole =
-            u64::try_from(set.done.len()).is_ok_and(|n| n == set.set.geometry.block_count());
-        // Of a completed container, the data file is gone, or only the rename is missing.
-        let keep = match set.data {
-            DataFile::There => whole || !is_completed,
-            DataFile::Absent => set.done.is_empty() && !is_completed,
-        };
-        let (done, spilled) = (set.done.into_iter(), set.spilled.into_iter());
-        if keep && assembler.restore_set(set.set, done, spilled).is_ok() {
-            found.resumed += 1;
-        } else {
-            store.forget(&set.set)?;
-        }
-    }
-    Ok(found)
 }
 
-/// Completes the renames of containers that are listed as completed and still stand in `tmp/`.
-fn publish_staged(
-    folders: &Folders,
-    records: &[Record],
-    sync: &mut SyncBatch,
-) -> io::Result<usize> {
-    let mut published = 0;
-    for entry in durable::list(&folders.tmp)? {
-        let entry = entry?;
-        let path = entry.path();
-        let Some(name) = InboxName::of_container(&entry.file_name()) else {
-            continue;
+impl Receive {
+    /// Takes up what an earlier process left, and begins to watch for keys.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn start(
+        config: &ReceiverConfig,
+        claimed: Claimed,
+        threading: Threading,
+    ) -> Result<Self, ReceiveError> {
+        let Claimed {
+            host,
+            audit,
+            sync,
+            intake,
+            tables,
+            lock,
+        } = claimed;
+        let state = ReceiverState::new(&config.state);
+        let size =
+            DatagramBytes::new(config.datagram_bytes()).ok_or(ReceiveError::DatagramBytes)?;
+        let memory_bytes = usize::try_from(config.memory.assembly.0).unwrap_or(usize::MAX);
+        let recovered = Recovered::take_up(&state, memory_bytes, sync)?;
+        let watch = StateWatch::open(&state, host.channel)?;
+        let (now, mono) = (utc_now(), mono_now());
+        let listen = config.link.listen;
+        let listen = listen.filter(|_| config.link.kind == LinkKind::Udp);
+        let constants = Constants {
+            started: now,
+            socket_buffer_asked: config.link.socket_buffer.0,
         };
-        let Some(hash) = hash_file(&path)? else {
-            continue;
+        let alarms = Alarms::new(Role::Receive, state.root());
+        let metrics = Metrics::new(Role::Receive, &config.metrics.folder, state.root());
+        let mut receive = Self {
+            way: Way::new(intake, size, memory_bytes, recovered),
+            watch,
+            room: Room::new(state.clone(), config.spool.bytes_max),
+            link: LinkWatch::new(listen, tables, mono),
+            report: Report::new(state, audit, alarms, metrics, constants, config),
+            tick_at: mono,
+            _lock: lock,
         };
-        if !records.contains(&(name.serial, hash)) || hash.id() != name.container {
-            continue;
+        let version = [("version", json!(env!("CARGO_PKG_VERSION")))];
+        receive.report.note("started", &version)?;
+        receive.report.checkpoint(mono_now())?;
+        receive.watch.load_keys(now, &receive.way)?;
+        receive.room.tell(&receive.way)?;
+        match threading {
+            Threading::Beside => receive.way.spawn()?,
+            Threading::Caller => {}
         }
-        let to = folders.inbox.join(entry.file_name());
-        match FinishedFile::found(path.clone()).publish_in(&to, sync) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_any(&path)?,
-            result => result?,
-        }
-        published += 1;
-    }
-    Ok(published)
-}
-
-/// Gives a listed container its place in `inbox/` that stands whole in `assembly/`. Its bytes were synced before it was
-/// listed and its blocks' bits never were: after a loss of power the hash is to be believed, not the bits.
-fn publish_assembled(
-    folders: &Folders,
-    records: &[Record],
-    found: &FoundSet,
-    sync: &mut SyncBatch,
-) -> io::Result<bool> {
-    let set = &found.set;
-    let is_record = |(serial, hash): &Record| *serial == set.serial && hash.id() == set.container;
-    let Some((serial, listed)) = records.iter().find(|record| is_record(record)) else {
-        return Ok(false);
-    };
-    let path = data_path(&folders.assembly, set);
-    let length = match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other?.len(),
-    };
-    if length != set.geometry.container_bytes() || hash_file(&path)? != Some(*listed) {
-        return Ok(false);
-    }
-    let name = InboxName {
-        serial: *serial,
-        container: set.container,
-    };
-    let file = File::open(&path)?;
-    file.set_permissions(Permissions::from_mode(0o640))?;
-    file.sync_all()?;
-    let to = folders.inbox.join(file_name(&name));
-    match FinishedFile::found(path.clone()).publish_in(&to, sync) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        result => result?,
-    }
-    // The name is durable before the set's folder is deleted.
-    sync.commit()?;
-    Ok(true)
-}
-
-fn hash_file(path: &Path) -> io::Result<Option<ContainerHash>> {
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Ok(None);
-    }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(Some(ContainerHash::from_bytes(
-        *hasher.finalize().as_bytes(),
-    )))
-}
-
-/// Lists what stands in `inbox/` and is not in the list: power was lost before the list was on the disk.
-fn list_inbox(
-    folders: &Folders,
-    log: &mut CompletedLog,
-    sync: &mut SyncBatch,
-    assembler: &mut Assembler,
-) -> io::Result<()> {
-    let mut missing: Vec<Record> = Vec::new();
-    for entry in durable::list(&folders.inbox)? {
-        let entry = entry?;
-        let Some(name) = InboxName::of_container(&entry.file_name()) else {
-            continue;
-        };
-        if assembler.is_completed(name.serial, &name.container) {
-            continue;
-        }
-        if let Some(hash) = hash_file(&entry.path())? {
-            missing.push((name.serial, hash));
-            assembler.restore_completed(name.serial, &name.container);
-        }
-    }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        log.append(&missing, sync)
+        Ok(receive)
     }
 }

@@ -9,15 +9,24 @@ use std::path::Path;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use valise_common::fec::{BlockCodec, Codec, Geometry};
 use valise_common::host::folders::InboxName;
-use valise_common::ids::{ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
+use valise_common::ids::{BundleId, ChannelId, ContainerHash, LinkKeyId, Serial, SessionId};
 use valise_common::secret::Secret32;
 use valise_common::wire::{
     ClearHeader, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET, SetId, SymbolHeader, seal,
 };
 
+use valise_common::history::log::AuditLog;
+use valise_common::host::commissioned::Host;
+use valise_common::os::durable::SyncBatch;
+use valise_common::os::watch::{DirWatch, Notice};
+
+use super::assemble::Input;
+use super::intake::Intake;
 use super::listener::{Listener, Source};
 use super::publish::file_name;
+use super::view::ReceiveView;
 use super::*;
+use crate::spool::net_tables::NetTables;
 
 const DATAGRAM: usize = 1_472;
 const S: usize = 1_400;
@@ -265,8 +274,8 @@ impl Receive {
     /// Waits until so many datagrams were opened.
     fn await_datagrams(&self, count: u64) {
         let opened = |receive: &Self| {
-            let assembled = receive.shared.assembly().tally;
-            assembled.total() + receive.shared.read().tally.total()
+            let assembled = receive.way.shared().assembly().tally;
+            assembled.total() + receive.way.shared().read().tally.total()
         };
         let start = std::time::Instant::now();
         while opened(self) < count {
@@ -300,7 +309,7 @@ fn a_forged_set_is_discarded_and_audited_and_the_true_container_still_arrives() 
     send(&sender, &[forged]);
     send(&sender, &cut.datagrams);
     let start = std::time::Instant::now();
-    while receive.shared.assembly().sets.poisoned == 0 {
+    while receive.way.shared().assembly().sets.poisoned == 0 {
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "the forgery was not noticed"
@@ -326,7 +335,7 @@ fn forgeries_are_audited_at_once_and_then_together() {
     let (mut receive, _sender) = site.start();
     for serial in 1..=50 {
         let serial = Serial::new(serial).unwrap();
-        receive.shared.forged().handle_set(serial);
+        receive.way.shared().forged().handle_set(serial);
         receive.tick().unwrap();
         assert_eq!(site.audit().matches("\"poisoned\"").count(), 1);
     }
@@ -402,7 +411,7 @@ fn what_release_hands_back_is_collected_again_at_once_and_over_a_restart() {
     };
     // One by one, as datagrams of another session: those of this one were counted.
     hand_back(&large);
-    receive.input.send(Input::HandedBack).unwrap();
+    receive.way.tell(Input::HandedBack).unwrap();
     let mut session = 2;
     while !site.inbox(&large).exists() {
         assert!(session < 200, "it is not collected again");
@@ -485,13 +494,9 @@ fn the_first_use_of_a_link_key_is_audited_once() {
     let site = Site::new();
     let small = cut(2, 1_024, Codec::Rs8, 40, 1);
     for _ in 0..2 {
-        let (mut receive, sender) = site.start();
+        let (receive, sender) = site.start();
         send(&sender, &small.datagrams[..1]);
-        let event = receive
-            .events
-            .recv_timeout(Duration::from_secs(20))
-            .unwrap();
-        receive.handle_event(event).unwrap();
+        receive.await_datagrams(1);
         receive.stop().unwrap();
     }
     assert_eq!(site.audit().matches("link-key-in-use").count(), 1);

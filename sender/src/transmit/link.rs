@@ -43,11 +43,9 @@ pub struct Link {
     buffer: Vec<u8>,
     unsent: Range<usize>,
     /// When what is unsent is tried again.
-    pub retry_at: Mono,
+    retry_at: Mono,
     /// The kernel's buffer is full. The loop waits until there is room again.
-    pub lacks_room: bool,
-    /// Whether datagrams leave.
-    pub state: LinkState,
+    lacks_room: bool,
     /// What kept them from leaving.
     pub held_up: HeldUp,
     looked_at: Option<Mono>,
@@ -145,7 +143,6 @@ impl Link {
             unsent: 0..0,
             retry_at: Mono(0),
             lacks_room: false,
-            state: LinkState::Up,
             held_up: HeldUp::default(),
             looked_at: None,
             obstacle: None,
@@ -193,12 +190,20 @@ impl Link {
         }
     }
 
-    /// Returns the descriptor that becomes writable when the kernel has room again, if the link is up.
-    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns the descriptor that becomes writable when the kernel has room again, if the link waits for it.
+    pub fn awaits_room(&self) -> Option<BorrowedFd<'_>> {
+        if !self.lacks_room {
+            return None;
+        }
         match &self.medium {
             Medium::Udp(udp) => udp.socket.writable(),
             Medium::Serial(serial) => serial.port.writable(),
         }
+    }
+
+    /// Has the next [`Link::send`] try at once: the kernel has room.
+    pub fn retry_now(&mut self) {
+        self.retry_at = Mono(0);
     }
 
     /// Looks at the way to the receiver, if it is time.
@@ -287,6 +292,14 @@ impl Link {
         }
     }
 
+    /// Returns whether datagrams leave, as far as is known.
+    pub fn state(&self) -> LinkState {
+        match self.obstacle {
+            Some(_) => LinkState::Down,
+            None => LinkState::Up,
+        }
+    }
+
     /// Returns the fault of a serial port, if it has one.
     pub fn port_fault(&self) -> Option<Fault> {
         match &self.medium {
@@ -328,14 +341,10 @@ impl Link {
         if self.obstacle.take().is_some() {
             tracing::info!("the link is up again");
         }
-        if self.state == LinkState::Down {
-            self.state = LinkState::Up;
-        }
     }
 
     fn handle_down(&mut self, now: Mono, cause: Cause) {
         self.held_up.down += 1;
-        self.state = LinkState::Down;
         match &mut self.obstacle {
             Some((_, standing)) => *standing = cause,
             None => {

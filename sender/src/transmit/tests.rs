@@ -15,6 +15,7 @@ use valise_common::secret::Secret32;
 use valise_common::units::{Percent, UtcTime};
 use valise_common::wire::{self, Beacon, DatagramBytes, EntryState, EpochKey, InnerHeader, SetId};
 
+use super::view::{LinkState, TransmitView};
 use super::*;
 use crate::spool::link_key::{self, StoredLinkKey};
 use crate::spool::outbox::{FecFile, SpoolBeacon};
@@ -360,8 +361,7 @@ fn deleted_and_damaged_containers_stop_nothing() {
     assert!(world.rebuilt(5).unwrap() == container);
     assert_eq!(world.state_of(1), None);
     // What is queued and cannot be sent is told: the file that was cut short, and the geometry that is none.
-    let told = |transmit: &Transmit| transmit.alarms.views().pop().map(|alarm| alarm.text);
-    let text = told(&transmit).unwrap();
+    let text = container_alarm(&transmit).unwrap();
     assert!(
         text.contains("serial 2 is not what gate sealed")
             && text.ends_with("; 1 more cannot be sent"),
@@ -371,7 +371,7 @@ fn deleted_and_damaged_containers_stop_nothing() {
     fs::remove_file(world.state.outbox().join("1-4-9999999999.container")).unwrap();
     fs::remove_file(world.state.container(&cut_short)).unwrap();
     fs::remove_file(world.state.geometry(&cut_short)).unwrap();
-    while told(&transmit).is_some() {
+    while container_alarm(&transmit).is_some() {
         assert_eq!(transmit.step().unwrap(), Flow::GoOn);
     }
     transmit.stop().unwrap();
@@ -420,13 +420,13 @@ fn a_new_bundle_brings_its_key_to_the_link_at_once() {
     world.import_key(2);
     let before = world.beacons.len();
     world.until(&mut transmit, |world| world.beacons.len() > before);
-    assert_eq!(transmit.session.as_ref().unwrap().bundle, BundleId(2));
+    assert_eq!(transmit.outlet.session().unwrap().bundle, BundleId(2));
     assert!(
         !world.state.link_key(BundleId(1)).exists() && world.state.link_key(BundleId(2)).exists()
     );
     assert_eq!(
         world.arrived.last().unwrap().0,
-        transmit.session.as_ref().unwrap().framer.session()
+        transmit.outlet.session().unwrap().framer.session()
     );
 }
 
@@ -445,7 +445,7 @@ fn without_a_bundle_nothing_is_sent_until_one_comes() {
     }
     world.receive();
     assert!(world.arrived.is_empty());
-    assert_eq!(transmit.link.state, LinkState::NoKey);
+    assert_eq!(transmit.outlet.state(), LinkState::NoKey);
     world.import_key(2);
     world.until(&mut transmit, |world| {
         world.state_of(1) == Some(EntryState::PassesDone)
@@ -554,9 +554,12 @@ fn damage(path: &std::path::Path) {
 }
 
 fn container_alarm(transmit: &Transmit) -> Option<String> {
-    let views = transmit.alarms.views();
-    let alarm = views.into_iter().find(|alarm| alarm.alarm == "container");
-    alarm.map(|alarm| alarm.text)
+    transmit.containers.alarm()
+}
+
+/// Whether two containers cannot be sent.
+fn names_two(transmit: &Transmit) -> bool {
+    container_alarm(transmit).is_some_and(|text| text.ends_with("; 1 more cannot be sent"))
 }
 
 #[test]
@@ -580,7 +583,7 @@ fn nothing_of_a_container_leaves_that_the_disk_changed() {
             .all(|serial| world.state_of(*serial) == Some(EntryState::PassesDone))
     });
     let start = clock::mono_now();
-    while transmit.unsendable.serials().count() < 2 {
+    while !names_two(&transmit) {
         assert!(clock::mono_now().since_us(start) < 60_000_000);
         transmit.step().unwrap();
     }
@@ -634,13 +637,13 @@ fn a_resend_compares_again_and_so_does_a_restart() {
     }
     for _ in 0..2 {
         let start = clock::mono_now();
-        while transmit.unsendable.serials().count() < 2 {
+        while !names_two(&transmit) {
             assert!(
                 clock::mono_now().since_us(start) < 60_000_000,
                 "{:?} {:?} {:?}",
-                transmit.unsendable.serials().collect::<Vec<_>>(),
-                transmit.pipeline.serials().collect::<Vec<_>>(),
-                transmit.link.state
+                container_alarm(&transmit),
+                transmit.containers.pipeline().serials().collect::<Vec<_>>(),
+                transmit.outlet.state()
             );
             transmit.step().unwrap();
             world.receive();

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use valise_common::alarm::Alarm;
-use valise_common::host::alarms::Alarms;
 use valise_common::ids::Serial;
 use valise_common::limits::DATAGRAM_OVERHEAD_BYTES;
-use valise_common::units::UtcTime;
 
 use crate::spool::outbox::OutboxError;
 
@@ -43,33 +40,29 @@ impl From<&OutboxError> for Why {
 
 impl Unsendable {
     /// Notes a container that cannot be sent, and that gate still has as queued.
-    pub fn insert(&mut self, alarms: &mut Alarms, serial: Serial, why: Why, now: UtcTime) {
+    pub fn insert(&mut self, serial: Serial, why: Why) {
         self.serials.insert(serial, why);
-        self.show(alarms, now);
     }
 
     /// Forgets a container that came again, or that gate has deleted.
-    pub fn remove(&mut self, alarms: &mut Alarms, serial: Serial, now: UtcTime) {
-        if self.serials.remove(&serial).is_some() {
-            self.show(alarms, now);
-        }
+    pub fn remove(&mut self, serial: Serial) {
+        self.serials.remove(&serial);
     }
 
-    /// Their serials.
+    /// Returns their serials.
     pub fn serials(&self) -> impl Iterator<Item = Serial> {
         self.serials.keys().copied()
     }
 
-    fn show(&self, alarms: &mut Alarms, now: UtcTime) {
-        let text = self.serials.first_key_value().map(|(serial, why)| {
-            let mut text = describe(*serial, *why);
-            let others = self.serials.len() - 1;
-            if others > 0 {
-                text.push_str(&format!("; {others} more cannot be sent"));
-            }
-            text
-        });
-        alarms.set_text(Alarm::Container, now, text);
+    /// Returns the text of the alarm: the first of them, and how many more there are.
+    pub fn alarm(&self) -> Option<String> {
+        let (serial, why) = self.serials.first_key_value()?;
+        let mut text = describe(*serial, *why);
+        let others = self.serials.len() - 1;
+        if others > 0 {
+            text.push_str(&format!("; {others} more cannot be sent"));
+        }
+        Some(text)
     }
 }
 
@@ -92,24 +85,20 @@ fn describe(serial: Serial, why: Why) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::path::Path;
-
-    use valise_common::role::Role;
 
     use super::*;
 
     #[test]
     fn the_alarm_is_about_the_first_and_lasts_as_long_as_there_is_one() {
-        let mut alarms = Alarms::new(Role::Transmit, Path::new("/state"));
         let mut unsendable = Unsendable::default();
-        let now = UtcTime::from_s(7);
         let serial = |number| Serial::new(number).unwrap();
         let cut = Why::Cut {
             symbol_bytes: 1_400,
         };
-        unsendable.insert(&mut alarms, serial(5), Why::Damaged, now);
-        unsendable.insert(&mut alarms, serial(3), cut, now);
-        let text = alarms.views()[0].text.clone();
+        assert_eq!(unsendable.alarm(), None);
+        unsendable.insert(serial(5), Why::Damaged);
+        unsendable.insert(serial(3), cut);
+        let text = unsendable.alarm().unwrap();
         for part in [
             "serial 3 was cut",
             "datagram_bytes = 1472",
@@ -117,11 +106,11 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        unsendable.remove(&mut alarms, serial(9), now);
-        unsendable.remove(&mut alarms, serial(3), now);
-        let text = alarms.views()[0].text.clone();
+        unsendable.remove(serial(9));
+        unsendable.remove(serial(3));
+        let text = unsendable.alarm().unwrap();
         assert!(text.contains("serial 5 is not what gate sealed"), "{text}");
-        unsendable.remove(&mut alarms, serial(5), now);
-        assert!(alarms.views().is_empty());
+        unsendable.remove(serial(5));
+        assert_eq!(unsendable.alarm(), None);
     }
 }
