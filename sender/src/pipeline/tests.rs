@@ -7,6 +7,9 @@ use valise_common::ids::{ContainerHash, ContainerId};
 use valise_common::units::{Percent, Span};
 use valise_common::wire::{Beacon, DatagramBytes};
 
+use valise_common::units::UtcTime;
+use valise_common::wire::EntryState;
+
 use super::*;
 
 const UTC_S: u64 = 1_800_000_000;
@@ -477,7 +480,7 @@ fn a_restart_goes_on_where_the_pass_stood() {
             .handle_container(at(0), one, Some(progress.clone()))
             .unwrap();
         assert_eq!(
-            after.pipeline.transmissions[&serial(1)].progress(),
+            after.pipeline.passes.find(serial(1)).unwrap().progress(),
             progress
         );
         after.run_until(9_000_000);

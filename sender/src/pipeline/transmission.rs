@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use valise_common::fec::plan::pass_symbols;
 use valise_common::units::{Mono, Percent};
+use valise_common::wire::{BeaconEntry, EntryState};
 
+use super::announcer::Settling;
 use super::{Progress, Sealed};
 use crate::steps::interleave::{Lane, Run};
+use crate::steps::queue::Place;
 
 /// What a container does now.
 #[derive(Debug)]
@@ -73,11 +76,6 @@ impl Transmission {
     /// Passes sent to their end.
     pub fn passes_done(&self) -> u8 {
         self.passes_done
-    }
-
-    /// Whether it has had the passes that were wanted at first: a resend does not unsettle a serial.
-    pub fn is_settled(&self) -> bool {
-        self.passes_done >= self.first_passes
     }
 
     /// Begins the next pass, where an earlier process left it if one did.
@@ -170,7 +168,43 @@ impl Transmission {
         self.phase = Phase::Waiting(next_at);
     }
 
-    /// What to write down of it.
+    /// Returns its place in the queue, if its next pass waits.
+    pub fn place(&self) -> Option<Place> {
+        let Phase::Waiting(eligible_at) = self.phase else {
+            return None;
+        };
+        Some(Place {
+            precedence: self.sealed.precedence,
+            eligible_at,
+            serial: self.sealed.serial,
+        })
+    }
+
+    /// Returns its entry in the beacons.
+    pub fn entry(&self) -> BeaconEntry {
+        let state = match self.phase {
+            Phase::OnLink(_) => EntryState::OnLink,
+            Phase::Done => EntryState::PassesDone,
+            Phase::Waiting(_) | Phase::Held if self.passes_done > 0 => EntryState::OnLink,
+            Phase::Waiting(_) | Phase::Held => EntryState::Queued,
+        };
+        BeaconEntry {
+            serial: self.sealed.serial,
+            container: self.sealed.container,
+            container_bytes: self.sealed.geometry.container_bytes(),
+            state,
+        }
+    }
+
+    /// Returns whether it has had the passes that were wanted at first: a resend does not unsettle a serial.
+    pub fn settling(&self) -> Settling {
+        match self.passes_done >= self.first_passes {
+            true => Settling::Settled,
+            false => Settling::Open,
+        }
+    }
+
+    /// Returns what is to be recorded of it.
     pub fn progress(&self) -> Progress {
         let mut progress = Progress {
             serial: self.sealed.serial,
