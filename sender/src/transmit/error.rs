@@ -61,6 +61,13 @@ pub enum TransmitError {
 }
 
 impl TransmitError {
+    /// A key of the configuration is missing or wrong, although its parser has made sure of it.
+    pub(super) fn missing(key: &str) -> Self {
+        Self::Link(io::Error::other(format!(
+            "{key} is missing or out of range"
+        )))
+    }
+
     /// Returns whether the configuration or the commissioning is at fault: another start would not help.
     pub fn is_configuration(&self) -> bool {
         use TransmitError::{CoverNeedsRate, NotCommissioned};

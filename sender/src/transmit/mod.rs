@@ -14,6 +14,7 @@ mod containers;
 mod error;
 mod link;
 mod load;
+mod medium;
 mod outlet;
 mod record;
 mod report;
@@ -51,7 +52,7 @@ use crate::pipeline::Now;
 use containers::Containers;
 use error::During;
 pub use error::TransmitError;
-use link::Seen;
+use medium::Seen;
 use outlet::Outlet;
 use report::Report;
 pub use start::Claimed;
@@ -82,12 +83,12 @@ fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
     let mut profile =
         profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
-    profile = match (claimed.link.socket(), &config.link.device) {
+    profile = match (claimed.link.medium().socket(), &config.link.device) {
         (Some(socket), _) => profile.with_link(socket),
         (None, Some(device)) => profile.with_port(device, Direction::Send),
         (None, None) => profile,
     };
-    let fault = claimed.link.port_fault();
+    let fault = claimed.link.medium().port_fault();
     let confinement = sandbox::enter(&profile, config.sandbox.required)?;
     confinement.log();
     Aes::detect().log();
@@ -210,6 +211,7 @@ impl Transmit {
             if let Some((framer, buffer)) = room {
                 self.containers.fill(framer, buffer);
             }
+            self.handle_faults();
         }
         if let Some(retry_at) = self.outlet.link_mut().send(now.mono) {
             return Ok(retry_at);
@@ -288,6 +290,7 @@ impl Transmit {
             self.containers
                 .handle_compared(now())
                 .during("check containers")?;
+            self.handle_faults();
         }
         if changed {
             let changes = self.watch.take()?;
@@ -302,7 +305,13 @@ impl Transmit {
                 .take_key(&self.state, &mut self.report.recorder)?;
         }
         self.containers
-            .handle_changes(now(), &mut self.watch, changes)
+            .handle_changes(now(), &mut self.watch, changes)?;
+        self.handle_faults();
+        Ok(())
+    }
+
+    fn handle_faults(&mut self) {
+        self.report.handle_faults(&self.outlet, &self.containers);
     }
 
     fn end_second(&mut self, now: Now) {

@@ -158,7 +158,7 @@ impl Outlet {
 
     /// Returns whether the device is one that the sandbox keeps from this process.
     pub fn is_other_device(&self) -> bool {
-        self.is_kept && self.link.port_fault() == Some(Fault::Forbidden)
+        self.is_kept && self.link.medium().port_fault() == Some(Fault::Forbidden)
     }
 
     /// Returns the text of the alarm `link-key`, if the newest link key cannot be used.

@@ -38,6 +38,16 @@ impl Report {
         }
     }
 
+    /// Raises and clears the alarms of link keys and containers. To be called after every change: one that is cleared before
+    /// the second is over is recorded too.
+    pub fn handle_faults(&mut self, outlet: &Outlet, containers: &Containers) {
+        let time = clock::utc_now();
+        self.alarms
+            .set_text(Alarm::LinkKey, time, outlet.key_alarm());
+        self.alarms
+            .set_text(Alarm::Container, time, containers.alarm());
+    }
+
     /// Counts datagrams that have left.
     pub fn handle_sent(&mut self, datagram_count: u32) {
         self.datagram_count += u64::from(datagram_count);
@@ -50,7 +60,7 @@ impl Report {
 
     /// Ends the second: records alarms, progress and the view.
     pub fn end_second(&mut self, now: Mono, outlet: &Outlet, containers: &mut Containers) {
-        self.record_alarms(now, outlet, containers);
+        self.record_alarms(now, outlet);
         let view = self.view(now, outlet, containers);
         let moved = containers.take_left().into_values();
         self.recorder.moved(moved, view);
@@ -72,13 +82,11 @@ impl Report {
         self.recorder.stop()
     }
 
-    fn record_alarms(&mut self, now: Mono, outlet: &Outlet, containers: &Containers) {
+    fn record_alarms(&mut self, now: Mono, outlet: &Outlet) {
         let (link, time) = (outlet.link(), clock::utc_now());
         let alarms = &mut self.alarms;
         alarms.set_text(Alarm::LinkDown, time, link.alarm(now));
         alarms.set_text(Alarm::LinkUnwatched, time, link.unwatched_alarm());
-        alarms.set_text(Alarm::LinkKey, time, outlet.key_alarm());
-        alarms.set_text(Alarm::Container, time, containers.alarm());
         while let Some(new) = alarms.poll_fresh(now) {
             let word = new.alarm.as_str();
             self.recorder.event("alarm", vec![("alarm", json!(word))]);
@@ -88,13 +96,13 @@ impl Report {
     fn view(&self, now: Mono, outlet: &Outlet, containers: &Containers) -> TransmitView {
         let (link, pipeline) = (outlet.link(), containers.pipeline());
         let span_us = now.since_us(self.began).max(1);
-        let bits = self.datagram_count * link.wire_bits();
+        let bits = self.datagram_count * link.medium().wire_bits();
         TransmitView {
             time: clock::utc_now(),
             written: Some(clock::Stamp::now()),
             session: outlet.session().map(Session::view),
             rate: self.rate,
-            wire_bytes: link.wire_bytes(),
+            wire_bytes: link.medium().wire_bytes(),
             rate_achieved_bits: bits.saturating_mul(1_000_000) / span_us,
             sent: pipeline.totals(),
             held_up: link.held_up,

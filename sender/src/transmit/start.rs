@@ -118,13 +118,13 @@ impl Transmit {
 fn settings(config: &SenderConfig, link: &Link) -> Settings {
     Settings {
         datagram: link.datagram,
-        wire_bytes: link.wire_bytes(),
-        batch_count_max: link.batch_count_max(),
+        wire_bytes: link.medium().wire_bytes(),
+        batch_count_max: link.medium().batch_count_max(),
         warm_up: match config.link.kind {
             LinkKind::Udp => WarmUp::Cover,
             LinkKind::Serial => WarmUp::None,
         },
-        rate: link.rate(config.link.rate),
+        rate: link.medium().rate(config.link.rate),
         cover: config.link.cover,
         repair: config.fec.repair,
         interleave: config.fec.interleave,
