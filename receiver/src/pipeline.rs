@@ -11,11 +11,14 @@
 
 mod assembler;
 mod beacons;
+mod collection;
 mod completed;
+mod effect;
 
-pub use assembler::{Assembler, Assembling, Cause, Effect, Finished, SetCounters, Spilled};
+pub use assembler::Assembler;
 pub use beacons::{SignedBeacon, Writing};
 pub use completed::Completed;
+pub use effect::{Assembling, Cause, Effect, Finished, SetCounters, Spilled};
 
 use valise_common::ids::BundleId;
 use valise_common::units::Mono;

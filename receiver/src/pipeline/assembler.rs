@@ -7,12 +7,12 @@ use valise_common::ids::{BundleId, ContainerId, Serial};
 use valise_common::units::Mono;
 use valise_common::wire::{DropReason, SetId};
 
-use super::beacons::{Beacons, SignedBeacon, Writing};
-use super::completed::Completed;
+use super::beacons::{Beacons, SignedBeacon};
+use super::collection::{Collection, Gone};
+use super::effect::{Assembling, Effect, Finished, Spilled};
 use crate::steps::collect::{BlockKey, Collected, Collector, NoRoom, Restore, SetNumber};
 use crate::steps::deframe::Symbol;
 use crate::steps::fec::{Forged, Rebuilder, SourceBlock};
-use crate::steps::reassemble::{Assembly, Phase, Sets, Verdict};
 
 /// An incomplete block that has been quiet for so long goes to disk: a crash then loses little, and memory is free for
 /// what is on the link now.
@@ -21,130 +21,17 @@ const IDLE_US: u64 = 2_000_000;
 /// A container's beginning is announced for hashing in steps of this size.
 const PREFIX_STEP_BYTES: u64 = 8 << 20;
 
-/// What is to be done for the assembler, in this order and before its next input.
-#[derive(Debug)]
-pub enum Effect {
-    /// Bring an incomplete block's symbols back from disk: hand each to [`Assembler::handle_restored`], then say
-    /// [`Assembler::handle_restore_done`]. What is on disk stays until the block is written, or spilled again.
-    Restore {
-        /// The set.
-        set: SetId,
-        /// The block.
-        block: u32,
-    },
-    /// Put an incomplete block on disk, in place of what may be there of it; then [`Assembler::offer`] its memory.
-    Spill {
-        /// The set.
-        set: SetId,
-        /// The block's symbols.
-        buffer: BlockBuffer,
-    },
-    /// Write a block of a larger container to its place and note that it is there; then [`Assembler::recycle`] its memory.
-    Write {
-        /// The set.
-        set: SetId,
-        /// The block.
-        block: SourceBlock,
-        /// Whether symbols of it were spilled: they are to be deleted now.
-        spilled: Spilled,
-    },
-    /// The container is on disk without a hole up to here: a good time to hash it and to push it to the platter.
-    Prefix {
-        /// The set.
-        set: SetId,
-        /// Bytes from the beginning.
-        bytes: u64,
-    },
-    /// Every block is on disk: compare the hash, and give the container its place in `inbox/`; then
-    /// [`Assembler::handle_finished`].
-    FinishFile {
-        /// The set.
-        set: SetId,
-    },
-    /// A container of one block, whole and never written: compare the hash, and put it into `inbox/`; then
-    /// [`Assembler::handle_finished`] and [`Assembler::recycle`].
-    FinishBlock {
-        /// The set.
-        set: SetId,
-        /// The container.
-        block: SourceBlock,
-    },
-    /// Delete whatever is on disk of a set.
-    Forget {
-        /// The set.
-        set: SetId,
-        /// Why.
-        cause: Cause,
-    },
-    /// Write the beacon that `release` reads, or take it away.
-    Beacon(Writing),
-}
-
-/// Whether an incomplete block is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spilled {
-    /// It is.
-    Yes,
-    /// It is not.
-    No,
-}
-
-/// Why a set is forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Its container is in `inbox/`.
-    Completed,
-    /// Its hash, or its padding, tells of forged symbols.
-    Poisoned,
-    /// Another set needed the room.
-    Yielded,
-}
-
-/// What became of a set that was handed out to be finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
-    /// It was judged; an intact one is durable in `inbox/`.
-    Judged(Verdict),
-    /// There was no room on the disk: it must be collected anew.
-    NoDisk,
-}
-
-/// How many sets ended in each way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SetCounters {
-    /// In `inbox/`.
-    pub completed: u64,
-    /// Forged or torn, and discarded whole.
-    pub poisoned: u64,
-    /// Discarded because another set needed the room.
-    pub yielded: u64,
-}
-
-/// A set that is being collected, for `status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Assembling {
-    /// The set.
-    pub set: SetId,
-    /// Symbols that count towards it.
-    pub have_symbols: u64,
-    /// Symbols that it needs.
-    pub need_symbols: u64,
-}
-
 /// Collects symbols, rebuilds blocks and reassembles containers.
 ///
 /// # Bounds
-/// `memory_bytes` of blocks and the bounds of [`Sets`]; as many effects as the inputs since the last poll made.
+/// `memory_bytes` of blocks, and the bounds of its sets; as many effects as the inputs since the last poll made.
 pub struct Assembler {
     collector: Collector,
     rebuilder: Rebuilder,
-    sets: Sets,
-    completed: Completed,
+    collection: Collection,
     beacons: Beacons,
     effects: VecDeque<Effect>,
     evicted: Vec<(BlockKey, BlockBuffer)>,
-    disk_bytes_max: u64,
-    set_counters: SetCounters,
 }
 
 impl Assembler {
@@ -153,13 +40,10 @@ impl Assembler {
         Self {
             collector: Collector::new(memory_bytes),
             rebuilder: Rebuilder::default(),
-            sets: Sets::default(),
-            completed: Completed::default(),
+            collection: Collection::new(),
             beacons: Beacons::default(),
             effects: VecDeque::new(),
             evicted: Vec::new(),
-            disk_bytes_max: u64::MAX,
-            set_counters: SetCounters::default(),
         }
     }
 
@@ -170,14 +54,10 @@ impl Assembler {
 
     /// When [`Assembler::handle_time`] has something to do.
     pub fn next_wakeup(&self) -> Option<Mono> {
-        let idle = self
-            .collector
-            .oldest_progress()
-            .map(|last| last.plus_us(IDLE_US));
-        [idle, self.beacons.next_wakeup()]
-            .into_iter()
-            .flatten()
-            .min()
+        let quiet_since = self.collector.oldest_progress();
+        let idle_at = quiet_since.map(|since| since.plus_us(IDLE_US));
+        let times = [idle_at, self.beacons.next_wakeup()];
+        times.into_iter().flatten().min()
     }
 
     /// Puts quiet blocks on disk and writes a beacon that is due.
@@ -186,9 +66,7 @@ impl Assembler {
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
             self.spill(key, buffer);
         }
-        if let Some(writing) = self.beacons.poll(now) {
-            self.effects.push_back(Effect::Beacon(writing));
-        }
+        self.write_beacon(now);
     }
 
     /// Puts everything on disk that is in memory, before the end.
@@ -204,29 +82,22 @@ impl Assembler {
     /// Sets the bundles whose link keys are in force, and the highest serial that has a slot.
     pub fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
         self.beacons.handle_keys(now, in_force, issued_last);
-        if let Some(writing) = self.beacons.poll(now) {
-            self.effects.push_back(Effect::Beacon(writing));
-        }
+        self.write_beacon(now);
     }
 
     /// Sets how many bytes the sets may have on disk.
     pub fn handle_room(&mut self, disk_bytes_max: u64) {
-        self.disk_bytes_max = disk_bytes_max;
+        self.collection.handle_room(disk_bytes_max);
     }
 
     /// Notes a container that has been completed before the start.
     pub fn restore_completed(&mut self, serial: Serial, container: &ContainerId) {
-        self.completed.insert(serial, container);
+        self.collection.completed_mut().insert(serial, container);
     }
 
     /// Forgets that a container was completed: it was damaged on the disk, and is collected again.
     pub fn handle_handed_back(&mut self, serial: Serial, container: &ContainerId) {
-        self.completed.remove(serial, container);
-    }
-
-    /// Tells whether a container has been completed.
-    pub fn is_completed(&self, serial: Serial, container: &ContainerId) -> bool {
-        self.completed.contains(serial, container)
+        self.collection.completed_mut().remove(serial, container);
     }
 
     /// Takes up the beacon that was written before the start.
@@ -245,24 +116,7 @@ impl Assembler {
         done: impl Iterator<Item = u32>,
         spilled: impl Iterator<Item = (u32, u16)>,
     ) -> Result<(), NoRoom> {
-        self.sets.begin(set)?;
-        for block in done {
-            self.sets.block_done(&set, block);
-        }
-        for (block, symbols) in spilled {
-            let known = set
-                .geometry
-                .block(block)
-                .is_some_and(|shape| symbols < shape.k);
-            if known
-                && !self
-                    .sets
-                    .find(&set)
-                    .is_some_and(|found| found.is_done(block))
-            {
-                self.sets.block_spilled(&set, block, symbols)?;
-            }
-        }
+        self.collection.restore(&set, done, spilled)?;
         self.finish_if_whole(&set);
         Ok(())
     }
@@ -278,9 +132,7 @@ impl Assembler {
         payload: &[u8],
     ) -> Result<(), DropReason> {
         self.beacons.handle(now, bundle, payload)?;
-        if let Some(writing) = self.beacons.poll(now) {
-            self.effects.push_back(Effect::Beacon(writing));
-        }
+        self.write_beacon(now);
         Ok(())
     }
 
@@ -295,9 +147,7 @@ impl Assembler {
         payload: &[u8],
     ) -> Result<(), DropReason> {
         let set = symbol.set;
-        let (number, spilled) = match self.sets.find(&set) {
-            Some(found) if found.phase() != Phase::Collecting => return Err(DropReason::Surplus),
-            Some(found) if found.is_done(symbol.block.number) => return Err(DropReason::Surplus),
+        let (number, spilled) = match self.collection.collecting(&set, symbol.block.number)? {
             Some(found) => (found.number(), found.is_spilled(symbol.block.number)),
             None => (self.begin_set(set)?, false),
         };
@@ -306,7 +156,7 @@ impl Assembler {
             self.begin_block(now, key, symbol, spilled)?;
         }
         self.insert(now, &set, key, symbol.index, payload)?;
-        self.sets.progressed(&set);
+        self.collection.sets_mut().progressed(&set);
         Ok(())
     }
 
@@ -319,7 +169,7 @@ impl Assembler {
         index: u16,
         bytes: &[u8],
     ) {
-        let Some(found) = self.sets.find(set) else {
+        let Some(found) = self.collection.sets().find(set) else {
             return;
         };
         let shape = set.geometry.block(block);
@@ -334,55 +184,25 @@ impl Assembler {
 
     /// All symbols of a block that were on disk have been handed back.
     pub fn handle_restore_done(&mut self, set: &SetId, block: u32) {
-        if let Some(found) = self.sets.find(set) {
+        if let Some(found) = self.collection.sets().find(set) {
             self.collector.restored((found.number(), block));
         }
     }
 
-    /// Whether a set is whole, as far as the disk has taken it, and waits to be judged.
-    pub fn is_finishing(&self, set: &SetId) -> bool {
-        let found = self.sets.find(set);
-        found.is_some_and(|found| found.phase() == Phase::Finishing)
-    }
-
     /// A block that was to be written has not found room on the disk.
     pub fn handle_write_failed(&mut self, set: &SetId, block: u32) {
-        self.sets.block_lost(set, block);
+        self.collection.sets_mut().block_lost(set, block);
     }
 
     /// A block that was to be spilled has not found room on the disk: its symbols are lost.
     pub fn handle_spill_failed(&mut self, set: &SetId, block: u32) {
-        self.sets.spill_gone(set, block);
+        self.collection.sets_mut().spill_gone(set, block);
     }
 
-    /// A set that was handed out has been judged.
+    /// Takes the end of a set that was handed out to be finished.
     pub fn handle_finished(&mut self, set: &SetId, finished: Finished) {
-        let Some(found) = self.sets.find(set) else {
-            return;
-        };
-        if found.phase() != Phase::Finishing {
-            return;
-        }
-        match finished {
-            Finished::Judged(Verdict::Intact(hash)) => {
-                if !self.completed.contains(set.serial, &hash.id()) {
-                    self.completed.insert(set.serial, &hash.id());
-                    self.set_counters.completed += 1;
-                }
-                self.forget(set, Cause::Completed);
-                // The same container in other cuts: nothing of it is needed any more.
-                for sibling in self.sets.collecting_of(set.serial, &set.container) {
-                    self.forget(&sibling, Cause::Completed);
-                }
-            }
-            Finished::Judged(Verdict::Poisoned) => {
-                self.set_counters.poisoned += 1;
-                self.forget(set, Cause::Poisoned);
-            }
-            Finished::NoDisk => {
-                self.set_counters.yielded += 1;
-                self.forget(set, Cause::Yielded);
-            }
+        for gone in self.collection.handle_finished(set, finished) {
+            self.forget(gone);
         }
     }
 
@@ -396,23 +216,14 @@ impl Assembler {
         self.collector.offer(buffer);
     }
 
-    /// How sets ended.
-    pub fn set_counters(&self) -> SetCounters {
-        self.set_counters
+    /// The sets that are being collected, and how sets ended.
+    pub fn collection(&self) -> &Collection {
+        &self.collection
     }
 
-    /// The sets that are being collected, by serial.
+    /// The sets that are being collected, for `status`, by serial.
     pub fn assembling(&self) -> impl Iterator<Item = Assembling> {
-        self.sets.iter().map(|set| Assembling {
-            set: set.id(),
-            have_symbols: self.have_symbols(set),
-            need_symbols: set.id().geometry.symbol_count(),
-        })
-    }
-
-    /// How many sets are being collected.
-    pub fn set_count(&self) -> usize {
-        self.sets.count()
+        self.collection.assembling(&self.collector)
     }
 
     /// Bytes of memory that blocks take.
@@ -420,17 +231,9 @@ impl Assembler {
         self.collector.used_bytes()
     }
 
-    /// Bytes that the sets have on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.sets.disk_bytes()
-    }
-
-    fn have_symbols(&self, set: &Assembly) -> u64 {
-        let on_disk = set
-            .spilled()
-            .filter(|(block, _)| !self.collector.holds((set.number(), *block)));
-        let spilled: u64 = on_disk.map(|(_, symbols)| u64::from(symbols)).sum();
-        set.done_symbols() + spilled + self.collector.symbol_count(set.number())
+    fn write_beacon(&mut self, now: Mono) {
+        let writing = self.beacons.poll(now);
+        self.effects.extend(writing.map(Effect::Beacon));
     }
 
     /// Puts a symbol into its block, and rebuilds a block that is full.
@@ -453,18 +256,11 @@ impl Assembler {
     }
 
     fn begin_set(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
-        if self.completed.contains(set.serial, &set.container) {
-            return Err(DropReason::Completed);
+        self.collection.admit(&set)?;
+        while let Some(gone) = self.collection.poll_yielding(&set)? {
+            self.forget(gone);
         }
-        if set.geometry.container_bytes() > self.disk_bytes_max {
-            return Err(DropReason::NoDisk);
-        }
-        let no_memory = |NoRoom| DropReason::NoMemory;
-        while let Some(yielding) = self.sets.poll_yielding(&set).map_err(no_memory)? {
-            self.set_counters.yielded += 1;
-            self.forget(&yielding, Cause::Yielded);
-        }
-        self.sets.begin(set).map_err(no_memory)
+        self.collection.begin(set)
     }
 
     fn begin_block(
@@ -504,7 +300,12 @@ impl Assembler {
     }
 
     fn spill(&mut self, key: BlockKey, buffer: BlockBuffer) {
-        let Some(set) = self.sets.find_number(key.0).map(|found| found.id()) else {
+        let Some(set) = self
+            .collection
+            .sets()
+            .find_number(key.0)
+            .map(|found| found.id())
+        else {
             return;
         };
         if buffer.held_count() == 0 {
@@ -512,7 +313,8 @@ impl Assembler {
             return;
         }
         if self
-            .sets
+            .collection
+            .sets_mut()
             .block_spilled(&set, key.1, buffer.held_count())
             .is_err()
         {
@@ -529,35 +331,35 @@ impl Assembler {
             Ok(block) => block,
             Err(Forged(buffer)) => {
                 self.collector.recycle(buffer);
-                self.set_counters.poisoned += 1;
-                self.forget(set, Cause::Poisoned);
+                if let Some(gone) = self.collection.poisoned(set) {
+                    self.forget(gone);
+                }
                 return;
             }
         };
         if set.geometry.block_count() == 1 {
-            self.sets.finishing(set);
+            self.collection.sets_mut().finishing(set);
             self.effects
                 .push_back(Effect::FinishBlock { set: *set, block });
             return;
         }
         let number = block.shape().number;
-        let Some(found) = self.sets.find(set) else {
+        let Some(found) = self.collection.sets().find(set) else {
             self.recycle(block);
             return;
         };
         let before = found.prefix_bytes();
-        let spilled = if found.is_spilled(number) {
-            Spilled::Yes
-        } else {
-            Spilled::No
+        let spilled = match found.is_spilled(number) {
+            true => Spilled::Yes,
+            false => Spilled::No,
         };
-        self.sets.block_done(set, number);
+        self.collection.sets_mut().block_done(set, number);
         self.effects.push_back(Effect::Write {
             set: *set,
             block,
             spilled,
         });
-        let Some(found) = self.sets.find(set) else {
+        let Some(found) = self.collection.sets().find(set) else {
             return;
         };
         let (number, bytes) = (found.number(), found.prefix_bytes());
@@ -569,28 +371,27 @@ impl Assembler {
     }
 
     fn finish_if_whole(&mut self, set: &SetId) {
-        if self.sets.find(set).is_some_and(|found| found.is_whole()) {
-            self.sets.finishing(set);
+        if self
+            .collection
+            .sets()
+            .find(set)
+            .is_some_and(|found| found.is_whole())
+        {
+            self.collection.sets_mut().finishing(set);
             self.effects.push_back(Effect::FinishFile { set: *set });
         }
     }
 
     /// Discards what progressed least recently until the disk holds no more than it may; `growing` stays.
     fn make_disk_room(&mut self, growing: SetNumber) {
-        while self.sets.disk_bytes() > self.disk_bytes_max {
-            let Some(set) = self.sets.quietest(Some(growing)) else {
-                return;
-            };
-            self.set_counters.yielded += 1;
-            self.forget(&set, Cause::Yielded);
+        while let Some(gone) = self.collection.poll_over_disk(growing) {
+            self.forget(gone);
         }
     }
 
-    fn forget(&mut self, set: &SetId, cause: Cause) {
-        let Some(gone) = self.sets.remove(set) else {
-            return;
-        };
-        self.collector.forget(gone.number());
-        self.effects.push_back(Effect::Forget { set: *set, cause });
+    fn forget(&mut self, gone: Gone) {
+        let Gone { set, number, cause } = gone;
+        self.collector.forget(number);
+        self.effects.push_back(Effect::Forget { set, cause });
     }
 }

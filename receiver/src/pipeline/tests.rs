@@ -409,8 +409,11 @@ fn out_of_order_and_duplicated_symbols_rebuild_each_container_once() {
         }
         assert!(cuts.iter().all(|cut| world.has(cut)), "seed {seed}");
         assert!(world.disk.is_empty());
-        assert_eq!(world.pipeline.assembler.set_count(), 0);
-        assert_eq!(world.pipeline.assembler.set_counters().completed, 3);
+        assert_eq!(world.pipeline.assembler.collection().sets().count(), 0);
+        assert_eq!(
+            world.pipeline.assembler.collection().counters().completed,
+            3
+        );
     }
 }
 
@@ -508,7 +511,7 @@ fn later_passes_and_replays_of_a_completed_container_are_not_rebuilt() {
             world.dropped(DropReason::Completed) - before,
             cut.all().len() as u64
         );
-        assert_eq!(world.pipeline.assembler.set_count(), 0);
+        assert_eq!(world.pipeline.assembler.collection().sets().count(), 0);
     }
     assert_eq!(kept, cut.source().len() as u64);
     assert_eq!(world.inbox.len(), 1);
@@ -523,9 +526,12 @@ fn a_poisoned_set_is_discarded_whole_and_the_true_container_still_arrives() {
         world.send(&forged, (0, 0));
         world.send_all(&cut, &cut.source());
         assert!(!world.has(&cut));
-        assert_eq!(world.pipeline.assembler.set_counters().poisoned, 1);
+        assert_eq!(world.pipeline.assembler.collection().counters().poisoned, 1);
         assert_eq!(
-            (world.disk.len(), world.pipeline.assembler.set_count()),
+            (
+                world.disk.len(),
+                world.pipeline.assembler.collection().sets().count()
+            ),
             (0, 0)
         );
         // The next pass.
@@ -572,7 +578,7 @@ fn a_completed_container_frees_its_other_cuts_at_once_and_no_other_set() {
         world.send_all(started, &first_block);
         world.send(started, (1, 0));
     }
-    let disk_before = world.pipeline.assembler.disk_bytes();
+    let disk_before = world.pipeline.assembler.collection().sets().disk_bytes();
     world.send_all(&cut, &cut.source());
     assert!(world.has(&cut));
     let left: Vec<SetId> = world
@@ -583,10 +589,13 @@ fn a_completed_container_frees_its_other_cuts_at_once_and_no_other_set() {
         .collect();
     assert_eq!(left, [other_container.set, other_serial.set]);
     assert!(!world.disk.contains_key(&other_cut.set));
-    assert!(world.pipeline.assembler.disk_bytes() < disk_before);
+    assert!(world.pipeline.assembler.collection().sets().disk_bytes() < disk_before);
     world.send(&other_cut, (1, 1));
     assert_eq!(world.dropped(DropReason::Completed), 1);
-    assert_eq!(world.pipeline.assembler.set_counters().completed, 1);
+    assert_eq!(
+        world.pipeline.assembler.collection().counters().completed,
+        1
+    );
 }
 
 #[test]
@@ -610,7 +619,7 @@ fn of_five_sets_of_a_serial_the_one_that_progressed_least_recently_yields() {
         .collect();
     let expected: BTreeSet<SetId> = [0, 2, 3, 4].iter().map(|n| cuts[*n].set).collect();
     assert_eq!(sets, expected);
-    assert_eq!(world.pipeline.assembler.set_counters().yielded, 1);
+    assert_eq!(world.pipeline.assembler.collection().counters().yielded, 1);
 }
 
 #[test]
@@ -765,7 +774,11 @@ fn authentic_absurdities_move_a_counter_and_leave_no_set() {
         let datagram = world.sealed(&InnerHeader::Symbol(header), &[1; 64]);
         world.handle(datagram);
         assert_eq!(world.dropped(reason), 1, "{reason}");
-        assert_eq!(world.pipeline.assembler.set_count(), 0, "{reason}");
+        assert_eq!(
+            world.pipeline.assembler.collection().sets().count(),
+            0,
+            "{reason}"
+        );
         assert_eq!(world.pipeline.assembler.memory_bytes(), 0, "{reason}");
     }
 }
@@ -798,7 +811,7 @@ fn foreign_and_damaged_datagrams_leave_nothing() {
     assert_eq!(world.dropped(DropReason::KeyUnknown), 1);
     assert_eq!(world.dropped(DropReason::Tag), good.len() as u64 - 2);
     assert_eq!(world.dropped(DropReason::Length), 2);
-    assert_eq!(world.pipeline.assembler.set_count(), 0);
+    assert_eq!(world.pipeline.assembler.collection().sets().count(), 0);
     world.handle(good);
     assert_eq!(world.pipeline.tally().symbols, 1);
 }

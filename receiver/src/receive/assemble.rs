@@ -291,7 +291,7 @@ impl Driver {
             }
             Effect::FinishFile { set } => {
                 // Its last block may have found no room on the disk since.
-                if self.assembler.is_finishing(&set) {
+                if self.assembler.collection().is_finishing(&set) {
                     self.store.close(&set);
                     let generation = self.growing.number(&set);
                     hand_over(&self.digest, HashJob::Whole { set, generation })?;
@@ -356,11 +356,11 @@ impl Driver {
 fn view_of(assembler: &Assembler, tally: &Tally) -> AssemblyView {
     AssemblyView {
         tally: *tally,
-        sets: assembler.set_counters(),
-        set_count: assembler.set_count(),
+        sets: assembler.collection().counters(),
+        set_count: assembler.collection().sets().count(),
         assembling: assembler.assembling().take(SHOWN_SETS_MAX).collect(),
         memory_bytes: assembler.memory_bytes(),
-        disk_bytes: assembler.disk_bytes(),
+        disk_bytes: assembler.collection().sets().disk_bytes(),
     }
 }
 

@@ -140,7 +140,10 @@ fn recover(
             found.published += 1;
             continue;
         }
-        let is_completed = assembler.is_completed(set.set.serial, &set.set.container);
+        let is_completed = assembler
+            .collection()
+            .completed()
+            .contains(set.set.serial, &set.set.container);
         let whole =
             u64::try_from(set.done.len()).is_ok_and(|n| n == set.set.geometry.block_count());
         // Of a completed container, the data file is gone, or only the rename is missing.
@@ -249,7 +252,11 @@ fn list_inbox(
         let Some(name) = InboxName::of_container(&entry.file_name()) else {
             continue;
         };
-        if assembler.is_completed(name.serial, &name.container) {
+        if assembler
+            .collection()
+            .completed()
+            .contains(name.serial, &name.container)
+        {
             continue;
         }
         if let Some(hash) = hash_file(&entry.path())? {
