@@ -1,230 +1,24 @@
-//! The sealed container: 64 bytes in clear, a one-time key, and segments.
-//!
-//! ```text
-//!    0    64  header: magic, suite, segment size, channel, serial, bundle, P
-//!   64  1120  enc, the HPKE encapsulation to the slot
-//! 1184    48  ct, the sealed content key
-//! 1232    32  commitment to the content keys
-//! 1264        segments of up to 65,536 bytes and a tag of 16
-//! ```
+//! Sealing and opening of a container. [`super::header`] draws its layout.
 
 use std::convert::Infallible;
 
-use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
-use hkdf::Hkdf;
+use chacha20poly1305::Tag;
 use hpke::aead::ChaCha20Poly1305 as HpkeChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::{Kem, XWing};
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _};
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::slot::{SlotPublic, SlotSecret, decapsulation_key, encapsulation_key};
-use crate::ids::{BundleId, ChannelId, Serial};
-use crate::limits::{CONTAINER_PREFIX_BYTES, PACKAGE_BYTES_MAX, SEGMENT_BYTES, TAG_BYTES};
-use crate::secret::{Secret, Secret32, wipe_stack, wipe_stack_bytes};
-
-/// The first eight bytes of a container.
-const MAGIC: [u8; 8] = *b"VALISE\x00\x01";
-
-/// HPKE Base, X-Wing, HKDF-SHA256, ChaCha20-Poly1305.
-const SUITE: u8 = 1;
-
-// The limits once more as the integers of the format; usize has no lossless conversion in a
-// constant.
-const SEGMENT_FIELD: u32 = 65_536;
-const SEGMENT_BYTES_U64: u64 = 65_536;
-const TAG_BYTES_U64: u64 = 16;
-const PREFIX_BYTES_U64: u64 = 1_264;
-
-const _: () = {
-    assert!(SEGMENT_BYTES == 65_536 && TAG_BYTES == 16 && CONTAINER_PREFIX_BYTES == 1_264);
-    // The segment's index is 32 bits of the nonce.
-    assert!(PACKAGE_BYTES_MAX / SEGMENT_BYTES_U64 <= 1 << 24);
+use super::header::{
+    COMMITMENT_AT, ENC_AT, HEADER_BYTES, Header, PREFIX_BYTES, SEALED_KEY_AT, field,
 };
-
-/// Bytes in front of the segments: header, encapsulation, sealed content key, commitment.
-pub const PREFIX_BYTES: usize = CONTAINER_PREFIX_BYTES;
-
-/// Bytes of the header in clear.
-pub const HEADER_BYTES: usize = 64;
-
-/// The header of a container, in clear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The channel.
-    pub channel: ChannelId,
-    /// The cable's serial.
-    pub serial: Serial,
-    /// The bundle of the slot.
-    pub bundle: BundleId,
-    /// P, the length of the padded package.
-    pub padded_bytes: u64,
-}
-
-/// Why a container cannot be sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// P is beyond its bounds.
-    #[error("package of {padded_bytes} bytes; 1 to 2^40 are allowed")]
-    Length {
-        /// P.
-        padded_bytes: u64,
-    },
-    /// The slot's key is none.
-    #[error("the slot's public key is not an X-Wing key; the bundle is damaged")]
-    Slot,
-    /// The caller handed over another number of bytes than the segment takes.
-    #[error("segment of {bytes} bytes where {needed_bytes} belong")]
-    Segment {
-        /// Its length.
-        bytes: usize,
-        /// The length that belongs there; 0 behind the last segment.
-        needed_bytes: usize,
-    },
-}
-
-/// Why a container does not open. Nothing of it may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// Not a container of this version and suite.
-    #[error("not a container of this version and suite")]
-    Kind,
-    /// A field that must be zero is not.
-    #[error("a reserved field of the container is not zero")]
-    Reserved,
-    /// The segment size is not 65,536.
-    #[error("container with segments of {bytes} bytes; 65536 is the only size")]
-    SegmentSize {
-        /// The size that it tells.
-        bytes: u32,
-    },
-    /// The serial is 0 or beyond 2^63 − 1.
-    #[error("container with serial {serial}; serials run from 1 to 2^63 - 1")]
-    Serial {
-        /// The serial that it tells.
-        serial: u64,
-    },
-    /// P is beyond its bounds, or does not fit the file.
-    #[error("container tells a package of {padded_bytes} bytes, which does not fit it")]
-    Length {
-        /// P.
-        padded_bytes: u64,
-    },
-    /// The content key does not open, or its commitment differs: it was sealed for another slot, or
-    /// altered. Which of the two it is stays untold.
-    #[error("container was not sealed for this slot, or was altered")]
-    Key,
-    /// A segment does not verify.
-    #[error("segment {index} of the container was altered")]
-    Segment {
-        /// Counted from 0.
-        index: u32,
-    },
-    /// A segment has another length than belongs there.
-    #[error("segment {index} of the container is {bytes} bytes long where {needed_bytes} belong")]
-    SegmentLength {
-        /// Counted from 0.
-        index: u32,
-        /// Its length.
-        bytes: usize,
-        /// The length that belongs there; 0 behind the last segment.
-        needed_bytes: usize,
-    },
-}
-
-/// Where the pieces of the prefix begin.
-const ENC_AT: usize = HEADER_BYTES;
-const SEALED_KEY_AT: usize = ENC_AT + 1_120;
-const COMMITMENT_AT: usize = SEALED_KEY_AT + 32 + TAG_BYTES;
-
-const _: () = assert!(COMMITMENT_AT + 32 == PREFIX_BYTES);
-
-impl Header {
-    /// Writes the header.
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8] = SUITE;
-        bytes[12..16].copy_from_slice(&SEGMENT_FIELD.to_be_bytes());
-        bytes[16..32].copy_from_slice(self.channel.as_bytes());
-        bytes[32..40].copy_from_slice(&self.serial.get().to_be_bytes());
-        bytes[40..44].copy_from_slice(&self.bundle.0.to_be_bytes());
-        bytes[48..56].copy_from_slice(&self.padded_bytes.to_be_bytes());
-        bytes
-    }
-
-    /// Reads the header.
-    ///
-    /// # Errors
-    /// [`OpenError`] for anything that a sealer would not have written.
-    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, OpenError> {
-        if bytes[..8] != MAGIC || bytes[8] != SUITE {
-            return Err(OpenError::Kind);
-        }
-        let reserved = [&bytes[9..12], &bytes[44..48], &bytes[56..64]];
-        if reserved
-            .iter()
-            .any(|field| field.iter().any(|byte| *byte != 0))
-        {
-            return Err(OpenError::Reserved);
-        }
-        let segment_bytes = u32::from_be_bytes(field(bytes, 12));
-        if segment_bytes != SEGMENT_FIELD {
-            return Err(OpenError::SegmentSize {
-                bytes: segment_bytes,
-            });
-        }
-        let serial = u64::from_be_bytes(field(bytes, 32));
-        let padded_bytes = u64::from_be_bytes(field(bytes, 48));
-        if !(1..=PACKAGE_BYTES_MAX).contains(&padded_bytes) {
-            return Err(OpenError::Length { padded_bytes });
-        }
-        Ok(Self {
-            channel: ChannelId::from_bytes(field(bytes, 16)),
-            serial: Serial::new(serial).ok_or(OpenError::Serial { serial })?,
-            bundle: BundleId(u32::from_be_bytes(field(bytes, 40))),
-            padded_bytes,
-        })
-    }
-}
-
-/// The length of a container with a padded package of P bytes: 1264 + P + 16·⌈P/65536⌉.
-///
-/// # Bounds
-/// P is at most 2^40; beyond it the result saturates.
-pub const fn container_bytes(padded_bytes: u64) -> u64 {
-    let tags = padded_bytes
-        .div_ceil(SEGMENT_BYTES_U64)
-        .saturating_mul(TAG_BYTES_U64);
-    padded_bytes
-        .saturating_add(tags)
-        .saturating_add(PREFIX_BYTES_U64)
-}
-
-/// P of a container of so many bytes; `None` if no P within its bounds gives that length.
-pub const fn padded_of_container(bytes: u64) -> Option<u64> {
-    let Some(segments_bytes) = bytes.checked_sub(PREFIX_BYTES_U64) else {
-        return None;
-    };
-    let segment_count = segments_bytes.div_ceil(SEGMENT_BYTES_U64 + TAG_BYTES_U64);
-    let Some(padded_bytes) = segments_bytes.checked_sub(segment_count * TAG_BYTES_U64) else {
-        return None;
-    };
-    if padded_bytes == 0
-        || padded_bytes > PACKAGE_BYTES_MAX
-        || container_bytes(padded_bytes) != bytes
-    {
-        return None;
-    }
-    Some(padded_bytes)
-}
-
-/// Stack that the cipher may use for a segment, with a margin: it holds the state of up to eight blocks.
-const CIPHER_STACK_BYTES: usize = 16 << 10;
+use super::segments::{CIPHER_STACK_BYTES, Segments};
+use super::slot::{SlotPublic, SlotSecret, decapsulation_key, encapsulation_key};
+use super::{OpenError, SealError};
+use crate::limits::{PACKAGE_BYTES_MAX, TAG_BYTES};
+use crate::secret::{Secret, wipe_stack, wipe_stack_bytes};
 
 /// The randomness of one sealing: content key 32, encapsulation 64. Consumed by it, so that it
 /// serves once.
@@ -416,80 +210,6 @@ impl Opener {
     }
 }
 
-/// The content cipher and where in the package it stands; the same for both directions. It is on the heap, so that a move
-/// leaves no copy of the key on the stack.
-struct Segments {
-    cipher: ChaCha20Poly1305,
-    nonce_head: [u8; 7],
-    index: u32,
-    remaining_bytes: u64,
-}
-
-impl Segments {
-    /// Derives the content keys; returns the commitment besides.
-    fn new(
-        content_key: &[u8],
-        psk: &Secret32,
-        prefix: &[u8; PREFIX_BYTES],
-        padded_bytes: u64,
-    ) -> (Box<Self>, [u8; 32]) {
-        let transcript = Sha256::digest(&prefix[..COMMITMENT_AT]);
-        let mut keys = Zeroizing::new([0; 71]);
-        let expanded = Hkdf::<Sha256>::new(Some(psk.expose()), content_key)
-            .expand_multi_info(&[b"valise v1 content keys", &transcript], &mut *keys);
-        assert!(
-            expanded.is_ok(),
-            "71 bytes are within the bound of HKDF-SHA256"
-        );
-        let key = Zeroizing::new(field::<32>(&*keys, 0));
-        let segments = Box::new(Self {
-            cipher: ChaCha20Poly1305::new((&*key).into()),
-            nonce_head: field(&*keys, 32),
-            index: 0,
-            remaining_bytes: padded_bytes,
-        });
-        (segments, field(&*keys, 39))
-    }
-
-    /// Seals the next segment in place. Not inlined, so that what the cipher leaves on the stack, the key among it, is where
-    /// the caller can wipe it.
-    #[inline(never)]
-    fn seal_next(&mut self, segment: &mut [u8]) -> Result<Tag, chacha20poly1305::Error> {
-        let nonce = self.advance();
-        self.cipher
-            .encrypt_inout_detached(&nonce, b"", segment.into())
-    }
-
-    /// Opens the next segment in place, if its tag verifies. Not inlined, as [`Segments::seal_next`].
-    #[inline(never)]
-    fn open_next(&mut self, sealed: &mut [u8], tag: &Tag) -> Result<(), chacha20poly1305::Error> {
-        let nonce = self.advance();
-        // The crate verifies the tag before it touches the bytes.
-        self.cipher
-            .decrypt_inout_detached(&nonce, b"", sealed.into(), tag)
-    }
-
-    fn next_bytes(&self) -> usize {
-        // At most a segment, so the conversion cannot fail.
-        usize::try_from(self.remaining_bytes)
-            .unwrap_or(usize::MAX)
-            .min(SEGMENT_BYTES)
-    }
-
-    /// The nonce of the next segment, which no other segment of this key ever gets.
-    fn advance(&mut self) -> Nonce {
-        let last = self.remaining_bytes <= SEGMENT_BYTES_U64;
-        self.remaining_bytes = self.remaining_bytes.saturating_sub(SEGMENT_BYTES_U64);
-        let mut nonce = [0; 12];
-        nonce[..7].copy_from_slice(&self.nonce_head);
-        nonce[7..11].copy_from_slice(&self.index.to_be_bytes());
-        nonce[11] = u8::from(last);
-        // At most 2^24 segments (see the assertion above): the index cannot wrap.
-        self.index += 1;
-        nonce.into()
-    }
-}
-
 /// Hands the encapsulation its randomness, which the caller drew: sealing itself has no source of
 /// entropy.
 struct Given<'a> {
@@ -524,13 +244,6 @@ impl TryRng for Given<'_> {
 }
 
 impl TryCryptoRng for Given<'_> {}
-
-/// A field of `N` bytes at an offset that lies within by construction.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut field = [0; N];
-    field.copy_from_slice(&bytes[at..at + N]);
-    field
-}
 
 #[cfg(test)]
 mod tests;

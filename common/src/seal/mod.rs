@@ -1,13 +1,15 @@
 //! Sealed containers: one-time slots, segments, and the package inside.
 
-pub mod container;
+mod container;
+mod error;
+mod header;
 pub mod package;
+mod segments;
 pub mod slot;
 
-pub use container::{
-    Header, OpenError, Opener, PREFIX_BYTES, SealError, SealRandomness, Sealer, container_bytes,
-    padded_of_container,
-};
+pub use container::{Opener, SealRandomness, Sealer};
+pub use error::{OpenError, SealError};
+pub use header::{HEADER_BYTES, Header, PREFIX_BYTES, container_bytes, padded_of_container};
 pub use package::{
     Package, PackageError, PackageHeader, PackageReader, PackageWriter, decode_approvals,
     encode_approvals, padded_bytes,

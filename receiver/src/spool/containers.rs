@@ -8,8 +8,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use valise_common::host::folders::InboxName;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId};
+use valise_common::seal::PREFIX_BYTES;
 use valise_common::seal::SlotSecret;
-use valise_common::seal::container::PREFIX_BYTES;
 use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
 

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use valise_common::ids::{ContainerHash, Serial};
 use valise_common::limits;
 use valise_common::manifest::Manifest;
-use valise_common::seal::container::HEADER_BYTES;
+use valise_common::seal::HEADER_BYTES;
 use valise_common::seal::{
     Header, Opener, PREFIX_BYTES, Package, PackageError, PackageHeader, PackageReader,
     PackageWriter, Sealer, SlotSecret, container_bytes, encode_approvals, padded_of_container,

@@ -4,8 +4,11 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::limits::SEGMENT_BYTES;
 use crate::seal::package::PackageReader;
 use crate::seal::tests::{bytes, header, open_all, randomness, seal_all, slot, vector, vectors};
+use crate::seal::{container_bytes, padded_of_container};
+use crate::secret::Secret32;
 
 fn slot_of(vector: &serde_json::Value) -> SlotSecret {
     let secret = |field| Secret32::from_hex(vector[field].as_str().unwrap()).unwrap();
