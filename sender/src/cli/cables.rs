@@ -19,8 +19,8 @@ use valise_common::serial_set::SerialSet;
 
 use super::arguments::{Approve, OneCable, Reject, Resend, Submit};
 use super::look::cable_json;
-use super::reading::{manifest_text, waiting_manifest};
 use super::request::{ask, begin, print_answer, set};
+use super::waiting::{manifest_text, waiting_manifest};
 use super::{CliError, print_done, print_done_json, sign};
 use crate::gate::prepare::REASON_CHARS_MAX;
 use crate::steps::resend::Resending;

@@ -11,7 +11,7 @@ use valise_common::trust::{Role as PersonRole, TrustList};
 use valise_common::units::count_of;
 
 use super::arguments::{List, Show};
-use super::reading::{manifest_text, waiting_manifest};
+use super::waiting::{manifest_text, waiting_manifest};
 use super::{CliError, print_json, print_line};
 use crate::gate::persons_by_uid;
 use crate::spool::view::{self, CableView, View};

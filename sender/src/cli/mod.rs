@@ -5,12 +5,14 @@ mod audit;
 mod cables;
 mod commission;
 mod explain;
+mod export;
 mod health;
 mod look;
 mod reading;
 mod request;
 mod sign;
 mod units;
+mod waiting;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,7 +83,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::List(options) => look::list(&config()?, &options),
         Command::Show(options) => look::show(&config()?, &options),
         Command::Read(options) => reading::read(&config()?, &options),
-        Command::Export(options) => reading::export(&config()?, &options),
+        Command::Export(options) => export::export(&config()?, &options),
         Command::Approve(options) => cables::approve(&config()?, &options),
         Command::Reject(options) => cables::reject(&config()?, &options),
         Command::Withdraw(options) => cables::withdraw(&config()?, &options),
