@@ -10,31 +10,25 @@
 //! Nothing here is synced: a process that is killed loses nothing, because the kernel has it. What a loss of power tears,
 //! the container's hash tells, and the set is collected anew.
 
+mod part_file;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, IntoInnerError, Write as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use valise_common::fec::{BlockBuffer, Codec, Geometry};
 use valise_common::ids::{Serial, parse_decimal};
-use valise_common::limits::BLOCK_BYTES_MAX;
-use valise_common::os::durable::{self, StagedFile, Sync, make_dir, read_bounded, remove_any};
+use valise_common::os::durable::{self, Sync, make_dir, read_bounded, remove_any};
 use valise_common::wire::SetId;
 
 use crate::steps::fec::SourceBlock;
 
 /// Sets whose files are kept open.
 const OPEN_MAX: usize = 16;
-
-const PART_MAGIC: [u8; 8] = *b"VALPART\x01";
-
-/// Bytes in front of a part file's symbols: magic, S, number of symbols.
-const PART_HEADER_BYTES: usize = 12;
-
-const HASH_BYTES: usize = 32;
 
 /// A set that start-up found.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,12 +43,12 @@ pub struct FoundSet {
     pub data: DataFile,
 }
 
-/// Whether a set has its data file.
+/// The data file of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFile {
-    /// It has.
+    /// There is one.
     There,
-    /// It has none.
+    /// There is none.
     Absent,
 }
 
@@ -138,26 +132,12 @@ impl AssemblyStore {
     /// Those of the system; a full disk is one, and then what was there before is still there.
     pub fn spill(&mut self, set: &SetId, buffer: &BlockBuffer) -> io::Result<()> {
         let folder = self.folder(set)?;
-        let staged = StagedFile::create(&self.tmp)?;
-        let mut writer = HashingWriter {
-            inner: BufWriter::new(staged),
-            hasher: blake3::Hasher::new(),
-        };
-        writer.write(&PART_MAGIC)?;
-        writer.write(&set.geometry.symbol_bytes().to_be_bytes())?;
-        writer.write(&buffer.held_count().to_be_bytes())?;
-        for (index, symbol) in buffer.symbols() {
-            writer.write(&index.to_be_bytes())?;
-            writer.write(symbol)?;
-        }
-        let hash = writer.hasher.finalize();
-        writer.inner.write_all(hash.as_bytes())?;
-        let staged = writer
-            .inner
-            .into_inner()
-            .map_err(IntoInnerError::into_error)?;
+        let staged = part_file::stage(&self.tmp, set.geometry.symbol_bytes(), buffer)?;
         // It need not survive a crash: what is lost of it comes again.
-        staged.take_place(&folder.join(part_name(buffer.shape().number)), Sync::No)
+        staged.take_place(
+            &folder.join(part_file::name(buffer.shape().number)),
+            Sync::No,
+        )
     }
 
     /// Hands back every symbol of an incomplete block. A part file that is torn or absent has none.
@@ -170,14 +150,17 @@ impl AssemblyStore {
         block: u32,
         mut handle: impl FnMut(u16, &[u8]),
     ) -> io::Result<()> {
-        let path = self.root.join(folder_name(set)).join(part_name(block));
-        let bytes = match read_bounded(&path, part_bytes_max()) {
+        let path = self
+            .root
+            .join(folder_name(set))
+            .join(part_file::name(block));
+        let bytes = match read_bounded(&path, part_file::bytes_max()) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(()),
             Err(error) => return Err(error),
         };
-        for (index, symbol) in part_symbols(&bytes, set.geometry.symbol_bytes()) {
+        for (index, symbol) in part_file::symbols(&bytes, set.geometry.symbol_bytes()) {
             handle(index, symbol);
         }
         Ok(())
@@ -188,7 +171,12 @@ impl AssemblyStore {
     /// # Errors
     /// If the file stays.
     pub fn forget_part(&mut self, set: &SetId, block: u32) -> io::Result<()> {
-        remove_any(&self.root.join(folder_name(set)).join(part_name(block)))
+        remove_any(
+            &self
+                .root
+                .join(folder_name(set))
+                .join(part_file::name(block)),
+        )
     }
 
     /// Deletes whatever is on disk of a set.
@@ -255,60 +243,6 @@ fn open_file(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
         .open(path)
-}
-
-struct HashingWriter {
-    inner: BufWriter<StagedFile>,
-    hasher: blake3::Hasher,
-}
-
-impl HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.inner.write_all(bytes)
-    }
-}
-
-fn part_bytes_max() -> usize {
-    // Two bytes an index, and at most one symbol for each byte that a block may have.
-    usize::try_from(BLOCK_BYTES_MAX).map_or(usize::MAX, |bytes| bytes * 2)
-}
-
-fn part_name(block: u32) -> String {
-    format!("{block}.part")
-}
-
-/// The symbols of a part file; none if it is torn.
-fn part_symbols(bytes: &[u8], symbol_bytes: u16) -> impl Iterator<Item = (u16, &[u8])> {
-    let entry_bytes = 2 + usize::from(symbol_bytes);
-    let whole = bytes
-        .len()
-        .checked_sub(HASH_BYTES)
-        .map(|end| bytes.split_at(end));
-    let entries = whole.and_then(|(body, hash)| {
-        let (header, entries) = body.split_at_checked(PART_HEADER_BYTES)?;
-        let fits = blake3::hash(body).as_bytes() == hash
-            && header[..8] == PART_MAGIC
-            && header[8..10] == symbol_bytes.to_be_bytes()
-            && entries.len().is_multiple_of(entry_bytes);
-        fits.then_some(entries)
-    });
-    let entries = entries.unwrap_or_default().chunks_exact(entry_bytes);
-    entries.map(|entry| (u16::from_be_bytes([entry[0], entry[1]]), &entry[2..]))
-}
-
-/// How many symbols a part file claims, without reading them.
-fn part_count(path: &Path) -> io::Result<u16> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
-        .open(path)?;
-    let mut header = [0; PART_HEADER_BYTES];
-    file.read_exact_at(&mut header, 0)?;
-    if header[..8] != PART_MAGIC {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    Ok(u16::from_be_bytes([header[10], header[11]]))
 }
 
 fn folder_name(set: &SetId) -> String {
@@ -387,7 +321,10 @@ fn read_set(set: SetId, folder: &Path) -> io::Result<FoundSet> {
         let block = parse_decimal(block)
             .ok()
             .and_then(|block| u32::try_from(block).ok());
-        match (block.filter(|block| *block < blocks), part_count(&path)) {
+        match (
+            block.filter(|block| *block < blocks),
+            part_file::count(&path),
+        ) {
             (Some(block), Ok(count)) => spilled.push((block, count)),
             _ => remove_any(&path)?,
         }
