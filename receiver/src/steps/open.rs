@@ -4,14 +4,18 @@
 //! and serial stay open. One that opens was sealed by who holds the bundle: if its package is *faulty*, it claims its
 //! serial and is held.
 
-use sha2::{Digest, Sha256};
-use thiserror::Error;
+mod fault;
+mod parts;
+
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, ContainerId, MessageId, Serial};
-use valise_common::manifest::{Manifest, ManifestError};
-use valise_common::seal::container::PREFIX_BYTES;
+use valise_common::manifest::Manifest;
 use valise_common::seal::{
-    OpenError, Opener, Package, PackageError, PackageReader, SlotSecret, container_bytes,
+    Opener, PREFIX_BYTES, Package, PackageReader, SlotSecret, container_bytes,
 };
+
+pub use fault::{Fault, NotOpened};
+use parts::PartHashes;
+pub use parts::Piece;
 
 /// What a container's file name and the register say that it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,95 +32,7 @@ pub struct Expected {
     pub container_bytes: u64,
 }
 
-/// Why a container did not open. It claims nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NotOpened {
-    /// No slot of this host is for its serial: never made, destroyed, or used.
-    #[error("there is no slot for its serial")]
-    Slot,
-    /// It does not open under its serial's slot.
-    #[error("{0}")]
-    Open(#[from] OpenError),
-    /// It names another channel.
-    #[error("it is for another channel")]
-    Channel,
-    /// It names another serial than its datagrams did.
-    #[error("it is for another serial")]
-    Serial,
-    /// It names another bundle than the one of its serial.
-    #[error("it is for another bundle")]
-    Bundle,
-    /// Its file is longer or shorter than it says.
-    #[error("its length is not the one that its header names")]
-    Length,
-    /// Its hash does not begin with its name.
-    #[error("its hash is not its name")]
-    Hash,
-    /// The disk does not give back what was written.
-    #[error("the disk cannot read it")]
-    Disk,
-}
-
-impl NotOpened {
-    /// One word for the log.
-    pub fn code(&self) -> &'static str {
-        match self {
-            NotOpened::Slot => "no-slot",
-            NotOpened::Open(_) => "not-opened",
-            NotOpened::Channel => "other-channel",
-            NotOpened::Serial => "other-serial",
-            NotOpened::Bundle => "other-bundle",
-            NotOpened::Length => "length",
-            NotOpened::Hash => "hash",
-            NotOpened::Disk => "disk",
-        }
-    }
-
-    /// Whether the file was damaged after it arrived: `receive` compares each container with its name before it hands it
-    /// over. A container whose hash is its name was sealed or forged as it is.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, NotOpened::Hash | NotOpened::Disk)
-    }
-}
-
-/// What is wrong with the package of a container that opened. It claims its serial and is held.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Fault {
-    /// The package itself.
-    #[error("the package is malformed: {0}")]
-    Package(#[from] PackageError),
-    /// Its manifest.
-    #[error("the manifest is malformed: {0}")]
-    Manifest(#[from] ManifestError),
-    /// The manifest's parts are not as long as the body.
-    #[error("the manifest names {manifest_bytes} bytes of parts, the body has {body_bytes}")]
-    BodyLength {
-        /// The sum of the parts' lengths.
-        manifest_bytes: u64,
-        /// The body's length.
-        body_bytes: u64,
-    },
-    /// A part is not the one that was signed.
-    #[error("part {part} does not have the hash that its manifest names")]
-    PartHash {
-        /// The part's number, from 1.
-        part: usize,
-    },
-}
-
-impl Fault {
-    /// One word for the log.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Fault::Package(_) => "malformed-package",
-            Fault::Manifest(_) => "malformed-manifest",
-            Fault::BodyLength { .. } => "body-length",
-            Fault::PartHash { .. } => "part-hash",
-        }
-    }
-}
-
-/// What stands before the body: enough to judge a cable by, before a byte of its content is written anywhere.
+/// Everything before the body: enough to judge a cable by, before a byte of its content is written anywhere.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preamble {
     manifest: Manifest,
@@ -139,15 +55,6 @@ impl Preamble {
     pub fn approvals(&self) -> &[Vec<u8>] {
         &self.approvals
     }
-}
-
-/// A stretch of one part's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece<'a> {
-    /// The part's index, from 0.
-    pub part_index: usize,
-    /// The bytes, next in order.
-    pub bytes: &'a [u8],
 }
 
 /// A container that opened whole: every segment verified, its header, length and hash are those expected, its package
@@ -257,7 +164,7 @@ impl Opening {
         })
     }
 
-    /// Bytes of the next segment, tag included; 0 behind the last.
+    /// Bytes of the next segment, tag included; 0 after the last.
     pub fn next_bytes(&self) -> usize {
         self.opener.next_bytes()
     }
@@ -302,7 +209,7 @@ impl Opening {
         pieces
     }
 
-    /// Ends behind the last segment.
+    /// Ends after the last segment.
     ///
     /// # Errors
     /// [`NotOpened`] when segments are missing or the hash is not the name.
@@ -424,74 +331,6 @@ fn read_body(
         Err(fault) => {
             let message_id = Some(preamble.manifest.message_id);
             (Progress::Faulty { message_id, fault }, Vec::new())
-        }
-    }
-}
-
-/// Cuts a body into its parts and compares the hash of each as soon as it ends.
-struct PartHashes {
-    /// Remaining bytes and hash of each part that has not ended, the next one last.
-    open: Vec<(u64, [u8; 32])>,
-    part_index: usize,
-    hasher: Sha256,
-}
-
-impl PartHashes {
-    fn new(manifest: &Manifest) -> PartHashes {
-        let open = manifest
-            .parts
-            .iter()
-            .rev()
-            .map(|part| (part.length, part.sha256))
-            .collect();
-        PartHashes {
-            open,
-            part_index: 0,
-            hasher: Sha256::new(),
-        }
-    }
-
-    fn handle_body<'a>(&mut self, mut body: &'a [u8]) -> Result<Vec<Piece<'a>>, Fault> {
-        let mut pieces = Vec::new();
-        loop {
-            let Some((left_bytes, sha256)) = self.open.last_mut() else {
-                return Ok(pieces);
-            };
-            // A part may be longer than any slice; then the whole slice is its.
-            let taken = usize::try_from(*left_bytes)
-                .unwrap_or(usize::MAX)
-                .min(body.len());
-            let (piece, rest) = body.split_at(taken);
-            if !piece.is_empty() {
-                self.hasher.update(piece);
-                pieces.push(Piece {
-                    part_index: self.part_index,
-                    bytes: piece,
-                });
-            }
-            *left_bytes -= u64::try_from(taken).unwrap_or(*left_bytes);
-            if *left_bytes > 0 {
-                return Ok(pieces);
-            }
-            if self.hasher.finalize_reset().as_slice() != sha256.as_slice() {
-                return Err(Fault::PartHash {
-                    part: self.part_index.saturating_add(1),
-                });
-            }
-            self.open.pop();
-            self.part_index = self.part_index.saturating_add(1);
-            body = rest;
-        }
-    }
-
-    fn finish(self) -> Result<(), Fault> {
-        // The lengths were compared with the body's before; a part that is still open never ended.
-        if self.open.is_empty() {
-            Ok(())
-        } else {
-            Err(Fault::PartHash {
-                part: self.part_index.saturating_add(1),
-            })
         }
     }
 }
