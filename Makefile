@@ -1,24 +1,24 @@
-# What a person types. Each target installs what it lacks (make setup) and says so.
+# The commands for a person. Each target installs the packages that it lacks (make setup), and prints that.
 #
 #   make demo    real cables across a line that loses 5 % in bursts, and across a noisy serial line
-#   make test    everything that can fail, in about 20 minutes on two cores
+#   make test    every test, in about 20 minutes on two cores
 #   make sim SEED=n  one simulated run with its log; make sim-long runs SEEDS of them (100000)
 #   make bench   the measurements of docs/benchmarks.md
 #   make sweep   faults in single system calls of each role, and every promise checked after each (root; SWEEP="--full")
 #   make soak    both hosts at work for ten minutes over a bad line; memory, files, queues, latency (SOAK="--hours 8")
 #   make fuzz    every parser with libFuzzer, FUZZ_SECONDS (600) each; TARGET=name for one, FUZZ_JOBS=2 at a time
-#   make lint    formatting, clippy, the documentation, and what the programs are built from
+#   make lint    formatting, clippy, the documentation, licences, sources and unused dependencies
 #   make build   the release programs, in target/release
 #   make deb     the Debian packages, in target/debian; make deb-test installs them on a booted system (root)
-#   make install the programs, manuals, units and example configurations, below DESTDIR, where there is no dpkg
-#   make appliance-test  the packages on two hosts under systemd, by the commands of README.md (root; APPLIANCE=--short)
-#   make appliance-vm    the same in two virtual machines, which lose their power (root)
+#   make install the programs, manuals, units and example configurations, below DESTDIR, for systems without dpkg
+#   make appliance-test  the packages on two hosts under systemd, with the commands of README.md (root; APPLIANCE=--short)
+#   make appliance-vm    the same in two virtual machines, whose power is cut (root)
 
 SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr
 HOSTS ?= sender receiver tools
-# What the installed files name: another PREFIX reaches the units, configurations and pages too.
+# Puts PREFIX into the paths in installed units, configurations and pages.
 AT_PREFIX = sed -e 's,/usr/\(bin/valise-\|share/doc/valise\),$(PREFIX)/\1,g'
 DEBIAN ?= bookworm trixie
 # Tools of cargo, each at one version.
@@ -51,8 +51,8 @@ SOAK ?=
 
 all: build
 
-# The system packages that the build and valise-loopback need, by what shows their presence.
-# Root is used for apt-get only, and only when something is missing.
+# The system packages that the build and valise-loopback need, each with a check of its presence.
+# Root is used only for apt-get, and only if something is missing.
 setup:
 	@missing=(); \
 	command -v cc >/dev/null || missing+=(gcc libc6-dev); \
@@ -83,8 +83,8 @@ demo: build
 test: setup strace $(if $(VALISE_TOKEN_MODULE),,$(TOKEN_MODULE))
 	$(CARGO) test --workspace --no-fail-fast
 
-# OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package:
-# installing that would bring another OpenSSH. Nothing of it is part of what is built.
+# OpenSSH's own test module, which makes and uses security keys without hardware. It is taken out of Debian's package,
+# because installing the package would install another OpenSSH. No part of it goes into the programs.
 $(TOKEN_MODULE):
 	@mkdir -p target && folder=$$(mktemp -d "$$PWD/target/openssh-tests.XXXXXX") && cd "$$folder" || exit 3; \
 	trap 'rm -rf "$$folder"' EXIT; \
@@ -124,7 +124,7 @@ bench: build
 bench-quick: build
 	$(RELEASE)/valise-bench --quick --json target/bench.json $(BENCH_OPTIONS)
 
-# The tests break a few calls too, so that they need strace as well.
+# The tests also break a few system calls, and need strace for that.
 strace:
 	@missing=(); command -v strace >/dev/null || missing+=(strace); tests/install-packages "$${missing[@]}"
 
@@ -134,7 +134,7 @@ sweep: build strace
 soak: build
 	$(RELEASE)/valise-soak $(SOAK)
 
-# libFuzzer needs a nightly compiler, which rustup brings, and a compiler of C++.
+# libFuzzer needs a nightly compiler, which rustup installs, and a C++ compiler.
 fuzz-setup: setup $(CARGO_FUZZ)
 	@missing=(); command -v c++ >/dev/null || missing+=(g++); tests/install-packages "$${missing[@]}"
 	@command -v rustup >/dev/null || { echo "make: rustup is missing; it brings the nightly compiler, as https://rustup.rs says"; exit 3; }
@@ -160,7 +160,7 @@ fuzz: fuzz-seeds fuzz-build
 	}; \
 	export -f one; printf '%s\n' $(TARGET) | xargs -P $(FUZZ_JOBS) -I {} bash -c 'one {}'
 
-# Writes fuzz/corpus anew: the fewest of all inputs that reach what the seeds do not, and of those the smallest.
+# Rewrites fuzz/corpus: the fewest inputs that reach code which the seeds do not reach, and of those the smallest.
 fuzz-minimize: fuzz-seeds fuzz-build
 	@set -e; for target in $(TARGET); do \
 	  new=target/fuzz/minimized/$$target; rm -rf $$new; mkdir -p $$new target/fuzz/corpus/$$target fuzz/corpus/$$target; \
@@ -177,7 +177,7 @@ $(CARGO_TOOLS)/%:
 	@rm -rf $@.part
 	$(CARGO) install --quiet --locked --root $@.part $* && mv $@.part $@ || { rm -rf $@.part; exit 3; }
 
-# Builds in target/deb, apart from the programs of `make build`: a package's programs hold no path of this machine.
+# Builds in target/deb, apart from the programs of `make build`: packaged programs contain no path of this machine.
 deb: setup $(CARGO_DEB) $(CARGO_CYCLONEDX)
 	@missing=(); command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev); tests/install-packages "$${missing[@]}"
 	PATH="$(CURDIR)/$(CARGO_DEB)/bin:$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" packaging/build
@@ -186,7 +186,7 @@ deb-lint: deb
 	@missing=(); command -v lintian >/dev/null || missing+=(lintian); tests/install-packages "$${missing[@]}"
 	lintian --allow-root --fail-on error target/debian/*.deb
 
-# Installed, upgraded with a cable in flight, removed and purged, on a booted system of each release.
+# Installs, upgrades (with a cable in transit), removes and purges the packages, on a booted system of each release.
 deb-test: deb
 	@missing=(); \
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap); \
@@ -197,8 +197,8 @@ deb-test: deb
 deb-reproduce: deb
 	PATH="$(CURDIR)/$(CARGO_DEB)/bin:$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" packaging/reproduce
 
-# Installs what `make` built: a host (HOSTS=sender or HOSTS=receiver), or what runs on any PC (HOSTS=tools). As root on a
-# running system also makes the users and folders. A configuration that is there is never touched.
+# Installs the output of `make`: a host (HOSTS=sender or HOSTS=receiver), or the tools for any PC (HOSTS=tools). As root on a
+# running system it also makes the users and folders. It never touches an existing configuration.
 install:
 	@test -x $(RELEASE)/valise-sender && test -x $(RELEASE)/valise-receiver && test -x $(RELEASE)/valise-wire || { \
 	  echo "make: run make first, as yourself"; exit 3; }
@@ -231,8 +231,8 @@ install:
 	  $(AT_PREFIX) $$page | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/doc/valise/$${page##*/}; done
 	@echo "installed below $(DESTDIR)$(PREFIX): $(HOSTS)"
 
-# Two installed hosts, as README.md and docs/operations.md say, in containers with a systemd of their own. The test's own
-# program is built with the packages.
+# Two hosts, installed by README.md and docs/operations.md, in containers with a systemd of their own. The test's own program
+# is built with the packages.
 appliance-setup: deb
 	@missing=(); \
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap); \
