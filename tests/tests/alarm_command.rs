@@ -1,4 +1,4 @@
-//! `[alarm] command` of the isolated host: a real release, and a command that it could not run itself.
+//! `[alarm] command` of the isolated host: a real release, with a command that the role itself is not allowed to run.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[test]
 fn release_has_the_alarm_command_write_where_it_cannot() {
     let outside = tempfile::tempdir().unwrap();
-    // The command is the role's user, whoever that is.
+    // The command runs as the role's user.
     fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let told = outside.path().join("told");
     let script = format!("echo \"$1\" >>{}", told.display());
@@ -23,7 +23,7 @@ fn release_has_the_alarm_command_write_where_it_cannot() {
         ..Settings::default()
     };
     let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
-    // It hears nobody, as no sender runs.
+    // Nothing arrives, because no sender runs.
     world.start_role(Role::Receive).unwrap();
     world.start_role(Role::Release).unwrap();
     let log = world.state(Host::Receiver).join("audit/release.log");
@@ -33,7 +33,7 @@ fn release_has_the_alarm_command_write_where_it_cannot() {
             Ok(text.split_once('\n').map(|(line, _)| line.to_owned()))
         })
         .unwrap();
-    // It is in the audit log by then.
+    // By then it is in the audit log.
     let (word, _) = line.split_once(": ").unwrap();
     let audited = fs::read_to_string(log).unwrap();
     assert!(

@@ -1,4 +1,5 @@
-//! `status` tells a role that works from one that was never started, was killed, is stopped by a signal, or shows rubbish.
+//! `status` distinguishes a role that works from one that was never started, was killed, is stopped by a signal, or has
+//! an invalid view.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -10,14 +11,14 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition};
 
-/// Three intervals, and time for a loaded machine.
+/// Three intervals, with reserve for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn world() -> World {
     World::commission(Programs::built().unwrap(), Settings::default()).unwrap()
 }
 
-/// The codes of `status --check` on both hosts that speak of a role, and the whole text.
+/// The codes of `status --check` on both hosts that concern a role, and the whole text.
 fn codes(world: &World) -> (Vec<String>, String) {
     let mut codes = Vec::new();
     let mut text = String::new();
@@ -53,11 +54,11 @@ fn signal(world: &World, role: Role, signal: Signal) {
     }
 }
 
-/// Waits until every thread of a process has stopped: one may be in the middle of writing the view.
+/// Waits until every thread of a process has stopped: a thread may be in the middle of writing the view.
 fn await_stop(pid: u32) {
     let is_stopped = |task: &Path| {
         let stat = fs::read_to_string(task.join("stat")).unwrap();
-        // The state stands after the name in brackets.
+        // The state follows the name in brackets.
         stat.rsplit(") ").next().unwrap().starts_with('T')
     };
     let are_stopped = || {
@@ -68,7 +69,8 @@ fn await_stop(pid: u32) {
     await_condition("the stop", LIMIT, &[], are_stopped).unwrap();
 }
 
-/// Makes the last signs of life of a role 95 seconds old, which spares the test the wait. Only for a role that is stopped.
+/// Makes the last signs of life of a role 95 seconds old, so that the test need not wait. Only for a role that is
+/// stopped.
 fn age(world: &World, role: Role) {
     let view = view_file(world, role);
     let lock = format!("{}.lock", role.word());
@@ -83,7 +85,7 @@ fn age(world: &World, role: Role) {
     back(&mut shown["written"]);
     back(&mut taken);
     fs::write(view, shown.to_string()).unwrap();
-    // In place: the lock is on this very file.
+    // In place, because the lock is on this very file.
     fs::write(lock, taken.to_string()).unwrap();
 }
 
@@ -101,7 +103,7 @@ fn all(ending: &str) -> Vec<String> {
     codes
 }
 
-/// Waits until every role has written its view anew.
+/// Waits until every role has written its view again.
 fn await_views(world: &mut World) {
     let written = |world: &World, role| world.view(role).unwrap()["written"].clone();
     for role in Role::ALL {
@@ -137,7 +139,7 @@ fn a_role_that_is_stopped_by_a_signal_is_hung_until_it_goes_on() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // What other commands show may be as old.
+    // The views of other commands may be just as old.
     for (host, role) in [(Host::Sender, "gate"), (Host::Receiver, "release")] {
         let answer = world.run(host, &["list"]).unwrap();
         let warning = format!("{role} is hung; shown as of");

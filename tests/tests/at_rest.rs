@@ -1,5 +1,6 @@
-//! Every file at rest on both hosts, damaged in turn: a bit flipped at its beginning or in its middle, cut to nothing, or cut in
-//! half. No role panics, each goes on or ends with a reason, and what names a file quotes no key.
+//! Every file at rest on both hosts is damaged in turn: a bit is flipped at its beginning or in its middle, or it is
+//! cut to nothing or in half. No role panics. Each works on or ends with a reason, and messages with a file's name
+//! contain no key.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -27,7 +28,7 @@ const ALL: &[Damage] = &[
     Damage::Empty,
     Damage::Half,
 ];
-/// What shows at once wherever only a part of a file is read or checked.
+/// The kinds of damage that show at once even if only a part of a file is read or checked.
 const COARSE: &[Damage] = &[Damage::FirstBit, Damage::Empty, Damage::Half];
 const CUT: &[Damage] = &[Damage::Empty, Damage::Half];
 
@@ -45,19 +46,20 @@ impl Damage {
     }
 }
 
-/// How a role shows that a file is damaged.
+/// The way in which a role shows that a file is damaged.
 #[derive(Debug, Clone, Copy)]
 enum Shows {
-    /// It works on, under this alarm.
+    /// The role works on, under this alarm.
     Alarm(&'static str),
-    /// It ends with status 3 and these words.
+    /// The role ends with status 3 and this text.
     Ends(&'static str),
-    /// It works on, and its log has these words.
+    /// The role works on, and its log has this text.
     Logs(&'static str),
 }
 
-/// Beginning and end of a path below the state folder, who reads it, and what damage shows how. Other damage of the file lets
-/// the role work on: it cannot be told from content, or a later reader compares it with a hash.
+/// Beginning and end of a path below the state folder, the role that reads it, the kinds of damage that show, and how.
+/// The role works on after other damage of the file: that cannot be distinguished from content, or a later reader
+/// compares it with a hash.
 type Row = (&'static str, &'static str, Role, &'static [Damage], Shows);
 
 const SENDER: &[Row] = {
@@ -140,7 +142,7 @@ const SENDER: &[Row] = {
         ("audit/gate.", "", Gate, &[], REWRITTEN),
         ("view/transmit", "", Transmit, &[], REWRITTEN),
         ("transmit.lock", "", Transmit, &[], REWRITTEN),
-        // A waiting cable is looked at when an officer approves it: sender/tests/damaged.rs.
+        // A waiting cable is checked when an officer approves it: sender/tests/damaged.rs.
         ("pending/", "", Gate, &[], REWRITTEN),
         ("", "", Gate, &[], REWRITTEN),
     ]
@@ -163,7 +165,7 @@ const RECEIVER: &[Row] = {
         ),
         ("inbox/", ".container", Release, ALL, Alarm("damaged")),
         ("inbox/beacon", "", Release, ALL, Alarm("beacon")),
-        // release tells the alarm as its own.
+        // release raises the alarm as its own.
         (
             "keys/link/",
             ".key",
@@ -185,7 +187,7 @@ const RECEIVER: &[Row] = {
             &[Damage::FirstBit, Damage::MiddleBit, Damage::Half],
             Logs("first use are damaged"),
         ),
-        // What is collected is compared with the container's hash when it is whole.
+        // A set is compared with the container's hash when it is complete.
         ("assembly/", "", Receive, &[], REWRITTEN),
         (
             "audit/release.key",
@@ -250,8 +252,8 @@ const RECEIVER: &[Row] = {
     ]
 };
 
-/// Both hosts at rest, in the middle of their work: a released cable, one that waits in the inbox, one that is on the link, one
-/// that waits for its second officer.
+/// Both hosts at rest, in the middle of their work: one cable is released, one waits in the inbox, one is on the link,
+/// and one waits for its second officer.
 fn world() -> World {
     let settings = Settings {
         rate: "8 Mbit/s".to_owned(),
@@ -274,7 +276,7 @@ fn world() -> World {
         .map(|name| world.state(Host::Receiver).join(name))
         .into();
     await_name(&mut world, &inbox, "2-");
-    // With both passes: what is left of them would change its state as soon as transmit runs again.
+    // Both passes must be over: a pass that is left would change its state as soon as transmit runs again.
     let view = world.state(Host::Sender).join("view");
     let transmitted = world.await_alive("the passes of the second", LIMIT, &[view], |world| {
         let shown = world.json(Host::Sender, &["show", &second])?;
@@ -334,7 +336,7 @@ fn alarms(world: &World, host: Host) -> String {
     answer.output + &answer.errors
 }
 
-/// Keys as files hold them: long words of hexadecimal digits.
+/// Keys as they are in files: long words of hexadecimal digits.
 fn secrets(state: &Path) -> Vec<String> {
     let mut all = Vec::new();
     files(state, state, &mut all);
@@ -368,7 +370,7 @@ fn damage_all(host: Host, rows: &[Row]) {
     for file in &all {
         let name = file.to_str().unwrap();
         if name.starts_with("released/") {
-            // Readers' files; no role reads them.
+            // Files for readers; no role reads them.
             continue;
         }
         let row = rows
@@ -378,7 +380,7 @@ fn damage_all(host: Host, rows: &[Row]) {
         for damage in ALL {
             copy(&whole, &state);
             let bytes = fs::read(state.join(file)).unwrap();
-            // Into the same file: its owner and mode stay.
+            // Into the same file, so that its owner and mode stay.
             fs::write(state.join(file), damage.of(&bytes)).unwrap();
             let _ = fs::remove_file(log_path(&world, role));
             let must = shown.contains(damage);
@@ -391,7 +393,7 @@ fn damage_all(host: Host, rows: &[Row]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Starts a role on the damaged state, and says what is not as expected.
+/// Starts a role on the damaged state, and returns the differences from what is expected.
 fn show(
     world: &mut World,
     host: Host,
@@ -467,7 +469,7 @@ fn a_damaged_register_and_trust_list_lose_nothing_on_either_host() {
         }
         let after = world.json(host, &["list"]).unwrap();
         for entry in before.as_array().unwrap() {
-            // What had arrived and was not judged has another word now.
+            // A serial that had arrived and was not judged has another state now.
             let is_judged = host == Host::Sender || entry["state"] == "released";
             assert!(
                 !is_judged || after.as_array().unwrap().contains(entry),

@@ -1,4 +1,4 @@
-//! What an attacker does to an audit log, and what an auditor then sees. Real daemons wrote the logs.
+//! Changes that an attacker makes to an audit log, and what an auditor then sees. Real daemons wrote the logs.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -15,17 +15,17 @@ use valise_tests::harness::{Answer, Host, Programs, Role, Settings, Submission, 
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// What the auditor has of one world that ran: what init printed, and the logs.
+/// The auditor's material from a world that ran: the output of init, and the logs.
 struct Site {
     world: World,
     /// First keys and public keys, of all four logs.
     handout: PathBuf,
     /// The logs and checkpoints of all four roles, copied after everything was stopped.
     copies: PathBuf,
-    /// The line of the checkpoint of gate that the auditor took away while it ran, and the file.
+    /// The line of the checkpoint of gate that the auditor took away while gate ran, and the file.
     early_line: usize,
     early: PathBuf,
-    /// Copied together with that checkpoint: gate's log and key file of then.
+    /// Gate's log and key file, copied together with that checkpoint.
     then: PathBuf,
 }
 
@@ -36,7 +36,7 @@ fn site() -> &'static Site {
 }
 
 fn run_site() -> Result<Site, Box<dyn std::error::Error>> {
-    // A static is never dropped: this place is cleaned at the next run instead.
+    // A static is never dropped: the next run cleans this place instead.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit_attacks");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -54,7 +54,7 @@ fn run_site() -> Result<Site, Box<dyn std::error::Error>> {
         world.await_released(&id, &submission, LIMIT)
     };
     send(&mut world, 1)?;
-    // Their stop brings a checkpoint, which the auditor takes away.
+    // Their stop writes a checkpoint, which the auditor takes away.
     let sender = [Role::Gate, Role::Transmit];
     for role in sender {
         world.stop(role.word())?;
@@ -104,12 +104,12 @@ struct Attacked {
     lines: Vec<Vec<u8>>,
 }
 
-/// What the auditor uses of what is in the drawer.
+/// The things that the auditor uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum With {
-    /// The log and what lies beside it.
+    /// Only the log and the files beside it.
     Nothing,
-    /// The first key besides.
+    /// Also the first key.
     FirstKey,
     /// The public keys, and the checkpoint that was taken away early.
     HeldCheckpoint,
@@ -129,7 +129,7 @@ impl Attacked {
         Self { folder, lines }
     }
 
-    /// Without what lies beside the log, so that only its own chain speaks.
+    /// Without the files beside the log, so that only its own chain can show a change.
     fn alone() -> Self {
         let attacked = Self::gate();
         for name in ["gate.checkpoints", "gate.verifier"] {
@@ -147,7 +147,7 @@ impl Attacked {
         verify(&self.path("gate.log"), with)
     }
 
-    /// The first bad line is `line`, whatever the auditor uses.
+    /// Asserts that the first bad line is `line`, whatever the auditor uses.
     fn is_caught_at(&self, line: usize) {
         for with in [With::Nothing, With::FirstKey, With::HeldCheckpoint] {
             self.is_caught_at_with(line, with);
@@ -187,7 +187,7 @@ fn verify(log: &Path, with: With) -> (i32, Value, String) {
     (answer.status, document, answer.errors)
 }
 
-/// Runs a command with no configuration: an auditor's machine has none.
+/// Runs a command without a configuration, as on an auditor's machine.
 fn offline(arguments: &[&str]) -> Answer {
     let program = Programs::built().unwrap().sender;
     let output = std::process::Command::new(program)
@@ -208,7 +208,8 @@ fn replace(line: &[u8], from: &str, to: &str) -> Vec<u8> {
     text.replacen(from, to, 1).into_bytes()
 }
 
-/// Someone who knows the format and no key: every line from `from` on is written anew, hashes and numbers right.
+/// The work of somebody who knows the format but no key: every line from `from` on is rewritten, with right hashes and
+/// numbers.
 fn relink(lines: &[Vec<u8>], from: usize) -> Vec<Vec<u8>> {
     let mut out: Vec<Vec<u8>> = lines[..from].to_vec();
     for line in &lines[from..] {
@@ -237,7 +238,7 @@ fn nobody_attacks_and_every_log_of_all_four_roles_verifies() {
         assert_eq!(status, 0, "{role}: {errors}");
         let found = &found["logs"][0];
         assert_eq!(found["macs_from_line"], 1, "{role}");
-        // Its stop brought the last checkpoint.
+        // Its stop wrote the last checkpoint.
         assert_eq!(found["checkpoint_line"], found["lines"], "{role}");
     }
     for host in [Host::Sender, Host::Receiver] {
@@ -321,7 +322,7 @@ fn an_attacker_edits_a_line_and_every_hash_behind_it() {
     attacked.lines[4] = replace(&attacked.lines[4], "\"time\":\"20", "\"time\":\"21");
     attacked.lines = relink(&attacked.lines, 5);
     attacked.is_caught_at_with(5, With::FirstKey);
-    // Without the first key a checkpoint catches it; the line is among those since the checkpoint before.
+    // Without the first key a checkpoint shows the change; the line is among those since the previous checkpoint.
     for with in [With::Nothing, With::HeldCheckpoint] {
         let (status, found, _) = attacked.verify(with);
         let fault = &found["logs"][0]["fault"];
@@ -345,7 +346,7 @@ fn an_attacker_edits_two_neighbouring_lines() {
             (1, &json!(5), &json!(6))
         );
         assert!(errors.contains("lines 5 and 6 do not fit"), "{errors}");
-        // Had lines before them been rewritten too, with their hashes, only a checkpoint would show it.
+        // If earlier lines had been rewritten too, with their hashes, only a checkpoint would show it.
         let not_proved = found["logs"][0]["not_proved"].to_string();
         let is_told = not_proved.contains("lines 1 to 4, which come before");
         let has_checkpoint = attacked.path("gate.checkpoints").exists();
@@ -360,12 +361,12 @@ fn an_attacker_changes_what_the_last_line_names() {
         let (before, after) = text.split_once("\"prev\":\"").unwrap();
         format!("{before}\"prev\":\"{}{}", "ab".repeat(32), &after[64..]).into_bytes()
     };
-    // A checkpoint beside the log saw that line.
+    // A checkpoint beside the log covers that line.
     let mut attacked = Attacked::gate();
     let last = attacked.lines.len();
     attacked.lines[last - 1] = with_other_prev(&attacked.lines[last - 1]);
     attacked.is_caught_at(last);
-    // With the log alone nobody can tell.
+    // With only the log nobody can detect it.
     let mut alone = Attacked::alone();
     alone.lines = attacked.lines.clone();
     alone.is_caught_at_with(last, With::FirstKey);
@@ -375,7 +376,7 @@ fn an_attacker_changes_what_the_last_line_names() {
         (status, &fault["line"], &fault["line_last"]),
         (1, &json!(last - 1), &json!(last))
     );
-    // On the host its key file knows, also where the last checkpoint is older.
+    // On the host the key file shows it, even if the last checkpoint is older.
     let world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
     let audit = world.state(Host::Sender).join("audit");
     for name in ["gate.log", "gate.key", "gate.checkpoints", "gate.verifier"] {
@@ -416,7 +417,7 @@ fn an_attacker_inserts_a_line() {
     attacked.is_caught_at(7);
     attacked.lines = relink(&attacked.lines, 6);
     attacked.is_caught_at_with(7, With::FirstKey);
-    // One that fits its place: it is named, not the true line behind it.
+    // A line that fits its place: this line is reported, not the true line after it.
     let mut attacked = Attacked::gate();
     let forged = [&attacked.lines[..6], &attacked.lines[3..4]].concat();
     let forged = relink(&forged, 6).remove(6);
@@ -430,7 +431,7 @@ fn an_attacker_moves_a_line_from_the_other_roles_log() {
     let mut attacked = Attacked::gate();
     attacked.lines[2] = other[2].clone();
     attacked.is_caught_at(3);
-    // The whole log: its own chain fits, and only the first key knows better.
+    // The whole log: its own chain fits, and only the first key shows the change.
     for mut attacked in [Attacked::gate(), Attacked::alone()] {
         attacked.lines = other.clone();
         attacked.is_caught_at_with(1, With::FirstKey);
@@ -442,7 +443,7 @@ fn an_attacker_lets_a_number_jump() {
     let mut attacked = Attacked::gate();
     attacked.lines[8] = replace(&attacked.lines[8], "{\"seq\":8,", "{\"seq\":80,");
     attacked.is_caught_at(9);
-    // With the hashes behind it mended the number alone shows it.
+    // With the hashes after it repaired, only the number shows it.
     let mut alone = Attacked::alone();
     alone.lines = relink(&attacked.lines, 9);
     alone.is_caught_at_with(9, With::Nothing);
@@ -466,7 +467,7 @@ fn an_attacker_writes_what_is_no_line() {
         attacked.lines[6] = bad.to_vec();
         attacked.is_caught_at_with(7, With::Nothing);
     }
-    // A second event in one line, of which one reader might see the first and another the last: the chain fits.
+    // A second event in one line, so that one reader might see the first and another the last. The chain fits.
     let mut attacked = Attacked::alone();
     let twice = replace(
         &attacked.lines[6],
@@ -476,7 +477,7 @@ fn an_attacker_writes_what_is_no_line() {
     attacked.lines[6] = twice;
     attacked.lines = relink(&attacked.lines, 7);
     attacked.is_caught_at_with(7, With::Nothing);
-    // Inside of a line that is otherwise as it was.
+    // Inside a line that is otherwise unchanged.
     for byte in [0, 0xff, b'\r'] {
         let mut attacked = Attacked::gate();
         let at = attacked.lines[6]
@@ -503,7 +504,7 @@ fn an_attacker_cuts_the_tail_behind_the_auditors_checkpoint_and_only_the_report_
     let not_proved = found["not_proved"].to_string();
     let reach = format!("a cut tail behind line {}", site.early_line);
     assert!(not_proved.contains(&reach), "{not_proved}");
-    // The checkpoints beside the log saw more, as long as nobody removes them.
+    // The checkpoints beside the log cover more lines, unless somebody removes them.
     let mut attacked = Attacked::gate();
     attacked.lines.truncate(site.early_line + 2);
     attacked.is_caught_at(site.early_line + 3);
@@ -514,7 +515,7 @@ fn an_attacker_cuts_the_tail_back_to_before_the_auditors_checkpoint() {
     let mut attacked = Attacked::alone();
     attacked.lines.truncate(site().early_line - 1);
     attacked.is_caught_at_with(site().early_line, With::HeldCheckpoint);
-    // In the middle of a line too.
+    // Also in the middle of a line.
     let mut attacked = Attacked::alone();
     attacked.lines.truncate(site().early_line);
     attacked.lines.last_mut().unwrap().truncate(40);
@@ -545,7 +546,7 @@ fn half_a_line_that_a_crash_left_is_put_aside_and_told() {
         let whole = fs::read(&log).unwrap();
         fs::write(&log, [&whole[..], b"{\"seq\":99,\"ti"].concat()).unwrap();
         world.start_role(role).unwrap();
-        // Release tells of it behind its first view, which is what makes it ready.
+        // Release writes it after its first view, which makes it ready.
         world
             .await_alive(
                 "the line about it",
@@ -606,7 +607,7 @@ fn an_attacker_replays_an_older_log_with_its_older_checkpoints() {
 fn an_attacker_who_has_the_host_rewrites_everything_with_the_current_key() {
     let site = site();
     let state = site.world.state(Host::Sender).join("audit");
-    // What a thief finds: the key of the next line, and the key that signs checkpoints.
+    // The thief finds the key of the next line, and the key that signs checkpoints.
     let key_file = fs::read(state.join("gate.key")).unwrap();
     let key = || Secret32::from_slice(&key_file[56..88]).unwrap();
     let signer = fs::read_to_string(state.join("gate.signer")).unwrap();
@@ -672,7 +673,7 @@ fn an_attacker_who_took_the_host_at_some_time_rewrites_no_line_before_it() {
         attacked.lines.push(forged);
         attacked.is_caught_at_with(from + 1, With::FirstKey);
     }
-    // From then on, it writes what the thief wants: this is what checkpoints that are taken away are for.
+    // From then on the host writes whatever the thief wants: checkpoints that are taken away protect against this.
     let mut attacked = Attacked::alone();
     attacked.lines.truncate(then);
     let state = ChainState {
@@ -709,9 +710,9 @@ fn an_attacker_takes_the_memory_of_every_role_and_finds_no_key_of_a_line_that_is
             let next = blake3::derive_key("valise v1 audit", keys.last().unwrap());
             keys.push(next.to_vec());
         }
-        // Of the many lines that some roles write in a second, the first and the last will do.
+        // Some roles write many lines in a second: the first and the last are enough.
         let last = keys.len() - 1;
-        // Their second halves: the allocator writes its lists over the beginning of what is freed.
+        // The second halves, because the allocator writes its lists over the beginning of freed memory.
         let needles =
             [0, last / 2, last].map(|seq| ("the key of a line", keys[seq][16..].to_vec()));
         let pid = world.role_pid(role).unwrap();
@@ -750,7 +751,8 @@ fn an_attacker_replaces_the_checkpoint_file() {
 
 #[test]
 fn an_attacker_puts_another_hosts_logs_in_the_place_of_a_hosts_own() {
-    // Logs that verify in themselves, with their keys and checkpoints; only the auditor's copy tells that they are others.
+    // Logs that verify by themselves, with their keys and checkpoints; only the auditor's copy shows that they are
+    // others.
     let other = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
     let own = other.run(Host::Sender, &["audit", "verify"]).unwrap();
     assert_eq!(own.status, 0, "{}", own.errors);
@@ -763,7 +765,7 @@ fn an_attacker_puts_another_hosts_logs_in_the_place_of_a_hosts_own() {
         told
     };
     assert!(verify().contains("checkpoint 1 in"));
-    // The receiver's log has another origin besides.
+    // The receiver's log also has another origin.
     let (from, to) = (other.state(Host::Receiver), other.state(Host::Sender));
     for extension in ["log", "key", "signer", "verifier", "checkpoints"] {
         let name = |role: &str| format!("audit/{role}.{extension}");
@@ -784,7 +786,7 @@ fn an_attacker_forges_checkpoints_with_another_key() {
         head: *blake3::hash(last).as_bytes(),
     });
     fs::write(attacked.path("gate.checkpoints"), note.unwrap() + "\n").unwrap();
-    // Its public key is put beside it, and the log alone fits.
+    // With its public key beside it, the log fits by itself.
     fs::write(attacked.path("gate.verifier"), forger.verifier_text()).unwrap();
     assert_eq!(attacked.verify(With::Nothing).0, 0);
     let (status, found, errors) = attacked.verify(With::HeldCheckpoint);
@@ -795,7 +797,7 @@ fn an_attacker_forges_checkpoints_with_another_key() {
         errors.contains(&missing),
         "the held one reaches further: {errors}"
     );
-    // With the public key alone, the signature speaks.
+    // With only the public key, the signature shows it.
     let (log, handout) = (
         attacked.path("gate.log").display().to_string(),
         site().handout.display().to_string(),
@@ -837,7 +839,7 @@ fn an_auditor_who_brings_the_wrong_thing_is_told_so() {
         let answer = offline(&wrong);
         assert_eq!(answer.status, 2, "{wrong:?}: {}", answer.errors);
     }
-    // Each program verifies a copy of any role's log, if it is that role's.
+    // Each program verifies a copy of any role's log, if it is the log of that role.
     let answer = offline(&["audit", "verify", &log, "--role", "release"]);
     assert_eq!(answer.status, 1);
     assert!(
@@ -845,7 +847,7 @@ fn an_auditor_who_brings_the_wrong_thing_is_told_so() {
         "{}",
         answer.errors
     );
-    // The first key of another log makes every line look forged, and the message says so.
+    // With the first key of another log every line looks forged, and the message explains that.
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     fs::write(&key, "ab".repeat(32)).unwrap();
@@ -859,7 +861,7 @@ fn an_auditor_who_brings_the_wrong_thing_is_told_so() {
     );
 }
 
-/// The rows of `audit reconcile` by serial, its exit status and what it says.
+/// The rows of `audit reconcile` by serial, its exit status and its messages.
 fn reconcile(world: &World, sender: &Path, more: &[&str]) -> (i32, Vec<Value>, String) {
     let sender = sender.display().to_string();
     let mut arguments = vec!["audit", "reconcile", &sender, "--json"];
@@ -870,7 +872,7 @@ fn reconcile(world: &World, sender: &Path, more: &[&str]) -> (i32, Vec<Value>, S
     (answer.status, rows, answer.errors)
 }
 
-/// A log with other events, as its host would write it from the start: what a thief of K_0 could make.
+/// A log with other events, as its host would have written it from the start: a thief of K_0 could make it.
 fn rewritten(log: &Path, change: impl Fn(&mut serde_json::Map<String, Value>) -> bool) -> Vec<u8> {
     let mut chain = Chain::start(Secret32::new([1; 32]));
     let mut out = Vec::new();
@@ -993,7 +995,7 @@ fn what_is_not_proved_of_a_log_without_true_macs_is_told_beside_the_json_too() {
     attacked.lines = relink(&attacked.lines.iter().map(made_up).collect::<Vec<_>>(), 0);
     let log = attacked.path("gate.log");
     fs::write(&log, attacked.lines.concat()).unwrap();
-    // Numbers and hashes fit: without the first key nobody can refuse it.
+    // Numbers and hashes fit: without the first key nobody can refuse the log.
     let (status, rows, errors) = reconcile(&site.world, &log, &[]);
     assert_eq!((status, rows.len()), (0, 3), "{errors}");
     for role in ["gate", "release"] {
@@ -1032,7 +1034,7 @@ fn a_thief_of_the_couriers_bundle_who_seals_a_cable_himself_shows_in_no_line_of_
     let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
     let thief = Thief::of(&world).unwrap();
     world.start_role(Role::Release).unwrap();
-    // What the thief made up opens, and is held.
+    // The thief's invention opens, and is held.
     let loot = Loot {
         manifest: b"VALISE-MANIFEST 1\n".to_vec(),
         approvals: vec![b"no signature".to_vec()],
@@ -1048,7 +1050,7 @@ fn a_thief_of_the_couriers_bundle_who_seals_a_cable_himself_shows_in_no_line_of_
             Ok(matches!(&*state, "released" | "quarantined").then_some(()))
         })
         .unwrap();
-    // The daemon goes on meanwhile: nothing is locked.
+    // The daemon continues meanwhile: nothing is locked.
     let (status, rows, errors) = reconcile(
         &world,
         &world.state(Host::Sender).join("audit/gate.log"),

@@ -1,5 +1,5 @@
-//! Audit logs that go on in further files: written by roles behind their fences, which are killed meanwhile, and verified as
-//! one log, where they lie and as a copy.
+//! Audit logs that continue in further files. Roles write them behind their fences and are killed meanwhile. The files
+//! are verified as one log, in place and as a copy.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -12,7 +12,7 @@ use valise_common::history::log::parts;
 use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// The least that the configuration allows.
+/// The smallest size that the configuration allows.
 const FILES: &str = "[audit]\nfile_bytes = \"4 KiB\"\n";
 const ROLES: [Role; 4] = [Role::Gate, Role::Transmit, Role::Receive, Role::Release];
 
@@ -58,8 +58,8 @@ fn a_log_in_several_files_is_written_behind_the_fences_outlives_kills_and_verifi
     };
     let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
     world.start().unwrap();
-    // Each role in turn is killed and started again, until each has begun files of its own. Receive has lines to write only
-    // when it starts, so it is every time.
+    // Each role in turn is killed and started again, until each has begun further files. Receive writes lines only when
+    // it starts, so it is restarted every time.
     for number in 0..40 {
         for role in [ROLES[number % ROLES.len()], Role::Receive] {
             world.kill(role.word());
@@ -75,14 +75,14 @@ fn a_log_in_several_files_is_written_behind_the_fences_outlives_kills_and_verifi
         let count = files(&world, role).len();
         assert!(count >= 2, "{role:?} has {count} files");
     }
-    // The daemons work on; then they end.
+    // The daemons still work; then they are stopped.
     verify(&world, Host::Sender);
     verify(&world, Host::Receiver);
     world.stop_host(Host::Sender).unwrap();
     world.stop_host(Host::Receiver).unwrap();
     let before = verify(&world, Host::Sender);
 
-    // A copy, as an auditor takes it, and both logs against each other.
+    // A copy, as an auditor takes it, and both logs compared with each other.
     let away = world.folder().join("copies");
     copy(&world.state(Host::Sender).join("audit"), &away);
     let log = away.join("gate.log").display().to_string();
@@ -94,7 +94,7 @@ fn a_log_in_several_files_is_written_behind_the_fences_outlives_kills_and_verifi
     let compared = world.run(Host::Receiver, &arguments).unwrap();
     assert_eq!(compared.status, 0, "{}", compared.errors);
 
-    // The first file alone says that lines are missing, for the checkpoints beside it have seen more.
+    // If only the first file is there, the checkpoints beside it show that lines are missing.
     fs::rename(away.join("gate"), away.join("gate.away")).unwrap();
     let alone = world
         .run(Host::Receiver, &["audit", "verify", &log])
@@ -102,7 +102,7 @@ fn a_log_in_several_files_is_written_behind_the_fences_outlives_kills_and_verifi
     assert_eq!(alone.status, 1);
     assert!(alone.errors.contains("is missing"), "{}", alone.errors);
 
-    // So does a log without one in the middle, and it names the line.
+    // A log without one of its middle files shows it too, and its line is reported.
     let gone = &files(&world, Role::Gate)[1];
     let number: u64 = gone.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     fs::remove_file(gone).unwrap();

@@ -1,5 +1,5 @@
-//! On the link too an act becomes visible behind its line of the audit log, never before it. Each process is ended by the
-//! kernel at the very write of the line: its files may grow no further than the log has.
+//! On the link too, an act becomes visible only after its line of the audit log. The kernel ends each process at the
+//! write of that line: the limit on its files' size is the length of the log.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -18,7 +18,7 @@ use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World, a
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// More than any other file that a role writes here.
+/// More than any other file that a role writes in this test.
 const LOG_BYTES: u64 = 64 << 10;
 
 fn world() -> World {
@@ -36,7 +36,7 @@ fn log(world: &World, role: Role) -> PathBuf {
 
 fn lines(world: &World, role: Role, event: &str) -> Vec<Value> {
     let text = fs::read_to_string(log(world, role)).unwrap();
-    // The end may be half a line.
+    // The end may be an incomplete line.
     let lines = text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
@@ -64,7 +64,7 @@ fn fill(world: &World, role: Role) {
     }
 }
 
-/// `prlimit` with the size that the log has, as the role's user: limits of others take a right.
+/// `prlimit` with the length of the log, as the role's user: changing the limits of others takes a capability.
 fn prlimit(world: &World, role: Role) -> Command {
     let bytes = fs::metadata(log(world, role)).unwrap().len();
     let words = world.command_as(role, Path::new("/usr/bin/prlimit"));
@@ -73,7 +73,7 @@ fn prlimit(world: &World, role: Role) -> Command {
     command
 }
 
-/// From now on the kernel ends a running role when it writes its next line.
+/// Sets the limit so that the kernel ends a running role when it writes its next line.
 fn end_at_next_line(world: &World, role: Role) -> u32 {
     let pid = world.role_pid(role).unwrap();
     let status = prlimit(world, role)
@@ -88,7 +88,7 @@ fn await_end(world: &mut World, role: Role, pid: u32) {
     let stat = format!("/proc/{pid}/stat");
     let is_over = || {
         let stat = fs::read_to_string(&stat).unwrap_or_default();
-        // The state stands behind the name in brackets.
+        // The state follows the name in brackets.
         let state = stat.rsplit(") ").next().unwrap_or_default();
         Ok((state.is_empty() || state.starts_with('Z')).then_some(()))
     };
@@ -114,7 +114,7 @@ fn no_datagram_of_a_session_leaves_before_its_line_is_durable() {
     link.set_nonblocking(true).unwrap();
     let nothing = link.recv(&mut [0; 2_048]).unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
-    // With room for the line, what leaves is of the session that the log names.
+    // With room for the line, datagrams leave, and their session is the one in the log.
     world.start_role(Role::Transmit).unwrap();
     link.set_nonblocking(false).unwrap();
     link.set_read_timeout(Some(LIMIT)).unwrap();
@@ -135,7 +135,7 @@ fn officers_see_a_submission_and_an_approval_only_behind_their_lines() {
         let entries = fs::read_dir(&pending).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    // Smaller than the log, which is the only file of gate that grows before its line.
+    // Smaller than the log, so that no other file of gate reaches the limit before the line.
     let file = world.generate_file("cable.bin", 100, 1).unwrap();
     let submission = Submission::new("a cable", &[file]);
     let pid = end_at_next_line(&world, Role::Gate);
@@ -152,7 +152,7 @@ fn officers_see_a_submission_and_an_approval_only_behind_their_lines() {
     await_end(&mut world, Role::Gate, pid);
     assert!(lines(&world, Role::Gate, "approved").is_empty());
     assert_eq!(fs::read_dir(&approvals).unwrap().count(), 0);
-    // Its request is still there, and is answered now.
+    // Its request is still there, and is now answered.
     world.start_role(Role::Gate).unwrap();
     world
         .await_alive(

@@ -1,4 +1,4 @@
-//! Files at rest that a disk damaged: what is told, and how the cable arrives all the same.
+//! Files at rest that a disk damaged: the report, and the cable that still arrives.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -21,7 +21,7 @@ fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Waits for an alarm of a host that has these words, and returns its line.
+/// Waits for an alarm of a host with this text, and returns its line.
 fn await_alarm(world: &mut World, host: Host, words: &str) -> String {
     let view = world.state(host).join("view");
     world
@@ -40,7 +40,7 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
     for role in [Role::Gate, Role::Transmit, Role::Receive] {
         world.start_role(role).unwrap();
     }
-    // A container of one block, and one of several: receive takes them different ways.
+    // A container of one block and one of several, because receive handles them differently.
     let cables = [2_000, 3_000_000].map(|bytes| {
         let file = world
             .generate_file(&format!("{bytes}.bin"), bytes, bytes)
@@ -61,7 +61,7 @@ fn a_container_that_was_damaged_after_it_arrived_is_released_when_it_is_sent_aga
             Ok((containers.len() == 2).then_some(containers))
         },
     );
-    // Or what is left of its passes would bring it again at once.
+    // Otherwise the rest of its passes would bring it again at once.
     world.stop("transmit").unwrap();
     found.unwrap().iter().for_each(|path| damage(path));
     world.start_role(Role::Release).unwrap();

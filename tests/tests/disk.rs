@@ -1,5 +1,5 @@
-//! What stays on a disk when all is done, and what a medium that cannot do everything is good for. Each test mounts a file
-//! system of its own, which takes root.
+//! The data that stay on a disk at the end, and the use of media that lack some features. Each test mounts a file
+//! system of its own, which needs root.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts by a command, to which the mount point is appended; `None` where that is not possible.
+    /// Mounts by a command, to which the mount point is appended; `None` if that is not possible.
     fn by(words: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(words[0]);
@@ -61,14 +61,14 @@ fn world_in(parent: &Path, slots: u32, one_user: bool) -> World {
     World::commission(Programs::built().unwrap(), settings).unwrap()
 }
 
-/// A reader takes the released cables, and destroys what was in the mailbox.
+/// Takes the released cables as a reader does, and destroys the content of the mailbox.
 fn take_all(world: &World) {
     for cable in world.released().unwrap() {
         assert_eq!(erase(&cable.folder).unwrap(), 0);
     }
 }
 
-/// Twenty cables of every size and kind of end, with one marker in whatever is secret of them.
+/// Sends twenty cables of every size and kind of end, with one marker in all of their secret parts.
 fn send_twenty(world: &mut World, files: &Path, marker: &str) {
     let mut sent = Vec::new();
     for number in 0..20_usize {
@@ -94,7 +94,7 @@ fn send_twenty(world: &mut World, files: &Path, marker: &str) {
     for (id, submission) in &sent {
         world.await_released(id, submission, LIMIT).unwrap();
     }
-    // And what never leaves: one that is refused, one that is withdrawn.
+    // And cables that never leave: one that is refused, one that is withdrawn.
     let path = files.join(format!("{marker} other.txt"));
     fs::write(&path, format!("{marker} body\n").repeat(100)).unwrap();
     let mut submission = Submission::new(&format!("{marker} subject"), &[path]);
@@ -104,7 +104,7 @@ fn send_twenty(world: &mut World, files: &Path, marker: &str) {
     assert!(world.submit(&submission).is_err());
 }
 
-/// Where some bytes are on a disk that is not mounted.
+/// The places of some bytes on a disk that is not mounted.
 fn places_of(image: &Path, needle: &[u8]) -> Vec<u64> {
     let file = File::open(image).unwrap();
     let length = file.metadata().unwrap().len();
@@ -146,7 +146,7 @@ fn after_twenty_cables_the_raw_disk_holds_no_word_of_them_and_no_key() {
     erase(world.courier.folder()).unwrap();
     world.start().unwrap();
     send_twenty(&mut world, files.path(), &marker);
-    // What is searched for is found while it is there.
+    // The search finds the bytes while they are there.
     assert!(!files_that_hold(&world.released_folder(), marker.as_bytes()).is_empty());
     take_all(&world);
     for host in [Host::Sender, Host::Receiver] {
@@ -165,7 +165,7 @@ fn after_twenty_cables_the_raw_disk_holds_no_word_of_them_and_no_key() {
     }
 }
 
-/// bindfs has no `RENAME_NOREPLACE`, as most media that a courier carries.
+/// bindfs has no `RENAME_NOREPLACE`, like most media that a courier carries.
 fn bindfs(below: &Path) -> Option<Mounted> {
     Mounted::by(&["bindfs", &below.display().to_string()])
 }
@@ -211,7 +211,7 @@ fn both_hosts_work_on_a_file_system_that_cannot_rename_without_replacing() {
         return;
     };
     let files = tempfile::tempdir().unwrap();
-    // Nor has it access lists, by which a request is given to gate.
+    // It has no access control lists either, which give a request to gate.
     let mut world = world_in(medium.path(), 4, true);
     world.start_roles().unwrap();
     let path = files.path().join("a.txt");

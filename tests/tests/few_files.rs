@@ -1,4 +1,5 @@
-//! Few files may be open: a cable of many parts goes the whole way, and a role for which they are too few says so at once.
+//! Few files may be open: a cable of many parts still goes the whole way, and a role with too few files reports that at
+//! once.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -74,7 +75,7 @@ fn a_role_raises_its_own_limit_as_far_as_it_may() {
 fn a_role_for_which_64_open_files_are_the_most_does_not_start_and_says_what_to_raise() {
     let world = commissioned();
     let mut launcher = limited(64, 64);
-    // A role that starts all the same ends by this, with another exit status.
+    // A role that starts in spite of the limit is ended by this, with another exit status.
     launcher.splice(0..0, ["timeout", "-k", "5", "60"].map(str::to_owned));
     let starts = Role::ALL.map(|role| (role.host(), role.word()));
     let runs = [Host::Sender, Host::Receiver].map(|host| (host, "run"));
@@ -92,7 +93,7 @@ fn a_role_for_which_64_open_files_are_the_most_does_not_start_and_says_what_to_r
             assert!(told.contains(part), "{word}: {told}");
         }
     }
-    // Commands need few: they ask, and say that nobody runs.
+    // Commands need few files: they place the request, and report that no daemon runs.
     let file = world.generate_file("one.txt", 10, 1).unwrap();
     let waits = Command::new(&launcher[0])
         .args(&launcher[1..])

@@ -1,4 +1,4 @@
-//! The disk of a host is filled by somebody else, to its last byte: every role goes on, says so, and loses nothing.
+//! Somebody else fills the disk of a host to its last byte: every role continues, reports it, and loses nothing.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, Permissions};
@@ -12,23 +12,23 @@ use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Room for what receive leaves free, and some cables.
+/// Room for the space that receive keeps free, and for some cables.
 const DISK_BYTES: u64 = 200 << 20;
 
-/// About three seconds for a pass at the rate below.
+/// A pass takes about three seconds at the rate below.
 const LARGE_BYTES: u64 = 8_000_000;
 
-/// A user who is nobody on this host.
+/// A user without any rights on this host.
 const STRANGER: &str = "65534";
 
-/// The kind of a file system that a host's state is moved to.
+/// The kind of file system to which a host's state is moved.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Memory,
     Ext4,
 }
 
-/// A small file system with the state of one host. Dropping it takes it away.
+/// A small file system with the state of one host. Drop unmounts it.
 struct Disk {
     root: PathBuf,
     state: PathBuf,
@@ -44,7 +44,7 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
 }
 
 impl Disk {
-    /// Moves the state of a host, none of whose roles runs, to a file system of its own; `None` where mounting is refused.
+    /// Moves the state of a host whose roles do not run to a file system of its own; `None` if mounting is refused.
     fn mount(world: &World, host: Host, kind: Kind) -> Option<Self> {
         let state = world.state(host);
         let root = state.with_file_name("disk");
@@ -82,7 +82,7 @@ impl Disk {
         Some(disk)
     }
 
-    /// Another user writes until nothing more is taken.
+    /// Writes as another user until the disk is full.
     fn fill(&self) {
         let file = self.root.join("others/log");
         for block in ["1M", "4k", "512"] {
@@ -123,7 +123,7 @@ fn reserve(world: &World, role: Role) -> u64 {
     fs::metadata(world.state(role.host()).join(file)).map_or(0, |file| file.len())
 }
 
-/// Waits until a role has written its view anew.
+/// Waits until a role has written its view again.
 fn await_view(world: &mut World, role: Role) {
     let before = world.view(role).unwrap()["written"].clone();
     let folders = [world.state(role.host()).join("view")];
@@ -140,7 +140,7 @@ fn await_view(world: &mut World, role: Role) {
         .unwrap();
 }
 
-/// Waits until the alarm says that next to nothing is free.
+/// Waits until the alarm reports that almost nothing is free.
 fn await_alarm(world: &mut World, host: Host) -> String {
     world
         .await_alive("the alarm disk", LIMIT, &[], |world| {
@@ -154,7 +154,7 @@ fn await_alarm(world: &mut World, host: Host) -> String {
         .unwrap()
 }
 
-/// A request that another program has prepared, and makes visible now.
+/// Prepares a request as another program would, to be made visible later.
 fn prepare_request(world: &World, name: &str) -> PathBuf {
     let requests = world.state(Host::Sender).join("requests");
     let hidden = requests.join(format!(".{name}"));
@@ -254,7 +254,7 @@ fn a_full_disk(kind: Kind) {
         assert!(alarm.contains("free on the disk of"), "{alarm}");
         assert!(alarm.contains("make room"), "{alarm}");
     }
-    // Whoever asks is told, if the request finds room at all.
+    // The request is answered, if it finds room at all.
     show_request(&request);
     let refusal = await_refusal(&mut world, &request);
     assert!(
@@ -264,7 +264,7 @@ fn a_full_disk(kind: Kind) {
     let asked = world.run(Host::Sender, &before.arguments()).unwrap();
     assert_eq!(asked.status, 3, "{}", asked.errors);
     await_transmitted(&mut world, &large_id);
-    // Each is killed in its turn, and starts on a disk without a free byte.
+    // Each role is killed in turn, and starts on a disk without a free byte.
     for role in Role::ALL {
         await_view(&mut world, role);
         world.kill(role.word());
@@ -297,7 +297,7 @@ fn a_full_disk(kind: Kind) {
             Ok((!answer.output.contains("disk:")).then_some(()))
         })
         .unwrap();
-    // What came while there was no room is missing, and said to be.
+    // Cables that came while there was no room are missing, and are reported as missing.
     if world.released().unwrap().len() < 2 {
         world.expect(Host::Sender, &["resend", "2"]).unwrap();
     }

@@ -1,5 +1,5 @@
-//! What fuzzing found worth keeping, through the same assertions on every `make test`: the corpora of `fuzz/corpus/`, inputs
-//! that once showed a fault in `fuzz/regressions/`, and the seeds.
+//! The valuable inputs of fuzzing, tested with the same assertions in every `make test`: the corpora in `fuzz/corpus/`,
+//! inputs that once showed a fault in `fuzz/regressions/`, and the seeds.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
-/// The files of a folder, or none where it is not.
+/// The files of a folder, or none if it is absent.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! What users can put into `requests/` to hurt: no such thing ends a role, on either host, now or at its next start, and
-//! whatever can be answered is answered with a short line.
+//! Harmful content that users can put into `requests/`. None of it ends a role, on either host, now or at its next
+//! start, and everything that can be answered gets a short answer.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
@@ -16,10 +16,10 @@ use valise_tests::harness::{Programs, Role, Settings, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of an answer that a command still reads.
+/// The longest answer that a command still reads, in bytes.
 const ANSWER_BYTES_MAX: usize = 4_096;
 
-/// Texts of `request.toml`: whatever a parser could repeat, recurse into, or take long over.
+/// Texts of `request.toml` that a parser could repeat, recurse into, or take long to read.
 fn texts() -> Vec<(String, Vec<u8>)> {
     const ALMOST: usize = 65_000;
     let x = "x".repeat(ALMOST);
@@ -151,7 +151,7 @@ fn texts() -> Vec<(String, Vec<u8>)> {
 /// Makes a request's folder hostile.
 type Plant = fn(&Path);
 
-/// What else a request's folder can hold; each is called with the folder, in which nothing is yet.
+/// Other content of a request's folder; each function is called with an empty folder.
 fn folders() -> Vec<(&'static str, Plant)> {
     const TRUST: &str = "request = 'trust-import'\n";
     const BUNDLE: &str = "request = 'bundle-import'\n";
@@ -171,7 +171,7 @@ fn folders() -> Vec<(&'static str, Plant)> {
             drop(UnixListener::bind(toml(it)).unwrap())
         }),
         ("text-device", |it| {
-            // Where no device may be made there is none to be found either.
+            // If the test may not make a device, nobody else can either.
             let _ = mknod(&toml(it), SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 5));
         }),
         ("text-sparse", |it| {
@@ -248,7 +248,7 @@ fn folders() -> Vec<(&'static str, Plant)> {
     ]
 }
 
-/// Names and things beside the requests. None of them asks for anything.
+/// Puts other names and files beside the requests. None of them is a request.
 fn beside(requests: &Path) {
     let place = |name: &[u8]| requests.join(OsStr::from_bytes(name));
     for name in [
@@ -268,7 +268,7 @@ fn beside(requests: &Path) {
     drop(UnixListener::bind(place(b"socket")).unwrap());
 }
 
-/// What may be in the place of an answer before it is written.
+/// Plants something in the place of an answer before it is written.
 fn plant(answer: &Path, kind: usize) {
     match kind % 5 {
         0 => fs::write(answer, vec![b'y'; 100_000]).unwrap(),
@@ -301,7 +301,7 @@ fn answer_of(request: &Path) -> Option<String> {
     })
 }
 
-/// The role still does what it is asked.
+/// Asserts that the role still serves requests.
 fn assert_serves(world: &World, role: Role) {
     let answer = world.run(role.host(), &["clock", "accept"]).unwrap();
     assert_eq!(answer.status, 0, "{}", answer.errors);
@@ -343,7 +343,7 @@ fn nothing_ends(role: Role) {
     }
     assert_serves(&world, role);
     assert_eq!(world.role_pid(role), Some(pid), "it is the same process");
-    // All of it is still there, and is there at the next start.
+    // All of it is still there, also at the next start.
     world.kill(role.word());
     world.start_role(role).unwrap();
     assert_serves(&world, role);

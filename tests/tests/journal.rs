@@ -1,4 +1,5 @@
-//! What gate sends to the journal, read from a socket in its place: each audit event with fields of its own.
+//! The entries that gate sends to the journal, read from a socket in its place: each audit event with fields of its
+//! own.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ fn parse(mut bytes: &[u8]) -> Entry {
     entry
 }
 
-/// Runs the test below where nobody else sees the socket: in a mount namespace of its own.
+/// Runs the test below in a mount namespace of its own, so that nobody else sees the socket.
 #[test]
 fn every_audit_event_is_an_entry_of_the_journal_without_anything_confidential() {
     let mut command = Command::new("unshare");
@@ -80,7 +81,8 @@ fn inside() {
         .stderr(theirs)
         .spawn()
         .unwrap();
-    // Taken at once, as journald does: for a journal that has no room gate waits a second, and goes on without it.
+    // Entries are read at once, as by journald: gate waits a second for a journal that has no room, and then continues
+    // without it.
     let (sender, received) = channel();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];

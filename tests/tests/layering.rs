@@ -1,4 +1,4 @@
-//! The house's rules of who may use whom (docs/architecture.md), read from the sources.
+//! The rules of which module may use which (docs/architecture.md), checked in the sources.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -31,7 +31,7 @@ const COMMON_ORDER: [&str; 23] = [
     "",
 ];
 
-/// Where each confined crate may be named: paths are prefixes.
+/// The places in which each confined crate may be used: paths are prefixes.
 const CONFINED: [(&str, &[&str]); 24] = [
     ("prometheus_client", &["common/src/host/metrics"]),
     ("reed_solomon_erasure", &["common/src/fec/"]),
@@ -95,7 +95,7 @@ const CONFINED: [(&str, &[&str]); 24] = [
     ),
 ];
 
-/// What pure code must not name: the clock, files, sockets, logs, chance, and maps without order.
+/// Names that pure code must not use: the clock, files, sockets, logs, randomness, and maps without order.
 const IMPURE: [&str; 21] = [
     "std::fs",
     "std::net::UdpSocket",
@@ -120,7 +120,7 @@ const IMPURE: [&str; 21] = [
     "valise_common::host",
 ];
 
-/// A path that a source names, and where.
+/// A path that a source uses, and its place.
 #[derive(Debug)]
 struct Edge {
     file: String,
@@ -159,7 +159,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
             .file_stem()
             .is_some_and(|stem| stem == "tests" || stem == "testing")
         {
-            // Declared under `#[cfg(test)]`, as the modules of tests in other files are.
+            // Modules of tests in files of their own are declared under `#[cfg(test)]`.
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
@@ -241,7 +241,7 @@ fn words(text: &str) -> impl Iterator<Item = String> {
         .filter(|word| !word.is_empty())
 }
 
-/// `self` and `super` become what they stand for.
+/// Replaces `self` and `super` by the modules that they mean.
 fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     for word in path {
@@ -425,7 +425,7 @@ fn common_uses_neither_host_and_the_hosts_not_each_other() {
 fn pure_code_has_no_clock_file_socket_log_or_chance() {
     let edges = edges_in(&["common/src", "sender/src", "receiver/src"]);
     forbid(&edges, "pure code names what is not pure", |edge| {
-        // The names of the state's files are a matter of agreement, not of the file system.
+        // The names of the state's files are an agreement, and not access to the file system.
         let names = edge.starts_with("valise_common::host::folders");
         is_pure(&edge.file) && !names && IMPURE.iter().any(|impure| edge.starts_with(impure))
     });
@@ -438,7 +438,7 @@ fn pure_code_has_no_clock_file_socket_log_or_chance() {
     });
 }
 
-/// The places of a host in the order of their dependency: each uses only those before it, and no role uses the other.
+/// The parts of a host in the order of their dependency: each uses only those before it, and no role uses the other.
 const HOST_ORDER: [&[&str]; 5] = [
     &["model"],
     &["steps"],

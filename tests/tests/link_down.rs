@@ -1,5 +1,5 @@
-//! A link that is down: nothing counts as sent, an alarm names the cause and the command that ends it, and the cable is sent
-//! when the link is up, without an operator. Real network namespaces, a real pair of interfaces.
+//! A link that is down: nothing counts as sent, an alarm has the cause and the command that ends it, and the cable is
+//! sent when the link is up, without an operator. The test uses real network namespaces and a real pair of interfaces.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -16,7 +16,7 @@ const RECEIVER: &str = "192.0.2.2";
 struct Network(Child);
 
 impl Network {
-    /// Makes one; `None` where that is not allowed.
+    /// Makes a network; `None` if that is not allowed.
     fn make() -> Option<Self> {
         let mut child = Command::new("unshare")
             .args(["--net", "cat"])
@@ -38,7 +38,7 @@ impl Network {
         }
     }
 
-    /// What runs a program in it, before the program's command line.
+    /// The words that run a program in it, to be put before the program's command line.
     fn launcher(&self) -> Vec<String> {
         let pid = self.0.id().to_string();
         ["/usr/bin/nsenter", "-t", &pid, "-n", "--"]
@@ -74,13 +74,14 @@ struct Site {
 }
 
 impl Site {
-    /// Commissions both hosts; `None` where namespaces are not allowed. The receiver answers no ARP, as a diode does not.
+    /// Commissions both hosts; `None` if namespaces are not allowed. The receiver answers no ARP, like a receiver at a
+    /// diode.
     fn make() -> Option<Self> {
         let (Some(near), Some(far)) = (Network::make(), Network::make()) else {
             remark("SKIPPED: making a network namespace is not allowed here");
             return None;
         };
-        // No repair and one pass: whatever is lost is missing.
+        // One pass without repair: every lost datagram makes the cable missing.
         let settings = Settings {
             passes: 1,
             repair: "0 %".to_owned(),
@@ -109,7 +110,7 @@ impl Site {
         near.ip("link set near up");
         world.start_by(Host::Sender, near.launcher());
         world.start_by(Host::Receiver, far.launcher());
-        // The harness does not see the port of receive, which is in another network; gate must be there for a submission.
+        // The harness cannot check the port of receive, which is in another network; gate must run before a submission.
         for role in [Role::Receive, Role::Release, Role::Transmit] {
             world.launch_role(role).unwrap();
         }
@@ -133,7 +134,7 @@ impl Site {
         (id, submission)
     }
 
-    /// Waits until `status --check` fails with an alarm that holds the cause and the command; the cable waits meanwhile.
+    /// Waits until `status --check` fails with an alarm that has the cause and the command; the cable waits meanwhile.
     fn await_alarm(&mut self, id: &str, cause: &str, command: &str) {
         let what = format!("the alarm of {cause}");
         let line = self.world.await_alive(&what, LIMIT, &[], |world| {
@@ -167,7 +168,7 @@ fn a_cable_waits_for_carrier_neighbour_and_route_and_arrives_when_each_is_there(
     let Some(mut site) = Site::make() else {
         return;
     };
-    // From the start on: the far end is not switched on yet.
+    // At the start the far end is not switched on yet.
     let (id, submission) = site.submit("carrier", 2_000);
     site.await_alarm(&id, "near has no carrier", "ip link show dev near");
     site.far.ip("link set far up");
@@ -189,12 +190,12 @@ fn a_cable_waits_for_carrier_neighbour_and_route_and_arrives_when_each_is_there(
     site.near.ip("route add 192.0.2.2 dev near");
     site.await_released(&id, &submission);
 
-    // Where ARP is answered, nobody need do anything.
+    // If ARP is answered, no command is needed.
     site.near.ip(&format!("neigh del {RECEIVER} dev near"));
     site.far.ip("link set far arp on");
     let (id, submission) = site.submit("resolved", 2_000);
     site.await_released(&id, &submission);
-    // But the isolated host has sent its answer, and says so.
+    // But the isolated host has sent its answer, and reports that.
     site.world
         .await_alive("the alarm of what was sent", LIMIT, &[], |world| {
             let answer = world.run(Host::Receiver, &["status", "--check"])?;

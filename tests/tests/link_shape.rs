@@ -1,4 +1,4 @@
-//! What an observer of the link sees: sizes, rates and counters, and nothing else.
+//! The view of an observer of the link: sizes, rates and counters, and nothing else.
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
 use std::collections::BTreeSet;
@@ -16,23 +16,23 @@ use valise_tests::harness::{Programs, Role, Settings, Submission, World};
 /// IPv4 and UDP headers, which the configured rate includes.
 const HEADERS_BYTES: usize = 28;
 
-/// A machine that is busy with other things may hold the sender up for a while; the tests of the pipeline keep the rate
+/// A machine that is busy with other work may delay the sender for a while. The tests of the pipeline keep the rate
 /// within 2 % in virtual time, and `make bench` measures it.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.8..=1.04;
 
-/// A datagram as the observer takes it down.
+/// A datagram as the observer records it.
 struct Seen {
-    /// When the kernel took it, however long it waited for the observer.
+    /// The time at which the kernel took it, however long it waited for the observer.
     at: Duration,
     length: usize,
     head: [u8; 16],
 }
 
-/// Starts a sender whose datagrams come to this test instead of a receiver.
+/// Starts a sender whose datagrams go to this test instead of a receiver.
 fn observed(settings: Settings) -> (World, UdpSocket) {
     let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
     let socket = UdpSocket::bind(world.receiver_address()).unwrap();
-    // What comes while the test runs commands finds room.
+    // Room for the datagrams that come while the test runs commands.
     let buffer_bytes = 8 << 20;
     if setsockopt(&socket, sockopt::RcvBufForce, &buffer_bytes).is_err() {
         setsockopt(&socket, sockopt::RcvBuf, &buffer_bytes).unwrap();
@@ -43,7 +43,7 @@ fn observed(settings: Settings) -> (World, UdpSocket) {
     (world, socket)
 }
 
-/// Takes down what comes until `time` has passed, or until the link has been quiet for `quiet`.
+/// Records datagrams until `time` has passed, or until the link has been quiet for `quiet`.
 fn observe(socket: &UdpSocket, time: Duration, quiet: Duration) -> Vec<Seen> {
     socket.set_read_timeout(Some(quiet)).unwrap();
     let start = Instant::now();
@@ -62,7 +62,7 @@ fn observe(socket: &UdpSocket, time: Duration, quiet: Duration) -> Vec<Seen> {
     seen
 }
 
-/// Takes a datagram; returns its length, and when the kernel took it.
+/// Receives a datagram; returns its length, and the time at which the kernel took it.
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<(usize, Duration)> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut control = cmsg_space!(TimeSpec);
@@ -91,7 +91,7 @@ fn assert_uniform(seen: &[Seen], length: usize) {
         seen.iter().all(|datagram| datagram.head[0] == 2),
         "the version"
     );
-    // Key id, counter and session: what the nonce and its key are made of never repeats.
+    // Key id, counter and session: the source of nonce and key never repeats.
     let heads: BTreeSet<[u8; 16]> = seen.iter().map(|datagram| datagram.head).collect();
     assert_eq!(heads.len(), seen.len());
     let counters: Vec<u64> = seen
@@ -115,7 +115,7 @@ fn a_cable_leaves_at_its_rate_in_datagrams_of_one_size() {
     world.send(&Submission::new("paced", &[file])).unwrap();
     let seen = observe(&socket, Duration::from_secs(20), Duration::from_millis(700));
     assert_uniform(&seen, 1472);
-    // Without the beacons of the idle time before and behind.
+    // Without the beacons of the idle time before and after.
     let gap = |one: &Seen, next: &Seen| next.at.saturating_sub(one.at);
     let is_near = |one: &Seen, next: &Seen| gap(one, next) < Duration::from_millis(100);
     let runs = seen.chunk_by(is_near).filter(|run| run.len() > 100);
@@ -135,7 +135,7 @@ fn cover_makes_an_idle_link_look_like_a_busy_one() {
     };
     let (world, socket) = observed(settings);
     let quiet = Duration::from_millis(500);
-    // Without what transmit says at its start.
+    // Without the datagrams that transmit sends at its start.
     observe(&socket, Duration::from_millis(300), quiet);
     let idle = observe(&socket, Duration::from_secs(2), quiet);
     let file = world.generate_file("cable.bin", 500_000, 1).unwrap();
@@ -152,8 +152,8 @@ fn cover_makes_an_idle_link_look_like_a_busy_one() {
 #[test]
 fn an_idle_link_without_cover_carries_a_beacon_now_and_then() {
     let (_world, socket) = observed(Settings::default());
-    // Three or four beacons, each with about a millisecond of cover on either side: 8 datagrams at 100 Mbit/s. What transmit
-    // says at its start is over after a second.
+    // Three or four beacons, each with about a millisecond of cover before and after: 8 datagrams at 100 Mbit/s. The
+    // datagrams of transmit's start are over after a second.
     observe(&socket, Duration::from_secs(1), Duration::from_secs(2));
     let seen = observe(&socket, Duration::from_secs(3), Duration::from_secs(2));
     assert!(

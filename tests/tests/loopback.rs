@@ -1,4 +1,4 @@
-//! The harness as a person runs it.
+//! The harness, run as a person runs it.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -48,7 +48,7 @@ fn samples_arrive_over_a_bad_line_and_the_report_says_how() {
         let persons: Vec<_> = approvals.iter().map(|one| &one["person"]).collect();
         assert_eq!(persons, ["o.one", "o.two"]);
         assert!(approvals.iter().all(|one| one["key_kind"] == "ssh-ed25519"));
-        // Each step stands where it belongs in time, the approvals before what follows from them.
+        // The steps are in the order of their times, with the approvals before the steps that follow from them.
         let steps = cable["steps"].as_array().unwrap();
         let times: Vec<f64> = steps
             .iter()
@@ -76,7 +76,7 @@ fn a_sample_arrives_over_a_noisy_serial_line_and_the_report_counts_its_bytes() {
     );
     let wire = |what: &str| report["wire"][what].as_u64().unwrap();
     let telegram_bytes = std::fs::metadata(sample("telegram.txt")).unwrap().len();
-    // Two passes of it, and a quarter of repair.
+    // Two passes of the cable, and a quarter of repair.
     assert!(wire("received") > 2 * telegram_bytes, "{report}");
     assert!(wire("lost") > 0 && wire("corrupted") > 0, "{report}");
     assert_eq!(wire("sent"), wire("received") - wire("lost"));

@@ -1,4 +1,5 @@
-//! What `make` does to a system: it installs below any prefix, and changes no installed package without being allowed to.
+//! The effects of `make` on a system: it installs below any prefix, and changes no installed package without
+//! permission.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -70,14 +71,14 @@ fn another_prefix_reaches_every_file_that_is_installed() {
     }
 }
 
-/// A system of its own for apt-get and dpkg, with an archive of three packages: `tool` needs nothing, `dev` needs `lib` 2.0,
-/// and `lib` 1.0 is installed.
+/// A system of its own for apt-get and dpkg, with an archive of three packages: `tool` needs nothing, `dev` needs `lib`
+/// 2.0, and `lib` 1.0 is installed.
 struct System {
     folder: TempDir,
 }
 
 impl System {
-    /// Makes it; `None`, which is said, where apt-get is not, or this user may not install.
+    /// Makes the system. Returns `None`, and prints that, if apt-get is absent or this user may not install.
     fn make() -> Option<Self> {
         let has_apt =
             Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg-deb").exists();
@@ -161,7 +162,7 @@ impl System {
         command
     }
 
-    /// Installs a package where nobody can be asked.
+    /// Installs a package without a terminal, so that nobody can be asked.
     fn install(&self, package: &str) -> (Option<i32>, String) {
         told(self.script(&[], package).output().unwrap())
     }
@@ -175,7 +176,7 @@ impl System {
         told(script.stdin(terminal.slave).output().unwrap())
     }
 
-    /// The versions that are installed, by package.
+    /// The installed versions, by package.
     fn installed(&self) -> Vec<String> {
         let admin = format!("--admindir={}", self.path("var/lib/dpkg").display());
         let shown = Command::new("dpkg-query")

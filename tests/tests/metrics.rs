@@ -1,4 +1,4 @@
-//! The files that a monitor reads: of a real run, in Prometheus's text format, and nothing confidential in them.
+//! The files of a real run for a monitor: in Prometheus's text format, without anything confidential.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const FILE: &str = "confidential-name.txt";
 /// The samples of a file, by name and labels.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads the text format, version 0.0.4, as strictly as these files need it.
+/// Reads the text format, version 0.0.4, as strictly as these files require.
 fn parse(text: &str) -> Samples {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
@@ -72,7 +72,7 @@ fn read(folder: &Path, role: Role) -> Option<String> {
 #[test]
 fn each_role_writes_figures_that_prometheus_reads_and_nothing_confidential() {
     let outside = tempfile::tempdir().unwrap();
-    // Each role is a user of its own where the system has them.
+    // If the system has the users, each role runs as its own.
     fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let extra = format!("[metrics]\nfolder = '{}'\n", outside.path().display());
     let settings = Settings {
@@ -152,7 +152,7 @@ fn each_role_writes_figures_that_prometheus_reads_and_nothing_confidential() {
             Ok((is_raised && since.is_some_and(|since| *since > 1e9)).then_some(()))
         })
         .unwrap();
-    // At rest: what a role is writing would be gone before it is read.
+    // At rest: a file that a role is writing would be gone before it is read.
     for role in [Role::Gate, Role::Transmit, Role::Release] {
         world.stop(role.word()).unwrap();
     }

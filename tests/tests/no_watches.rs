@@ -1,4 +1,4 @@
-//! inotify is used up: commands look for their answers instead, and a role says which limit to raise.
+//! inotify is used up: commands poll for their answers, and a role reports which limit to raise.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use valise_tests::harness::{Host, Programs, Role, Settings, Submission, World, r
 /// The two limits; a user namespace has its own.
 const LIMITS: [&str; 2] = ["max_inotify_instances", "max_inotify_watches"];
 
-/// A program whose user has nothing left of a limit.
+/// A program whose user has used up a limit.
 fn without(limit: &str, world: &World, host: Host, words: &[String]) -> Command {
     let script = format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"");
     let mut command = Command::new("timeout");
@@ -47,7 +47,7 @@ fn commissioned() -> World {
     World::commission(Programs::built().unwrap(), settings).unwrap()
 }
 
-/// Whether this machine lets nobody have a user namespace; it is said.
+/// Returns whether this machine allows no user namespaces, and prints that.
 fn is_skipped() -> bool {
     let tried = Command::new("unshare")
         .args(["--user", "--map-root-user", "/bin/sh", "-c"])

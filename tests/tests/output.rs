@@ -1,4 +1,4 @@
-//! What a command did is not lost with its standard output.
+//! The result of a command is not lost with its standard output.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use valise_tests::harness::{Host, Programs, Roster, Settings, Submission, World};
 
-/// What a shell makes of standard output.
+/// The shell's redirection of standard output.
 const CLOSED: &str = ">&-";
 const DISCARDED: &str = ">/dev/null";
 const FULL: &str = ">/dev/full";
 
-/// Nothing is redirected: the test gives the output.
+/// No redirection: the test gives the output.
 const GIVEN: &str = "";
 
 /// Runs a program; returns its exit status and its standard error.
@@ -31,7 +31,7 @@ fn run(program: &Path, words: &[String], redirection: &str, output: Stdio) -> (i
     (ended.status.code().unwrap(), errors)
 }
 
-/// A pipe whose reader went away.
+/// A pipe whose reader is gone.
 fn broken_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -60,7 +60,7 @@ fn what_was_done_is_told_when_standard_output_is_closed_full_or_not_read() {
     let submission = Submission::new("output", &[file]).arguments();
     let submission: Vec<&str> = submission.iter().map(String::as_str).collect();
     for (redirection, output, status, told) in [
-        // Rust opens /dev/null in place of a closed one, and nothing fails.
+        // Rust opens /dev/null in place of a closed descriptor, and nothing fails.
         (CLOSED, Stdio::null(), 0, ""),
         (FULL, Stdio::null(), 3, "No space left on device"),
         (GIVEN, broken_pipe(), 3, "Broken pipe"),
@@ -78,7 +78,7 @@ fn what_was_done_is_told_when_standard_output_is_closed_full_or_not_read() {
         assert_eq!(ended.1.contains("it is done"), status == 3, "{ended:?}");
         assert_eq!(ended.1.lines().count(), 1, "{ended:?}");
     }
-    // A person who discards it wants nothing else.
+    // A person who discards the output does not need it.
     let words = of_host(&world, Host::Sender, &submission);
     let ended = run(
         world.program(Host::Sender),
@@ -87,7 +87,7 @@ fn what_was_done_is_told_when_standard_output_is_closed_full_or_not_read() {
         Stdio::null(),
     );
     assert_eq!(ended, (0, String::new()));
-    // The other host's commands, and what only shows something.
+    // The other host's commands, and a command that only shows something.
     for (words, redirection, output, status, told) in [
         (&["clock", "accept"][..], CLOSED, Stdio::null(), 0, "now is"),
         (&["clock", "accept"], FULL, Stdio::null(), 3, "it is done"),
@@ -137,7 +137,7 @@ fn no_host_is_commissioned_whose_first_keys_nobody_would_see() {
         assert_eq!(status, 3, "{errors}");
         assert!(told.iter().all(|part| errors.contains(part)), "{errors}");
         assert!(!state.join("host.toml").exists() && !log.exists());
-        // With a file for the auditor nothing of it needs standard output.
+        // With a file for the auditor, standard output is not needed.
         let out = folder.path().join("auditor.txt");
         words.extend(["--out".to_owned(), out.display().to_string()]);
         let (status, errors) = run(program, &words, CLOSED, Stdio::null());

@@ -1,5 +1,5 @@
-//! What the isolated host refuses, whoever sent it: containers sealed without any of the sender's
-//! checks, by someone who has the courier's bundle.
+//! The refusals of the isolated host, whoever the sender is: containers sealed without any of the sender's checks, by
+//! somebody who has the courier's bundle.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -24,7 +24,7 @@ fn now() -> UtcTime {
     UtcTime::from_s(since.as_secs())
 }
 
-/// A world of which only the receiver runs, and the thief of its bundle.
+/// A world in which only the receiver runs, and the thief of its bundle.
 fn world() -> (World, Thief) {
     let mut world = World::commission(Programs::built().unwrap(), Settings::default()).unwrap();
     world.start_role(Role::Receive).unwrap();
@@ -33,7 +33,7 @@ fn world() -> (World, Thief) {
     (world, thief)
 }
 
-/// A manifest that is right in every respect.
+/// A manifest that is valid in every respect.
 fn manifest(thief: &Thief, number: u8) -> Manifest {
     Manifest {
         channel: thief.bundle().channel,
@@ -56,7 +56,7 @@ fn manifest(thief: &Thief, number: u8) -> Manifest {
     }
 }
 
-/// Nothing of the loot is visible in any mailbox.
+/// Asserts that nothing of the loot is visible in any mailbox.
 fn assert_nothing_released(world: &World) {
     assert_eq!(world.released().unwrap(), [], "something became visible");
 }
@@ -97,7 +97,7 @@ fn what_a_command_refuses_is_in_the_log_whether_a_daemon_runs_or_not() {
     fs::write(format!("{no_signature_file}.1.sig"), "no signature").unwrap();
     let out = path("out");
     let commands: [(&str, &[&str], &str); 4] = [
-        // What nobody signed is not read.
+        // Data that nobody signed are not read.
         (
             "trust-import",
             &["trust", "import", &unsigned_file],
@@ -326,7 +326,7 @@ fn a_second_cable_with_the_same_message_id_is_quarantined() {
     deliver(&world, 2, &thief.seal(2, &loot).unwrap()).unwrap();
     world.await_state(2, "quarantined", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1, "released once");
-    // Also when release has forgotten everything that is not on disk.
+    // Also when release has only the state on the disk.
     world.kill("release");
     world.start_role(Role::Release).unwrap();
     deliver(&world, 3, &thief.seal(3, &loot).unwrap()).unwrap();
@@ -382,7 +382,7 @@ fn a_flipped_bit_anywhere_in_a_container_releases_nothing_and_burns_nothing() {
     let mut longer = container.clone();
     longer.push(0);
     deliver(&world, 1, &longer).unwrap();
-    // What does not open is deleted.
+    // A container that does not open is deleted.
     let empty = |_: &World| {
         let left = fs::read_dir(&inbox).unwrap().flatten();
         let left = left.filter(|entry| entry.path().extension().is_some_and(|e| e == "container"));
@@ -392,7 +392,7 @@ fn a_flipped_bit_anywhere_in_a_container_releases_nothing_and_burns_nothing() {
         .await_alive("the deletion", LIMIT, std::slice::from_ref(&inbox), empty)
         .unwrap();
     assert_nothing_released(&world);
-    // Slot and serial stayed open for the true one.
+    // Slot and serial stayed open for the true container.
     deliver(&world, 1, &container).unwrap();
     world.await_state(1, "released", LIMIT).unwrap();
     assert_eq!(world.released().unwrap().len(), 1);
@@ -434,8 +434,8 @@ fn a_set_poisoned_with_the_link_key_does_not_stop_the_true_cable() {
     let file = world.generate_file("cable.bin", 400_000, 1).unwrap();
     let submission = Submission::new("the true cable", &[file]);
     let id = world.send(&submission).unwrap();
-    // The thief sees what leaves: the true container, whose symbols he sends with his own changes
-    // under the true id, before the true ones.
+    // The thief sees the datagrams on the link. Under the true id, the thief sends the symbols of the true container
+    // with changes, before the true ones.
     let outbox = world.state(Host::Sender).join("outbox");
     let container = world
         .await_alive("sealing", LIMIT, std::slice::from_ref(&outbox), |_| {
@@ -457,7 +457,7 @@ fn a_set_poisoned_with_the_link_key_does_not_stop_the_true_cable() {
             }
         })
         .unwrap();
-    // Whole forged sets under other ids, too.
+    // Also complete forged sets under other ids.
     let forged: Vec<u8> = container.iter().map(|byte| byte ^ 0x55).collect();
     let others = thief
         .datagrams(
@@ -500,7 +500,7 @@ fn rubbish_at_line_rate_moves_counters_only() {
         let counted: u64 = counters.map_or(0, |all| {
             all.values().filter_map(serde_json::Value::as_u64).sum()
         });
-        // Where the system grants a small buffer, the kernel drops some itself.
+        // If the system grants only a small buffer, the kernel drops some of them itself.
         counted + view["kernel_drops"].as_u64().unwrap_or(0)
     };
     let state = world.state(Host::Receiver);

@@ -9,7 +9,7 @@ use valise_tests::harness::{Host, Line, Programs, Role, Settings, Submission, Wo
 use valise_tests::wire::LineConditions;
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// About three seconds for a pass at the rate below.
+/// A pass takes about three seconds at the rate below.
 const LARGE_BYTES: u64 = 8_000_000;
 
 fn world() -> World {
@@ -48,7 +48,7 @@ fn in_mid_transfer(world: &mut World) -> (String, Submission) {
     (id, submission)
 }
 
-/// The cable of before and one of after arrive, each once.
+/// Asserts that the earlier cable and a later one arrive, each once.
 fn both_arrive(world: &mut World, before: &(String, Submission)) {
     let file = world.generate_file("after.bin", 20_000, 2).unwrap();
     let after = Submission::new("after", &[file]);
@@ -109,7 +109,7 @@ fn release_killed_again_and_again_releases_each_cable_once() {
     }
     let inbox = world.state(Host::Receiver).join("inbox");
     let released = world.released_folder().join("paris-desk");
-    // Killed whenever something new has appeared before it or behind it.
+    // Killed whenever a new file has appeared in its input or its output.
     for wanted in 1..=6 {
         let folders = [inbox.clone(), released.clone()];
         world
@@ -191,7 +191,7 @@ fn supervisors_start_again_what_died() {
         world
             .await_alive("a new process", LIMIT, &[], |world| {
                 let new = world.role_pid(role).filter(|pid| *pid != before);
-                // With it commands find the role.
+                // Commands find the role by its lock.
                 Ok(new.filter(|_| HostLock::is_held(&lock).unwrap()))
             })
             .unwrap();

@@ -1,4 +1,4 @@
-//! `run` ends by itself when one of its processes cannot work, and leaves nothing running; a port in use is waited for.
+//! `run` ends by itself if one of its processes cannot work, and leaves nothing running. It waits for a port in use.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -18,7 +18,7 @@ fn world() -> World {
     World::commission(Programs::built().unwrap(), settings).unwrap()
 }
 
-/// It ended with 3, after one line that says so; the cause stands above it.
+/// Asserts that it ended with 3, after one line that reports this; the line above has the cause.
 fn assert_cannot_start(answer: &Answer, cause: &str) {
     assert_eq!(answer.status, 3, "{answer:?}");
     assert!(answer.errors.contains(cause), "{answer:?}");

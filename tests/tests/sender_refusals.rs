@@ -1,4 +1,4 @@
-//! What gate refuses, through the command line that people use. Only gate runs.
+//! The refusals of gate, through the command line that people use. Only gate runs.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -26,7 +26,7 @@ fn approve(world: &World, id: &str, key: &valise_tests::harness::KeyPair) -> Ans
     let mut answer = world
         .run(Host::Sender, &["approve", id, "--key", &key, "--yes"])
         .unwrap();
-    // What is about to be signed, if anything is, is shown first; its last line is `end`.
+    // Before it signs anything, a command shows the text; its last line is `end`.
     if let Some((shown, rest)) = answer.errors.split_once("\nend\n") {
         assert!(shown.starts_with("VALISE-MANIFEST 1\n"), "{shown}");
         answer.errors = rest.to_owned();
@@ -34,7 +34,7 @@ fn approve(world: &World, id: &str, key: &valise_tests::harness::KeyPair) -> Ans
     answer
 }
 
-/// Refused with exit status 1, one line on standard error, and nothing on standard output.
+/// Asserts a refusal: exit status 1, one line on standard error, and nothing on standard output.
 fn assert_refused(answer: &Answer, word: &str) {
     assert_eq!(answer.status, 1, "{answer:?}");
     assert!(answer.output.trim().is_empty(), "{answer:?}");
@@ -59,8 +59,7 @@ fn containers(world: &World) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Sends a cable that is right, and waits until it is sealed: whatever stood before it in the queue
-/// has been judged by then.
+/// Sends a valid cable and waits until it is sealed: everything before it in the queue has been judged by then.
 fn a_good_cable_is_sealed(world: &mut World) {
     let before = containers(world).len();
     let submission = cable(world);
@@ -192,7 +191,7 @@ fn what_the_trust_list_does_not_allow_is_refused_at_submission() {
         &with(|cable| cable.label = "EU-RESTRICTED NOFORN".into()),
         "NOFORN",
     );
-    // Not cleared so high, and not cleared for that category.
+    // A mailbox that is not cleared for the classification, and one that is not cleared for the category.
     assert_refused(
         &with(|cable| cable.label = "EU-CONFIDENTIAL".into()),
         "paris-desk",
@@ -337,7 +336,7 @@ fn wrong_usage_and_an_absent_daemon_have_statuses_of_their_own() {
     world.stop("gate").unwrap();
     let answer = world.run(Host::Sender, &cable(&world).arguments()).unwrap();
     assert_eq!(answer.status, 3, "{answer:?}");
-    // The request waits, and is taken up by the next gate.
+    // The request waits, and the next gate takes it.
     world.start_role(Role::Gate).unwrap();
     world
         .await_alive("the waiting submission", LIMIT, &[], |world| {

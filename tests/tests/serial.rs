@@ -30,7 +30,7 @@ fn share(text: &str) -> Percent {
     text.parse().unwrap()
 }
 
-/// Whatever is lost is missing: one pass, and no repair.
+/// Settings with one pass and no repair: every lost datagram makes the cable missing.
 fn without_repair(baud: u32, line: Line) -> Settings {
     Settings {
         passes: 1,
@@ -83,7 +83,7 @@ fn link_down(world: &World, host: Host) -> Option<String> {
     Some(line.to_owned())
 }
 
-/// Waits for the alarm of a port, which has the name of its device and what is wrong with it.
+/// Waits for the alarm of a port, which has the name of its device and the fault.
 fn await_alarm(world: &mut World, (host, role): (Host, Role), fault: &str) {
     let device = world.device(role).display().to_string();
     let what = format!("the alarm of {} that its port {fault}", role.word());
@@ -115,7 +115,7 @@ fn state_on_sender(world: &World, id: &str) -> String {
     cable["state"].as_str().unwrap().to_owned()
 }
 
-/// Waits for the end of all passes, and checks that a cable was released once.
+/// Waits for the end of all passes, and asserts that a cable was released once.
 fn is_alone_after_the_last_pass(world: &mut World, id: &str, limit: Duration) {
     world
         .await_alive("the last pass", limit, &[], |world| {
@@ -127,7 +127,7 @@ fn is_alone_after_the_last_pass(world: &mut World, id: &str, limit: Duration) {
     assert_eq!(world.released().unwrap().len(), 1);
 }
 
-/// A thread that carries what transmit writes to receive as it is, and keeps a copy.
+/// A thread that carries the output of transmit unchanged to receive, and keeps a copy.
 struct Tap {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<u8>>>,
@@ -156,7 +156,7 @@ impl Tap {
         }
     }
 
-    /// Ends when nothing more comes, and returns all that came.
+    /// Ends when nothing more comes, and returns all received bytes.
     fn end(mut self) -> Vec<u8> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
@@ -169,7 +169,7 @@ impl Drop for Tap {
     }
 }
 
-/// How a process has its port open: the access mode of each descriptor of it.
+/// The access mode of each descriptor with which a process has its port open.
 fn access_modes(world: &World, role: Role) -> Vec<u32> {
     let device = fs::canonicalize(world.device(role)).unwrap();
     let process = format!("/proc/{}", world.role_pid(role).unwrap());
@@ -258,7 +258,7 @@ fn a_device_that_comes_late_is_an_alarm_until_then_and_ends_no_role() {
     }
     let submission = submission(&world, "early", 3_000);
     let id = world.send(&submission).unwrap();
-    // The one end alone is not the line.
+    // The near end alone is not the line.
     let near = world.open_port(Role::Transmit).unwrap();
     let what = "the end of transmit's alarm";
     world
@@ -314,7 +314,7 @@ fn both_roles_killed_in_the_middle_of_a_cable_find_their_ports_again() {
 
 #[test]
 fn what_was_on_the_line_when_transmit_ended_is_sent_again() {
-    // A frame takes 0.6 s, and one that is lost is not repaired.
+    // A frame takes 0.6 s, and a lost one is not repaired.
     let mut world = commission(Settings {
         passes: 1,
         repair: "0 %".to_owned(),
@@ -379,7 +379,7 @@ fn what_a_port_holds_from_before_loses_no_frame_that_follows() {
     let far = world.open_port(Role::Receive).unwrap();
     let mut garbage = vec![0; 3_000];
     Prng::new(5).fill(&mut garbage);
-    // And half a frame at the end.
+    // And an incomplete frame at the end.
     garbage.push(0);
     garbage.extend([0xff; 200]);
     far.write_all(&garbage, LIMIT).unwrap();
@@ -392,7 +392,7 @@ fn what_a_port_holds_from_before_loses_no_frame_that_follows() {
         let discarded = view["line"]["discarded_bytes"].as_u64();
         Ok(discarded.filter(|bytes| *bytes >= 3_100))
     });
-    // All of it but its zeros, and no byte of a frame.
+    // All of it except its zeros, and no byte of a frame.
     assert!(discarded.unwrap() <= 3_200);
     world.stop_host(Host::Sender).unwrap();
     assert!(!tap.end().is_empty());
@@ -402,7 +402,7 @@ fn what_a_port_holds_from_before_loses_no_frame_that_follows() {
 fn flash_overtakes_a_long_routine_cable_on_a_slow_line() {
     let mut world = commission(without_repair(9_600, Line::Direct));
     world.start().unwrap();
-    // Twenty seconds on the line.
+    // Takes twenty seconds on the line.
     let long = submission(&world, "long", 12_000);
     let long_id = world.send(&long).unwrap();
     await_collecting(&mut world);
@@ -415,7 +415,7 @@ fn flash_overtakes_a_long_routine_cable_on_a_slow_line() {
     is_released(&mut world, &long_id, &long);
 }
 
-/// A line that loses and changes a byte in a thousand in all, every second one in stretches.
+/// A line that loses or changes one byte in a thousand; with every second seed in bursts.
 fn very_bad_line(seed: u64) -> Line {
     let burst = match seed.is_multiple_of(2) {
         true => Duration::ZERO,
@@ -437,7 +437,7 @@ fn very_bad_line(seed: u64) -> Line {
 #[ignore = "takes minutes: run cargo test -p valise-tests --test serial -- --ignored"]
 fn of_fifty_cables_over_fifty_very_bad_lines_all_arrive() {
     const SEEDS: u64 = 50;
-    // The line is slow, and the worlds wait for it together.
+    // The line is slow, so several worlds run at the same time.
     const WORLDS_AT_ONCE: usize = 10;
     let next = AtomicU64::new(0);
     let one_by_one = || {
@@ -518,7 +518,7 @@ fn a_gigabyte_without_an_end_of_a_frame_costs_receive_no_memory() {
             far.write_all(&noise, LIMIT).unwrap();
         }
     };
-    // What is allocated once is allocated by now.
+    // Memory that is allocated only once is allocated by now.
     send(16);
     let before = resident_bytes(pid);
     send(NOISE_MEBIBYTES);

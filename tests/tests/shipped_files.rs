@@ -1,4 +1,4 @@
-//! The files that are installed beside the programs are right.
+//! The files that are installed beside the programs are valid.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The example with every commented default made real: `# key = value` becomes `key = value`.
+/// The example with every commented default in effect: `# key = value` becomes `key = value`.
 fn with_defaults(text: &str) -> String {
     let is_default = |line: &str| {
         let key = line.split(" = ").next().unwrap_or_default();
@@ -124,7 +124,7 @@ fn every_key_of_a_configuration_is_explained() {
     );
 }
 
-/// The keys that a page documents, by table: those before the first table under the empty name.
+/// The keys that a page documents, by table. The keys before the first table are under the empty name.
 fn keys_of_page(page: &str) -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("docs/man").join(page)).unwrap();
     let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -153,7 +153,7 @@ fn keys_of_page(page: &str) -> BTreeMap<String, BTreeSet<String>> {
     tables
 }
 
-/// The keys that a parser would take in the place of one that it does not know.
+/// The keys that a parser accepts, from its message about an unknown one.
 fn keys_of_parser(message: &str) -> BTreeSet<String> {
     let (_, expected) = message.split_once("expected").unwrap();
     named(expected).into_iter().map(str::to_owned).collect()
@@ -210,11 +210,11 @@ fn the_example_trust_list_is_refused_until_channel_and_keys_are_filled_in_and_so
     };
     let with_keys = fill(&with_channel, &|seed| Token::new(seed).public_line());
     let list = TrustList::parse(with_keys.as_bytes()).unwrap();
-    // The example must be of use: at the time that it is made, somebody can release what it lets draft.
+    // The example must be usable: at the time of its making, somebody can release the cables that it allows to draft.
     let warnings = list.warnings("2026-11-22T00:00:00Z".parse().unwrap());
     assert!(warnings.is_empty(), "{warnings:?}");
 
-    // What stands commented in it is taken as it is.
+    // The commented keys of the example are accepted as they are.
     let mut full = with_keys.clone();
     for key in [
         "classification-max",
@@ -239,7 +239,7 @@ fn the_example_trust_list_is_refused_until_channel_and_keys_are_filled_in_and_so
         assert_eq!(meaning.matches(found).count(), 1, "{found}: {meaning}");
     }
 
-    // What operations.md says of exercises.
+    // The exercises of operations.md.
     let software = |seed| {
         Token::new(seed)
             .with(|key| key.hardware = false)
@@ -274,7 +274,7 @@ fn every_unit_names_an_installed_program_a_role_and_its_own_user() {
         let users =
             fs::read_to_string(root().join(format!("config/sysusers/valise-{host}.conf"))).unwrap();
         assert!(users.contains(&format!("valise-{role} ")));
-        // Transmit alone has a network: the socket of receive is made for it.
+        // Only transmit has a network: systemd makes the socket of receive.
         for line in ["PrivateNetwork=yes\n", "RestrictAddressFamilies=AF_UNIX\n"] {
             let is_there = unit.contains(line);
             assert_eq!(is_there, role != "transmit", "{} {line}", file.display());
@@ -351,18 +351,18 @@ fn functions() -> BTreeSet<String> {
     functions
 }
 
-/// What a page names between backticks: every second piece.
+/// The texts of a page between backticks: every second piece.
 fn named(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// The name of a test is a claim of several words.
+/// Returns whether a text is the name of a test: a claim of several words.
 fn is_claim(name: &str) -> bool {
     let is_word = |byte: u8| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.matches('_').count() >= 3 && name.bytes().all(is_word)
 }
 
-/// Every test, every link and every file that a page names exists. Returns the tests.
+/// Asserts that every test, link and file in a page exists. Returns the tests.
 fn check_page(page: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join("docs").join(page)).unwrap();
     let (functions, named) = (functions(), named(&text));

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use valise_tests::harness::remark;
 
-/// Seeds that each of two processes runs.
+/// The number of seeds that each of two processes runs.
 const SEEDS: u64 = 100;
 
 fn start(seed: u64, count: u64, processor: u64) -> Child {
@@ -19,7 +19,7 @@ fn start(seed: u64, count: u64, processor: u64) -> Child {
         .unwrap()
 }
 
-/// Whether this user may not mount the disks. That is remarked.
+/// Returns whether this user may not mount the disks, and prints that.
 fn is_skipped() -> bool {
     let is_skipped = !nix::unistd::geteuid().is_root();
     if is_skipped {

@@ -5,7 +5,7 @@ use clap::Parser as _;
 use valise_tests::harness::{Programs, obstacle, remark};
 use valise_tests::sweep::{Options, run_cases};
 
-/// Of each kind: during the start and later, in files, directories, and on the link.
+/// Cases of each kind: during the start and later, in files, in directories, and on the link.
 const CASES: [&str; 12] = [
     "--role gate --phase start --fault SIGKILL --call renameat2 --at 6",
     "--role gate --phase running --fault EIO --call fsync --at 3",
@@ -35,6 +35,6 @@ fn a_fault_in_one_system_call_of_a_role_loses_nothing_and_leaves_nothing() {
     let report = run_cases(Programs::built().unwrap(), cases.to_vec(), 2).unwrap();
     assert!(report.is_clean(), "{}", report.table());
     let reached = report.outcomes.iter().filter(|outcome| outcome.is_reached);
-    // Which thread makes which call when differs from run to run.
+    // The threads and the times of their calls differ from run to run.
     assert!(reached.count() >= CASES.len() - 2, "{}", report.table());
 }

@@ -1,4 +1,4 @@
-//! `valise-verify` over really released folders: as they are, and each with something altered.
+//! `valise-verify` on really released folders: unchanged, and each with one alteration.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ impl Site {
         Site { world, folder }
     }
 
-    /// Copies the released folder for somebody who has the right to change it.
+    /// Copies the released folder for a user who has the right to change it.
     fn copy(&self) -> Copy {
         let folder = tempfile::tempdir().unwrap();
         for file in names(&self.folder) {
@@ -76,7 +76,7 @@ impl Copy {
         fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
     }
 
-    /// Makes `SHA256SUMS` agree with the files, as whoever alters one would.
+    /// Makes `SHA256SUMS` agree with the files, as an attacker would.
     fn rewrite_sums(&self) {
         let sums: String = names(self.folder.path())
             .iter()
@@ -86,7 +86,7 @@ impl Copy {
         fs::write(self.path("SHA256SUMS"), sums).unwrap();
     }
 
-    /// Checks the folder and who signed its trust list.
+    /// Checks the folder and the signatures of its trust list.
     fn check(&self) -> Result<(), String> {
         let cable = ReleasedCable::check(self.folder.path()).map_err(|fault| fault.to_string())?;
         cable
@@ -162,7 +162,7 @@ fn a_released_folder_verifies_anywhere_by_the_administrators_keys_alone() {
     assert_eq!((status, &document["vouched"]), (Some(0), &true.into()));
     assert_eq!(document["release"]["serial"], 1);
 
-    // Without keys, and with those of others, the folder agrees with itself and nobody vouches for it.
+    // Without keys, and with those of others, the folder is consistent but nobody vouches for it.
     let (status, output, errors) = verify(copy.folder.path(), &[], &["--json"]);
     assert_eq!(status, Some(1));
     assert!(
@@ -226,7 +226,7 @@ fn each_altered_byte_is_found_whether_the_sums_follow_it_or_not() {
     for file in names(&site.folder) {
         let path = copy.path(&file);
         let sound = fs::read(&path).unwrap();
-        // Nothing signs the serial, the container and the time: the page of the program says so.
+        // No signature covers the serial, the container and the time: the program's manual page explains that.
         let text = String::from_utf8(sound.clone()).unwrap();
         let unsigned = |at: usize| {
             let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
@@ -269,7 +269,7 @@ fn each_absent_and_each_added_file_is_found() {
             copy.rewrite_sums();
             copy.check().unwrap_err();
         }
-        // In its place something that only leads there.
+        // In its place a link to it.
         symlink(site.folder.join(&file), copy.path(&file)).unwrap();
         copy.assert_refused(&file);
     }
@@ -303,7 +303,7 @@ fn an_approval_that_is_anothers_or_too_few_or_twice_is_found() {
         let approval = copy.path(&format!("approvals/{person}.sig"));
         fs::rename(copy.path("manifest.txt.sig"), approval).unwrap();
     };
-    // A third officer's in the place of another's: sound, but not whom the record names.
+    // A third officer's approval in place of another's: valid, but not by the person in the record.
     let copy = site.copy();
     sign(&copy, &roster.officers[2], "o.two");
     copy.rewrite_sums();
@@ -353,7 +353,7 @@ fn a_part_a_manifest_and_a_record_of_something_else_are_found() {
     copy.rewrite_sums();
     copy.assert_refused("part-001.txt is not the part that the officers approved");
 
-    // A manifest of the altered part: nobody approved that.
+    // A manifest of the altered part, which nobody approved.
     let part = fs::read(copy.path("part-001.txt")).unwrap();
     let manifest = copy.text("manifest.txt");
     let line = manifest
@@ -399,7 +399,7 @@ fn a_list_that_does_not_release_the_cable_or_is_not_signed_is_found() {
     };
     let [one, two] = &roster.administrators;
     let comment = ("version = 1\n", "version = 1 # mine\n");
-    // The same list by the true administrators is as good, and by others it is nobody's.
+    // The same list is valid if the true administrators signed it, and not if others did.
     alter(comment.0, comment.1, [one, two]).check().unwrap();
     alter(comment.0, comment.1, [one, one]).assert_refused("1 of the two");
     let forged = alter(comment.0, comment.1, [&roster.stranger, &roster.drafter]);

@@ -44,7 +44,7 @@ fn a_small_cable_crosses_a_clean_link() {
     let released = world.await_released(&id, &submission, LIMIT).unwrap();
     assert_eq!(released[0].serial, 1);
 
-    // What lies beside it is what a reader needs to check it without any of our programs.
+    // The files beside it are enough for a reader to check it without any of our programs.
     let folder = &released[0].folder;
     let manifest = fs::read_to_string(folder.join("manifest.txt")).unwrap();
     assert!(manifest.starts_with("VALISE-MANIFEST 1\n"));
@@ -68,7 +68,7 @@ fn a_small_cable_crosses_a_clean_link() {
             .success()
     );
 
-    // Both sides say the same of it.
+    // Both hosts report the same about it.
     let sent = world.json(Host::Sender, &["list"]).unwrap();
     assert_eq!(sent[0]["id"], id);
     assert_eq!(sent[0]["serial"], 1);
@@ -150,7 +150,7 @@ fn each_role_is_a_user_without_rights_where_root_starts_it() {
             let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().to_owned()
         };
-        // CAP_NET_ADMIN, which receive starts with, is dropped when its socket is set up.
+        // receive starts with CAP_NET_ADMIN, and drops it when its socket is set up.
         for capabilities in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"].map(field) {
             assert_eq!(u64::from_str_radix(&capabilities, 16), Ok(0), "{status}");
         }
@@ -164,7 +164,8 @@ fn each_role_is_a_user_without_rights_where_root_starts_it() {
             !uid.starts_with("0\t") && !gid.starts_with("0\t"),
             "{users:?}"
         );
-        // Who faces the link makes files for the inner role alone, and has the group of both; the inner role gives to others.
+        // A role on the link makes files only for the inner role, and both have the same group. The inner role gives
+        // files to others.
         let is_own = matches!(role, Role::Gate | Role::Release);
         assert_eq!(uid == gid, is_own, "{users:?}");
     }
@@ -251,7 +252,7 @@ fn a_flash_cable_overtakes_a_routine_one_that_is_on_the_link() {
     let small = world.generate_file("small.bin", 4_096, 2).unwrap();
     let mut flash = Submission::new("urgent", &[small]);
     flash.precedence = "flash".into();
-    // However long the commands take, the routine cable does not end meanwhile.
+    // However long the commands take, the routine cable is not finished meanwhile.
     let transmit = world.role_pid(Role::Transmit).unwrap();
     let transmit = Pid::from_raw(transmit.try_into().unwrap());
     kill(transmit, Signal::SIGSTOP).unwrap();
@@ -288,7 +289,7 @@ fn approvals_made_elsewhere_are_taken() {
     world
         .expect(Host::Sender, &["export", &id, &folder_text])
         .unwrap();
-    // An officer checks what he reads with tools that are not ours.
+    // An officer checks the text with tools that are not ours.
     let sums = format!("cd {folder_text} && sha256sum --check --quiet SHA256SUMS");
     assert!(
         Command::new("sh")

@@ -1,4 +1,4 @@
-//! Approvals that nobody gave, on both hosts: at the sender through requests that no command of ours wrote, at the
+//! Approvals that nobody gave, on both hosts: on the sender through requests that none of our commands wrote, on the
 //! receiver from a sender that skips all of its own checks.
 
 use std::fs;
@@ -34,7 +34,7 @@ fn enrol(scene: &Scene, version: u32, edits: &[(&str, &str)]) {
     scene.import(&scene.list(version, &all));
 }
 
-/// Tokens that sign what no officer signed: what is wrong, and the receiver's word for it.
+/// Tokens that sign with a fault that no officer's token has: the fault, the receiver's word for it, and the token.
 fn hostile_tokens() -> Vec<(&'static str, &'static str, Token)> {
     let token = Token::new(1);
     let mut all = vec![
@@ -119,7 +119,7 @@ fn a_dishonest_sender_forwards_approvals_that_nobody_gave() {
             (case, code, scene.loot(&manifest, approvals))
         })
         .collect();
-    // Beside a full quorum, one that does not count refuses the cable all the same.
+    // An approval that does not count refuses the cable even beside a full quorum.
     let full = [good.clone(), Token::new(1).sign(&bytes)];
     let beside = |raw: Vec<u8>| scene.loot(&manifest, [full.to_vec(), vec![raw]].concat());
     let officer_two = &scene.world.roster.officers[1];
@@ -158,10 +158,10 @@ fn a_dishonest_sender_forwards_approvals_that_nobody_gave() {
         ),
     ]);
     scene.assert_all_held(1, &cases);
-    // The same manifest with what it lacked: nothing else was wrong with any of them.
+    // The same manifest with the missing approvals is released: nothing else was wrong.
     let honest = scene.loot(&manifest, full.to_vec());
     scene.assert_honest_arrives(60, &honest);
-    // What lies beside the cable is what stock OpenSSH takes, so the forger signs as tokens do.
+    // The folder's approvals are in the form that stock OpenSSH accepts, so the forger signs as tokens do.
     let folder = scene.world.released().unwrap()[0].folder.clone();
     let allowed = scene.world.folder().join("allowed");
     let line = format!("o.two {}\n", Token::new(2).public_line());
@@ -202,7 +202,7 @@ fn somebody_brings_the_gate_approvals_that_nobody_gave() {
     let moved = Token::new(1).sign_armoured(&scene.pending_manifest(&other));
     let moved = scene.approve_by_hand(&id, &moved).unwrap_err();
     assert!(moved.contains("does not verify"), "{moved}");
-    // The counter of a token rises, so a second signature of one person differs; it counts no more than the first.
+    // The counter of a token rises, so a second signature of one person differs. It still counts only once.
     let again = good.with(|token| token.flags = 5).sign_armoured(&bytes);
     let again = scene.approve_by_hand(&id, &again).unwrap_err();
     assert!(again.contains("o.two"), "{again}");
@@ -213,7 +213,7 @@ fn somebody_brings_the_gate_approvals_that_nobody_gave() {
     );
     let audited = scene.audited(Role::Gate, "refused");
     assert_eq!(audited.len(), hostile_tokens().len() + 2, "{audited:?}");
-    // An honest second officer is all that was missing.
+    // Only an honest second officer was missing.
     let honest = Token::new(1).sign_armoured(&bytes);
     scene.approve_by_hand(&id, &honest).unwrap();
     scene.await_sealed(1);
@@ -233,7 +233,7 @@ fn a_thief_touches_a_stolen_token_without_knowing_its_pin() {
     );
     let touched = Token::new(1);
     let verified = Token::new(2).with(|token| token.flags = 5);
-    // On the isolated host, from a sender that does not mind.
+    // On the isolated host, from a sender that does not check.
     let manifest = scene.manifest(1);
     let bytes = manifest.encode().unwrap();
     let officer = &scene.world.roster.officers[0];
@@ -260,7 +260,7 @@ fn a_thief_touches_a_stolen_token_without_knowing_its_pin() {
     let honest = with(pin.sign(&bytes));
     scene.assert_all_held(1, &cases);
     scene.assert_honest_arrives(4, &honest);
-    // At the gate.
+    // At gate.
     let id = scene.submit("a cable");
     let bytes = scene.pending_manifest(&id);
     scene
@@ -304,7 +304,7 @@ fn an_administrator_is_deceived_into_enrolling_a_key_that_anybody_can_sign_for()
             }
         }
     }
-    // The list of before is in force.
+    // The previous list is in force.
     for host in [Host::Sender, Host::Receiver] {
         let shown = scene.world.json(host, &["trust", "show"]).unwrap();
         assert_eq!(shown["version"], 1, "{shown}");
@@ -314,7 +314,7 @@ fn an_administrator_is_deceived_into_enrolling_a_key_that_anybody_can_sign_for()
     scene.assert_honest_arrives(1, &honest);
 }
 
-/// What the trust list says of the second officer, and what a cable of his is then held for.
+/// A fault of the second officer in the trust list, and the reason for which a cable of this officer is then held.
 fn unfit_officers() -> Vec<(&'static str, &'static str, String)> {
     let day_s = 86_400;
     let valid = |from_s: u64, until: &str| {
@@ -364,7 +364,7 @@ fn an_officer_approves_who_no_longer_counts_or_does_not_yet() {
         signature.to_armor()
     };
     let his = approval(&scene, &two);
-    // Signed while he counted, brought when he does not.
+    // Signed while the officer counted, brought when they no longer do.
     let honest = scene.honest(1);
     let keys = format!(
         "keys = {:?}\n",
@@ -375,7 +375,7 @@ fn an_officer_approves_who_no_longer_counts_or_does_not_yet() {
     );
     for (number, (case, code, validity)) in (2..).zip(unfit_officers()) {
         let text = scene.list(number, &[]);
-        // The two lines behind his keys say when he is valid.
+        // The two lines after the keys hold the times of validity.
         let (before, behind) = text.split_once(&keys).expect("his keys");
         let rest = behind.splitn(3, '\n').nth(2).unwrap();
         scene.import(&format!("{before}{keys}{validity}\n{rest}"));
@@ -385,7 +385,7 @@ fn an_officer_approves_who_no_longer_counts_or_does_not_yet() {
         assert!(reason.contains(Roster::OFFICERS[1]), "{case}: {reason}");
         assert!(scene.outbox().is_empty(), "{case}");
     }
-    // One who counts makes the quorum full.
+    // An officer who counts completes the quorum.
     let three = scene.world.roster.officers[2].clone();
     let his = approval(&scene, &three);
     scene.approve_by_hand(&id, &his).unwrap();
@@ -437,7 +437,7 @@ fn one_persons_key_is_given_to_another_to_make_two_of_one() {
         let shown = scene.world.json(host, &["trust", "show"]).unwrap();
         assert_eq!(shown["version"], 1);
     }
-    // Under the list in force the one is still one.
+    // Under the list in force, the one person still counts as one.
     let manifest = scene.manifest(1);
     let bytes = manifest.encode().unwrap();
     let raw = sign(

@@ -1,5 +1,5 @@
-//! Somebody moves the clock of a running host by ten years, ahead and back. Nothing is lost by it, and nothing comes back to
-//! validity. What the sender's gate does besides is in `sender/tests/clock.rs`.
+//! Somebody moves the clock of a running host by ten years, ahead and back. Nothing is lost by it, and nothing becomes
+//! valid again. More about the sender's gate is in `sender/tests/clock.rs`.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ impl Scene {
         self.world.set_clock_ahead(host, ahead_s).unwrap();
     }
 
-    /// Waits until `status --check` shows an alarm, or no longer shows it; tells its line.
+    /// Waits until `status --check` shows an alarm, or no longer shows it; returns its line.
     fn await_alarm(&mut self, host: Host, code: &str, stands: bool) -> String {
         let view = self.state(host, "view");
         let what = format!("alarm {code}: {stands}");
@@ -32,7 +32,7 @@ impl Scene {
             .unwrap()
     }
 
-    /// Has a quarantined cable verified again; tells how the command ended.
+    /// Has a quarantined cable verified again; returns the exit status of the command.
     fn recheck(&self, serial: u64) -> i32 {
         let arguments = ["quarantine", "recheck", &serial.to_string()];
         self.world.run(Host::Receiver, &arguments).unwrap().status
@@ -43,14 +43,14 @@ impl Scene {
 fn the_receivers_clock_runs_ten_years_ahead_and_no_cable_is_lost_by_it() {
     let mut scene = Scene::with_clock(Host::Receiver, &RECEIVER);
     scene.set_clock_ahead(Host::Receiver, TEN_YEARS_S);
-    // By that clock the cable is over, and so are its officers' years: it is held, with its slot, and not destroyed.
+    // By that clock the cable and the years of its officers are over: it is held, with its slot, and not destroyed.
     let cable = scene.honest(1);
     scene.assert_all_held(1, &[("ten years late", "expired", cable)]);
     scene.await_alarm(Host::Receiver, "quarantine", true);
     let held = scene.audited(Role::Release, "quarantined");
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!(held[0]["code"], "expired");
-    // The clock is put right. What the log says of the future keeps "now" there, in the open, also behind a restart.
+    // The clock is corrected. The times in the log keep "now" in the future, under an alarm, also after a restart.
     scene.set_clock_ahead(Host::Receiver, 0);
     scene.await_alarm(Host::Receiver, "clock", true);
     assert_eq!(scene.recheck(1), 1);
@@ -63,7 +63,7 @@ fn the_receivers_clock_runs_ten_years_ahead_and_no_cable_is_lost_by_it() {
     scene.world.expect(Host::Receiver, &accept).unwrap();
     scene.await_alarm(Host::Receiver, "clock", false);
     assert_eq!(scene.audited(Role::Release, "clock-accepted").len(), 1);
-    // The true cable is released whole, and so is the next.
+    // The true cable is released unchanged, and so is the next.
     assert_eq!(scene.recheck(1), 0);
     scene.await_state(1, "released");
     let released = scene.world.released().unwrap();
@@ -79,7 +79,7 @@ fn the_receivers_clock_falls_ten_years_back_and_nothing_becomes_valid_again() {
     let mut scene = Scene::with_clock(Host::Receiver, &RECEIVER);
     let day_s = 86_400;
     let ago = |s: u64| UtcTime::from_s(now().as_s() - s);
-    // He counted when he signed, and was revoked an hour ago: after the list says that it was issued.
+    // The officer counted when they signed, and was revoked an hour ago, after the list's own time.
     let officer = format!(
         "keys = [{:?}]\n",
         scene.world.roster.officers[0].public_line()
@@ -110,7 +110,7 @@ fn the_receivers_clock_falls_ten_years_back_and_nothing_becomes_valid_again() {
             ("an expired cable", "expired", expired),
         ],
     );
-    // Nor behind a restart, which knows the time from the log alone.
+    // Nor after a restart, when the log is the only source of the time.
     scene.world.kill(Role::Release.word());
     scene.world.start_role(Role::Release).unwrap();
     for serial in [1, 2] {
@@ -123,7 +123,7 @@ fn the_receivers_clock_falls_ten_years_back_and_nothing_becomes_valid_again() {
         alarms.iter().any(|line| line["code"] == "clock"),
         "{alarms:?}"
     );
-    // The clock is put right: no more is needed.
+    // The clock is corrected: nothing more is needed.
     scene.set_clock_ahead(Host::Receiver, 0);
     scene.await_alarm(Host::Receiver, "clock", false);
     for serial in [1, 2] {
@@ -143,7 +143,7 @@ fn the_senders_clock_jumps_ten_years_ahead_and_back_while_cables_wait_and_are_se
     scene.set_clock_ahead(Host::Sender, TEN_YEARS_S);
     let told = scene.await_alarm(Host::Sender, "clock-ahead", true);
     assert!(told.contains("clock accept"), "{told}");
-    // Not sealed in the wrong year, and not ended either.
+    // The cable is not sealed in the wrong year, and is not ended either.
     scene.world.approve(&id, &two).unwrap_err();
     scene.world.submit(&scene.cable("another")).unwrap_err();
     assert!(scene.outbox().is_empty());
@@ -154,12 +154,12 @@ fn the_senders_clock_jumps_ten_years_ahead_and_back_while_cables_wait_and_are_se
     scene.world.approve(&id, &two).unwrap();
     scene.world.await_released(&id, &cable, LIMIT).unwrap();
 
-    // Back: what is over stays over, and who is revoked stays so. All that is asked for is that the clock be put right.
+    // Back: expired cables stay expired, and revoked persons stay revoked. The alarm only asks to correct the clock.
     let mut brief = scene.cable("brief");
     brief.not_after = Some(now().plus_s(150).to_string());
     let brief = scene.world.submit(&brief).unwrap();
     scene.world.approve(&brief, &one).unwrap();
-    // So little ahead is no leap, and put back it is not behind the log.
+    // Such a small step ahead is not a leap, and after it is undone the clock is not before the log.
     scene.set_clock_ahead(Host::Sender, 200);
     let view = scene.state(Host::Sender, "view");
     scene

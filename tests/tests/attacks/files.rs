@@ -1,5 +1,5 @@
-//! Links, pipes and folders that somebody planted where the hosts read and write. He has the daemons' own user here, which
-//! is more than any writer of `requests/` has.
+//! Links, pipes and folders that somebody planted where the hosts read and write. The attacker has the daemons' own
+//! user here, which is more than any writer of `requests/` has.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,27 +42,27 @@ impl Outside {
         self.folder.join("secret")
     }
 
-    /// Nothing of it was changed, and nothing came to it.
+    /// Asserts that nothing outside was changed, and nothing was added to it.
     #[track_caller]
     fn assert_untouched(&self) {
         assert_eq!(contents(&self.folder), self.before);
     }
 
-    /// Plants what is not a file of its own at these places, one after another: links to a file, to a folder, to nothing
-    /// and to a device, a second name of a file, a pipe and a folder.
+    /// Plants foreign files at these places, one after another: links to a file, to a folder, to nothing and to a
+    /// device, a second name of a file, a pipe and a folder.
     fn plant_all(&self, mut place: impl FnMut(usize) -> PathBuf) {
         symlink(self.secret(), place(0)).unwrap();
         symlink(self.folder.join("folder"), place(1)).unwrap();
         symlink(self.folder.join("nothing"), place(2)).unwrap();
         symlink("/dev/zero", place(3)).unwrap();
-        // Another file than the first: for its number of names that one would be refused.
+        // Another file than the first, which would be refused for its number of names.
         fs::hard_link(self.folder.join("secret-with-two-names"), place(4)).unwrap();
         let pipe = place(5);
         mkfifo(&pipe, Mode::S_IRWXU | Mode::S_IRWXG).unwrap();
         let folder = place(6);
         fs::create_dir(&folder).unwrap();
         symlink(self.secret(), folder.join("link")).unwrap();
-        // The owner of the folder plants them, and owns them.
+        // The owner of the folder plants these, and owns them.
         let owner = fs::metadata(pipe.parent().unwrap()).unwrap();
         for planted in [pipe, folder.join("link"), folder] {
             lchown(planted, Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -94,7 +94,7 @@ fn somebody_plants_containers_in_the_inbox_that_are_none() {
             folder.join(format!("{}-{}.container", number + 1, "ab".repeat(12)))
         });
     }
-    // The daemon is alive and works, with all of that before its eyes, and after a restart.
+    // The daemon is alive and works in spite of all of that, also after a restart.
     let honest = scene.honest(1);
     scene.assert_honest_arrives(20, &honest);
     scene.world.kill("release");
@@ -120,7 +120,7 @@ fn somebody_plants_a_way_out_of_the_mailboxes() {
     // The mailbox itself leads outside.
     let _ = fs::remove_dir(released.join("paris-desk"));
     symlink(outside.folder.join("folder"), released.join("paris-desk")).unwrap();
-    // So do the names under which cables are staged and appear.
+    // So do the names under which cables are staged and published.
     let manifest = scene.manifest(1);
     let stage = released.join(".stage");
     for name in [
@@ -132,7 +132,7 @@ fn somebody_plants_a_way_out_of_the_mailboxes() {
     let bytes = manifest.encode().unwrap();
     let loot = scene.signed_bytes(&bytes);
     scene.deliver(1, &loot);
-    // Another mailbox is not kept from its cables.
+    // Another mailbox still gets its cables.
     let mut other = scene.manifest(2);
     other.to = vec!["rome-desk".parse().unwrap()];
     let other = scene.signed_bytes(&other.encode().unwrap());
@@ -151,7 +151,7 @@ fn somebody_plants_a_way_out_of_the_mailboxes() {
             Ok((states.len() == 2 && states[1] == "released").then_some(states))
         });
     outside.assert_untouched();
-    // Where the process gave up, it says where; where it went on, the mailbox became a folder of its own.
+    // If the process ended, it reported where; if it continued, the mailbox became a folder of its own.
     if let Err(error) = seen {
         let error = error.to_string();
         assert!(error.contains("released"), "{error}");
@@ -170,7 +170,7 @@ fn somebody_plants_a_way_out_of_the_mailboxes() {
     outside.assert_untouched();
 }
 
-/// Where a role writes its view; nothing stands there now.
+/// The place of a role's view; it is empty now.
 fn place_of_view(scene: &Scene, role: Role) -> PathBuf {
     let view = scene.state(role.host(), &format!("view/{}.json", role.word()));
     let _ = fs::remove_file(&view);
@@ -181,7 +181,7 @@ fn place_of_view(scene: &Scene, role: Role) -> PathBuf {
 fn somebody_plants_links_where_views_temporary_files_and_sets_are_written() {
     let mut scene = Scene::with(Settings::default(), &[]);
     let outside = Outside::new(&scene);
-    // Whoever has taken over a role: no other user may put anything in the place of its view.
+    // From the user of each role: no other user may put anything in the place of its view.
     for role in Role::ALL {
         let view = place_of_view(&scene, role);
         symlink(outside.secret(), &view).unwrap();
@@ -240,7 +240,7 @@ fn a_drafter_submits_links_to_what_he_may_not_read() {
             .unwrap();
         requests.join(format!(".{name}/part.txt"))
     });
-    // The text of the request itself, and the request.
+    // First the text of the request, then the request itself.
     for (name, target) in [
         ("text", outside.secret()),
         ("whole", outside.folder.join("folder")),
@@ -269,7 +269,7 @@ fn a_drafter_submits_links_to_what_he_may_not_read() {
     }
     let told = scene.await_answer(Host::Sender, "linked-text").unwrap_err();
     assert!(told.contains("regular files only"), "{told}");
-    // What is only a link is no request; one that comes later is answered, so it has been passed over.
+    // A link is not a request. A later request is answered, so the link has been skipped.
     let submission = scene.cable("a cable");
     scene.world.send(&submission).unwrap();
     scene.await_sealed(1);
@@ -277,7 +277,7 @@ fn a_drafter_submits_links_to_what_he_may_not_read() {
     let state = scene.world.state(Host::Sender);
     scene.world.await_erased().unwrap();
     let found = valise_tests::attack::files_that_hold(&state, SECRET.as_bytes());
-    // The hard link is the planter's own name of the file, where he put it.
+    // The hard link is the attacker's own name of the file, where the attacker put it.
     let elsewhere = found.iter().filter(|path| !path.starts_with(&requests));
     assert_eq!(elsewhere.count(), 0, "{found:?}");
     assert!(requests.join("linked-whole").is_symlink());
@@ -332,7 +332,7 @@ fn somebody_puts_a_link_in_the_place_of_a_folder_of_the_state() {
         running.is_empty(),
         "a process runs with these as links: {running:#?}"
     );
-    // Put right, they start, and a cable arrives.
+    // After the repair the roles start, and a cable arrives.
     for role in Role::ALL {
         scene.world.start_role(role).unwrap();
     }
@@ -351,7 +351,7 @@ fn somebody_plants_files_where_logs_and_slots_are_and_pipes_for_the_views() {
         (Host::Receiver, "release", "receive"),
     ];
     for (host, inner, outer) in hosts {
-        // Beside what is there: names that start-up could take for its own.
+        // Next to the existing files: names that start-up could mistake for its own.
         for (folder, names) in [
             (
                 "audit",
@@ -365,7 +365,7 @@ fn somebody_plants_files_where_logs_and_slots_are_and_pipes_for_the_views() {
             fs::hard_link(outside.secret(), folder.join(&names[1])).unwrap();
         }
     }
-    // Nobody writes into a pipe that nobody reads; who would wait for its reader shows nothing more.
+    // Nobody writes into a pipe without a reader: a role that waits for its reader would show nothing more.
     for role in Role::ALL {
         let view = place_of_view(&scene, role);
         mkfifo(&view, Mode::S_IRWXU).unwrap();

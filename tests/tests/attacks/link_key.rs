@@ -1,4 +1,4 @@
-//! A thief of the link key: everything that he sends is authentic.
+//! A thief of the link key, whose datagrams are all authentic.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn counter(view: &serde_json::Value, name: &str) -> u64 {
     view["counters"][name].as_u64().unwrap_or(0)
 }
 
-/// Datagrams that came to nothing: those that receive dropped, and those that the kernel had no room for.
+/// Datagrams without effect: those that receive dropped, and those for which the kernel had no room.
 fn dropped(view: &serde_json::Value) -> Option<u64> {
     let counters = view["counters"].as_object()?.values();
     let counted: u64 = counters.filter_map(serde_json::Value::as_u64).sum();
@@ -137,7 +137,7 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
         .collect();
     let cover = [0; 40];
     sent.push(("not-zero", forger.datagram(&cover, &[1], DATAGRAM_BYTES)));
-    // The last symbol of a container is not full, and what fills it up must be zero.
+    // The last symbol of a container is not full, and its padding must be zero.
     let last = symbol_fields(1, 1, ID, LENGTH, 0, 3, 4, 4);
     let payload = vec![7; usize::try_from(SYMBOL_BYTES).unwrap()];
     sent.push(("not-zero", forger.datagram(&last, &payload, DATAGRAM_BYTES)));
@@ -178,9 +178,9 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
         sent.push((name, datagram));
     }
     let log = scene.state(Host::Receiver, "audit/receive.log");
-    // The thief's session is announced once, as the first of this key; what follows is not.
+    // The thief's session is logged once, as the first of this key; later ones are not.
     let first = forger.datagram(&cover, &[], DATAGRAM_BYTES);
-    // Of a later epoch of the session, which has another key.
+    // Of a later epoch of the session, with another key.
     forger.count_from(7 << 26);
     let later = forger.datagram(&cover, &[], DATAGRAM_BYTES);
     transmit(&[first, later], scene.world.receiver_address()).unwrap();
@@ -230,7 +230,7 @@ fn a_thief_of_the_link_key_sends_absurd_datagrams() {
 fn a_thief_of_the_link_key_burns_a_serial_or_blocks_it() {
     let mut scene = Scene::receiver();
     let slots = scene.slots();
-    // Whole forgeries, whose id is their hash: receive can only hand them on.
+    // Complete forgeries, whose id is their hash: receive can only hand them on.
     let honest = scene.thief.seal(3, &scene.honest(3)).unwrap();
     let size = DatagramBytes::new(1472).unwrap();
     for number in 0..12u8 {
@@ -242,7 +242,7 @@ fn a_thief_of_the_link_key_burns_a_serial_or_blocks_it() {
     await_view(&mut scene, "a forgery", |view| {
         (view["completed"].as_u64()? > 0).then_some(())
     });
-    // Sets that never end, more of them than a serial may have.
+    // Sets that never become complete, more of them than a serial may have.
     let mut forger = forger(&scene);
     let mut unfinished = Vec::new();
     for number in 0..40u8 {
@@ -279,8 +279,8 @@ fn a_thief_of_the_link_key_fills_the_memory_of_receive() {
     };
     let mut scene = Scene::with(settings, &[Role::Receive, Role::Release]);
     let mut forger = forger(&scene);
-    // Claims of 100 GiB, each small enough for the disk: every datagram begins another block, of the largest size that there
-    // is.
+    // Claims of 100 GiB, each small enough for the disk: every datagram begins another block, of the largest possible
+    // size.
     let package: u64 = 6 << 30;
     let length = 1264 + package + 16 * package.div_ceil(65_536);
     let before = Usage::of(scene.world.role_pid(Role::Receive).unwrap()).unwrap();
@@ -304,12 +304,12 @@ fn a_thief_of_the_link_key_fills_the_memory_of_receive() {
         }
         transmit(&datagrams, scene.world.receiver_address()).unwrap();
         sent += u64::try_from(datagrams.len()).unwrap();
-        // Each round is taken before the next, so that it is memory and not the socket that overflows.
+        // Each round is taken before the next, so that the memory and not the socket overflows.
         let view = await_view(&mut scene, "a round", |view| {
             (view["symbols"].as_u64()? + dropped(view)? >= sent).then(|| view.clone())
         });
         assert!(view["memory_bytes"].as_u64().unwrap() <= bound, "{view}");
-        // The flood was not turned away at the door: what it claimed would fill the memory many times over.
+        // The flood was not refused at once: its claims would fill the memory many times over.
         let block_bytes = 11_000 * SYMBOL_BYTES;
         let begun = view["symbols"].as_u64().unwrap();
         assert!(begun * block_bytes > 4 * bound, "{view}");
@@ -329,7 +329,7 @@ fn a_thief_of_the_link_key_outbids_the_true_beacons() {
     let submission = scene.cable("a cable");
     let id = scene.world.send(&submission).unwrap();
     scene.world.await_released(&id, &submission, LIMIT).unwrap();
-    // As large as it may be: every slot issued and settled, at the end of time.
+    // The largest values: every slot issued and settled, at the end of time.
     let mut forger = forger(&scene);
     let payload = beacon(64, 64, u64::MAX, &[64, 63]);
     let lie = forger.datagram(&beacon_inner(), &payload, DATAGRAM_BYTES);
@@ -343,15 +343,15 @@ fn a_thief_of_the_link_key_outbids_the_true_beacons() {
         .world
         .await_alive("the lie", LIMIT, std::slice::from_ref(&view), |world| {
             let list = world.json(Host::Receiver, &["list"])?;
-            // A false alarm, which is seen.
+            // A false alarm, but a visible one.
             let is_seen = list.as_array().unwrap().len() == 64 && missing(&list) == 63;
             Ok(is_seen.then_some(()))
         })
         .unwrap();
-    // Cables arrive all the same.
+    // Cables still arrive.
     let id = scene.world.send(&submission).unwrap();
     scene.world.await_released(&id, &submission, LIMIT).unwrap();
-    // The way out: a new bundle brings a new link key, and the old one is retired.
+    // The repair: a new bundle brings a new link key, and the old one is retired.
     let next = scene.next_bundle();
     scene
         .world
@@ -371,7 +371,7 @@ fn a_thief_of_the_link_key_outbids_the_true_beacons() {
             Ok(is_told.then_some(()))
         })
         .unwrap();
-    // The lie is not believed again.
+    // The forged beacon no longer counts.
     let believed = scene.world.view(Role::Receive).unwrap()["beacons"].as_u64();
     transmit(&[lie], scene.world.receiver_address()).unwrap();
     await_view(&mut scene, "its drop", |view| {

@@ -1,6 +1,7 @@
-//! Attacks on the real programs. Each test is named by what the attacker tries. It asserts what did not become visible (no
-//! folder in a mailbox, no file name, no byte, nothing in the outbox, no slot gone), the reason that is told, and that an
-//! honest cable arrives afterwards. docs/threat-model.md says which promise each of them tries.
+//! Attacks on the real programs. The name of each test is the attempt of the attacker. The test asserts that nothing
+//! became visible (no folder in a mailbox, no file name, no byte, nothing in the outbox, no slot gone), that the reason
+//! is reported, and that an honest cable arrives afterwards. docs/threat-model.md has the promise that each of them
+//! tries to break.
 #![allow(clippy::unwrap_used)]
 
 mod approvals;

@@ -1,4 +1,4 @@
-//! Cables that differ from what was signed, and manifests of which there should be one spelling only.
+//! Cables that differ from what was signed, and manifests in a spelling other than the only valid one.
 
 use sha2::{Digest, Sha256};
 use valise_common::ids::MessageId;
@@ -59,7 +59,7 @@ fn a_dishonest_sender_changes_what_the_officers_signed() {
         let mut changed = signed.clone();
         change(&mut changed);
         let code = match what {
-            // The body shows it before anybody looks at the approvals.
+            // The body shows the fault before the approvals are checked.
             "a part's hash" => "part-hash",
             _ => "signature",
         };

@@ -1,5 +1,5 @@
-//! Names, subjects and references that would escape, deceive or break something: by a drafter at the gate, and by a
-//! sender that lets everything pass.
+//! Names, subjects and references that would escape, deceive or break something: from a drafter at gate, and from a
+//! sender that does not check.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use valise_tests::harness::{Host, Role, Settings};
 
 use crate::scene::{MARKER, Scene};
 
-/// Text that no reference, subject or file name may hold: what it does, and itself.
+/// Text that no reference, subject or file name may hold: its effect, and the text.
 const HOSTILE: [(&str, &str); 12] = [
     ("an escape sequence", "\u{1b}]0;owned\u{7}"),
     ("a null", "a\0b"),
@@ -93,7 +93,7 @@ fn a_sent_name_is_a_path_to_somewhere_else() {
     let text = String::from_utf8(scene.manifest(1).encode().unwrap()).unwrap();
     let name = format!("{MARKER}.txt\n");
     let before = names_below(scene.world.folder());
-    // Such names are text, which is shown; that they are no paths is what is tried here.
+    // Such names are text, which is shown. The test checks that they are not paths.
     let hostile = [
         "../../../../outside/relative",
         &absolute,
@@ -137,7 +137,7 @@ fn a_sent_name_is_a_path_to_somewhere_else() {
         assert_eq!(part, MARKER.as_bytes());
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    // Nothing else of any cable is anywhere.
+    // Nothing else of any cable exists anywhere.
     scene.world.await_erased().unwrap();
     let bodies = files_that_hold(scene.world.folder(), MARKER.as_bytes());
     let elsewhere = bodies
@@ -160,7 +160,7 @@ fn a_drafter_submits_names_that_deceive_who_reads_them() {
     };
     let mut refused = 0;
     for (what, hostile) in HOSTILE {
-        // Another space is a space; whatever else nobody sees is refused.
+        // Another kind of space becomes a space; other invisible characters are refused.
         let is_space = hostile.contains('\u{a0}');
         for (subject, reference) in [(hostile, "-x"), ("a subject", hostile)] {
             let answer = scene.ask(
@@ -178,7 +178,7 @@ fn a_drafter_submits_names_that_deceive_who_reads_them() {
         refused += 1;
     }
     assert_eq!(scene.audited(Role::Gate, "refused").len(), refused);
-    // In file names it becomes an underscore, so that the officer sees that something stood there.
+    // In file names it becomes an underscore, so that the officer sees that a character was there.
     for (what, hostile) in HOSTILE {
         if hostile.contains('\0') {
             continue;
@@ -204,7 +204,7 @@ fn a_drafter_submits_names_that_deceive_who_reads_them() {
                 "{what}: {part:?}"
             );
         }
-        // What lies there for the officers is named by us.
+        // The files for the officers have names of our own.
         let pending = names_below(&scene.state(Host::Sender, &format!("pending/{id}")));
         assert!(
             pending
@@ -213,7 +213,7 @@ fn a_drafter_submits_names_that_deceive_who_reads_them() {
             "{pending:?}"
         );
     }
-    // A name that is no text at all is refused.
+    // A name that is not text is refused.
     let folder = scene.state(Host::Sender, "requests");
     let hidden = scene
         .world
@@ -227,7 +227,7 @@ fn a_drafter_submits_names_that_deceive_who_reads_them() {
     let reason = scene.await_answer(Host::Sender, "no-utf8").unwrap_err();
     assert!(reason.contains("UTF-8"), "{reason}");
     assert!(scene.outbox().is_empty());
-    // And an honest cable goes its way.
+    // An honest cable still arrives.
     let submission = scene.cable("a cable");
     scene.world.send(&submission).unwrap();
     scene.await_sealed(1);

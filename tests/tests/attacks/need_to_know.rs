@@ -1,5 +1,5 @@
-//! Persons who draft, read and approve what they need not know of, on both hosts: the limits are those of the list in force,
-//! whenever something was signed.
+//! Persons who draft, read and approve cables outside their limits, on both hosts. The limits are those of the list in
+//! force, whenever something was signed.
 
 use valise_common::manifest::Manifest;
 use valise_common::sshsig::Signature;
@@ -28,7 +28,7 @@ fn scene() -> Scene {
     )
 }
 
-/// Puts a list into force in which a person has these limits.
+/// Puts a list in force in which a person has these limits.
 fn limit(scene: &Scene, version: u32, person: &str, limits: &str) {
     let id = format!("id = \"{person}\"\n");
     let limited = format!("{id}{limits}\n");
@@ -49,7 +49,7 @@ fn signed_by(scene: &Scene, manifest: &Manifest, keys: &[&KeyPair]) -> Loot {
     )
 }
 
-/// The state of a cable on the sender, and how many have approved it.
+/// The state of a cable on the sender, and its number of approvals.
 fn stands(scene: &Scene, id: &str) -> (String, u64) {
     let shown = scene.world.json(Host::Sender, &["show", id]).unwrap();
     let state = shown["state"].as_str().unwrap().to_owned();
@@ -63,7 +63,7 @@ fn an_officer_approves_outside_of_his_limits() {
     let id = scene.submit("a cable");
     scene.world.approve(&id, &one).unwrap();
     let bytes = scene.pending_manifest(&id);
-    // Signed while there was no limit, brought when there is one.
+    // Signed before there was a limit, brought after.
     let his = approval(&scene, &bytes, &two);
     let honest = scene.honest(1);
     let beside = signed_by(&scene, &scene.manifest(2), &[&one, &three, &two]);
@@ -85,10 +85,10 @@ fn an_officer_approves_outside_of_his_limits() {
         assert!(scene.outbox().is_empty(), "{limits}");
         assert_eq!(stands(&scene, &id), ("approved".to_owned(), 1), "{limits}");
     }
-    // His other key is his.
+    // The same limits apply to the officer's other key.
     let second = approval(&scene, &bytes, &scene.world.roster.second_key);
     scene.approve_by_hand(&id, &second).unwrap_err();
-    // Within his limits he approves, and the cable that was held only for them is released.
+    // Within the limits the officer approves, and the cable that was held only for them is released.
     limit(&scene, 20, Roster::OFFICERS[1], WIDE_ENOUGH);
     scene.approve_by_hand(&id, &his).unwrap();
     scene.await_sealed(1);
@@ -108,7 +108,7 @@ fn an_officer_approves_above_his_classification() {
     let max = |id: &str| format!("classification-max = \"{id}\"");
     limit(&scene, 2, Roster::OFFICERS[2], &max("EU-RESTRICTED"));
     scene.assert_all_held(1, &[("above his limit", "outside-limits", high.clone())]);
-    // At the limit he counts, and below it.
+    // The officer counts at the limit, and below it.
     let low = signed_by(&scene, &scene.manifest(2), &[&one, &three]);
     scene.assert_honest_arrives(2, &low);
     limit(&scene, 3, Roster::OFFICERS[2], &max("EU-CONFIDENTIAL"));
@@ -126,7 +126,7 @@ fn an_approval_is_stored_before_its_officer_is_limited() {
     let id = scene.submit("a cable");
     scene.world.approve(&id, &one).unwrap();
     limit(&scene, 2, Roster::OFFICERS[0], TOO_NARROW[2].0);
-    // The second approval makes the number full, and the first counts no more.
+    // The second approval completes the number, but the first no longer counts.
     scene.world.approve(&id, &two).unwrap();
     scene.world.approve(&id, &three).unwrap();
     assert!(scene.outbox().is_empty());
@@ -140,7 +140,7 @@ fn an_approval_is_stored_before_its_officer_is_limited() {
     assert!(scene.outbox().is_empty());
     let held = [("signed before", "outside-limits", scene.honest(1))];
     scene.assert_all_held(1, &held);
-    // A list that widens the limit lets it go.
+    // A list that widens the limit releases the cable.
     limit(&scene, 3, Roster::OFFICERS[0], WIDE_ENOUGH);
     scene.await_sealed(1);
 }
@@ -164,7 +164,7 @@ fn a_drafter_submits_outside_of_his_limits() {
     }
     let listed = scene.world.json(Host::Sender, &["list"]).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
-    // What he submitted before he was limited is not approved either.
+    // Cables that the drafter submitted before are not approved either.
     let one = scene.world.roster.officers[0].clone();
     scene.world.approve(&waiting, &one).unwrap_err();
     limit(&scene, 20, Roster::DRAFTER, WIDE_ENOUGH);
@@ -188,7 +188,7 @@ fn somebody_reads_what_he_need_not_know_of() {
         &["approve", &id, "--key", &key, "--yes"],
     ];
     for (number, (limits, _)) in (0..).zip(TOO_NARROW) {
-        // Whoever runs the commands here is the drafter.
+        // The user who runs the commands here is the drafter.
         limit(&scene, 2 + number, Roster::DRAFTER, limits);
         for arguments in reading {
             let answer = scene.world.run(Host::Sender, arguments).unwrap();

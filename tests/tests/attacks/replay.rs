@@ -1,4 +1,4 @@
-//! Somebody recorded the whole link and plays it again.
+//! Somebody recorded the whole link and replays it.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn tapped() -> (Scene, Recorder) {
     (scene, recorder)
 }
 
-/// Datagrams that receive has read since it was started, whatever it made of them.
+/// Datagrams that receive has read since it was started, with any result.
 fn read_so_far(view: &serde_json::Value) -> u64 {
     let counters = view["counters"].as_object();
     let dropped: u64 = counters.map_or(0, |counters| {
@@ -33,7 +33,7 @@ fn read_so_far(view: &serde_json::Value) -> u64 {
     dropped + of("symbols") + of("beacons") + of("covers") + of("kernel_drops")
 }
 
-/// Plays the tape and waits until receive has read all of it.
+/// Replays the recording and waits until receive has read all of it.
 fn replay(scene: &mut Scene, recorder: &Recorder) {
     let before = scene
         .world
@@ -77,7 +77,7 @@ fn somebody_replays_the_link_before_and_after_a_restart() {
                 .then_some(()))
         })
         .unwrap();
-    // Readers have taken the cables away, so whatever is seen from here on would be a second time.
+    // Readers have taken the cables away, so every cable that appears from here on is there for a second time.
     let taken = scene.world.folder().join("taken");
     fs::create_dir(&taken).unwrap();
     for released in scene.world.released().unwrap() {
@@ -87,7 +87,7 @@ fn somebody_replays_the_link_before_and_after_a_restart() {
     for role in ["receive", "release"] {
         scene.world.kill(role);
     }
-    // Even with receive's list of what it completed gone, only collecting is done again.
+    // Even without receive's list of completed containers, only the collecting is done again.
     fs::remove_file(scene.state(Host::Receiver, "assembly/completed")).unwrap();
     for role in [Role::Receive, Role::Release] {
         scene.world.start_role(role).unwrap();
@@ -101,7 +101,7 @@ fn somebody_replays_the_link_before_and_after_a_restart() {
             fs::rename(&released.folder, to).unwrap();
         }
     }
-    // The line of the log stands behind the folder's appearance.
+    // The line of the log follows the folder's appearance.
     let folder = scene.state(Host::Receiver, "view");
     scene
         .world
@@ -123,7 +123,7 @@ fn somebody_replays_a_session_of_a_link_key_that_was_retired() {
     let (mut scene, recorder) = tapped();
     send(&mut scene, "one");
     let next = scene.next_bundle();
-    // What is on the tape up to here is of the old key.
+    // The recording up to here is under the old key.
     scene.world.kill("transmit");
     let tape = recorder.tape();
     scene
@@ -136,8 +136,8 @@ fn somebody_replays_a_session_of_a_link_key_that_was_retired() {
         .unwrap();
     scene.world.start_role(Role::Transmit).unwrap();
     send(&mut scene, "under the new key");
-    // The sets of the old key are gone with it; none of them comes back. What is heard from here on is the tape alone: a pass
-    // of the last cable may still be on its way.
+    // The sets of the old key are gone with it, and none of them comes back. From here on only the recording is sent: a
+    // pass of the last cable might otherwise still be on the link.
     scene.world.kill("transmit");
     fs::remove_file(scene.state(Host::Receiver, "assembly/completed")).unwrap();
     scene.world.kill("receive");

@@ -1,4 +1,4 @@
-//! Where the attacks take place: the hosts that are needed, who attacks them, and what must not be seen afterwards.
+//! The scene of the attacks: the hosts, the attacker, and the marker that must not be seen afterwards.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use valise_common::units::UtcTime;
 use valise_tests::attack::{Loot, Thief, deliver, files_that_hold, sign};
 use valise_tests::harness::{Host, KeyPair, Programs, Role, Settings, Submission, World, audited};
 
-/// What takes longer than this never happens.
+/// Longer than anything takes that happens at all.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Stands in the body, the subject and the file name of every cable that must not be seen.
+/// Is in the body, the subject and the file name of every cable that must not be seen.
 pub const MARKER: &str = "marker-of-a-cable-that-nobody-may-see";
 
 /// The clock of this machine.
@@ -26,7 +26,7 @@ pub fn now() -> UtcTime {
     UtcTime::from_s(since.as_secs())
 }
 
-/// The hosts, and whoever has the courier's bundle.
+/// The hosts, and an attacker who has the courier's bundle.
 pub struct Scene {
     pub world: World,
     pub thief: Thief,
@@ -34,13 +34,13 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Commissioned hosts of which these roles run.
+    /// Commissions the hosts and starts these roles.
     pub fn with(settings: Settings, roles: &[Role]) -> Self {
         let world = World::commission(Programs::built().unwrap(), settings).unwrap();
         Self::of(world, roles)
     }
 
-    /// The same; the clock of one host is moved by the test.
+    /// The same, with one host whose clock the test moves.
     pub fn with_clock(host: Host, roles: &[Role]) -> Self {
         let settings = Settings::default();
         let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
@@ -60,23 +60,23 @@ impl Scene {
         }
     }
 
-    /// The receiver alone: a dishonest sender brings it what it likes.
+    /// The receiver alone, with a dishonest sender.
     pub fn receiver() -> Self {
         Self::with(Settings::default(), &[Role::Receive, Role::Release])
     }
 
-    /// Where a host keeps what it writes.
+    /// A path in the state of a host.
     pub fn state(&self, host: Host, name: &str) -> PathBuf {
         self.world.state(host).join(name)
     }
 
-    /// The first two officers, who sign whatever the test has them sign.
+    /// The first two officers, who sign anything that the test gives them.
     pub fn two_officers(&self) -> [&KeyPair; 2] {
         let [one, two, _] = &self.world.roster.officers;
         [one, two]
     }
 
-    /// A manifest that is right in every respect, over the body [`MARKER`].
+    /// A manifest that is valid in every respect, over the body [`MARKER`].
     pub fn manifest(&self, number: u8) -> Manifest {
         Manifest {
             channel: self.thief.bundle().channel,
@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    /// A cable whose manifest is these bytes, whatever they are, signed by two officers.
+    /// A cable with any bytes as its manifest, signed by two officers.
     pub fn signed_bytes(&self, manifest: &[u8]) -> Loot {
         let officers = self.two_officers();
         Loot {
@@ -118,23 +118,23 @@ impl Scene {
         }
     }
 
-    /// A cable that is right, approved by two officers.
+    /// A valid cable, approved by two officers.
     pub fn honest(&self, number: u8) -> Loot {
         self.signed_bytes(&self.manifest(number).encode().unwrap())
     }
 
-    /// Seals under a serial's slot and lays the container into the receiver's inbox.
+    /// Seals under a serial's slot and puts the container into the receiver's inbox.
     pub fn deliver(&self, serial: u64, loot: &Loot) {
         let container = self.thief.seal(serial, loot).unwrap();
         deliver(&self.world, serial, &container).unwrap();
     }
 
-    /// Waits until a serial is in a state, and tells its reason.
+    /// Waits until a serial is in a state, and returns its reason.
     pub fn await_state(&mut self, serial: u64, wanted: &str) -> String {
         self.world.await_state(serial, wanted, LIMIT).unwrap()
     }
 
-    /// Makes the bundle behind the first one and has it signed; tells the folder that the courier carries.
+    /// Makes the next bundle and has it signed; returns the folder that the courier carries.
     pub fn next_bundle(&self) -> String {
         let next = self.world.folder().join("next").display().to_string();
         let create = ["bundle", "create", "--slots", "4", "--out", &next];
@@ -147,7 +147,7 @@ impl Scene {
         next
     }
 
-    /// Delivers cables from serial 1 on, each of which must be held for the reason beside it.
+    /// Delivers cables from serial 1 on, and asserts that each is held for the reason beside it.
     pub fn assert_all_held(&mut self, first_serial: u64, cases: &[(&str, &str, Loot)]) {
         let slots = self.slots();
         for (serial, (_, _, loot)) in (first_serial..).zip(cases) {
@@ -169,7 +169,7 @@ impl Scene {
         fs::read(self.state(Host::Receiver, "slots/1.slots")).unwrap()
     }
 
-    /// No folder, no name and no byte of any cable is on the isolated host, sealed ones apart.
+    /// Asserts that no folder, name or byte of any cable is on the isolated host, except sealed.
     pub fn assert_nothing_visible(&mut self) {
         self.world.await_erased().unwrap();
         assert_eq!(self.world.released().unwrap(), [], "something was released");
@@ -179,7 +179,7 @@ impl Scene {
         assert_eq!(staged.map_or(0, Iterator::count), 0, "something is staged");
     }
 
-    /// A cable that is right is released under this serial, and alone.
+    /// Asserts that a valid cable is released under this serial, and no other.
     pub fn assert_honest_arrives(&mut self, serial: u64, loot: &Loot) {
         let before = self.world.released().unwrap().len();
         self.deliver(serial, loot);
@@ -204,7 +204,7 @@ impl Scene {
         fs::read(self.state(Host::Sender, &format!("pending/{id}/manifest.txt"))).unwrap()
     }
 
-    /// Places a request by hand, as a program that is not ours would, and waits for its answer.
+    /// Places a request by hand, as another program would, and waits for its answer.
     pub fn ask(
         &mut self,
         host: Host,
@@ -237,7 +237,7 @@ impl Scene {
             .unwrap()
     }
 
-    /// Brings an approval to the gate; how it was made is the test's affair.
+    /// Brings an approval to gate, made in whatever way.
     pub fn approve_by_hand(&mut self, id: &str, armoured: &str) -> Result<String, String> {
         let text = format!("request = \"approve\"\nid = {id:?}\n");
         self.ask(

@@ -1,5 +1,5 @@
-//! Containers that are not the ones that were sealed, slots used twice, the disk of either host in somebody's hands, and
-//! bundles that the receiver did not make.
+//! Containers that differ from what was sealed, slots that are used twice, the disk of either host in an attacker's
+//! hands, and bundles that the receiver did not make.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const RECORD_BYTES: usize = 64;
 /// The header of the receiver's slots.
 const SLOTS_HEADER_BYTES: usize = 64;
 
-/// Waits until no container lies in the receiver's inbox: each is deleted behind its line of the log.
+/// Waits until no container is in the receiver's inbox: each is deleted after its line of the log.
 fn await_empty_inbox(scene: &mut Scene) {
     let folder = scene.state(Host::Receiver, "inbox");
     let is_empty = || {
@@ -39,7 +39,7 @@ fn await_empty_inbox(scene: &mut Scene) {
         .unwrap();
 }
 
-/// Waits until release has written so many events of a kind.
+/// Waits until release has written this number of events of a kind.
 fn await_audited(scene: &mut Scene, event: &str, count: usize) -> Vec<serde_json::Value> {
     let folder = scene.state(Host::Receiver, "audit");
     let log = folder.join("release.log");
@@ -82,7 +82,7 @@ fn somebody_alters_cuts_or_lengthens_containers_on_the_link() {
     with(next + 4, &|container| {
         container.extend_from_slice(&[0; 1024])
     });
-    // They are whole and authentic on the link: only opening can tell.
+    // These are complete and authentic on the link: only opening shows the fault.
     let size = DatagramBytes::new(1472).unwrap();
     let send = |serial: u64, container: &[u8]| {
         let id = container_id(container);
@@ -182,7 +182,7 @@ fn a_container_names_a_serial_a_channel_or_a_bundle_that_it_is_not_of() {
 #[test]
 fn a_thief_of_the_bundle_seals_a_second_cable_under_a_serial() {
     let mut scene = Scene::receiver();
-    // Behind one that was released.
+    // After one that was released.
     let [first, second] = [scene.honest(1), scene.honest(2)];
     scene.assert_honest_arrives(1, &first);
     scene.deliver(1, &second);
@@ -192,7 +192,7 @@ fn a_thief_of_the_bundle_seals_a_second_cable_under_a_serial() {
     let released = scene.world.released().unwrap();
     assert_eq!(released.len(), 1);
     assert_eq!(released[0].message_id, "01".repeat(16));
-    // Behind one that is held: the held one stays what it is.
+    // After one that is held: the held one does not change.
     let officer = &scene.world.roster.officers[0];
     let manifest = scene.manifest(3);
     let bytes = manifest.encode().unwrap();
@@ -212,7 +212,7 @@ fn a_thief_of_the_bundle_seals_a_second_cable_under_a_serial() {
         status.status == 1 && status.output.contains("second-container"),
         "{status:?}"
     );
-    // The second cable was right; under a serial of its own it arrives.
+    // The second cable was valid; under a serial of its own it arrives.
     scene.assert_honest_arrives(3, &second);
 }
 
@@ -230,7 +230,7 @@ fn somebody_takes_the_receivers_disk_after_a_release() {
     let loot = scene.honest(1);
     let container = scene.thief.seal(1, &loot).unwrap();
     scene.assert_honest_arrives(1, &loot);
-    // Erased when the release is told: halves, so that no copy of a part stays either.
+    // Erased when the release is reported. Halves are searched, so that no copy of a part stays either.
     let state = scene.world.state(Host::Receiver);
     for part in used.chunks(16) {
         assert!(files_that_hold(&state, part).is_empty());
@@ -239,16 +239,16 @@ fn somebody_takes_the_receivers_disk_after_a_release() {
         assert_eq!(files_that_hold(&state, part).len(), 1, "the search finds");
     }
     await_empty_inbox(&mut scene);
-    // Even with the recording of the link the container opens no more.
+    // Even with the recording of the link the container can no longer be opened.
     deliver(&scene.world, 1, &container).unwrap();
     await_empty_inbox(&mut scene);
     assert_eq!(scene.world.released().unwrap().len(), 1);
 }
 
-/// A process remembers none of these; `known`, which it needs, shows that the search finds what is there.
+/// A process has none of these in its memory; `known`, which it needs, shows that the search works.
 #[track_caller]
 fn assert_forgotten(pid: u32, needles: &[(&str, Vec<u8>)], known: &[u8]) {
-    // Where the kernel lets nobody look, nobody finds anything either.
+    // If the kernel allows nobody to read the memory, an attacker finds nothing either.
     if let Some(found) = remembered(pid, needles) {
         assert!(found.is_empty(), "remembered: {found:#?}");
         let known = remembered(pid, &[("known", known.to_vec())]);
@@ -263,7 +263,7 @@ fn assert_forgotten(pid: u32, needles: &[(&str, Vec<u8>)], known: &[u8]) {
 fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released() {
     let mut scene = Scene::with(Settings::default(), &Role::ALL);
     let slots = scene.slots();
-    // The second halves: the system's allocator writes its lists over the beginning of what is freed.
+    // The second halves, because the system's allocator writes its lists over the beginning of freed memory.
     let seed = slots[SLOTS_HEADER_BYTES + 16..SLOTS_HEADER_BYTES + 32].to_vec();
     let secrets = [0, 1].map(|index| {
         let record = &slots[SLOTS_HEADER_BYTES + RECORD_BYTES * index..][..RECORD_BYTES];
@@ -271,7 +271,7 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
         SlotSecret::new(seed, psk)
     });
     let mut keys = Vec::new();
-    // One that gate and release take in their loops, and one for which each has a second thread.
+    // One body that gate and release handle in their loops, and one for which each starts a second thread.
     let bodies = [
         ("the-body-of-a-cable-", 5_000),
         ("of-a-large-cable-", 250_000),
@@ -284,7 +284,7 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
         let id = scene.world.send(&submission).unwrap();
         scene.world.await_released(&id, &submission, LIMIT).unwrap();
         scene.await_state(serial, "released");
-        // The key of the container's stream: the cipher keeps its halves apart.
+        // The key of the container's stream: the cipher stores its halves separately.
         let container = only_file(&scene.state(Host::Sender, "outbox"), &format!("-{serial}-"));
         let slot = &secrets[usize::try_from(serial).unwrap() - 1];
         let key = stream_key(&fs::read(container).unwrap(), slot).unwrap();
@@ -333,11 +333,11 @@ fn somebody_takes_the_memory_of_both_hosts_after_a_cable_was_sealed_and_released
     let [gate, release] =
         [Role::Gate, Role::Release].map(|role| scene.world.role_pid(role).unwrap());
     assert_forgotten(gate, &needles, &channel);
-    // On the isolated host the cable lies in a mailbox, and nowhere else.
+    // On the isolated host the cable is in a mailbox, and nowhere else.
     assert_forgotten(release, &needles, &channel);
 }
 
-/// The container in a folder whose name holds this.
+/// The only container in a folder whose name holds this.
 fn only_file(folder: &Path, part: &str) -> PathBuf {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -351,7 +351,7 @@ fn only_file(folder: &Path, part: &str) -> PathBuf {
     found.into_iter().next().unwrap()
 }
 
-/// A bundle in a folder of its own, signed as the statement says by these keys.
+/// Writes a bundle into a folder of its own, with its statement signed by these keys.
 fn courier(
     scene: &Scene,
     name: &str,
@@ -374,7 +374,7 @@ fn courier(
 #[test]
 fn somebody_swaps_the_couriers_bundle_for_one_whose_slots_he_can_open() {
     let mut scene = Scene::with(Settings::default(), &[Role::Gate]);
-    // The receiver makes the next bundle; what reaches the sender is something else.
+    // The receiver makes the next bundle, but another one reaches the sender.
     let next = scene.world.folder().join("next");
     let text = next.display().to_string();
     let arguments = ["bundle", "create", "--slots", "4", "--out", &text];
@@ -447,7 +447,7 @@ fn somebody_swaps_the_couriers_bundle_for_one_whose_slots_he_can_open() {
         status["slots_left"].as_u64().unwrap()
     };
     let keys = |scene: &Scene| {
-        // Without transmit the key waits in the handover.
+        // Without transmit the key waits in `keys/handover`.
         let folders = ["keys/handover", "keys/link"].map(|name| scene.state(Host::Sender, name));
         let mut names = folders
             .iter()
@@ -467,7 +467,7 @@ fn somebody_swaps_the_couriers_bundle_for_one_whose_slots_he_can_open() {
             1
         );
     }
-    // The true one is taken, and cables go on.
+    // The true bundle is taken, and cables continue.
     let true_one = courier(&scene, "true", &bytes, &statement, both);
     let text = true_one.display().to_string();
     scene
@@ -501,7 +501,7 @@ fn somebody_claims_another_id_for_a_container() {
         .thief
         .datagrams(1, &container, claimed, size, |_, _, _| {});
     transmit(&datagrams.unwrap(), scene.world.receiver_address()).unwrap();
-    // Also by name in the inbox, as if receive had been taken over.
+    // Also under its name in the inbox, as if receive had been taken over.
     let inbox_folder = scene.state(Host::Receiver, "inbox");
     let temporary = scene.state(Host::Receiver, "tmp/claimed");
     fs::write(&temporary, &container).unwrap();

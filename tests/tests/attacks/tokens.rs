@@ -1,5 +1,5 @@
-//! Security keys of the real `ssh-keygen`, from their making to the release, where software keys do not count at all. Keys
-//! that no OpenSSH makes are in `approvals.rs`.
+//! Security keys of the real `ssh-keygen`, from their creation to the release, without any software keys. Keys that no
+//! OpenSSH makes are in `approvals.rs`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,7 +10,7 @@ use valise_tests::harness::{Asks, Host, KeyPair, Role, Roster, Settings, Tokens}
 
 use crate::scene::{LIMIT, Scene};
 
-/// A scene whose officers have nothing but tokens, each asking for what is said of it.
+/// A scene whose officers have only tokens, each of which asks for these proofs of presence.
 fn scene_of(asks: [Asks; 3], edits: &[(&str, &str)]) -> (Scene, [KeyPair; 3]) {
     let scene = Scene::with(Settings::default(), &Role::ALL);
     let folder = scene.world.folder().join("tokens");
@@ -53,7 +53,7 @@ fn refusal(scene: &Scene, id: &str, key: &KeyPair) -> String {
 fn a_token_that_asks_for_no_touch_approves_nothing_and_touched_ones_release() {
     let asks = [Asks::Touch, Asks::Touch, Asks::Nothing];
     let (mut scene, [one, two, untouched]) = scene_of(asks, &[]);
-    // On the isolated host, from a sender that does not mind: any program can use such a token while it is plugged in.
+    // On the isolated host, from a sender that does not check: any program can use such a token while it is plugged in.
     let manifest = scene.manifest(1);
     let bytes = manifest.encode().unwrap();
     let raw = |scene: &Scene, keys: &[&KeyPair]| {
@@ -72,7 +72,7 @@ fn a_token_that_asks_for_no_touch_approves_nothing_and_touched_ones_release() {
         ),
     ];
     scene.assert_all_held(60, &cases);
-    // At the gate, through our own command.
+    // At gate, through our own command.
     let cable = scene.cable("a cable");
     let id = scene.world.submit(&cable).unwrap();
     scene.world.approve(&id, &one).unwrap();
@@ -82,7 +82,7 @@ fn a_token_that_asks_for_no_touch_approves_nothing_and_touched_ones_release() {
     refusal(&scene, &id, &software);
     assert!(scene.outbox().is_empty());
     assert!(scene.audited(Role::Gate, "sealing").is_empty());
-    // Nothing but a touch was missing.
+    // Only a touch was missing.
     scene.world.approve(&id, &two).unwrap();
     let released = scene.world.await_released(&id, &cable, LIMIT).unwrap();
     for (person, key) in Roster::OFFICERS.iter().zip([&one, &two]) {
@@ -153,7 +153,7 @@ fn officers_sign_with_their_tokens_on_machines_of_their_own() {
     }
 }
 
-/// Whoever fetches a cable can check its approvals without us.
+/// Everybody who fetches a cable can check its approvals without our programs.
 fn assert_stock_openssh_verifies(folder: &Path, person: &str, key: &KeyPair) {
     let allowed = key.private_file().with_file_name("allowed");
     fs::write(&allowed, format!("{person} {}\n", key.public_line())).unwrap();

@@ -18,7 +18,7 @@ fn scene() -> Scene {
     )
 }
 
-/// A list in a folder of its own, signed by these keys in this namespace.
+/// Writes a list into a folder of its own, signed by these keys in this namespace.
 fn written(scene: &Scene, name: &str, text: &str, namespace: &str, keys: &[&KeyPair]) -> PathBuf {
     let folder = scene.world.folder().join(name);
     fs::create_dir(&folder).unwrap();
@@ -30,7 +30,7 @@ fn written(scene: &Scene, name: &str, text: &str, namespace: &str, keys: &[&KeyP
     file
 }
 
-/// Refused on both hosts in one line that says why; what was in force stays so.
+/// Asserts that both hosts refuse a list, with a reason in one line, and keep the list in force.
 #[track_caller]
 fn assert_refused(scene: &Scene, file: &Path, in_force: u64, what: &str) {
     for host in HOSTS {
@@ -46,7 +46,7 @@ fn assert_refused(scene: &Scene, file: &Path, in_force: u64, what: &str) {
 #[test]
 fn somebody_brings_a_list_that_two_administrators_did_not_sign() {
     let mut scene = scene();
-    // It would enrol the stranger in the place of an officer.
+    // It would enrol the stranger in place of an officer.
     let roster = &scene.world.roster;
     let his = roster.officers[0].public_line().to_owned();
     let text = scene.list(2, &[(&his, roster.stranger.public_line())]);
@@ -76,7 +76,7 @@ fn somebody_brings_a_list_that_two_administrators_did_not_sign() {
     for (role, event) in [(Role::Gate, "refused"), (Role::Release, "request-refused")] {
         assert_eq!(scene.audited(role, event).len(), files.len(), "{role:?}");
     }
-    // The stranger's approval is still worth nothing, and the officer's still is.
+    // The stranger's approval still does not count, and the officer's still does.
     let manifest = scene.manifest(1);
     let bytes = manifest.encode().unwrap();
     let roster = &scene.world.roster;
@@ -108,7 +108,7 @@ fn somebody_brings_back_a_list_in_which_a_revoked_officer_still_counted() {
     for (role, event) in [(Role::Gate, "refused"), (Role::Release, "request-refused")] {
         assert_eq!(scene.audited(role, event).len(), 2, "{role:?}");
     }
-    // Nor after a restart, which reads what is in force from the disk.
+    // Nor after a restart, which reads the list in force from the disk.
     for role in [Role::Gate, Role::Release] {
         scene.world.kill(role.word());
         scene.world.start_role(role).unwrap();
@@ -179,7 +179,7 @@ fn somebody_brings_a_list_of_the_future_to_move_the_time_of_both_hosts() {
         assert_eq!(scene.audited(role, event).len(), 1, "{role:?}");
         assert!(scene.audited(role, "alarm").is_empty(), "{role:?}");
     }
-    // The time is what it was: what is over in ten minutes is not over yet, on either host.
+    // The time is unchanged: on both hosts a cable that expires in ten minutes has not expired yet.
     let mut manifest = scene.manifest(1);
     manifest.not_after = now().plus_s(600);
     let honest = scene.signed_bytes(&manifest.encode().unwrap());
@@ -208,14 +208,14 @@ fn a_cable_held_for_its_officer_is_released_once_a_newer_list_knows_him() {
     let answer = recheck(&scene);
     assert_ne!(answer.status, 0, "still held: {answer:?}");
     scene.assert_nothing_visible();
-    // The newer list knows him in the place of the third officer.
+    // The newer list has the officer in place of the third officer.
     let roster = &scene.world.roster;
     let third = roster.officers[2].public_line().to_owned();
     scene.import(&scene.list(2, &[(&third, roster.stranger.public_line())]));
     assert_eq!(recheck(&scene).status, 0);
     scene.await_state(1, "released");
     assert_eq!(scene.world.released().unwrap().len(), 1);
-    // Released, it cannot be had again.
+    // A released cable cannot be released again.
     assert_ne!(recheck(&scene).status, 0);
     assert_eq!(scene.world.released().unwrap().len(), 1);
 }
@@ -230,7 +230,7 @@ fn somebody_brings_back_a_list_in_which_an_officer_had_no_limit() {
     scene.import(&scene.list(5, &[(officer, &limited)]));
     let [one, two] = scene.world.roster.administrators.each_ref();
     let equal = written(&scene, "equal", &scene.list(5, &[]), NAMESPACE, &[one, two]);
-    // A limit that nothing defines is no limit: such a list is refused, whatever its version.
+    // A limit without a definition would not be a limit: such a list is refused, whatever its version.
     let misspelt = format!("{officer}mailboxes = [\"rome-desc\"]\n");
     let misspelt = scene.list(6, &[(officer, &misspelt)]);
     let misspelt = written(&scene, "misspelt", &misspelt, NAMESPACE, &[one, two]);
@@ -261,7 +261,7 @@ fn administrators_sign_a_list_that_means_something_else_than_it_shows() {
     let (three, marking) = ("officers = 3", "\"RESTREINT UE/EU RESTRICTED\"");
     let head = "allow-software-keys = true";
     let texts = [
-        // In force in an earlier version.
+        // The key was in force in an earlier version.
         (
             "a number with a mark in it",
             list("validity-days-max = 30", "validity-days-max = 3_0"),
@@ -334,7 +334,7 @@ fn administrators_sign_a_list_that_means_something_else_than_it_shows() {
             assert!(answer.errors.contains("line "), "{what}: {answer:?}");
         }
     }
-    // The same list in its one spelling is in force at once.
+    // The same list in its only valid spelling is in force at once.
     scene.import(&scene.list(2, &[]));
     let honest = scene.honest(1);
     scene.assert_honest_arrives(1, &honest);

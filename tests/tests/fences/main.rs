@@ -1,4 +1,5 @@
-//! A fence that the kernel or the service manager refuses ends a role at its start, or is an alarm for as long as it runs.
+//! A fence that the kernel or the service manager refuses ends a role at its start, or raises an alarm as long as the
+//! role runs.
 #![allow(clippy::unwrap_used)]
 
 mod probes;
@@ -16,7 +17,7 @@ use seccompiler::{
 };
 use valise_tests::harness::{Host, Programs, Role, Settings, World, await_condition, remark};
 
-/// The error that the launcher has certain calls answered with, and which calls.
+/// The variable that tells the launcher which calls to refuse, and with which error.
 const REFUSAL: &str = "VALISE_TEST_REFUSAL";
 const LANDLOCK: &str = "landlock";
 const SECCOMP: &str = "seccomp";
@@ -24,7 +25,7 @@ const MLOCKALL: &str = "mlockall";
 const CAPSET: &str = "capset";
 const NETLINK: &str = "netlink";
 
-/// The calls below a name; the launcher's filter answers them with an error. Of `socket`, those of one family alone.
+/// The calls of a fence, by its name. The launcher's filter refuses them with an error; `socket` only for one family.
 fn calls_of(name: &str) -> BTreeMap<i64, Vec<SeccompRule>> {
     let whole = |calls: &[i64]| calls.iter().map(|call| (*call, Vec::new())).collect();
     match name {
@@ -47,8 +48,9 @@ fn calls_of(name: &str) -> BTreeMap<i64, Vec<SeccompRule>> {
     }
 }
 
-/// Becomes the program whose command line follows `--`, under a filter that refuses what `REFUSAL` names, as a service
-/// manager's does. For a process of its own: this test program, started again by [`launcher_words`].
+/// Becomes the program whose command line follows `--`, under a filter that refuses the calls of `REFUSAL`, like the
+/// filter of a service manager. It runs in a process of its own: this test program, started again by
+/// [`launcher_words`].
 #[test]
 fn launcher() {
     let Ok(refusal) = std::env::var(REFUSAL) else {
@@ -74,7 +76,7 @@ fn launcher() {
     panic!("{error}");
 }
 
-/// What starts a program in this way, before its own command line.
+/// The words that start a program in this way, to be put before its own command line.
 fn launcher_words(name: &str, errno: i32) -> Vec<String> {
     let program = std::env::current_exe().unwrap().display().to_string();
     let refusal = format!("{REFUSAL}={name} {errno}");
@@ -91,7 +93,7 @@ fn launcher_words(name: &str, errno: i32) -> Vec<String> {
     .to_vec()
 }
 
-/// Runs a role, or `run`, to its end.
+/// Runs a role, or `run`, until it ends.
 fn run_under(world: &World, host: Host, role: Option<Role>, name: &str, errno: i32) -> Output {
     let mut words = launcher_words(name, errno);
     words.extend(match role {
@@ -180,7 +182,7 @@ fn a_refused_fence_ends_every_role_with_3_and_names_itself_and_what_to_do() {
             assert_refused(&output, fence, advice);
         }
     }
-    // Only without a limit is the lock a fence, and lifting it takes a right.
+    // The lock is a fence only without a limit, and lifting the limit takes a capability.
     if may_lift_limit() {
         let output = run_under(
             &world,
@@ -234,7 +236,7 @@ fn without_a_required_fence_each_role_works_under_a_standing_alarm() {
         })
         .unwrap();
     }
-    // Whole again, and what allows the contrary is an alarm still.
+    // All fences work again, but the configuration that allows the contrary still raises the alarm.
     for role in Role::ALL {
         world.stop(role.word()).unwrap();
         world.start_by(role.host(), Vec::new());

@@ -1,5 +1,5 @@
-//! Each role, as it runs, is made to call what it must not: `probe.c` is loaded into it. Without the fence the same call
-//! works, so that a probe that could not fail would show.
+//! Each role, while it runs, is made to call what it must not: `probe.c` is loaded into it. Without the fence the same
+//! call works, so a probe that cannot fail would be detected.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -16,7 +16,7 @@ use super::{CAPSET, LANDLOCK, SECCOMP, launcher_words, world_of};
 
 const ROLES: [Role; 4] = [Role::Gate, Role::Transmit, Role::Receive, Role::Release];
 
-/// What ends every role.
+/// The calls that end every role.
 const FORBIDDEN: [&str; 23] = [
     "bpf",
     "capset",
@@ -43,7 +43,7 @@ const FORBIDDEN: [&str; 23] = [
     "userfaultfd",
 ];
 
-/// What no role can do.
+/// The calls that are refused to every role.
 const REFUSED: [&str; 17] = [
     "clone-process",
     "clone3",
@@ -64,7 +64,7 @@ const REFUSED: [&str; 17] = [
     "socket-unix",
 ];
 
-/// What a role cannot do besides.
+/// The further calls that are refused to a role.
 fn refused_to(role: Role) -> &'static [&'static str] {
     match role {
         Role::Gate | Role::Release => &["whom-to-signal", "connect", "sendmmsg", "recvmmsg"],
@@ -105,13 +105,13 @@ impl Probe {
         ]
     }
 
-    /// Runs a role with probes to its end, with one fence refused or none.
+    /// Runs a role with probes until it ends, with one fence refused or none.
     fn run(&self, world: &World, role: Role, without: Option<&str>, probes: &[&str]) -> Output {
         let mut words: Vec<String> = Vec::new();
         if let Some(fence) = without {
             words = launcher_words(fence, libc::EPERM);
         }
-        // Not into the launcher itself.
+        // The library must not be loaded into the launcher itself.
         words.push("/usr/bin/env".to_owned());
         for (name, value) in self.variables(probes) {
             words.push(format!("{name}={value}"));
@@ -172,7 +172,7 @@ fn what_a_role_does_not_do_is_refused_to_it() {
         let refused = probe.errors(&world, role, None, &probes);
         let allowed = probe.errors(&world, role, Some(SECCOMP), &probes);
         for (name, (refused, allowed)) in probes.iter().zip(refused.iter().zip(allowed)) {
-            // Without a socket of its own there is nothing that a call could be refused for.
+            // A role without a socket of its own has no call that could be refused.
             let has_no_socket = *refused == libc::ENOTSOCK && allowed == libc::ENOTSOCK;
             assert!(
                 *refused == libc::ENOSYS || has_no_socket,

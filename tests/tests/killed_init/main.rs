@@ -1,5 +1,5 @@
-//! `init` is killed at each moment at which it changes something. The next one finishes what it began; what had a history
-//! before is never touched.
+//! `init` is killed at each moment at which it changes something. The next `init` completes the work of the first; a
+//! host that has a history is never changed.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use valise_tests::harness::{Programs, Roster};
 
-/// How the helper says that it killed.
+/// The exit status by which the helper reports that it killed.
 const KILLED: i32 = 99;
 
 /// A host that is not commissioned.
@@ -52,7 +52,7 @@ impl Bare {
         self.path("state").join(name)
     }
 
-    /// A command of this host, started by the words of another program.
+    /// Prepares a command of this host, started by the words of another program.
     fn run(&self, launcher: &[String], words: &[&str]) -> Output {
         let program = self.program.display().to_string();
         let mut all = launcher.to_vec();
@@ -77,7 +77,7 @@ impl Bare {
         lines.collect()
     }
 
-    /// The auditor's file goes with both logs, which hold nothing but their beginning.
+    /// The auditor's file matches both logs, which hold only their beginning.
     fn assert_commissioned(&self, moment: u64) {
         for role in self.roles {
             let log = self.log(role);
@@ -118,13 +118,13 @@ fn an_init_that_is_killed_at_any_moment_is_finished_by_the_next_one() {
             if is_over {
                 assert!(killed.status.success(), "{killed:?}");
             } else if bare.state("host.toml").exists() {
-                // Commissioned, and the auditor has the keys: nothing is left to do.
+                // The host is commissioned, and the auditor has the keys: nothing is left to do.
                 let again = bare.init(&[]);
                 assert_eq!(again.status.code(), Some(1), "{moment}: {again:?}");
                 assert!(errors(&again).contains("commissioned already"), "{again:?}");
                 late_count += 1;
             } else {
-                // No role works on a half of a host, or writes into its log.
+                // No role works on an incomplete host, or writes into its log.
                 for role in bare.roles {
                     let limited = ["timeout", "-k", "5", "60"].map(str::to_owned);
                     let ended = bare.run(&limited, &[role]);

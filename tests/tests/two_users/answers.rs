@@ -1,4 +1,4 @@
-//! An answer is read by the user who asked, and by nobody else who may look into `requests/`.
+//! Only the user who asked can read an answer, although others may list `requests/`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -39,7 +39,7 @@ fn an_answer_is_read_by_who_asked_and_by_nobody_else() {
             assert!(!reads(&who.colleague(), &answer), "{}", answer.display());
         }
     }
-    // Whoever owns the daemon's files needs no list.
+    // The owner of the daemon's files needs no access control list.
     site.run_ok("sender", &site.root, &["clock", "accept"]);
     let mut modes = answers(&site.state("sender"))
         .into_iter()
@@ -47,7 +47,7 @@ fn an_answer_is_read_by_who_asked_and_by_nobody_else() {
     assert!(modes.any(|mode| mode == 0o600));
 }
 
-/// bindfs, told so, has no access control lists.
+/// With this option bindfs has no access control lists.
 #[test]
 fn who_asks_where_there_are_no_access_control_lists_is_answered_under_an_alarm() {
     if is_skipped() {
@@ -60,7 +60,7 @@ fn who_asks_where_there_are_no_access_control_lists_is_answered_under_an_alarm()
         return;
     };
     site.start(Role::Gate);
-    // Without a list gate has no right to what the command placed either, which the answer says.
+    // Without a list gate also has no right to the command's files, and the answer reports that.
     let file = site.cable("answer");
     let refused = site.submit(&site.drafter, &file, "answer");
     let told = String::from_utf8(refused.stderr).unwrap();

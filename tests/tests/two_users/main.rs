@@ -1,6 +1,6 @@
 //! Each role under a user of its own, as in production: the shipped users, folders and rights, the real programs.
 //!
-//! Only root can become somebody else; under any other user the test says that it was skipped.
+//! Only root can change its user. As any other user, the test prints that it is skipped.
 #![allow(clippy::unwrap_used)]
 
 mod answers;
@@ -29,7 +29,8 @@ fn four_users_commission_send_renew_retire_and_restart() {
     site.await_released(&first, 1);
     site.fetch_as_reader(&first, 1);
 
-    // A renewal while all run: the key goes over, the old one is retired, and the slots of the old bundle are void.
+    // A new bundle while all roles run: the key is handed over, the old one is retired, and the slots of the old bundle
+    // are void.
     site.renew(2);
     site.await_used_link_key(2);
     assert!(
@@ -111,7 +112,7 @@ fn a_waiting_request_is_its_drafters_and_gates_alone() {
         &[request.parent().unwrap().to_owned()],
         |_| (!request.exists()).then_some(()),
     );
-    // What was accepted is its officers', and still nobody else's.
+    // The accepted cable is open to its officers, and still to nobody else.
     let id = fs::read_to_string(&accepted).unwrap();
     let part = site
         .state("sender")
@@ -135,8 +136,8 @@ fn the_clock_is_accepted_by_operators_of_either_host_alone() {
     site.start(Role::Release);
     let accept = ["clock", "accept"];
     let accepted = |site: &Site, role: Role| site.audited(role, "clock-accepted").len();
-    // The isolated side: whoever may place a request is an operator. No reader of a mailbox is, nor is receive, which stands
-    // on the network.
+    // On the isolated host only operators may place a request. Readers of a mailbox are not operators, and receive,
+    // which is connected to the network, is not one either.
     for who in [&site.reader, &site.drafter, &site.role(Role::Receive)] {
         let refused = site.run("receiver", who, &accept);
         assert_eq!(refused.status.code(), Some(3), "{refused:?}");
@@ -149,7 +150,7 @@ fn the_clock_is_accepted_by_operators_of_either_host_alone() {
     assert_eq!(accepted(&site, Role::Release), 1);
     let line = &site.audited(Role::Release, "clock-accepted")[0];
     assert_eq!(line["uid"], site.operator.uid);
-    // The sender: drafters and officers place requests, and are no operators.
+    // On the sender drafters and officers place requests, but are not operators.
     for who in [&site.drafter, &site.officers[0]] {
         let refused = site.run("sender", who, &accept);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -200,7 +201,7 @@ fn operators_of_the_isolated_side_see_every_cable_and_no_reader_of_a_mailbox_doe
             }
         }
     }
-    // To look is not to write, nor does it leave anything.
+    // Reading gives no right to write, and leaves no file.
     let register = site.state("receiver").join("register.db");
     let write = format!("echo x >>{}", register.display());
     let written = site.operator.run("/bin/sh", &["-c", &write]);
@@ -243,7 +244,7 @@ fn each_role_writes_its_own_view_and_cannot_touch_the_others_log() {
             ("/bin/rm", vec![&log]),
             ("/bin/cat", vec![&log]),
         ];
-        // The inner role owns the folder of the views; no decision of its depends on the other's.
+        // The inner role owns the folder of the views. None of its decisions depends on the other's view.
         if matches!(role, Role::Transmit | Role::Receive) {
             forbidden.extend([
                 ("/bin/mv", vec![&forged, &others]),
@@ -255,7 +256,7 @@ fn each_role_writes_its_own_view_and_cannot_touch_the_others_log() {
             let tried = who.run(program, &arguments);
             assert!(!tried.status.success(), "{program} {arguments:?}");
         }
-        // Its own it replaces by a rename, again and again.
+        // It replaces its own view by a rename, again and again.
         let written = |view: &Path| fs::metadata(view).ok().map(|found| found.ino());
         let before = written(&own);
         site.await_some("a new view", &[view], |_| {
@@ -266,7 +267,7 @@ fn each_role_writes_its_own_view_and_cannot_touch_the_others_log() {
     site.await_health();
 }
 
-/// The one folder that stands in a folder.
+/// The only folder in a folder.
 fn only_entry(folder: &Path) -> std::path::PathBuf {
     let mut entries = fs::read_dir(folder)
         .unwrap()
@@ -276,12 +277,12 @@ fn only_entry(folder: &Path) -> std::path::PathBuf {
     entry
 }
 
-/// Every file below a folder that belongs to root: no daemon could go on with it.
+/// Every file below a folder that belongs to root: no daemon could continue with it.
 fn of_root(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = files_whose(folder, |metadata| {
         metadata.uid() == 0 || metadata.gid() == 0
     });
-    // Both roles write into these, and neither takes the other's files away.
+    // Both roles write into these, and neither can remove the other's files.
     let shared = ["audit", "metrics"].map(|name| folder.join(name));
     found.retain(|path| !shared.contains(path));
     found

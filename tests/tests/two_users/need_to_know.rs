@@ -1,4 +1,4 @@
-//! A waiting cable is open to the users who need to know of it, and to nobody else, with our commands or without.
+//! A waiting cable is open to the users who need to know it, and to nobody else, with our commands or without.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -9,7 +9,7 @@ use super::answers::Mounted;
 use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
-/// Tells whether a user lists the folder of a cable and reads what is in it, without our programs.
+/// Returns whether a user can list the folder of a cable and read its files, without our programs.
 fn reads(site: &Site, who: &User, id: &str) -> bool {
     let folder = site.state("sender").join("pending").join(id);
     let tries = [
@@ -30,7 +30,7 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Puts a list into force on the sender; with a limit the second officer may know of `rome-desk` only.
+/// Puts a list in force on the sender; with a limit, the second officer may know only `rome-desk`.
 fn import(site: &Site, version: u32, limit: Option<&str>) {
     let id = format!("id = \"{}\"\n", Roster::OFFICERS[1]);
     let file: PathBuf = match limit {
@@ -50,7 +50,7 @@ fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
     site.commission();
     site.start(Role::Gate);
     let [one, two] = [site.officers[0].clone(), site.officers[1].clone()];
-    // In the officers' group, and nobody of the trust list.
+    // A member of the officers' group who is not in the trust list.
     let stranger = one.colleague();
     let submit = |site: &Site, subject: &str| {
         let file = site.cable(subject);
@@ -62,13 +62,13 @@ fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
             .to_owned()
     };
 
-    // Without limits the group decides, as the administrator of the host has filled it.
+    // Without limits the group decides, whose members the administrator of the host chooses.
     let before = submit(&site, "before");
     for who in [&one, &two, &stranger] {
         assert!(reads(&site, who, &before));
     }
 
-    // A list that limits one of them closes what waits, at once.
+    // A list that limits one of them closes waiting cables at once.
     let limit = "mailboxes = [\"rome-desk\"]";
     import(&site, 2, Some(limit));
     let behind = submit(&site, "behind");
@@ -95,7 +95,7 @@ fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
     let mine = site.run_ok("sender", &two, &["list", "--mine"]);
     assert_eq!(mine, "");
 
-    // A start finds them so, and a list without the limit opens them.
+    // After a start the folders are still closed, and a list without the limit opens them.
     site.stop(Role::Gate);
     site.start(Role::Gate);
     assert!(reads(&site, &one, &before) && !reads(&site, &two, &before));
@@ -109,7 +109,7 @@ fn an_officer_outside_of_his_limits_reads_nothing_of_a_waiting_cable() {
     site.approve(&before);
 }
 
-/// bindfs, told so, has no access control lists.
+/// With this option bindfs has no access control lists.
 #[test]
 fn where_a_cable_cannot_be_opened_to_some_it_is_closed_to_all_under_an_alarm() {
     if is_skipped() {

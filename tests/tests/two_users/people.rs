@@ -1,4 +1,4 @@
-//! What a user does without our programs.
+//! The acts of a user without our programs.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -11,7 +11,7 @@ use valise_tests::harness::User;
 pub trait Person {
     /// Runs a program as this user.
     fn run<S: AsRef<OsStr>>(&self, program: impl AsRef<Path>, arguments: &[S]) -> Output;
-    /// Makes a folder that is this user's alone.
+    /// Makes a folder that only this user can open.
     fn folder(&self, path: PathBuf) -> PathBuf;
 }
 

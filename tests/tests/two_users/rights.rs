@@ -1,4 +1,4 @@
-//! What each kind of user gets from each command: done, or a reason that names the group and what to do.
+//! The result of each command for each kind of user: success, or a reason with the group and what to do.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,13 @@ use valise_tests::harness::{Process, Role, User};
 use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
-/// What a command exits with, and what its output or its error line holds.
+/// The exit status of a command, and a text in its output or its error line.
 type Expected<'e> = (i32, &'e str);
 
-/// Nothing is tried as this user.
+/// The command is not tried as this user.
 const NOT_TRIED: Expected = (-1, "");
 
-/// Runs a command as each user in order, and compares.
+/// Runs a command as each user in order, and compares the results.
 fn check(site: &Site, host: &str, words: &str, users: &[(&User, Expected)]) {
     let words: Vec<&str> = words.split_whitespace().collect();
     for (user, (status, wanted)) in users.iter().filter(|(_, expected)| *expected != NOT_TRIED) {
@@ -46,7 +46,7 @@ fn check(site: &Site, host: &str, words: &str, users: &[(&User, Expected)]) {
     }
 }
 
-/// Follows the health of a host as somebody; what it prints goes into a file.
+/// Follows the health of a host as a user; the output goes into a file.
 fn follow(site: &Site, user: &User, host: &str, log: &Path) -> Process {
     let mut words = user.command_line(&site.program(host));
     words.extend(["status", "--follow", "--config"].map(str::to_owned));
@@ -163,7 +163,7 @@ fn each_user_of_the_sender_gets_what_their_groups_allow_and_a_reason_for_the_res
         let users = [(outsider, first), (drafter, second), (officer, third)];
         check(&site, "sender", &words, &users);
     }
-    // Who may place a request only while no daemon answers is told where it waits, and how the daemon starts.
+    // A user who may place a request only while no daemon answers learns where it waits, and how to start the daemon.
     site.stop(Role::Gate);
     let waits = site.run("sender", &site.drafter, &["withdraw", id]);
     let told = String::from_utf8(waits.stderr).unwrap();
@@ -254,7 +254,7 @@ fn each_user_of_the_isolated_host_gets_what_their_groups_allow_and_a_reason_for_
     }
     assert!(!site.path("out").exists());
     assert_eq!(site.audited(Role::Release, "bundle-created").len(), 1);
-    // Of all this, the follower prints one line more for what it shows differently, and nothing again.
+    // For all of this, the follower prints only one more line for each change, and repeats nothing.
     site.await_some("the new line", &[], |_| {
         printed(&log, "trust     version 2").then_some(())
     });

@@ -19,10 +19,10 @@ use valise_tests::harness::{
 use super::of_root;
 use super::people::Person as _;
 
-/// What has not happened by then will not.
+/// Longer than anything takes that happens at all.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Tells, and says so, whether nobody else's rights can be tried here.
+/// Returns whether the rights of other users cannot be tested here, and prints that.
 pub fn is_skipped() -> bool {
     let Some(why) = obstacle(&std::env::temp_dir()) else {
         return false;
@@ -35,7 +35,7 @@ pub fn is_skipped() -> bool {
 
 /// Both hosts, installed.
 pub struct Site {
-    // Before the folder, so that the processes end first.
+    // Declared before the folder, so that the processes end first.
     processes: BTreeMap<&'static str, Process>,
     folder: TempDir,
     roster: Roster,
@@ -48,7 +48,7 @@ pub struct Site {
     pub reader: User,
 }
 
-/// A group of this system that a mailbox can be given to: configurations name groups, not numbers.
+/// A group of this system for a mailbox: configurations have names of groups, not numbers.
 fn a_group() -> (String, u32) {
     let groups = fs::read_to_string("/etc/group").unwrap();
     let mut groups = groups.lines().filter_map(|line| {
@@ -81,7 +81,7 @@ impl Site {
     pub fn install() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_owned();
-        // Everybody passes through, and nobody lists it.
+        // Everybody can pass through, but nobody can list it.
         fs::set_permissions(&root, Permissions::from_mode(0o711)).unwrap();
         let mut accounts = Accounts::shipped().unwrap();
         let people = ["valise-users"];
@@ -94,7 +94,7 @@ impl Site {
         let (group, gid) = a_group();
         accounts.person("reader", &[]).unwrap();
         accounts.join("reader", gid);
-        // As the drop-in of the mailboxes' groups does.
+        // As README.md does for the mailboxes' groups.
         accounts.join("valise-release", gid);
         let mut roles = BTreeMap::new();
         for role in Role::ALL {
@@ -129,7 +129,7 @@ impl Site {
         }
         fs::create_dir(root.join("keys")).unwrap();
         fs::create_dir(root.join("log")).unwrap();
-        // The programs may have been built where nobody but root comes.
+        // The programs may have been built in a folder that only root can open.
         let built = Programs::built().unwrap();
         for (program, name) in [(&built.sender, "sender"), (&built.receiver, "receiver")] {
             let copy = root.join(format!("valise-{name}"));
@@ -173,7 +173,7 @@ impl Site {
         self.signed_list_with(version, "", "")
     }
 
-    /// The same with one text in the place of another.
+    /// The same with one text replaced.
     pub fn signed_list_with(&self, version: u32, from: &str, to: &str) -> PathBuf {
         let statement = self.path("courier-1/channel.bundle.statement");
         let statement = fs::read_to_string(statement).unwrap();
@@ -197,7 +197,7 @@ impl Site {
         file
     }
 
-    /// `init`, courier and trust list, by root and before any daemon runs.
+    /// Runs `init`, the courier's way and the import of the trust list, as root and before any daemon runs.
     pub fn commission(&self) {
         let init = self.init();
         let init: Vec<&str> = init.split(' ').collect();
@@ -216,7 +216,8 @@ impl Site {
         }
     }
 
-    /// A bundle, by root: the first one, or one in place of the one before. The courier's folder is root's alone.
+    /// Makes and imports a bundle, as root: the first one, or one that replaces the previous one. Only root can open
+    /// the courier's folder.
     pub fn renew(&self, bundle: u32) {
         let courier = self.folder.path().join(format!("courier-{bundle}"));
         fs::create_dir(&courier).unwrap();
@@ -302,7 +303,7 @@ impl Site {
             .collect()
     }
 
-    /// A site where every role runs and all is well.
+    /// A site where every role runs without an alarm.
     pub fn running() -> Self {
         let mut site = Self::install();
         site.commission();
@@ -313,7 +314,7 @@ impl Site {
         site
     }
 
-    /// Waits until the people of both hosts are told that all is well.
+    /// Waits until `status` shows no alarm to the people of both hosts.
     pub fn await_health(&mut self) {
         for (host, who) in [
             ("sender", self.drafter.clone()),
@@ -373,12 +374,12 @@ impl Site {
         text(&output.stdout)
     }
 
-    /// A file to be sent, the drafter's alone.
+    /// A file to be sent, which only the drafter can read.
     pub fn cable(&self, subject: &str) -> PathBuf {
         self.cable_of(subject, format!("{subject}\n").as_bytes())
     }
 
-    /// A file of these bytes to be sent, the drafter's alone.
+    /// A file of these bytes to be sent, which only the drafter can read.
     pub fn cable_of(&self, subject: &str, bytes: &[u8]) -> PathBuf {
         let folder = self.folder.path().join(format!("draft-{subject}"));
         let file = self.drafter.folder(folder).join("cable.txt");
@@ -415,7 +416,7 @@ impl Site {
             let own = self.folder.path().join(format!("{}-{id}", officer.uid));
             let reading = officer.folder(own).join("reading").display().to_string();
             self.run_ok("sender", officer, &["export", id, &reading]);
-            // ssh-keygen works for accounts only; the officer has his signature from elsewhere.
+            // ssh-keygen works only for accounts, so the signature of the officer is made elsewhere.
             let manifest = Path::new(&reading).join("manifest.txt");
             key.sign("cable-approval@valise", std::slice::from_ref(&manifest))
                 .unwrap();
@@ -436,7 +437,7 @@ impl Site {
             .join(format!("{serial}-{id}"))
     }
 
-    /// Waits for a cable, and compares it with what was sent.
+    /// Waits for a cable, and compares it with the submission.
     pub fn await_released(&mut self, id: &str, serial: u64) {
         let folder = self.released(id, serial);
         let mailbox = folder.parent().unwrap().to_owned();
@@ -449,7 +450,7 @@ impl Site {
         );
     }
 
-    /// A released cable has the parts that were submitted, in each of its mailboxes.
+    /// Asserts that a released cable has the submitted parts, in each of its mailboxes.
     pub fn assert_released_as_sent(&self, submission: &Submission, serial: u64) {
         let released = Released::all(&self.state("receiver").join("released")).unwrap();
         let cables: Vec<_> = released
@@ -474,7 +475,8 @@ impl Site {
         });
     }
 
-    /// The mailbox's group reads a cable, cannot change it in place, and takes it away; nobody else sees it.
+    /// Asserts that the mailbox's group can read a cable, cannot change it in place, and can take it away, and that
+    /// nobody else sees it.
     pub fn fetch_as_reader(&self, id: &str, serial: u64) {
         let folder = self.released(id, serial);
         let part = folder.join("part-001.txt");
@@ -505,7 +507,7 @@ impl Site {
         assert!(moved.status.success(), "{moved:?}");
         let own = own.join(folder.file_name().unwrap());
         assert!(!folder.exists() && own.join("part-001.txt").exists());
-        // And he can destroy it: what was read need not lie about.
+        // The reader can also destroy it, so that a cable that was read need not be kept.
         let removed = self.reader.run("/bin/rm", &["-rf".as_ref(), own.as_path()]);
         assert!(removed.status.success() && !own.exists(), "{removed:?}");
     }

@@ -1,4 +1,4 @@
-//! What crosses from one role to another can be read there, and plaintext cannot be read by the roles on the network.
+//! Each role can read the files that another hands to it, and the roles on the network cannot read plaintext.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,11 +9,11 @@ use valise_tests::harness::{Role, Submission, User};
 use super::people::Person as _;
 use super::site::{Site, is_skipped};
 
-/// Sizes on both sides of each threshold: no block, one block of `receive`, several, a file of its own at `gate` and
-/// `release`, which copy and open it by a second thread from 4 MiB on.
+/// Sizes on both sides of each threshold: no block, one block of `receive`, several; and from 4 MiB on `gate` and
+/// `release` copy and open a file with a second thread.
 const SIZES: [usize; 6] = [0, 1, 100_000, 1_000_000, 1_400_000, 6_000_000];
 
-/// What no role on the network may find anywhere in the state.
+/// A text that no role on the network may find anywhere in the state.
 const SECRET: &str = "the-plaintext-of-a-cable";
 
 #[test]
@@ -32,7 +32,7 @@ fn each_size_crosses_every_spool_and_no_role_on_the_network_reads_plaintext() {
     for id in &waiting {
         site.approve(id);
     }
-    // One spool after the other: first what gate hands to transmit, then what receive hands to release.
+    // One spool after the other: first from gate to transmit, then from receive to release.
     let (outbox, inbox) = (
         site.state("sender").join("outbox"),
         site.state("receiver").join("inbox"),
@@ -45,7 +45,7 @@ fn each_size_crosses_every_spool_and_no_role_on_the_network_reads_plaintext() {
     site.start(Role::Release);
     for (id, serial) in waiting.iter().zip(1..) {
         site.await_released(id, serial);
-        // In each of its mailboxes, not in the first one alone.
+        // In each of its mailboxes, not only in the first.
         site.await_state(serial, "released");
     }
     for (submission, serial) in submissions.iter().zip(1..) {
@@ -59,7 +59,7 @@ fn each_size_crosses_every_spool_and_no_role_on_the_network_reads_plaintext() {
     );
     assert_reads_all(&site.role(Role::Gate), &progress);
     assert_reads_no_plaintext(&site, Role::Receive, "receiver");
-    // A mailbox that the configuration gives to no group is closed to every group.
+    // A mailbox without a group in the configuration is closed to every group.
     let closed = site.state("receiver").join("released/rome-desk");
     let of_release = site.role(Role::Release);
     for path in [closed.clone(), only_entry_of(&closed, 1)] {
@@ -93,7 +93,7 @@ fn a_cable_that_release_may_not_read_is_named_and_released_once_it_may() {
         containers(&inbox).pop()
     });
     let receive = site.role(Role::Receive);
-    // Nobody else is in the group of receive's own name.
+    // Nobody else is in the group with receive's own name.
     let own_group = receive.uid;
     std::os::unix::fs::chown(&container, None, Some(own_group)).unwrap();
     site.start(Role::Release);
@@ -110,7 +110,7 @@ fn a_cable_that_release_may_not_read_is_named_and_released_once_it_may() {
     }
     assert!(!status.contains("resend"), "{status}");
     site.await_state(1, "complete");
-    // What the alarm says is enough, and the alarm ends with its cause.
+    // The text of the alarm is enough for the repair, and the alarm ends with its cause.
     let advice = format!(
         "chown --reference={} {}",
         inbox.display(),
@@ -154,7 +154,7 @@ fn await_containers(site: &mut Site, folder: &Path) {
     });
 }
 
-/// Every file of a spool can be read by the role behind it.
+/// Asserts that the next role can read every file of a spool.
 fn assert_reads_all(reader: &User, folder: &Path) {
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -173,7 +173,7 @@ fn assert_reads_all(reader: &User, folder: &Path) {
     assert!(count >= SIZES.len(), "{}: {count} files", folder.display());
 }
 
-/// Searches everything that a role can reach of its host's state.
+/// Searches everything that a role can reach in its host's state, and asserts that no plaintext is there.
 fn assert_reads_no_plaintext(site: &Site, role: Role, host: &str) {
     let state = site.state(host);
     let search = |who: &User| {
@@ -184,7 +184,7 @@ fn assert_reads_no_plaintext(site: &Site, role: Role, host: &str) {
         String::from_utf8(found.stdout).unwrap()
     };
     assert_eq!(search(&site.role(role)), "");
-    // It is there, and the role beside it has it.
+    // The plaintext exists, and the host's other role has it.
     let beside = match role {
         Role::Transmit => Role::Gate,
         _ => Role::Release,
