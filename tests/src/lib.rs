@@ -1,5 +1,5 @@
-//! What tries Valise as a whole: a lossy wire, a harness that commissions both hosts on one machine
-//! and runs the real programs, and what the benchmarks and end-to-end tests share.
+//! Tests of Valise as a whole: a lossy wire, a harness that commissions both hosts on one machine and runs the real
+//! programs, and the common code of the benchmarks and end-to-end tests.
 
 pub mod appliance;
 pub mod attack;

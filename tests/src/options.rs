@@ -1,4 +1,4 @@
-//! The values of options that more than one of these programs takes, within the ranges that mean something.
+//! The values of options that several of these programs take, within their valid ranges.
 
 use valise_common::limits;
 use valise_common::units::{Percent, Rate, Span};
@@ -6,7 +6,7 @@ use valise_common::units::{Percent, Rate, Span};
 /// Takes a share of all datagrams: 0 % to 100 %.
 ///
 /// # Errors
-/// What would be right.
+/// The valid range.
 pub fn share(text: &str) -> Result<Percent, String> {
     percent(text, 1_000_000)
 }
@@ -14,7 +14,7 @@ pub fn share(text: &str) -> Result<Percent, String> {
 /// Takes repair for each source symbol: 0 % to 300 %, as the sender's configuration.
 ///
 /// # Errors
-/// What would be right.
+/// The valid range.
 pub fn repair(text: &str) -> Result<Percent, String> {
     percent(text, 3_000_000)
 }
@@ -30,7 +30,7 @@ fn percent(text: &str, ppm_max: u32) -> Result<Percent, String> {
 /// Takes the bytes of a datagram.
 ///
 /// # Errors
-/// What would be right.
+/// The valid range.
 pub fn datagram_bytes(text: &str) -> Result<u16, String> {
     let range = limits::DATAGRAM_BYTES_MIN..=limits::DATAGRAM_BYTES_MAX;
     let bytes = text.parse::<u16>().ok();
@@ -42,7 +42,7 @@ pub fn datagram_bytes(text: &str) -> Result<u16, String> {
 /// Takes the speed of a serial line, as both configurations.
 ///
 /// # Errors
-/// What would be right.
+/// The valid range.
 pub fn baud(text: &str) -> Result<u32, String> {
     let range = limits::BAUD_MIN..=limits::BAUD_MAX;
     let baud = text.parse::<u32>().ok();
@@ -53,7 +53,7 @@ pub fn baud(text: &str) -> Result<u32, String> {
 /// Takes the burst that interleaving must survive: up to 10 s, as the sender's configuration.
 ///
 /// # Errors
-/// What would be right.
+/// The valid range.
 pub fn interleave(text: &str) -> Result<Span, String> {
     let span: Span = text.parse().map_err(described)?;
     if span.as_us() > 10_000_000 {
@@ -65,7 +65,7 @@ pub fn interleave(text: &str) -> Result<Span, String> {
 /// Takes a rate of the link, as the sender's configuration.
 ///
 /// # Errors
-/// What would be right.
+/// The valid form.
 pub fn rate(text: &str) -> Result<Rate, String> {
     match text.parse().map_err(described)? {
         Rate::BitsPerSecond(bits) if !(300..=400_000_000_000).contains(&bits) => {

@@ -1,38 +1,39 @@
-//! The one-way link between both hosts: two pairs of virtual interfaces in a network of their own. Frames of the sender are
-//! redirected to the receiver; nothing is carried back, so that nobody answers ARP. What the receiver sends is counted.
+//! The one-way link between both hosts: two pairs of virtual interfaces in a network of their own. Frames of the sender
+//! are redirected to the receiver. Nothing is carried back, so nobody answers ARP. Frames that the receiver sends are
+//! counted.
 
 use super::Result;
 use super::root::tool;
 use super::script::Side;
 use crate::harness::HarnessError;
 
-/// The network in which the far ends of both pairs are.
+/// The network that holds the far ends of both pairs.
 const NETWORK: &str = "valise-link";
 
-/// The hardware address of the receiver's interface, as README.md says.
+/// The hardware address of the receiver's interface, as in README.md.
 const RECEIVER_MAC: &str = "02:00:00:00:00:02";
 
-/// The name of the interface on both hosts, as README.md says.
+/// The name of the interface on both hosts, as in README.md.
 const INTERFACE: &str = "diode0";
 
-/// What joins both hosts, one way.
+/// A one-way link between both hosts.
 pub trait Link: std::fmt::Debug {
-    /// Gives a host its interface; `process` is one of the host's network.
+    /// Gives a host its interface; `process` is a process in the host's network.
     ///
     /// # Errors
     /// If the kernel refuses.
     fn attach(&mut self, side: Side, process: Option<u32>) -> Result<()>;
 
-    /// Forgets a host's interface, which ended with the host.
+    /// Forgets a host's interface, which disappeared with the host.
     fn detach(&mut self, side: Side);
 
-    /// Lets frames through, or none at all.
+    /// Lets frames through, or blocks all of them.
     ///
     /// # Errors
     /// If the kernel refuses.
     fn set_open(&mut self, is_open: bool) -> Result<()>;
 
-    /// Frames that the receiver has sent since the link was made.
+    /// Returns the number of frames that the receiver has sent since the link was made.
     ///
     /// # Errors
     /// If they cannot be counted.
@@ -67,7 +68,7 @@ fn inside(words: &[&str]) -> Result<String> {
 }
 
 impl CableLink {
-    /// Makes the network; it must not be there.
+    /// Makes the network, which must not exist yet.
     ///
     /// # Errors
     /// If the kernel refuses.

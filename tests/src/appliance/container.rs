@@ -1,4 +1,4 @@
-//! A host as a container of `systemd-nspawn`: Debian's own systemd as process 1, users of its own, a network of its own.
+//! A host as a container of `systemd-nspawn`: Debian's own systemd as process 1, users and a network of its own.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use super::script::Side;
 use super::serial_line::FarEnd;
 use crate::harness::{HarnessError, await_condition};
 
-/// How long a boot or a shutdown may take.
+/// The longest time for a boot or a shutdown.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of the file system that a host's state has for itself, as an appliance's partition.
+/// The size of the file system for a host's state, like the partition of an appliance.
 const STATE_BYTES: &str = "3G";
 
-/// Landlock is not among the calls that `systemd-nspawn` allows by itself.
+/// `systemd-nspawn` does not allow Landlock's calls by default.
 const CALLS: &str = "@file-system @system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp";
 
 /// A container.
@@ -85,7 +85,7 @@ impl Machine for Container {
         let console = self.root.with_extension("console");
         let log =
             File::create(&console).map_err(|error| HarnessError::io("make", &console, error))?;
-        // Each container needs a control group of its own; which versions there are depends on the machine.
+        // Each container needs a control group of its own; the available versions depend on the machine.
         let script = format!(
             "for group in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do \
                mine=${{group%/*}}/{name}; mkdir -p $mine && echo $$ >$mine/cgroup.procs; \
@@ -141,7 +141,7 @@ impl Machine for Container {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        // The session ends with the system: what it returns is no verdict.
+        // The session ends with the system, so its result has no meaning.
         let _ = self.run("root", "systemctl poweroff")?;
         self.await_end()
     }
@@ -163,8 +163,8 @@ impl Machine for Container {
     fn plug_serial(&self) -> Result<FarEnd> {
         let folder = PathBuf::from(format!("/proc/{}/root/dev/pts", self.leader()?));
         let (end, name) = FarEnd::pseudo_terminal(&folder)?;
-        // No udev runs in a container: name, group and mode are those that its rules give to a serial port. And the
-        // pseudo-terminal is of another class than the port that it stands for.
+        // No udev runs in a container, so the test sets the name, group and mode that udev's rules give to a serial
+        // port. The pseudo-terminal is also of another class than the port that it replaces.
         let (unit, access) = match self.side {
             Side::Sender => ("valise-sender-transmit", "w"),
             Side::Receiver => ("valise-receiver-receive", "r"),
@@ -187,7 +187,7 @@ impl Machine for Container {
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command> {
         let leader = self.leader()?.to_string();
         let mut command = Command::new("setsid");
-        // `-c` makes a session without a terminal: nobody could be asked for a PIN.
+        // `-c` makes a session without a terminal, in which nobody can be asked for a PIN.
         let option = if terminal {
             command.arg("--ctty");
             "--session-command"
@@ -202,7 +202,8 @@ impl Machine for Container {
     }
 }
 
-/// `systemd-nspawn` has a child before the container is there; the container's own is process 1 of its namespace.
+/// `systemd-nspawn` has a child before the container exists; the container's first process is process 1 of its
+/// namespace.
 fn is_first_process(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status

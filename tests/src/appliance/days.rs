@@ -1,4 +1,4 @@
-//! The days after the first cable: what happens to an appliance, and must not stop it.
+//! The days after the first cable: events that must not stop an appliance.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::harness::{HarnessError, await_condition};
 /// The document whose blocks these days run.
 const OPERATIONS: &str = "docs/operations.md";
 
-/// How long a state or an alarm may take to show.
+/// The longest time until a state or an alarm shows.
 pub(super) const SHOWS: Duration = Duration::from_secs(60);
 
-/// Everything but the reboots and the end.
+/// Runs everything except the reboots and the end.
 pub fn all(story: &mut Story) -> Result<()> {
     hundred_parts(story)?;
     gap(story)?;
@@ -29,7 +29,7 @@ pub fn all(story: &mut Story) -> Result<()> {
     revocation(story)
 }
 
-/// Each host is rebooted while a cable is under way, and its network comes late.
+/// Reboots each host while a cable is in transit, with a network that comes late.
 pub fn reboots(story: &mut Story) -> Result<()> {
     for side in [Receiver, Sender] {
         let (id, hash) = story.send_bytes(6_000_000, "priority")?;
@@ -50,7 +50,7 @@ pub fn reboots(story: &mut Story) -> Result<()> {
         story.site.attach(side)?;
         let arrived = story.site.await_released(&id, Duration::from_secs(20));
         if side == Receiver && arrived.is_err() {
-            // What passed while the receiver was down is missing, and is sent again.
+            // Datagrams that passed while the receiver was down are missing, and are sent again.
             resend(story, serial)?;
         }
         story.take(&id, &hash)?;
@@ -77,7 +77,7 @@ fn hundred_parts(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Everything of a cable is lost; the receiver says so, and the documents bring it.
+/// Loses all of a cable: the receiver reports it, and the steps of the documents bring it.
 fn gap(story: &mut Story) -> Result<()> {
     story.site.link.set_open(false)?;
     let (id, hash) = story.send_bytes(200_000, "routine")?;
@@ -92,7 +92,7 @@ fn gap(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a serial is missing, then has it sent again, as the documents say.
+/// Waits until a serial is missing, then has it sent again by the steps of the documents.
 fn resend(story: &mut Story, serial: u64) -> Result<()> {
     story
         .site
@@ -102,7 +102,8 @@ fn resend(story: &mut Story, serial: u64) -> Result<()> {
     story.site.run_marked(OPERATIONS, "resend")
 }
 
-/// `receive` has a network of its own with nothing in it and no capability; the socket is the configuration's, also after a kill.
+/// Checks that `receive` has an empty network of its own and no capability, and that its socket matches the
+/// configuration, also after a kill.
 fn off_the_network(story: &mut Story) -> Result<()> {
     let root = |story: &Story, line: &str| story.site.receiver.run_ok("root", line);
     let process = "pid=$(systemctl show -P MainPID valise-receiver-receive)";
@@ -143,7 +144,7 @@ fn off_the_network(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Another program holds receive's port when it starts.
+/// Another program holds receive's port when receive starts.
 fn port_in_use(story: &mut Story) -> Result<()> {
     let receiver = &story.site.receiver;
     receiver.run_ok("root", "systemctl stop valise-receiver-receive")?;
@@ -169,7 +170,7 @@ fn port_in_use(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Each disk is filled to the last byte.
+/// Fills each disk to the last byte.
 fn full_disks(story: &mut Story) -> Result<()> {
     for side in [Receiver, Sender] {
         let fill = format!("/var/lib/valise-{}/fill", side.word());
@@ -221,7 +222,7 @@ fn full_disks(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// 200 MB, which the sender's new list allows and the receiver's old one does not.
+/// Sends 200 MB, which the sender's new list allows and the receiver's old one does not.
 fn quarantine(story: &mut Story) -> Result<()> {
     story.site.carry("/media/courier", Sender, Receiver)?;
     story.site.run_marked(OPERATIONS, "list-edit")?;
@@ -249,15 +250,15 @@ fn renewal(story: &mut Story) -> Result<()> {
     }
     story.site.carry("/media/courier", Receiver, Sender)?;
     story.site.run_marked(OPERATIONS, "bundle-import")?;
-    // The slots of the first bundle go on until they are used up; its link key does not.
+    // The slots of the first bundle remain in use until they are used up; its link key does not.
     story.send_and_take(70_000, "immediate")?;
     story.site.carry("/media/courier", Sender, Receiver)?;
     story.say("the bundle was renewed");
     Ok(())
 }
 
-/// A credential of the unit covers the slots of the second bundle, which are used when a third has replaced the first;
-/// without it release does not start.
+/// Encrypts the slots of the second bundle with a credential of the unit. They are used when a third bundle has
+/// replaced the first. Without the credential release does not start.
 fn covered_slots(story: &mut Story) -> Result<()> {
     let changes = [
         ("second", "third"),
@@ -286,7 +287,8 @@ fn covered_slots(story: &mut Story) -> Result<()> {
     if mark.trim() == "0" {
         return Err(HarnessError::Wrong("2.slots is not covered".into()));
     }
-    // It is a secret of the unit: without it release says what is missing, and with it all goes on.
+    // The credential is a secret of the unit: without it release reports that it is missing, and with it everything
+    // continues.
     let conf = "/etc/systemd/system/valise-receiver-release.service.d/slots.conf";
     let restart = "systemctl daemon-reload; systemctl restart valise-receiver-release";
     story
@@ -315,12 +317,12 @@ fn restart_after_editing(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// An officer is revoked: no approval of that person counts any more, on either host.
+/// Revokes an officer: no approval of that person counts any more, on either host.
 fn revocation(story: &mut Story) -> Result<()> {
     story.site.run_marked(OPERATIONS, "revoke")?;
     story.site.run_marked(OPERATIONS, "list-sign")?;
     story.site.run_marked(OPERATIONS, "list-receiver")?;
-    // The sender does not know yet: what it lets go is held on the isolated side.
+    // The sender does not have the list yet: the cable that it sends is held on the isolated side.
     story.send_bytes(5_000, "routine")?;
     let serial = story.serial;
     story
@@ -346,7 +348,7 @@ fn revocation(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The isolated host has sent nothing, also while `receive` was down; and the counter can count.
+/// Checks that the isolated host has sent nothing, also while `receive` was down, and that the counter works.
 pub fn silence(story: &mut Story) -> Result<()> {
     story
         .site
@@ -360,7 +362,7 @@ pub fn silence(story: &mut Story) -> Result<()> {
         "0",
     )?;
     story.say("the receiver has sent 0 frames, also while receive was down");
-    // Without the rule the kernel would have answered: the counter sees it.
+    // Without the rule the kernel would have answered, and the counter shows it.
     story
         .site
         .receiver
@@ -371,10 +373,10 @@ pub fn silence(story: &mut Story) -> Result<()> {
     })
 }
 
-/// Waits for a few of the sender's beacons, one a second, for which the receiver has no socket. Other frames are not counted:
-/// a host that has just booted sends some, and no host answers those.
+/// Waits for a few of the sender's beacons, one a second, for which the receiver has no socket. Other frames do not
+/// count: a host that has just booted sends some, and no host answers those.
 fn await_beacons(story: &Story) -> Result<()> {
-    // The kernel's `Udp: NoPorts`: datagrams to a port that nobody has open.
+    // The kernel's `Udp: NoPorts`: datagrams to a port that no process has open.
     const COUNTER: &str = "awk '$1 == \"Udp:\" && $3 ~ /^[0-9]+$/ { print $3 }' /proc/net/snmp";
     let text = story.site.receiver.run_ok("root", COUNTER)?;
     let before: u64 = text
@@ -385,7 +387,7 @@ fn await_beacons(story: &Story) -> Result<()> {
     story.site.await_line(Receiver, &line, SHOWS)
 }
 
-/// Waits until `status --check` of a host names an alarm.
+/// Waits until `status --check` of a host shows an alarm.
 pub(super) fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> {
     let line = format!(
         "valise-{} status --check 2>&1 | grep -q '{alarm}'",
@@ -394,7 +396,7 @@ pub(super) fn await_alarm(story: &Story, side: Side, alarm: &str) -> Result<()> 
     story.site.await_line(side, &line, SHOWS)
 }
 
-/// Waits until a host's disk and link are no alarm any more.
+/// Waits until a host has no alarm about its disk or link.
 pub(super) fn await_healthy(story: &Story, side: Side) -> Result<()> {
     let line = format!(
         "! valise-{} status --check 2>&1 | grep -qE 'link-|disk|hung|stopped'",

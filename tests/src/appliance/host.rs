@@ -1,4 +1,4 @@
-//! A host of the test: somewhere to boot, and to run commands as its users.
+//! A host of the test: it boots, and runs commands as its users.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -10,33 +10,33 @@ use super::serial_line::FarEnd;
 use super::terminal::{self, Done};
 use crate::harness::HarnessError;
 
-/// The longest that one command takes: a large cable is copied, sealed and synced.
+/// The longest time for one command: a large cable is copied, sealed and synced.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
 /// A system that boots, with users.
 pub trait Machine: std::fmt::Debug + Send {
-    /// Which of the two.
+    /// Which of the two hosts it is.
     fn side(&self) -> Side;
 
-    /// Starts it, and returns when its services are up.
+    /// Starts the host, and returns when its services are up.
     ///
     /// # Errors
     /// If it does not boot.
     fn boot(&mut self) -> Result<()>;
 
-    /// Shuts it down in order.
+    /// Shuts the host down in order.
     ///
     /// # Errors
     /// If it does not end.
     fn shut_down(&mut self) -> Result<()>;
 
-    /// Takes its power away.
+    /// Cuts the host's power.
     ///
     /// # Errors
     /// If it cannot be ended.
     fn cut_power(&mut self) -> Result<()>;
 
-    /// A process of its network, where its interfaces can be put; none for a machine that brings its own.
+    /// A process in the host's network, for its interfaces; none for a machine with interfaces of its own.
     fn network_process(&self) -> Option<u32>;
 
     /// The device of its serial port.
@@ -48,22 +48,22 @@ pub trait Machine: std::fmt::Debug + Send {
     /// If the host does not run, or the kernel refuses.
     fn plug_serial(&self) -> Result<FarEnd>;
 
-    /// Takes the serial port away, whose far end is gone.
+    /// Unplugs the serial port, whose far end is gone.
     ///
     /// # Errors
-    /// If this machine's port is a part of it.
+    /// If the port is a fixed part of this machine.
     fn unplug_serial(&self) -> Result<()>;
 
-    /// The command that runs a line of shell as a user of this host, in a session of its own.
+    /// Prepares the command that runs a line of shell as a user of this host, in a session of its own.
     ///
     /// # Errors
     /// If the host is not running.
     fn shell(&self, user: &str, line: &str, terminal: bool) -> Result<Command>;
 }
 
-/// What can be done on any machine.
+/// Operations that are the same on any machine.
 pub trait MachineExt: Machine {
-    /// Runs a line at a terminal; returns what it did.
+    /// Runs a line at a terminal; returns its result.
     ///
     /// # Errors
     /// If it cannot be run, or does not end.
@@ -109,7 +109,8 @@ pub trait MachineExt: Machine {
         }
     }
 
-    /// Unpacks into a folder what [`MachineExt::pack`] packed; everything there is everybody's, as on a stick without owners.
+    /// Unpacks the output of [`MachineExt::pack`] into a folder. All files there belong to everybody, as on a stick
+    /// without owners.
     ///
     /// # Errors
     /// If it cannot be written.

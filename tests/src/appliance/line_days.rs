@@ -1,4 +1,4 @@
-//! The days of a channel on a serial line: README.md moves it there, and it comes back to the diode.
+//! The days of a channel on a serial line: the steps of README.md move it there, and it comes back to the diode.
 
 use super::Result;
 use super::days::{SHOWS, await_alarm, await_healthy};
@@ -7,7 +7,7 @@ use super::scenario::{Story, expect};
 use super::script::Side::{self, Receiver, Sender};
 use crate::harness::HarnessError;
 
-/// How exposed the unit of a role with a serial port may be, in tenths (docs/operations.md).
+/// The highest exposure of a unit with a serial port, in tenths (docs/operations.md).
 const EXPOSURE_TENTHS: u8 = 6;
 
 /// The role of a host that uses the line.
@@ -18,7 +18,7 @@ const fn unit(side: Side) -> &'static str {
     }
 }
 
-/// Moves the channel to a serial line as README.md says, and sends a cable over it.
+/// Moves the channel to a serial line by the steps of README.md, and sends a cable over it.
 pub fn begin(story: &mut Story) -> Result<()> {
     for side in Side::BOTH {
         let keep = format!("cp -p /etc/valise/{}.toml /root/udp.toml", side.word());
@@ -49,7 +49,7 @@ pub fn begin(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The adapter of each host is pulled out, and plugged in again while a cable waits.
+/// Unplugs the adapter of each host, and plugs it in again while a cable waits.
 pub fn pulled_out(story: &mut Story) -> Result<()> {
     story.site.unplug_serial()?;
     for side in Side::BOTH {
@@ -66,8 +66,8 @@ pub fn pulled_out(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Moves the channel back to the diode, when nothing waits to be sent any more. Gate is restarted, too: it cuts containers for
-/// the datagrams of the link. The file is on the disk before a power cut.
+/// Moves the channel back to the diode, when no cable waits to be sent. Gate is restarted too, because it divides
+/// containers by the datagram size of the link. The file is on the disk before a power cut.
 pub fn end(story: &mut Story) -> Result<()> {
     let serial = story.serial;
     story
@@ -83,12 +83,12 @@ pub fn end(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// `ports` names the device of the configuration, and the role that has it open.
+/// Checks that `ports` shows the device of the configuration, and the role that has it open.
 fn named_port(story: &Story, side: Side) -> Result<()> {
     let ports = story.site.json(side, "ports")?;
     let holder = &ports["link"]["held_by"][0]["name"];
     let program = format!("valise-{}", side.word());
-    // The name of a process has 15 characters.
+    // The name of a process has at most 15 characters.
     expect(
         "the program that holds the port",
         holder.as_str().unwrap_or_default(),
@@ -96,7 +96,7 @@ fn named_port(story: &Story, side: Side) -> Result<()> {
     )
 }
 
-/// Checks that the unit's control group lets even root open the port in the role's direction only. In a container
+/// Checks that the unit's control group lets even root open the port only in the role's direction. In a container
 /// `DeviceAllow=` may have no effect, so this needs a machine with a kernel of its own.
 fn devices(story: &Story, side: Side) -> Result<()> {
     let (role, host) = (unit(side), story.site.host(side));
@@ -105,7 +105,7 @@ fn devices(story: &Story, side: Side) -> Result<()> {
         Receiver => ('<', '>'),
     };
     for (way, ending) in [(allowed, "opened"), (refused, "Operation not permitted")] {
-        // A subshell: the leader of a session would get the port as its terminal.
+        // A subshell, because the leader of a session would get the port as its terminal.
         let line = format!(
             "echo $$ >/sys/fs/cgroup$(systemctl show -P ControlGroup {role})/cgroup.procs; \
              (exec 3{way}{}) 2>&1 && echo opened",
@@ -123,7 +123,7 @@ fn devices(story: &Story, side: Side) -> Result<()> {
     Ok(())
 }
 
-/// The role has the port in its one direction, no network, and little else.
+/// Checks that the role has the port in its one direction, no network, and little else.
 fn fences(story: &Story, side: Side) -> Result<()> {
     let unit = unit(side);
     let host = story.site.host(side);

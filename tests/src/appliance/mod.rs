@@ -1,5 +1,5 @@
 //! The appliance as its users have it: two hosts under a real systemd, real users, and the commands of README.md and
-//! docs/operations.md, run as they are printed.
+//! docs/operations.md, run exactly as printed.
 
 mod cable_link;
 mod container;

@@ -9,20 +9,20 @@ use super::script::Side::{self, Receiver, Sender};
 use crate::harness::HarnessError;
 use crate::wire::Prng;
 
-/// The link's rate for emulated processors; a cable of 3 MB takes some six seconds at it, with repair and second pass.
+/// The link's rate for emulated processors: a cable of 3 MB takes about six seconds, with repair and second pass.
 const RATE: &str = "10 Mbit/s";
 
-/// The longest that a cable runs before the power goes.
+/// The longest time that a cable is in transit before the power is cut.
 const MOMENT_MS: u64 = 6_000;
 
-/// How long everything may take to arrive once the power stays.
+/// The longest time for all cables to arrive when the power stays on.
 const ARRIVAL: Duration = Duration::from_secs(600);
 
-/// Cuts the power of both machines `cuts` times each, at moments that the seed draws, while a cable is under way; then
-/// every accepted cable must arrive, once, unchanged.
+/// Cuts the power of both machines `cuts` times each, at random moments while a cable is in transit. Then every
+/// accepted cable must arrive, once and unchanged.
 ///
 /// # Errors
-/// The first thing that is not as it must be.
+/// The first fault.
 pub fn cuts(story: &mut Story, cuts: u32, seed: u64) -> Result<()> {
     let slower = format!(
         "echo 'rate = \"{RATE}\"' >>/etc/valise/sender.toml; sync; systemctl restart 'valise-sender-*'"
@@ -40,7 +40,7 @@ pub fn cuts(story: &mut Story, cuts: u32, seed: u64) -> Result<()> {
             Receiver
         };
         let second = if first == Sender { Receiver } else { Sender };
-        // The moment is chance itself: there is no condition to wait for.
+        // The moment itself is random: there is no condition to wait for.
         std::thread::sleep(Duration::from_millis(chance.below(MOMENT_MS)));
         story.site.host_mut(first).cut_power()?;
         std::thread::sleep(Duration::from_millis(chance.below(1_500)));
@@ -65,7 +65,7 @@ pub fn cuts(story: &mut Story, cuts: u32, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a serial is released; what was lost with the power is sent again.
+/// Waits until a serial is released; if it was lost with the power, it is sent again.
 fn arrive(story: &mut Story, serial: u64) -> Result<()> {
     for _ in 0..3 {
         story

@@ -1,4 +1,4 @@
-//! Debian systems to install on: made once with `mmdebstrap`, kept in `target/`, unpacked for each run.
+//! Debian systems for the installation: made once with `mmdebstrap`, kept in `target/`, unpacked for each run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use super::Result;
 use super::script::Side;
 use crate::harness::{HarnessError, source_root};
 
-/// What README.md asks a host to have, and what the test needs to look at it.
+/// The packages that README.md requires on a host, and those that the test needs to examine it.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,openssh-client,iproute2,nftables,sudo,procps,python3-minimal,acl,zstd";
 
-/// Where everything of this test is kept.
+/// Returns the folder with all files of this test.
 ///
 /// # Errors
 /// If the sources are not here.
@@ -53,7 +53,7 @@ pub fn packed(debian: &str, extra: &str) -> Result<PathBuf> {
     fs::create_dir_all(&folder).map_err(|error| HarnessError::io("make", &folder, error))?;
     println!("appliance: making a root of Debian {debian} (once)");
     let making = packed.with_extension("making.tar");
-    // OpenSSH's own test module stands for a hardware token; it must be the release's own.
+    // OpenSSH's own test module replaces a hardware token; it must be the module of the same release.
     let token = "chroot \"$1\" sh -ec 'cd /tmp && apt-get -qq download openssh-tests && dpkg -x openssh-tests_*.deb x && \
                  install -D x/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so /opt/token/sk-dummy.so && rm -r x openssh-tests_*'";
     let mut include = PACKAGES.to_owned();
@@ -73,7 +73,7 @@ pub fn packed(debian: &str, extra: &str) -> Result<PathBuf> {
     Ok(packed)
 }
 
-/// The people who have accounts on a host, and are there before Valise is.
+/// The people who have accounts on a host before Valise is installed.
 pub const fn people(side: Side) -> &'static [&'static str] {
     match side {
         Side::Sender => &["admin", "anna", "ben", "carla"],
@@ -81,8 +81,8 @@ pub const fn people(side: Side) -> &'static [&'static str] {
     }
 }
 
-/// Unpacks a root for a host and makes it ready: accounts, tokens, media, an administrator with `sudo`, and the packages
-/// that `make deb` built, on a medium of their own.
+/// Unpacks a root for a host and prepares it: accounts, tokens, media, an administrator with `sudo`, and the packages
+/// of `make deb` on a medium of their own.
 ///
 /// # Errors
 /// If the disk or a tool fails.

@@ -1,4 +1,4 @@
-//! What happens to the appliance: README.md from its first line to the first cable, and the days after.
+//! The events of the appliance test: README.md from its first line to the first cable, and the days after.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use super::virtual_machine::{SocketLink, VirtualMachine};
 use super::{Options, Result};
 use crate::harness::HarnessError;
 
-/// How long a cable may take from its approval to its release.
+/// The longest time from a cable's approval to its release.
 pub const ARRIVAL: Duration = Duration::from_secs(120);
 
-/// Runs what the options ask for.
+/// Runs the test with these options.
 ///
 /// # Errors
-/// The first thing that is not as it must be.
+/// The first fault.
 pub fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         let text = "only root can boot two hosts: sudo make appliance-test".to_owned();
@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
     told
 }
 
-/// A site and how far it has come.
+/// A site and the progress of the test on it.
 pub(super) struct Story {
     pub(super) site: Site,
     /// The newest serial.
@@ -105,7 +105,7 @@ impl Story {
             ));
         }
         days::reboots(self)?;
-        // Nothing passes but over the line.
+        // Frames pass only over the serial line.
         self.site.link.set_open(false)?;
         line_days::begin(self)?;
         if !short {
@@ -121,12 +121,12 @@ impl Story {
         }
     }
 
-    /// Prints how far the story has come.
+    /// Prints the progress of the test.
     pub(super) fn say(&self, what: &str) {
         println!("appliance: {:4} s  {what}", self.begun.elapsed().as_secs());
     }
 
-    /// The documents, from the installation to the first released cable.
+    /// Runs the documents, from the installation to the first released cable.
     fn first_cable(&mut self) -> Result<()> {
         let text = "Draft conclusions of the working party.\n";
         let files = format!("printf '{text}' >cable.txt; head -c 20000 /dev/urandom >annex.pdf");
@@ -168,20 +168,20 @@ impl Story {
         Ok(self.site.sender.run_ok("anna", &submit)?.trim().to_owned())
     }
 
-    /// Makes a file of so many bytes and sends it; returns the id and the file's hash.
+    /// Makes a file of this size and sends it; returns the id and the file's hash.
     pub(super) fn send_bytes(&mut self, bytes: u64, precedence: &str) -> Result<(String, String)> {
         let make = format!("head -c {bytes} /dev/urandom >~/sent.txt; sha256sum <~/sent.txt");
         let hash = self.site.sender.run_ok("anna", &make)?;
         Ok((self.send("~/sent.txt", precedence)?, hash))
     }
 
-    /// Sends a file of so many bytes, and compares what the reader takes.
+    /// Sends a file of this size, and compares it with the cable that the reader takes.
     pub(super) fn send_and_take(&mut self, bytes: u64, precedence: &str) -> Result<()> {
         let (id, hash) = self.send_bytes(bytes, precedence)?;
         self.take(&id, &hash)
     }
 
-    /// Waits for a cable, takes it as the reader, and compares its first part with what was sent.
+    /// Waits for a cable, takes it as the reader, and compares its first part with the hash of the sent file.
     pub(super) fn take(&mut self, id: &str, hash: &str) -> Result<()> {
         self.site.await_released(id, ARRIVAL)?;
         let line = format!(
@@ -191,7 +191,7 @@ impl Story {
         expect("the hash of the part that the reader took", &taken, hash)
     }
 
-    /// What must hold whatever happened.
+    /// Checks the conditions that must hold after all events.
     fn end(&mut self) -> Result<()> {
         self.site.run_marked("docs/operations.md", "auditor")?;
         self.site.carry("/media/auditor", Sender, Receiver)?;

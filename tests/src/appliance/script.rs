@@ -1,15 +1,15 @@
-//! The documents as a script: code blocks with who types them, and where.
+//! The documents as a script: code blocks with the host and the persons who type them.
 //!
-//! A block that begins with ```` ```sh HOST PERSON… ```` is run; so are the comments `<!-- appliance: … -->`. A block of plain
-//! ```` ```sh ```` must say `elsewhere` (another machine, a PC) or nothing of the page is accepted: no documented step can
-//! rot unseen.
+//! A block that begins with ```` ```sh HOST PERSON… ```` is run, and so are the comments `<!-- appliance: … -->`. A
+//! block of plain ```` ```sh ```` must be marked `elsewhere` (another machine, a PC). Otherwise the whole page is
+//! refused, so that every documented step is tested.
 
 use std::path::Path;
 
 use super::Result;
 use crate::harness::HarnessError;
 
-/// One of the two hosts, as the documents call it.
+/// One of the two hosts, with its name in the documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// The host that sends.
@@ -19,7 +19,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both.
+    /// Both hosts.
     pub const BOTH: [Self; 2] = [Self::Receiver, Self::Sender];
 
     /// The host's word in documents and unit names.
@@ -35,28 +35,28 @@ impl Side {
     }
 }
 
-/// A code block and who types it.
+/// A code block and the persons who type it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// The document and the line of the block's first command.
     pub place: String,
-    /// Where it is typed.
+    /// The host on which it is typed.
     pub side: Side,
-    /// Who types it, one after the other.
+    /// The persons who type it, one after the other.
     pub persons: Vec<String>,
-    /// The words behind: `count`, `id`, or a name.
+    /// The words after the persons: `count`, `id`, or a name.
     pub marks: Vec<String>,
     /// The commands.
     pub text: String,
 }
 
 impl Block {
-    /// Whether the block is marked so.
+    /// Returns whether the block has this mark.
     pub fn is(&self, mark: &str) -> bool {
         self.marks.iter().any(|one| one == mark)
     }
 
-    /// The number of commands: every line that begins one, and every one after `&&`, `||` or `;`.
+    /// The number of commands: every line that begins one, and every command after `&&`, `||` or `;`.
     pub fn commands(&self) -> usize {
         let mut count = 0;
         let mut heredoc: Option<String> = None;
@@ -86,18 +86,18 @@ impl Block {
     }
 }
 
-/// What a document asks for, in its order.
+/// A step of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Commands.
     Run(Block),
-    /// A medium travels.
+    /// A medium is carried.
     Carry {
         /// Its folder.
         folder: String,
-        /// From where.
+        /// The host it comes from.
         from: Side,
-        /// To where.
+        /// The host it goes to.
         to: Side,
     },
 }
@@ -105,7 +105,7 @@ pub enum Step {
 /// Reads the steps of a document.
 ///
 /// # Errors
-/// [`HarnessError::Wrong`] for a shell block that nobody is to type, and for a comment that is not understood.
+/// [`HarnessError::Wrong`] for a shell block without a person, and for an unknown comment.
 pub fn read(document: &Path) -> Result<Vec<Step>> {
     let text = std::fs::read_to_string(document)
         .map_err(|error| HarnessError::io("read", document, error))?;

@@ -1,5 +1,5 @@
-//! The serial line between both hosts: one wire, from the sender's port to the receiver's. What the receiver sends is
-//! counted and goes nowhere.
+//! The serial line between both hosts: one wire, from the sender's port to the receiver's. Bytes that the receiver
+//! sends are counted and go nowhere.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -20,21 +20,22 @@ use rustix::termios::{OptionalActions, ioctl_tiocnxcl, tcgetattr, tcsetattr};
 use super::Result;
 use crate::harness::HarnessError;
 
-/// How often a port is made free that somebody had for himself. A UART does that when its last user closes it; a
+/// The interval at which a port is freed from exclusive use. A UART does that when its last user closes it. A
 /// pseudo-terminal does not, because it is kept open here.
 const FREED_EVERY_MS: u16 = 100;
 
 /// The far end of a host's serial port.
 #[derive(Debug)]
 pub struct FarEnd {
-    /// What the host writes is read here, and the other way round.
+    /// The host's output is read here, and its input is written here.
     carrier: File,
     /// A pseudo-terminal's own end, which is kept open.
     slave: Option<File>,
 }
 
 impl FarEnd {
-    /// Makes a pseudo-terminal in a folder of the kind `/dev/pts`, which may be another system's. Returns its name there.
+    /// Makes a pseudo-terminal in a folder of the kind `/dev/pts`, which may belong to another system. Returns its name
+    /// there.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -56,7 +57,7 @@ impl FarEnd {
         let path = ptsname(&carrier, Vec::new()).map_err(refused)?;
         let name = path.to_string_lossy().replace("/dev/pts/", "");
         let slave = open(&folder.join(&name))?;
-        // From the start, or what the other side sends would come back as an echo.
+        // From the start: otherwise the other side's bytes would come back as an echo.
         let mut modes = tcgetattr(&slave).map_err(refused)?;
         modes.make_raw();
         tcsetattr(&slave, OptionalActions::Now, &modes).map_err(refused)?;
@@ -89,7 +90,7 @@ impl FarEnd {
         none_now((&self.carrier).read(buffer))
     }
 
-    /// Hands bytes over. A wire waits for nobody: what the host does not take is lost.
+    /// Writes bytes. A wire waits for nobody: bytes that the host does not take are lost.
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         none_now((&self.carrier).write(bytes))
     }
@@ -102,11 +103,11 @@ fn none_now(done: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// The line, as long as both ports are plugged in.
+/// The line, while both ports are plugged in.
 #[derive(Debug)]
 pub struct SerialLine {
     returned: Arc<AtomicU64>,
-    /// Its other end is awaited by the thread, and hangs up with this value.
+    /// The thread waits for the end of the other socket; dropping this value ends the line.
     end: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -129,7 +130,7 @@ impl SerialLine {
         })
     }
 
-    /// Bytes that the receiver has sent.
+    /// Returns the number of bytes that the receiver has sent.
     ///
     /// # Errors
     /// If the line has ended by itself.

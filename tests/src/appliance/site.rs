@@ -1,4 +1,4 @@
-//! Both hosts and the link between them, and the documents that are run there.
+//! Both hosts and the link between them, on which the documents are run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,15 +20,15 @@ pub struct Site {
     pub receiver: Box<dyn Machine>,
     /// The host that sends.
     pub sender: Box<dyn Machine>,
-    /// The way between them.
+    /// The link between them.
     pub link: Box<dyn Link>,
     /// The serial line between them, while it is plugged in.
     line: Option<SerialLine>,
-    /// What `$ID` is in a block.
+    /// The values of variables in blocks, such as `$ID`.
     pub variables: BTreeMap<&'static str, String>,
     /// Whether everything is printed.
     pub is_verbose: bool,
-    /// Commands that were typed; and those of them that are typed from the installation to the first released cable.
+    /// The number of typed commands, and of those from the installation to the first released cable.
     typed: [usize; 2],
 }
 
@@ -64,7 +64,7 @@ impl Site {
         }
     }
 
-    /// A host, to boot or to end.
+    /// A host, for booting or ending it.
     pub fn host_mut(&mut self, side: Side) -> &mut dyn Machine {
         match side {
             Side::Sender => self.sender.as_mut(),
@@ -102,7 +102,7 @@ impl Site {
             .try_for_each(|side| self.host(side).unplug_serial())
     }
 
-    /// Bytes that the receiver has sent on the serial line.
+    /// Returns the number of bytes that the receiver has sent on the serial line.
     ///
     /// # Errors
     /// If there is no line.
@@ -129,7 +129,7 @@ impl Site {
             .try_for_each(|side| self.attach(side))
     }
 
-    /// Shuts a host down and boots it again, without its interface: [`Self::attach`] brings it.
+    /// Shuts a host down and boots it again, without its interface: [`Self::attach`] adds it.
     ///
     /// # Errors
     /// If it does not end or boot.
@@ -139,7 +139,7 @@ impl Site {
         self.host_mut(side).boot()
     }
 
-    /// Runs every step of a document, in its order, but those of the other kind of link.
+    /// Runs every step of a document in order, except those of the other kind of link.
     ///
     /// # Errors
     /// The first step that fails, with its place in the document.
@@ -158,15 +158,15 @@ impl Site {
         Ok(())
     }
 
-    /// Runs the block of a document that is marked so.
+    /// Runs the blocks of a document with this mark.
     ///
     /// # Errors
-    /// If there is none, or it fails.
+    /// If there is none, or one fails.
     pub fn run_marked(&mut self, document: &str, mark: &str) -> Result<()> {
         self.run_changed(document, mark, &[])
     }
 
-    /// Runs the blocks of a document that have a mark, with some words of theirs replaced by others.
+    /// Runs the blocks of a document with this mark, with some of their words replaced.
     ///
     /// # Errors
     /// As [`Site::run_marked`].
@@ -243,7 +243,7 @@ impl Site {
         Ok(done)
     }
 
-    /// Carries what is in a folder from one host to the other.
+    /// Carries the content of a folder from one host to the other.
     ///
     /// # Errors
     /// If a tool fails.
@@ -254,7 +254,7 @@ impl Site {
         self.host(to).unpack(folder, &packed)
     }
 
-    /// What a command that prints JSON prints.
+    /// Returns the JSON output of a command.
     ///
     /// # Errors
     /// If it fails or prints no JSON.
@@ -266,10 +266,10 @@ impl Site {
             .map_err(|error| HarnessError::Wrong(format!("{words}: {error}: {text}")))
     }
 
-    /// Checks that each unit of a host runs, and that systemd never had to start it again.
+    /// Checks that each unit of a host runs, and that systemd never had to restart it.
     ///
     /// # Errors
-    /// The units as they are, and the logs, if one does not.
+    /// The state of the units, and the logs, if one does not run.
     pub fn each_unit_runs(&self, side: Side) -> Result<()> {
         let show = "systemctl show --property=Id,ActiveState,NRestarts 'valise-*.service'";
         let text = self.host(side).run_ok("root", show)?;
@@ -290,7 +290,7 @@ impl Site {
     /// Waits for a state of a serial on a host.
     ///
     /// # Errors
-    /// If it does not come in time: the states and the logs are in the error.
+    /// If it does not come in time, with the states and the logs.
     pub fn await_state(
         &self,
         side: Side,

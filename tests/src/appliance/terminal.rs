@@ -1,4 +1,4 @@
-//! Commands at a terminal, with somebody who answers what they ask.
+//! Commands at a terminal, with a person who answers their questions.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use nix::pty::openpty;
 use super::Result;
 use crate::harness::HarnessError;
 
-/// What is asked, and what is typed then.
+/// The questions and their answers.
 const ANSWERS: [(&str, &str); 6] = [
     ("Enter passphrase", "\n"),
     ("Enter same passphrase", "\n"),
@@ -21,12 +21,12 @@ const ANSWERS: [(&str, &str); 6] = [
     ("[yes/no]", "yes\n"),
 ];
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Done {
     /// The exit status; none for a signal.
     pub status: Option<i32>,
-    /// What it printed.
+    /// Its output.
     pub output: String,
 }
 
@@ -46,14 +46,14 @@ pub fn run(mut command: Command, limit: Duration) -> Result<Done> {
         .stdout(twin(&pty.slave)?)
         .stderr(Stdio::from(pty.slave));
     let mut child = command.spawn().map_err(failed)?;
-    // The command holds the other end open: it goes with it.
+    // The command holds the other end open: dropping it closes that end.
     drop(command);
     let mut typing = std::fs::File::from(twin(&pty.master)?);
     let mut reading = std::fs::File::from(pty.master);
     let (sender, pieces) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // The end of a terminal is an error of its reader.
+        // The end of a terminal is an error for its reader.
         while let Ok(count @ 1..) = reading.read(&mut buffer) {
             if sender.send(buffer[..count].to_vec()).is_err() {
                 break;

@@ -1,7 +1,8 @@
-//! A host as a virtual machine: Debian's own kernel, a disk that loses what was not synced when the power goes.
+//! A host as a virtual machine, with Debian's own kernel and a disk that loses all data that were not synced before a
+//! power cut.
 //!
-//! Commands go through `ssh` on an interface of their own. The link is a UDP socket between both machines' emulators, which
-//! carries the sender's frames; what the receiver sends goes to a socket of this test, which counts it.
+//! Commands go through `ssh` on an interface of their own. The link is a UDP socket between both machines' emulators,
+//! which carries the sender's frames. Frames of the receiver go to a socket of this test, which counts them.
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
@@ -20,18 +21,18 @@ use crate::harness::{HarnessError, await_condition};
 /// An emulated processor is slow.
 const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
-/// What a root needs besides to be a machine.
+/// The further packages that a root needs to boot as a machine.
 const PACKAGES: &str = "linux-image-amd64,initramfs-tools,openssh-server";
 
-/// Where this test and the emulators meet, on this machine's loopback.
+/// The ports of `ssh` on this machine's loopback, between this test and the emulators.
 const SSH_PORTS: [u16; 2] = [47_122, 47_222];
 const LINK_PORTS: [u16; 2] = [47_101, 47_102];
 const COUNTED_PORT: u16 = 47_103;
 
-/// The hardware addresses of the link's interfaces; README.md names the receiver's.
+/// The hardware addresses of the link's interfaces; the receiver's is that of README.md.
 const LINK_MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
 
-/// The interface that `ssh` comes through, as the emulator expects it.
+/// The interface for `ssh`, configured as the emulator expects it.
 const TEST_NETWORK: &str = "[Unit]\nAfter=systemd-udevd.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\n\
      Restart=on-failure\nRestartSec=1s\nExecStart=/bin/ip link set test0 up\nExecStart=/bin/ip address replace 10.0.2.15/24 dev test0\n\
      [Install]\nWantedBy=multi-user.target\n";
@@ -113,7 +114,7 @@ fn prepare(root: &Path, key: &Path, side: Side) -> Result<()> {
         "etc/systemd/network/10-test.link",
         &named("52:54:00:00:00:09", "test0"),
     )?;
-    // Not by systemd-networkd: whether that runs before README.md starts it is part of what is tried.
+    // Not by systemd-networkd: the test includes whether that runs before README.md starts it.
     write("etc/systemd/system/test-network.service", TEST_NETWORK)?;
     write("etc/fstab", "/dev/vda / ext4 defaults 0 1\n")?;
     let line = format!(
@@ -161,7 +162,7 @@ impl Machine for VirtualMachine {
             "-nodefaults",
         ]);
         command.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
-        // The second port of the mainboard. This test is at its far end, and joins both machines' ports.
+        // The second port of the mainboard. This test is at its far end, and connects both machines' ports.
         command.arg("-chardev").arg(format!(
             "socket,id=line,path={},server=on,wait=off",
             shown(&self.folder.join("line"))
@@ -270,7 +271,7 @@ impl Machine for VirtualMachine {
         ] {
             command.args(["-o", option]);
         }
-        // A login shell, which reads what a person's does.
+        // A login shell, with the same start-up files as a person's.
         let quoted = line.replace('\'', "'\\''");
         command
             .arg(format!("{user}@127.0.0.1"))
@@ -285,17 +286,17 @@ impl Drop for VirtualMachine {
     }
 }
 
-/// The link between two emulators, which is there as long as they run.
+/// The link between two emulators, which exists as long as they run.
 #[derive(Debug)]
 pub struct SocketLink {
     counted: UdpSocket,
 }
 
 impl SocketLink {
-    /// Opens the socket that counts what the receiver sends.
+    /// Opens the socket that counts the receiver's frames.
     ///
     /// # Errors
-    /// If its port is taken.
+    /// If its port is in use.
     pub fn new() -> Result<Self> {
         let counted = UdpSocket::bind(("127.0.0.1", COUNTED_PORT))
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))

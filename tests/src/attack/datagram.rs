@@ -1,5 +1,5 @@
-//! Authentic datagrams with any content, byte by byte. Written from the formats page, so that nothing that the programs
-//! check when they write keeps an attack from being made.
+//! Authentic datagrams with any content, byte by byte. They are written from the formats page, so that the checks of
+//! the programs cannot keep an attack from being made.
 
 use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -12,7 +12,7 @@ const INNER_BYTES: usize = 40;
 /// Bytes of the tag.
 const TAG_BYTES: usize = 16;
 
-/// Whoever has a link key, sending in a session of his own.
+/// A thief of a link key, who sends in a session of their own.
 pub struct Forger {
     link_key: [u8; 32],
     key_id: u8,
@@ -31,12 +31,13 @@ impl Forger {
         }
     }
 
-    /// Goes on under this counter.
+    /// Continues with this counter.
     pub fn count_from(&mut self, counter: u64) {
         self.counter = counter;
     }
 
-    /// An authentic datagram of this inner header and the beginning of this payload, zero-padded to `datagram_bytes`.
+    /// Returns an authentic datagram with this inner header and this beginning of the payload, zero-padded to
+    /// `datagram_bytes`.
     pub fn datagram(
         &mut self,
         inner: &[u8; INNER_BYTES],
@@ -59,15 +60,15 @@ impl Forger {
         let payload_bytes = datagram_bytes.saturating_sub(CLEAR_BYTES + INNER_BYTES + TAG_BYTES);
         text.extend_from_slice(&payload[..payload.len().min(payload_bytes)]);
         text.resize(INNER_BYTES + payload_bytes, 0);
-        // Encrypting in memory cannot fail; were it to, the datagram would lack its tag and the test its counter.
+        // Encrypting in memory cannot fail. If it did, the datagram would lack its tag and the test its counter.
         let _ = cipher.encrypt_in_place(&Nonce::from(nonce), &datagram, &mut text);
         datagram.extend_from_slice(&text);
         datagram
     }
 }
 
-/// The inner header of a symbol, from its fields in their order: codec, serial, container id, container length, block,
-/// index, k_max, m.
+/// Returns the inner header of a symbol, from its fields in their order: codec, serial, container id, container length,
+/// block, index, k_max, m.
 #[expect(clippy::too_many_arguments, reason = "they are the header's fields")]
 pub fn symbol_fields(
     codec: u8,

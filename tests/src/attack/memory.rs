@@ -1,4 +1,4 @@
-//! Looking into the memory of a process, as somebody who has the machine does.
+//! Searches the memory of a process, as an attacker who has the machine does.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt;
 
 use super::search::contains;
 
-/// Which of these are in the memory of a process, by name and place; `None` where the kernel lets nobody look.
+/// Returns which of these are in the memory of a process, by name and place; `None` if the kernel lets nobody read it.
 ///
 /// # Panics
-/// When the process is not there.
+/// If the process does not exist.
 pub fn remembered(pid: u32, needles: &[(&str, Vec<u8>)]) -> Option<Vec<String>> {
     let mut found = Vec::new();
     let maps = match fs::read_to_string(format!("/proc/{pid}/maps")) {

@@ -1,5 +1,5 @@
-//! What an attacker can make who has the courier's bundle: containers that open, sealed without any
-//! of the sender's checks, and datagrams that authenticate; and signatures that no OpenSSH makes.
+//! The tools of an attacker who has the courier's bundle: containers that open, sealed without any of the sender's
+//! checks, datagrams that authenticate, and signatures that no OpenSSH makes.
 
 mod datagram;
 mod memory;
@@ -33,7 +33,7 @@ pub use search::{contains, files_that_hold};
 pub use stream_key::stream_key;
 pub use token::{SMALL_ORDER, Token};
 
-/// Whoever stole the bundle.
+/// A thief of the bundle.
 pub struct Thief {
     bundle: Bundle,
 }
@@ -41,9 +41,9 @@ pub struct Thief {
 /// A package before it is sealed.
 #[derive(Debug, Clone)]
 pub struct Loot {
-    /// The manifest's bytes, whatever they are.
+    /// The manifest, as any bytes.
     pub manifest: Vec<u8>,
-    /// Raw signatures, whatever they are.
+    /// Raw signatures, as any bytes.
     pub approvals: Vec<Vec<u8>>,
     /// The body.
     pub body: Vec<u8>,
@@ -53,7 +53,7 @@ impl Thief {
     /// Reads the bundle that the courier carried.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn of(world: &World) -> Result<Self> {
         let file = world.courier.bundle_file();
         let bytes = fs::read(&file).map_err(|error| HarnessError::io("read", &file, error))?;
@@ -67,18 +67,18 @@ impl Thief {
         &self.bundle
     }
 
-    /// Seals a package under a serial's slot, with no check of what is in it.
+    /// Seals a package under a serial's slot, without any check of its content.
     ///
     /// # Errors
-    /// When the bundle has no such slot.
+    /// If the bundle has no such slot.
     pub fn seal(&self, serial: u64, loot: &Loot) -> Result<Vec<u8>> {
         self.seal_as(serial, loot, |_| ())
     }
 
-    /// Seals a package under a serial's slot, with a header that says something else.
+    /// Seals a package under a serial's slot, with another header.
     ///
     /// # Errors
-    /// When the bundle has no such slot.
+    /// If the bundle has no such slot.
     pub fn seal_as(
         &self,
         serial: u64,
@@ -117,12 +117,12 @@ impl Thief {
         Ok(container)
     }
 
-    /// Cuts a container into authentic datagrams, each symbol passed through `poison` first.
+    /// Divides a container into authentic datagrams, each symbol passed through `poison` first.
     ///
-    /// The id that the datagrams claim is that of `claimed`.
+    /// The datagrams carry the id of `claimed`.
     ///
     /// # Errors
-    /// When no geometry fits.
+    /// If no geometry fits.
     pub fn datagrams(
         &self,
         serial: u64,
@@ -178,10 +178,10 @@ impl Thief {
 }
 
 impl Loot {
-    /// A cable as its manifest says, approved by these keys through `ssh-keygen`.
+    /// Makes a cable with this manifest, approved by these keys through `ssh-keygen`.
     ///
     /// # Errors
-    /// When the manifest cannot be written or signed.
+    /// If the manifest cannot be written or signed.
     pub fn signed(
         world: &World,
         manifest: &Manifest,
@@ -198,10 +198,10 @@ impl Loot {
     }
 }
 
-/// Raw signatures of some bytes under a namespace, by `ssh-keygen`.
+/// Returns raw signatures of some bytes in a namespace, by `ssh-keygen`.
 ///
 /// # Errors
-/// When `ssh-keygen` fails.
+/// If `ssh-keygen` fails.
 pub fn sign(
     world: &World,
     namespace: &str,
@@ -224,10 +224,10 @@ pub fn sign(
     Ok(signatures)
 }
 
-/// Puts a container into the receiver's inbox, as `receive` would after having collected it.
+/// Puts a container into the receiver's inbox, as `receive` does after collecting it.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// If it cannot be written.
 pub fn deliver(world: &World, serial: u64, container: &[u8]) -> Result<()> {
     let id = container_id(container);
     let state = world.state(Host::Receiver);
@@ -249,7 +249,7 @@ pub fn container_id(container: &[u8]) -> ContainerId {
 /// Sends datagrams to an address as fast as the socket takes them: a receiver with a small buffer loses some.
 ///
 /// # Errors
-/// When the socket refuses.
+/// If the socket refuses.
 pub fn transmit(datagrams: &[Vec<u8>], to: SocketAddr) -> Result<()> {
     let io = |error| HarnessError::Io {
         what: format!("send to {to}"),

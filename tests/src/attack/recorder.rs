@@ -1,4 +1,4 @@
-//! Somebody who records the whole link and plays it again.
+//! An attacker who records the whole link and replays it.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::harness::{HarnessError, Result, World};
 
-/// How soon the recording thread notices that it is no longer wanted.
+/// The time within which the recording thread notices that it must stop.
 const STOP_LATENCY: Duration = Duration::from_millis(100);
 
-/// Passes every datagram on, and keeps a copy. Needs a world with [`crate::harness::Line::Tapped`].
+/// Forwards every datagram, and keeps a copy. Needs a world with [`crate::harness::Line::Tapped`].
 pub struct Recorder {
     tape: Arc<Mutex<Vec<Vec<u8>>>>,
     stop: Arc<AtomicBool>,
@@ -20,10 +20,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to record. Must be there before the sender sends.
+    /// Begins to record. Must be called before the sender sends.
     ///
     /// # Errors
-    /// When no socket can be had.
+    /// If no socket can be made.
     pub fn start(world: &World) -> Result<Self> {
         let io = |source| HarnessError::Io {
             what: format!("record at {}", world.entrance()),
@@ -56,7 +56,7 @@ impl Recorder {
         })
     }
 
-    /// Everything that went by so far.
+    /// Returns all recorded datagrams.
     pub fn tape(&self) -> Vec<Vec<u8>> {
         self.tape
             .lock()
@@ -64,10 +64,10 @@ impl Recorder {
             .clone()
     }
 
-    /// Sends everything that went by once more; returns how many datagrams that were.
+    /// Sends all recorded datagrams once more; returns their number.
     ///
     /// # Errors
-    /// When the socket refuses.
+    /// If the socket refuses.
     pub fn replay(&self) -> Result<usize> {
         let tape = self.tape();
         super::transmit(&tape, self.to)?;

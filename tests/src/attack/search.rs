@@ -1,8 +1,9 @@
-//! What can be found on a disk.
+//! Searches for bytes, on a disk and in memory.
 
 use std::path::{Path, PathBuf};
 
-/// Whether some bytes stand in others: by their first byte at first, for these others are the memory of a process.
+/// Returns whether the haystack contains the needle. It looks for the first byte first, because the haystack may be the
+/// memory of a process.
 pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     let Some(first) = needle.first() else {
         return true;
@@ -18,7 +19,7 @@ pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-/// The files below a folder that hold some bytes, in content or in name. Links are not followed.
+/// Returns the files below a folder that hold some bytes, in content or in name. Links are not followed.
 pub fn files_that_hold(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
     let holds = |bytes: &[u8]| contains(bytes, needle);
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The key of a container's stream, derived from a slot as docs/formats.md says, without the code that seals and opens.
+//! The key of a container's stream, derived from a slot by docs/formats.md, without the code that seals and opens.
 
 use hkdf::Hkdf;
 use hpke::aead::ChaCha20Poly1305;
@@ -8,7 +8,8 @@ use hpke::{Deserializable as _, OpModeR};
 use sha2::{Digest as _, Sha256};
 use valise_common::seal::SlotSecret;
 
-/// The key that opens every segment of a container: whoever has it needs no slot any more. `None` if the slot is another's.
+/// Returns the key that opens every segment of a container; with it no slot is needed. `None` if the slot belongs to
+/// another container.
 pub fn stream_key(container: &[u8], slot: &SlotSecret) -> Option<[u8; 32]> {
     let (clear, rest) = container.split_at_checked(64)?;
     let (enc, rest) = rest.split_at_checked(1_120)?;

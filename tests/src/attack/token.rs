@@ -1,4 +1,4 @@
-//! A security key of which every field can be chosen, for signatures that no OpenSSH would make. Written from the formats
+//! A security key with freely chosen fields, for signatures that no OpenSSH would make. It is written from the formats
 //! page and OpenSSH's `PROTOCOL.sshsig` and `PROTOCOL.u2f`, not from the code that it attacks.
 
 use base64::Engine as _;
@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// Columns of the armour's lines.
 const ARMOUR_COLUMNS: usize = 70;
 
-/// Encodings of points of small order: whoever enrols one lets anybody sign. The neutral element, the points of order 2
-/// and 4, two of order 8.
+/// Encodings of points of small order: anybody can sign for such a key. The neutral element, the points of order 2 and
+/// 4, two of order 8.
 pub const SMALL_ORDER: [[u8; 32]; 5] = [
     point(0x01, 0x00, 0x00),
     point(0xec, 0xff, 0x7f),
@@ -34,30 +34,30 @@ const fn point(first: u8, middle: u8, last: u8) -> [u8; 32] {
     bytes
 }
 
-/// A key in the attacker's hands, and how it signs. [`Token::new`] makes a sound security key.
+/// A key in the attacker's hands, and the way it signs. [`Token::new`] makes a valid security key.
 #[derive(Debug, Clone)]
 pub struct Token {
     secret: SigningKey,
     /// Whether it is a security key, or a software key.
     pub hardware: bool,
-    /// What a security key was made for.
+    /// The application for which a security key was made.
     pub application: String,
-    /// 1: the user was present; 4: and was verified.
+    /// 1: the user was present; 4: the user was verified.
     pub flags: u8,
     /// The namespace.
     pub namespace: String,
     /// The reserved field.
     pub reserved: Vec<u8>,
-    /// The hash that the signature names.
+    /// The hash algorithm in the signature.
     pub hash: String,
-    /// What stands behind the signature.
+    /// Bytes after the signature.
     pub behind: Vec<u8>,
-    /// A point of small order in place of the public key; the signature is one that a lax verifier takes.
+    /// A point of small order in place of the public key; the signature is one that a lax verifier accepts.
     pub small_order: Option<[u8; 32]>,
 }
 
 impl Token {
-    /// A security key that `seed` determines, touched at each use.
+    /// Makes a security key from `seed`, touched at each use.
     pub fn new(seed: u8) -> Self {
         Self {
             secret: SigningKey::from_bytes(&[seed; 32]),
@@ -72,7 +72,7 @@ impl Token {
         }
     }
 
-    /// The same key with something about it changed.
+    /// The same key with one property changed.
     #[must_use]
     pub fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut other = self.clone();
@@ -100,7 +100,7 @@ impl Token {
         blob
     }
 
-    /// The public key, as a trust list writes it.
+    /// The public key, as in a trust list.
     pub fn public_line(&self) -> String {
         format!("{} {}", self.kind(), STANDARD.encode(self.key_blob()))
     }

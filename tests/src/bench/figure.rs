@@ -1,23 +1,23 @@
-//! One row of the table: samples, and what they are held against.
+//! One row of the table: samples, and their bar and aim.
 
 use serde::Serialize;
 
-/// What a figure is held against.
+/// The requirement for a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Bar {
     /// More is better.
     AtLeast {
-        /// What must be reached.
+        /// The least value.
         bar: f64,
-        /// What is aimed at.
+        /// The goal.
         aim: f64,
     },
     /// Less is better.
     AtMost {
-        /// What must not be exceeded.
+        /// The greatest value.
         bar: f64,
-        /// What is aimed at.
+        /// The goal.
         aim: f64,
     },
     /// Measured for information.
@@ -27,17 +27,17 @@ pub enum Bar {
 /// The samples of one row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
-    /// What was measured.
+    /// The name of the figure.
     pub name: String,
     /// Its unit.
     pub unit: &'static str,
-    /// What it was measured with.
+    /// The conditions of the measurement.
     pub with: String,
-    /// One number a run, in the order of the runs.
+    /// One number for each run, in the order of the runs.
     pub samples: Vec<f64>,
     /// Runs in which the transfer did not succeed.
     pub failures: u32,
-    /// What it is held against.
+    /// Its requirement.
     pub bar: Bar,
 }
 
@@ -55,21 +55,21 @@ impl Figure {
         }
     }
 
-    /// Sets what it is held against.
+    /// Sets the requirement.
     #[must_use]
     pub fn at_least(mut self, bar: f64, aim: f64) -> Self {
         self.bar = Bar::AtLeast { bar, aim };
         self
     }
 
-    /// Sets what it is held against.
+    /// Sets the requirement.
     #[must_use]
     pub fn at_most(mut self, bar: f64, aim: f64) -> Self {
         self.bar = Bar::AtMost { bar, aim };
         self
     }
 
-    /// The sample below which the share `share` of all lies; `None` without samples.
+    /// Returns the sample below which the share `share` of all samples is; `None` without samples.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let mut sorted = self.samples.clone();
         sorted.sort_by(f64::total_cmp);
@@ -95,7 +95,7 @@ impl Figure {
         Some(upper)
     }
 
-    /// What the median is, compared with the bar.
+    /// Compares the median with the bar and the aim.
     pub fn verdict(&self) -> &'static str {
         let Some(median) = self.median() else {
             return "no run succeeded";

@@ -32,7 +32,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let mut world = World::commission(Programs::beside_this()?, settings)?;
     world.start_roles()?;
     let file = world.generate_file("flash.bin", FLASH_BYTES, 3)?;
-    // The first cable pays for what is set up once.
+    // The first cable includes the work that is done only once.
     latencies(&mut world, &file, 1, "warm", Figure::new("", "", ""))?;
     let idle = Figure::new("FLASH on an idle link", "ms", &with).at_most(50.0, 15.0);
     let idle = latencies(&mut world, &file, count, "idle", idle)?;

@@ -1,4 +1,4 @@
-//! Datagrams of the right form with a wrong tag, as many as this machine can send.
+//! Datagrams in the right form with a wrong tag, as many as this machine can send.
 
 use std::io::IoSlice;
 use std::net::UdpSocket;
@@ -18,7 +18,7 @@ use crate::wire::Prng;
 const DATAGRAM_BYTES: u16 = 1_472;
 /// Datagrams that are sent at a time.
 const BATCH: usize = 44;
-/// How long a run lasts.
+/// The length of a run.
 const RUN_TIME: Duration = Duration::from_secs(3);
 
 pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
         let counted = refused(&world);
         let start = Instant::now();
         flood(&world, key_id, &mut prng)?;
-        // The counters reach the view a little later than the datagrams are judged.
+        // The counters reach the view a little after the datagrams are judged.
         let mut last = refused(&world);
         world.await_alive(
             "the counters to rest",
@@ -66,7 +66,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The id of the link key: the byte at offset 40 of the bundle that the courier carried.
+/// Returns the id of the link key: the byte at offset 40 of the bundle that the courier carried.
 fn key_id(world: &World) -> Result<u8> {
     let file = world.courier.bundle_file();
     let bundle = std::fs::read(&file).map_err(|error| HarnessError::io("read", &file, error))?;
@@ -76,7 +76,7 @@ fn key_id(world: &World) -> Result<u8> {
         .ok_or_else(|| HarnessError::Wrong("the bundle is too short".into()))
 }
 
-/// All datagrams that receive has refused so far, whatever the reason.
+/// Returns the number of datagrams that receive has refused so far, for any reason.
 fn refused(world: &World) -> u64 {
     let view = world.view(Role::Receive).unwrap_or_default();
     let counters = view["counters"].as_object();

@@ -1,4 +1,4 @@
-//! What share of a serial line is payload, for each size of datagrams and each rate of errors: the real frames, through a
+//! The payload's share of a serial line, for each size of datagrams and each rate of errors: the real frames, through a
 //! line that loses, changes and adds bytes.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::wire::{LineConditions, Prng, SerialWire};
 
 /// Bytes of datagrams that are sent for each figure.
 const SENT_BYTES: usize = 4_000_000;
-/// Bits a second. Errors come by the byte, so that the shares are those of every speed.
+/// Bits a second. Errors are per byte, so the shares are the same for every speed.
 const BAUD: u32 = 115_200;
 /// Errors of the line, in millionths of its bytes.
 const ERRORS_PPM: [u32; 4] = [0, 10, 100, 1_000];
@@ -34,7 +34,7 @@ pub(super) fn measure(_options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Half of the errors lose a byte, a quarter each changes or adds one.
+/// Half of the errors lose a byte, a quarter change one, a quarter add one.
 fn conditions(errors_ppm: u32) -> LineConditions {
     let quarter = Percent::from_ppm(errors_ppm / 4);
     LineConditions {
@@ -46,7 +46,7 @@ fn conditions(errors_ppm: u32) -> LineConditions {
     }
 }
 
-/// The payload of the symbols that arrive, for each byte of the line. One datagram of many is a beacon.
+/// Returns the payload of the symbols that arrive, for each byte of the line. Some of the datagrams are beacons.
 fn payload_share(errors_ppm: u32, size: u16) -> f64 {
     let Some(datagram) = DatagramBytes::new(size) else {
         return 0.0;
@@ -57,7 +57,7 @@ fn payload_share(errors_ppm: u32, size: u16) -> f64 {
     let (mut frame, mut arrived) = (Vec::new(), Vec::new());
     let (mut whole, mut line_bytes) = (0_u32, 0_usize);
     for _ in 0..SENT_BYTES / bytes.len() {
-        // What is encrypted looks like chance.
+        // Encrypted data look random.
         noise.fill(&mut bytes);
         frame.clear();
         frame_encode(&bytes, &mut frame);
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_clean_line_carries_what_is_no_header_and_errors_cost_large_datagrams_most() {
         let share = payload_share;
-        // 512 of 584 + 4 bytes, with two marks and one or two bytes of COBS; one datagram of fifty is a beacon.
+        // 512 of 584 + 4 bytes, with two marks and one or two bytes of COBS; one datagram in fifty is a beacon.
         let clean = share(0, 584);
         assert!(
             clean > 0.98 * 512.0 / 592.5 && clean < 0.98 * 512.0 / 591.0,

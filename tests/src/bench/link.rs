@@ -35,7 +35,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     ];
     for place in options.places() {
         for (datagram_bytes, loss_percent, bar) in rows {
-            // On disk only the rows without loss: loss does not change what is written.
+            // On disk only the rows without loss: loss does not change the data that are written.
             if place == Place::Disk && loss_percent > 0 && options.places().len() > 1 {
                 continue;
             }
@@ -127,7 +127,7 @@ fn row(
         let submission = Submission::new(&format!("run {run}"), std::slice::from_ref(&file));
         world.send(&submission)?;
         let outbox = world.state(Host::Sender).join("outbox");
-        // The one that transmit has not sent yet is the newest.
+        // The newest container is the one that transmit has not sent yet.
         let wanted = usize::try_from(run).unwrap_or(usize::MAX) + 1;
         await_condition("sealing", LIMIT, std::slice::from_ref(&outbox), || {
             Ok((containers(&outbox).len() >= wanted).then_some(()))
@@ -160,8 +160,8 @@ fn row(
     Ok(())
 }
 
-/// Starts transmit and waits until the inbox has the container: its bytes, the time, the CPU time.
-/// `None` when it did not arrive.
+/// Starts transmit and waits until the inbox has the container: returns its bytes, the time, the CPU time. `None` if it
+/// did not arrive.
 fn transfer(world: &mut World) -> Result<Option<(f64, f64, f64)>> {
     let inbox = world.state(Host::Receiver).join("inbox");
     let cpu = |world: &World| -> f64 {

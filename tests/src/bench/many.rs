@@ -57,7 +57,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
             let folders = [folder.clone(), folder.join("paris-desk")];
             let mailbox = folder.join("paris-desk");
             let all = world.await_alive("release", LIMIT, &folders, |_| {
-                // Only counted: to look into a thousand folders would be work of the harness.
+                // The folders are only counted: opening a thousand of them would be work of the harness.
                 let released = std::fs::read_dir(&mailbox).map_or(0, Iterator::count);
                 Ok((released >= wanted).then_some(()))
             });

@@ -1,7 +1,6 @@
-//! What `make bench` measures, and how it says what it measured.
+//! The measurements of `make bench`, and their report.
 //!
-//! Every figure is of the real programs as processes. The rows and their bars are those of
-//! docs/benchmarks.md.
+//! Every figure is measured on the real programs as processes. docs/benchmarks.md has the rows and their bars.
 
 mod audit;
 mod figure;
@@ -22,10 +21,10 @@ pub use report::Report;
 
 use crate::harness::{Result, Role, World};
 
-/// Measures everything that the options ask for.
+/// Measures the rows that the options select.
 ///
 /// # Errors
-/// When the harness could not work. A transfer that failed is counted in its figure.
+/// If the harness cannot work. A transfer that failed is counted in its figure.
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options);
     type Row = (Rows, fn(&Options, &mut Report) -> Result<()>);

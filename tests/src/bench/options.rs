@@ -15,11 +15,11 @@ pub enum Rows {
     Whole,
     /// A thousand small cables.
     Many,
-    /// FLASH, idle and beside a large ROUTINE cable.
+    /// FLASH, on an idle link and during a large ROUTINE cable.
     Flash,
     /// Forged datagrams.
     Forged,
-    /// How exactly the sender keeps its rate.
+    /// The precision with which the sender keeps its rate.
     Pace,
     /// The repair that a cable needs, by calculation.
     Repair,
@@ -29,10 +29,10 @@ pub enum Rows {
     Audit,
 }
 
-/// Where the state of both hosts lies while it is measured.
+/// The place of both hosts' state during the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Place {
-    /// `target/bench` below the current folder, on whatever disk that is.
+    /// `target/bench` below the current folder, on its disk.
     Disk,
     /// `/dev/shm`.
     Tmpfs,
@@ -56,7 +56,7 @@ pub struct Options {
     /// Only these rows.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub rows: Vec<Rows>,
-    /// Where the state lies; both if not given.
+    /// The place of the state; both if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub places: Vec<Place>,
     /// Only link rows of these datagram sizes; all if not given.
@@ -65,8 +65,8 @@ pub struct Options {
     /// Only link rows with this loss in per cent; all if not given.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=100))]
     pub loss: Vec<u32>,
-    /// The sender's rate in rows with loss. The wire is a third process on the machine's cores, and
-    /// what is sent faster than it can carry is lost beyond the share that is measured.
+    /// The sender's rate in rows with loss. The wire is a third process on the machine's cores: datagrams that are sent
+    /// faster than it can carry are lost in addition to the configured share.
     #[arg(long, default_value = "unlimited", value_parser = parse_rate)]
     pub lossy_rate: String,
     /// Write the figures as JSON to this file.
@@ -79,12 +79,12 @@ fn parse_rate(text: &str) -> Result<String, String> {
 }
 
 impl Options {
-    /// Whether these rows are to be measured.
+    /// Returns whether these rows are selected.
     pub fn wants(&self, rows: Rows) -> bool {
         self.rows.is_empty() || self.rows.contains(&rows)
     }
 
-    /// Whether the link is to be measured under these conditions.
+    /// Returns whether the link is measured under these conditions.
     pub fn wants_link(&self, datagram_bytes: u16, loss_percent: u32) -> bool {
         let sized = self.datagram.is_empty() || self.datagram.contains(&datagram_bytes);
         sized && (self.loss.is_empty() || self.loss.contains(&loss_percent))
@@ -104,7 +104,7 @@ impl Options {
         })
     }
 
-    /// The places to measure at.
+    /// The places of the measurement.
     pub fn places(&self) -> Vec<Place> {
         if self.places.is_empty() {
             vec![Place::Tmpfs, Place::Disk]
@@ -113,7 +113,7 @@ impl Options {
         }
     }
 
-    /// The place for rows that are measured at one only: the disk, unless only tmpfs is asked for.
+    /// The place for rows that are measured at only one: the disk, unless only tmpfs is selected.
     pub fn one_place(&self) -> Place {
         if self.places == [Place::Tmpfs] {
             Place::Tmpfs

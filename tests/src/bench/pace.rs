@@ -1,4 +1,4 @@
-//! How exactly the sender keeps its rate, as the other end of the link sees it.
+//! The precision with which the sender keeps its rate, measured at the other end of the link.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use super::options::Options;
 use super::report::Report;
 use crate::harness::{HarnessError, Host, Programs, Result, Role, Settings, Submission, World};
 
-/// Bytes of an IPv4 packet with a datagram of 1472 bytes: what the rate counts.
+/// Bytes of an IPv4 packet with a datagram of 1472 bytes, which the rate counts.
 const WIRE_BYTES: f64 = 1_500.0;
-/// The link's rates: the word in the configuration, bit/s, and bytes of the cable, some seconds of the link.
+/// The link's rates: the text in the configuration, bit/s, and bytes of a cable that takes some seconds.
 const RATES: [(&str, f64, u64); 2] = [
     ("50 Mbit/s", 50e6, 25_000_000),
     ("1 Gbit/s", 1e9, 400_000_000),
 ];
-/// Longer without a datagram is no longer the cable.
+/// A longer time without a datagram means the end of the cable.
 const GAP: Duration = Duration::from_millis(300);
 
 pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
@@ -71,7 +71,7 @@ fn listen(world: &World) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// When each datagram of the next cable came: from the first dense run of a second to its end.
+/// Returns the arrival time of each datagram of the next cable: from the first dense run of a second to its end.
 fn observe(world: &World, socket: &UdpSocket) -> Result<Vec<Instant>> {
     let here = world.state(Host::Receiver);
     let mut buffer = [0; 2_000];
@@ -92,7 +92,7 @@ fn observe(world: &World, socket: &UdpSocket) -> Result<Vec<Instant>> {
     Err(HarnessError::Wrong("the cable did not come".into()))
 }
 
-/// By how many per cent the whole, and the worst of its seconds, are off the rate.
+/// Returns the deviation from the rate in per cent, of the whole and of its worst second.
 fn deviations(arrivals: &[Instant], rate: f64) -> (f64, f64) {
     let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
         return (f64::NAN, f64::NAN);

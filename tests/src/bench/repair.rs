@@ -1,5 +1,5 @@
-//! The least repair with which a cable of 1 MB fails once in 10^9, by calculation from the sender's
-//! own plan: a block is lost when fewer than k of its k + r datagrams arrive.
+//! The least repair with which a cable of 1 MB fails once in 10^9, calculated from the sender's own plan: a block is
+//! lost if fewer than k of its k + r datagrams arrive.
 
 use valise_common::fec::plan::{choose, pass_symbols};
 use valise_common::units::Percent;
@@ -13,9 +13,9 @@ use crate::harness::{HarnessError, Result};
 const CONTAINER_BYTES: u64 = 1_002_000;
 /// Symbols of datagrams of 1472 bytes.
 const SYMBOL_BYTES: u16 = 1_400;
-/// The share that the line loses, independently.
+/// The share of datagrams that the line loses, independently.
 const LOSS: f64 = 0.02;
-/// The probability that is allowed.
+/// The allowed probability.
 const FAILURE: f64 = 1e-9;
 
 pub(super) fn measure(_options: &Options, report: &mut Report) -> Result<()> {
@@ -50,7 +50,7 @@ fn failure_probability(repair: Percent) -> Result<f64> {
 
 /// The probability that more than `bound` of `all` datagrams are lost.
 fn more_than(bound: u32, all: u32) -> f64 {
-    // Term by term from the smallest number that is too many; the terms fall quickly.
+    // Term by term from the smallest number that is too large; the terms decrease quickly.
     let log_odds = (LOSS / (1.0 - LOSS)).ln();
     let mut log_term = f64::from(all) * (1.0 - LOSS).ln();
     let mut sum = 0.0;

@@ -10,7 +10,7 @@ use super::figure::{Bar, Figure};
 use super::options::Options;
 use crate::harness::Role;
 
-/// Everything that was measured.
+/// All results of a measurement.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The machine.
@@ -46,7 +46,7 @@ impl Report {
         }
     }
 
-    /// Takes a finished row, and shows it to who waits.
+    /// Adds a finished row, and prints it for the person who waits.
     pub(super) fn add(&mut self, figure: Figure) {
         eprintln!("{}", line(&figure, &[44, 46, 12, 20, 15]));
         self.figures.push(figure);

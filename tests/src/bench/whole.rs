@@ -52,7 +52,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
                 Ok(cable) => {
                     cable.compare(&submission)?;
                     figure.samples.push(seconds);
-                    // A reader takes a cable by moving it; here, to make room for the next.
+                    // A reader takes a cable by moving it; here it is deleted, to make room for the next.
                     let _ = std::fs::remove_dir_all(&cable.folder);
                 }
                 Err(crate::harness::HarnessError::Timeout { .. }) => figure.failures += 1,

@@ -1,4 +1,4 @@
-//! The appliance test: two installed hosts under systemd, worked with as the documents say.
+//! The appliance test: two installed hosts under systemd, used by the steps of the documents.
 
 use std::process::ExitCode;
 

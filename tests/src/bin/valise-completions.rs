@@ -1,4 +1,4 @@
-//! Writes the completions of each program for bash, zsh and fish into a folder: for packages, which alone need them.
+//! Writes the completions of each program for bash, zsh and fish into a folder. Only the packages need them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Writes the inputs that each fuzz target begins with, made of the test vectors: `valise-fuzz-seeds FOLDER`.
+//! Writes the first inputs of each fuzz target, made from the test vectors: `valise-fuzz-seeds FOLDER`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,11 +7,11 @@ use std::{fs, io};
 use clap::Parser;
 use valise_tests::fuzz::TARGETS;
 
-/// Writes the inputs that each fuzz target begins with, made of the test vectors.
+/// Writes the first inputs of each fuzz target, made from the test vectors.
 #[derive(Debug, Parser)]
 #[command(name = "valise-fuzz-seeds", version)]
 struct Options {
-    /// Gets one folder for each target.
+    /// The folder, which gets one folder for each target.
     folder: PathBuf,
 }
 

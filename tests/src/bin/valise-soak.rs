@@ -1,4 +1,4 @@
-//! Both hosts at work for a long time over a bad line.
+//! Runs both hosts for a long time over a bad line.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Breaks single system calls of each role and checks what was promised.
+//! Breaks single system calls of each role and checks every promise.
 
 use std::process::ExitCode;
 

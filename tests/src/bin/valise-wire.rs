@@ -12,7 +12,7 @@ use valise_tests::wire::relay::Relay;
 use valise_tests::wire::serial_relay::SerialRelay;
 use valise_tests::wire::{LineConditions, SerialWire, Wire};
 
-/// Carries UDP datagrams or the bytes of a serial line one way and treats them as a bad line would, reproducibly.
+/// Carries UDP datagrams or the bytes of a serial line one way with the faults of a bad line, reproducibly.
 ///
 /// Examples:
 ///   valise-wire --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --loss 5% --burst 20ms
@@ -20,17 +20,18 @@ use valise_tests::wire::{LineConditions, SerialWire, Wire};
 #[derive(Debug, Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
-    /// Where datagrams come in; port 0 lets the kernel choose: the first line of output is the address.
+    /// The address on which datagrams are received; with port 0 the kernel chooses: the first line of output is the
+    /// address.
     #[arg(long, required_unless_present = "serial", requires = "to")]
     listen: Option<SocketAddr>,
-    /// Where they go.
+    /// The address to which datagrams are sent.
     #[arg(long, requires = "listen")]
     to: Option<SocketAddr>,
-    /// A serial line instead: makes the folder, if it is absent, and in it the links "sender" and "receiver" to two
-    /// pseudo-terminals. Shares are of bytes. SIGUSR2 unplugs the line, the next one plugs it in again.
+    /// A serial line instead: makes the folder, if it is absent, and in it the symbolic links "sender" and "receiver"
+    /// to two pseudo-terminals. Shares count bytes. SIGUSR2 unplugs the line, the next SIGUSR2 plugs it in again.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["listen", "to", "reorder", "reorder_hold"])]
     serial: Option<PathBuf>,
-    /// How many bytes --burst is on a serial line; the line itself has no speed.
+    /// The speed that converts --burst to bytes on a serial line; the line itself has no speed.
     #[arg(long, requires = "serial", default_value = "115200", value_parser = baud)]
     baud: u32,
     /// The share that is lost.
@@ -39,10 +40,10 @@ struct Options {
     /// The mean length of a burst of loss; without it losses are independent.
     #[arg(long, default_value = "0ms")]
     burst: Span,
-    /// The share that is overtaken by later datagrams.
+    /// The share that later datagrams overtake.
     #[arg(long, default_value = "0%", value_parser = share)]
     reorder: Percent,
-    /// The longest that a datagram is held back.
+    /// The longest time for which a datagram is held back.
     #[arg(long, default_value = "2ms")]
     reorder_hold: Span,
     /// The share that arrives twice; on a serial line, bytes that nobody sent.
@@ -51,10 +52,10 @@ struct Options {
     /// The share that arrives with flipped bits.
     #[arg(long, default_value = "0%", value_parser = share)]
     corrupt: Percent,
-    /// Decides all chance: one seed gives the same decisions again.
+    /// The seed of all random decisions: the same seed gives the same decisions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A file that holds the statistics as JSON, renewed while the line runs (and on SIGUSR1).
+    /// A file for the statistics as JSON, rewritten while the line runs (and at SIGUSR1).
     #[arg(long)]
     statistics: Option<PathBuf>,
 }

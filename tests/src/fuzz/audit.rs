@@ -14,7 +14,7 @@ use super::Seed;
 
 const FIRST_KEY: [u8; 32] = [5; 32];
 
-/// The one log that its host wrote, and what it signed.
+/// The one log that its host wrote, and its signed checkpoints.
 struct Written {
     log: Vec<u8>,
     first_line_bytes: usize,
@@ -59,7 +59,7 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     }
 });
 
-/// Takes the bytes as a log, with no evidence, with checkpoints and with the first key; and as notes.
+/// Reads the bytes as a log, without evidence, with checkpoints and with the first key; and as notes.
 pub(super) fn audit(data: &[u8]) {
     let written = &*WRITTEN;
     let (lines, end) = read(data, Evidence::default());
@@ -101,7 +101,7 @@ fn read(log: &[u8], evidence: Evidence) -> (Vec<Vec<u8>>, Result<Summary, AuditE
     }
 }
 
-/// Each line names the hash of the line before, and each reader sees one event in it.
+/// Checks that each line has the hash of the line before, and that each reader sees one event in it.
 fn check_chain(lines: &[Vec<u8>]) {
     let mut head = blake3::Hash::from_bytes(ChainState::START.head);
     for (number, line) in (0..).zip(lines) {
@@ -128,7 +128,7 @@ fn check_end(end: &Result<Summary, AuditError>, lines: usize) {
     }
 }
 
-/// Only a note that the host signed is a checkpoint.
+/// Checks that only a note that the host signed is a checkpoint.
 fn check_notes(data: &[u8]) {
     let written = &*WRITTEN;
     let Ok(text) = str::from_utf8(data) else {
@@ -142,7 +142,7 @@ fn check_notes(data: &[u8]) {
     }
 }
 
-/// The log, its first line, which no other names, and the notes.
+/// The log, its first line alone, and the notes.
 pub(super) fn seeds() -> Vec<Seed> {
     let written = &*WRITTEN;
     let torn = &written.log[..written.log.len() - 9];

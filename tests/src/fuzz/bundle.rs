@@ -9,7 +9,7 @@ use valise_common::trust::verify_administrators;
 use super::Seed;
 use super::scene::{SCENE, bytes, json_vectors};
 
-/// Takes the bytes as a bundle, and as a statement.
+/// Reads the bytes as a bundle, and as a statement.
 pub(super) fn bundle(data: &[u8]) {
     if let Ok(bundle) = Bundle::decode(data) {
         let again = bundle.encode().expect("what was decoded");
@@ -19,7 +19,7 @@ pub(super) fn bundle(data: &[u8]) {
         let end = bundle.end().expect("serials that exist").get();
         assert_eq!(end - bundle.first.get(), u64::from(bundle.count()));
         for slot in &bundle.slots {
-            // Any bytes may stand there; import refuses those that are no key.
+            // The bytes may not be a key; import refuses those.
             let _ = check_public(&slot.public);
         }
         let statement = Statement::of(data, Some(bundle.id)).expect("a bundle");

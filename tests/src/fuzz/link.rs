@@ -1,4 +1,4 @@
-//! Datagrams, serial frames and beacons: what anybody can put on the line.
+//! Datagrams, serial frames and beacons: input that anybody can put on the line.
 
 use valise_common::fec::Geometry;
 use valise_common::ids::{BundleId, LinkKeyId};
@@ -19,7 +19,7 @@ const KEY_ID: LinkKeyId = LinkKeyId(7);
 /// The highest serial that has a slot.
 const ISSUED_LAST: u64 = 1 << 60;
 
-/// Takes a datagram twice: as it came, and as one that a thief of the link key sealed.
+/// Reads a datagram twice: as it came, and as one that a thief of the link key sealed.
 pub(super) fn datagram(data: &[u8]) {
     let is_authentic = arrives(data);
     let Some((clear, text)) = data.split_first_chunk::<CLEAR_BYTES>() else {
@@ -36,7 +36,7 @@ pub(super) fn datagram(data: &[u8]) {
     if is_authentic {
         return;
     }
-    // One bit of it changed: the lowest of a byte that the input chooses.
+    // With one bit changed: the lowest bit of a byte that the input chooses.
     let place = data.iter().fold(0, |sum: usize, byte| {
         sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
     });
@@ -87,7 +87,7 @@ fn arrives(datagram: &[u8]) -> bool {
         assert!(reason != DropReason::Tag || is_erased, "nothing to read");
         return false;
     }
-    // The tag verified: who has the key makes this very datagram of what was opened.
+    // The tag verified: the key seals the opened text to this very datagram.
     let (clear, text) = opened.split_first_chunk().expect("a clear header");
     let (inner, behind) = text.split_first_chunk().expect("an inner header");
     assert_eq!(seal(clear, inner, behind, opened.len()), datagram);
@@ -158,7 +158,7 @@ fn check_symbol(symbol: &Symbol, header: &SymbolHeader, size: DatagramBytes) {
     assert!(range.start < range.end && range.end <= geometry.container_bytes());
 }
 
-/// The vectors as they are sent, and opened: [`datagram`] seals those again.
+/// The vectors as they are sent, and opened, because [`datagram`] seals those again.
 pub(super) fn datagram_seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (name, vector) in json_vectors("datagram-") {
@@ -173,7 +173,7 @@ pub(super) fn datagram_seeds() -> Vec<Seed> {
     seeds
 }
 
-/// Takes bytes off a serial line, whole and cut, and then a frame behind them.
+/// Reads bytes of a serial line, whole and cut, and then a frame after them.
 pub(super) fn frame(data: &[u8]) {
     for bytes in [limits::DATAGRAM_BYTES_MIN, limits::DATAGRAM_BYTES_SERIAL] {
         let size = DatagramBytes::new(bytes).expect("a size");

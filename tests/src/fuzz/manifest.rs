@@ -34,7 +34,7 @@ pub(super) fn manifest(data: &[u8]) {
         assert_eq!(FileName::normalize(name).as_ref(), Ok(&part.name));
         assert!(!part.name.escaped().contains(char::is_control));
     }
-    // Without approvals nothing comes of a verdict; it must be one.
+    // Without approvals the verdict allows nothing, but there must be one.
     let _ = check_policy(&manifest, &SCENE.list, now());
 }
 

@@ -1,6 +1,8 @@
-//! What the fuzz targets of `fuzz/` run: one function for each parser. Each takes any bytes and asserts what the format promises.
+//! The fuzz targets of `fuzz/`: one function for each parser. Each takes any bytes and asserts the promises of the
+//! format.
 //!
-//! `make fuzz` feeds them with libFuzzer. `tests/tests/fuzz_corpora.rs` feeds them with the seeds and the committed corpora.
+//! `make fuzz` feeds them with libFuzzer. `tests/tests/fuzz_corpora.rs` feeds them with the seeds and the committed
+//! corpora.
 
 mod audit;
 mod bundle;
@@ -22,7 +24,7 @@ pub struct Target {
     pub name: &'static str,
     /// Takes one input.
     pub body: fn(&[u8]),
-    /// Returns the inputs to begin with, made of the test vectors.
+    /// Returns the first inputs, made from the test vectors.
     pub seeds: fn() -> Vec<Seed>,
 }
 
@@ -85,7 +87,7 @@ pub const TARGETS: [Target; 11] = [
     },
 ];
 
-/// Runs the target of this name.
+/// Runs the target with this name.
 ///
 /// # Panics
 /// If the input shows a fault, or there is no such target.

@@ -1,4 +1,4 @@
-//! What people ask of gate and release, and what they are answered.
+//! Requests to gate and release, and their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use super::scene::{SCENE, now};
 /// Names of the files beside `request.toml`.
 const FILES: [&str; 3] = ["annex.txt", "cable.txt", "list:text/plain"];
 
-/// Takes the text as `request.toml` of either host, and as an answer.
+/// Reads the text as `request.toml` of either host, and as an answer.
 pub(super) fn request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     check_answer(&text);
@@ -57,7 +57,7 @@ fn check_answer(text: &str) {
     }
 }
 
-/// A draft that passes is a manifest of the one form, and its parts are the files of the request.
+/// Checks that a draft that passes is a manifest in its one form, and that its parts are the files of the request.
 fn check_draft(draft: &Draft) {
     let files: BTreeMap<String, ()> = FILES.map(|name| (name.to_owned(), ())).into();
     let Ok(chosen) = draft.choose_parts(&files) else {
@@ -85,7 +85,7 @@ fn check_draft(draft: &Draft) {
     }
 }
 
-/// Ranges are sorted and apart, and the same when they are written and read again.
+/// Checks that ranges are sorted and do not touch, and are the same after they are written and read again.
 fn check_ranges(serials: &str) {
     let Ok(set) = SerialSet::parse(serials) else {
         return;

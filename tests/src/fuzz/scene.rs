@@ -1,5 +1,5 @@
-//! The keys, the trust list and the documents that the targets judge their inputs by. Nothing in an input can be authentic
-//! but what is made here or in the test vectors.
+//! The keys, the trust list and the documents by which the targets judge their inputs. Only data that are made here or
+//! in the test vectors can be authentic.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(super) fn file(name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Reads the JSON vectors whose name begins so, in the order of their names.
+/// Reads the JSON vectors whose name begins with this prefix, in the order of their names.
 pub(super) fn json_vectors(prefix: &str) -> Vec<(String, Value)> {
     let folder = fs::read_dir(vectors()).expect("the vectors are there");
     let names = folder.map(|entry| entry.expect("an entry is read").file_name());
@@ -77,7 +77,7 @@ pub(super) struct Known {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What the vectors and the scene's own persons made.
+/// The documents of the vectors and of the scene's own persons.
 pub(super) struct Scene {
     pub(super) channel: ChannelId,
     pub(super) link_key: [u8; 32],

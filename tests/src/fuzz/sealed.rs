@@ -74,7 +74,7 @@ fn expected(header: &Header, container: &[u8]) -> Expected {
     }
 }
 
-/// Opens a container as `release` does; returns what it is, and the bytes of its parts.
+/// Opens a container as `release` does; returns its kind, and the bytes of its parts.
 fn open(
     expected: Expected,
     container: &[u8],
@@ -103,7 +103,7 @@ pub(super) fn container_seeds() -> Vec<Seed> {
         .collect()
 }
 
-/// Reads a package, and what comes of it when somebody who has the bundle seals it.
+/// Reads a package, and checks the result if somebody who has the bundle seals it.
 pub(super) fn package(data: &[u8]) {
     let read_whole = read(data, data.len().max(1));
     assert_eq!(
@@ -117,7 +117,7 @@ pub(super) fn package(data: &[u8]) {
     let Some(Ok(_)) = data.first_chunk().map(PackageHeader::decode) else {
         return;
     };
-    // Sealing and opening cost as much as reading a hundred packages: of malformed ones, few are sealed.
+    // Sealing and opening cost as much as reading a hundred packages, so only a few malformed ones are sealed.
     if read_whole.is_err() && blake3::hash(data).as_bytes()[0] >= 16 {
         return;
     }
@@ -169,7 +169,7 @@ fn check_package(package: &Package, body: &[u8], data: &[u8]) {
     let padded = usize::try_from(writer.padded_bytes()).expect("a length");
     let mut written = Vec::new();
     writer.fill(&mut written, padded).expect("memory is read");
-    // A reader takes any padding; the writer's is one of them.
+    // A reader accepts any padding, and so also the writer's.
     let longest = written.len().max(data.len());
     let mut data = data.to_vec();
     data.resize(longest, 0);
@@ -180,7 +180,7 @@ fn check_package(package: &Package, body: &[u8], data: &[u8]) {
     );
 }
 
-/// Whether a package is what its manifest names.
+/// Returns whether a package matches its manifest.
 fn is_sound(package: &Package, body: &[u8]) -> bool {
     let Ok(manifest) = Manifest::decode(&package.manifest) else {
         return false;
@@ -214,7 +214,7 @@ fn seal(header: &Header, package: &[u8], slot: &SlotSecret) -> Vec<u8> {
     container
 }
 
-/// The package that officers approved, and the same with one thing about it changed.
+/// The package that officers approved, and the same with one property changed.
 pub(super) fn package_seeds() -> Vec<Seed> {
     let scene = &*SCENE;
     let other = scene.manifest.replace("ROUTINE", "FLASH");

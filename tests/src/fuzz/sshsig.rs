@@ -26,7 +26,7 @@ static SOUND: LazyLock<BTreeSet<Vec<u8>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Takes the bytes as a signature in binary form, as one in armour, and as the line of a `.pub` file.
+/// Reads the bytes as a signature in binary form, as one in armour, and as the line of a `.pub` file.
 pub(super) fn sshsig(data: &[u8]) {
     if let Ok(signature) = Signature::decode(data) {
         assert_eq!(signature.as_bytes(), data, "one signature has one form");

@@ -35,7 +35,7 @@ pub(super) fn trust(data: &[u8]) {
     assert_eq!(signed.is_ok(), data == scene.list_text.as_bytes());
 }
 
-/// Whether two lists differ only in what `difference` is not for: their version and date.
+/// Returns whether two lists differ only in what `difference` does not report: their version and date.
 fn is_same_to_people(list: &TrustList) -> bool {
     let without_head =
         |list: &TrustList| -> BTreeSet<String> { list.explain().into_iter().skip(1).collect() };

@@ -1,5 +1,5 @@
-//! What `make install`, `systemd-sysusers` and `systemd-tmpfiles` do, by number and in a folder: the shipped files are read,
-//! and each name stands for a number that no account has.
+//! The work of `make install`, `systemd-sysusers` and `systemd-tmpfiles`, by numbers and in a folder: the shipped files
+//! are read, and each name gets a number that no account has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -92,19 +92,19 @@ pub fn obstacle(folder: &Path) -> Option<String> {
     }
 }
 
-/// Returns whether every user may enter a folder, or run a program. One that cannot be looked at is closed.
+/// Returns whether every user may enter a folder, or run a program. A path that cannot be read counts as closed.
 pub(super) fn is_open(folder: &Path) -> bool {
     folder.as_os_str().is_empty() || fs::metadata(folder).is_ok_and(|found| found.mode() & 1 == 1)
 }
 
-/// The numbers of names, and who is in which group.
+/// The numbers of names, and the members of groups.
 #[derive(Debug, Default)]
 pub struct Accounts {
     ids: BTreeMap<String, u32>,
     member_of: BTreeMap<String, BTreeSet<u32>>,
 }
 
-/// A user as which a program runs.
+/// A user for running a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Its number.
@@ -120,9 +120,9 @@ impl Accounts {
     /// The users and groups of both hosts, as shipped.
     ///
     /// # Errors
-    /// When a shipped file has a line that is not understood.
+    /// If a shipped file has an unknown line.
     pub fn shipped() -> Result<Self> {
-        // The units do the same: memory that is locked reaches no swap device.
+        // The units do the same: locked memory reaches no swap device.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let mut accounts = Self::default();
         for host in [Host::Sender, Host::Receiver] {
@@ -154,7 +154,7 @@ impl Accounts {
         self.ids.entry(name.to_owned()).or_insert(next);
     }
 
-    /// Adds root, who installs.
+    /// Adds root, who installs the hosts.
     pub fn add_root(&mut self) {
         self.ids.insert("root".to_owned(), 0);
     }
@@ -196,7 +196,7 @@ impl Accounts {
     /// The user of a role, with its groups and the capabilities that its unit adds.
     ///
     /// # Errors
-    /// When the unit says something else than the program that follows it expects.
+    /// If the unit differs from the constants of the program that uses it.
     pub fn role(&self, role: Role) -> Result<User> {
         let value = |key: &str| {
             let mut lines = role.unit().lines();
@@ -206,7 +206,7 @@ impl Accounts {
         if value("UMask") != Some("0077") {
             return not_understood(&format!("the unit of {}", role.word()));
         }
-        // In the place of systemd, which binds the link's socket with a receive buffer above the system's limit.
+        // In place of systemd, which binds the link's socket with a receive buffer above the system's limit.
         let capabilities = (role == Role::Receive).then(|| "+net_admin".to_owned());
         Ok(User {
             gid: self.id(value("Group").unwrap_or(name))?,
@@ -215,10 +215,10 @@ impl Accounts {
         })
     }
 
-    /// Makes the folders of a host below `state`, as its file in `config/tmpfiles` says.
+    /// Makes the folders of a host below `state`, by its file in `config/tmpfiles`.
     ///
     /// # Errors
-    /// When a line is not understood, or the system refuses something.
+    /// If a line is unknown, or the system refuses something.
     pub fn make_folders(&self, host: Host, state: &Path) -> Result<()> {
         for fields in lines(host.tmpfiles()) {
             let path = fields.get(1).unwrap_or(&"");

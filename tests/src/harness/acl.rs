@@ -1,4 +1,4 @@
-//! Access control lists as `systemd-tmpfiles` sets them, so that no tool need be installed.
+//! Access control lists as `systemd-tmpfiles` sets them, so that no tool must be installed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,25 +10,25 @@ use rustix::fs::{XattrFlags, setxattr};
 use super::accounts::Accounts;
 use super::error::{Context, HarnessError, Result};
 
-// The kernel's numbers of an entry's kind, in the order in which it wants them.
+// The kernel's numbers of an entry's kind, in the order that it requires.
 const OWNER: u16 = 0x01;
 const USER: u16 = 0x02;
 const GROUP_OBJECT: u16 = 0x04;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
-/// The id of entries that name nobody.
+/// The id of entries without a user or group.
 const NOBODY: u32 = u32::MAX;
 /// The version of the attribute.
 const VERSION: u32 = 2;
 
-/// What one `a+` line asks for: (kind, id) and rights, for the folder itself and for what is made in it.
+/// The entries of one `a+` line: (kind, id) and rights, for the folder itself and for new files in it.
 type Entries = BTreeMap<(u16, u32), u16>;
 
 /// Adds the entries of an `a+` line to a folder that has no list yet.
 ///
 /// # Errors
-/// When an entry is not understood, or the file system has no such lists.
+/// If an entry is unknown, or the file system has no such lists.
 pub(super) fn add(path: &Path, text: &str, accounts: &Accounts) -> Result<()> {
     let (mut access, mut default) = (Entries::new(), Entries::new());
     for one in text.split(',') {
@@ -60,7 +60,7 @@ pub(super) fn add(path: &Path, text: &str, accounts: &Accounts) -> Result<()> {
     Ok(())
 }
 
-/// What is not said is taken from the folder's mode; the mask is what all groups and named users have together.
+/// Absent entries are taken from the folder's mode. The mask is the union of the rights of all groups and named users.
 fn set(path: &Path, attribute: &str, mut list: Entries) -> Result<()> {
     let mode = fs::metadata(path).context("look at", path)?.mode();
     for (kind, shift) in [(OWNER, 6), (GROUP_OBJECT, 3), (OTHER, 0)] {

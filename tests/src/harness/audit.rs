@@ -1,4 +1,4 @@
-//! What roles write down, read while they write on.
+//! The audit logs of roles, read while the roles write.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::error::{Context, HarnessError, Result};
 use super::world::{Host, World};
 
 impl World {
-    /// Returns what is wrong with the audit logs: both hosts' must verify, and agree on every serial.
+    /// Returns the faults of the audit logs: those of both hosts must verify, and agree on every serial.
     pub fn audit_faults(&self) -> Vec<String> {
         let log = self.state(Host::Sender).join("audit/gate.log");
         let (log, key) = (log.display().to_string(), self.auditor_handout());
@@ -24,7 +24,8 @@ impl World {
     }
 }
 
-/// The lines of an audit log with this event. Its role may be writing the one after the last line end, which does not count.
+/// The lines of an audit log with this event. Its role may be writing a line after the last line end; that one does not
+/// count.
 ///
 /// # Errors
 /// When the log cannot be read, or a whole line is not JSON.

@@ -1,4 +1,4 @@
-//! Waiting for what files show, without sleeping.
+//! Waits for conditions of files, without sleeping.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::error::{HarnessError, Result};
 
-/// What changes in a folder wake the waiter.
+/// The changes in a folder that wake the waiter.
 const CHANGES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_CLOSE_WRITE);
 
-/// A condition is looked at again after this time even when no folder changed, so that a folder
-/// that does not exist yet, or a process that died, is noticed.
+/// After this time a condition is checked again even if no folder changed. This notices a folder that did not exist
+/// before, or a process that died.
 const LOOK_AGAIN_MS: u16 = 100;
 
-/// Waits until `ready` yields something, looking each time that one of `folders` changes.
+/// Waits until `ready` returns something; it is called whenever one of `folders` changes.
 ///
 /// # Errors
-/// What `ready` fails with, or [`HarnessError::Timeout`] after `limit`.
+/// The errors of `ready`, or [`HarnessError::Timeout`] after `limit`.
 pub fn await_condition<T>(
     what: &str,
     limit: Duration,
@@ -38,8 +38,8 @@ pub fn await_condition<T>(
     };
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(fail)?;
     loop {
-        // Watching again what is watched already changes nothing; what appeared since is added
-        // before the condition is looked at, so that no change is missed.
+        // Watching a watched folder again changes nothing. New folders are added before the condition is checked, so
+        // that no change is missed.
         for folder in folders {
             let _ = inotify.add_watch(folder, CHANGES);
         }

@@ -1,5 +1,5 @@
-//! Many requests at once, placed by hand as other programs may: a process for each would measure
-//! the shell.
+//! Many requests at once, placed by hand as other programs may do it: a process for each request would measure the
+//! shell.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use super::error::{Context, HarnessError, Result};
 use super::keys::KeyPair;
 use super::world::{Host, World};
 
-/// A request folder that is written and not yet visible.
+/// A request folder that is written but not yet visible.
 #[derive(Debug)]
 pub struct HiddenRequest {
     name: String,
@@ -33,7 +33,7 @@ impl HiddenRequest {
         Ok(())
     }
 
-    /// Makes it visible, by one rename.
+    /// Makes the request visible, by one rename.
     ///
     /// # Errors
     /// When the rename fails.
@@ -46,7 +46,7 @@ impl World {
     /// Writes a request on a host: its text and its files under their new names.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If it cannot be written.
     pub fn write_request(
         &self,
         host: Host,
@@ -69,7 +69,7 @@ impl World {
         })
     }
 
-    /// Waits for the answers of requests; each must be "accepted", and its text is returned.
+    /// Waits for the answers of requests; each must be "accepted". Returns their texts.
     ///
     /// # Errors
     /// When one is refused or not answered in time.
@@ -171,8 +171,7 @@ impl World {
         Ok(requests)
     }
 
-    /// Submits many cables and gives all but the last approval of each; the last ones are returned,
-    /// still hidden.
+    /// Submits many cables and gives all but the last approval of each. Returns the last approvals, still hidden.
     ///
     /// # Errors
     /// When anything is refused.

@@ -1,4 +1,4 @@
-//! Cables as the harness submits them and as they come out.
+//! Cables as the harness submits them and as they are released.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ pub struct Submission {
     pub precedence: String,
     /// `--subject`.
     pub subject: String,
-    /// `--not-after`, when it is not the default.
+    /// `--not-after`, unless it is the default.
     pub not_after: Option<String>,
     /// `--act-by`, if an answer is due.
     pub act_by: Option<String>,
@@ -64,7 +64,7 @@ impl Submission {
     /// Bytes of all parts.
     ///
     /// # Errors
-    /// When a part cannot be looked at.
+    /// If a part cannot be read.
     pub fn body_bytes(&self) -> Result<u64> {
         self.files
             .iter()
@@ -87,10 +87,10 @@ pub struct Released {
 }
 
 impl Released {
-    /// Every cable in every mailbox below `released/`, staging aside.
+    /// Every cable in every mailbox below `released/`, without the staging folder.
     ///
     /// # Errors
-    /// When a folder cannot be read, or something in it is not named as a cable is.
+    /// If a folder cannot be read, or a name in it is not that of a cable.
     pub fn all(released: &Path) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         let mailboxes = match std::fs::read_dir(released) {
@@ -151,10 +151,10 @@ impl Released {
         Ok(parts)
     }
 
-    /// Compares every byte with what was submitted, and looks for what must lie beside it.
+    /// Compares every byte with the submission, and checks that the other files of the folder are there.
     ///
     /// # Errors
-    /// [`HarnessError::Wrong`] says what differs.
+    /// [`HarnessError::Wrong`] with the difference.
     pub fn compare(&self, submission: &Submission) -> Result<()> {
         let wrong = |text: String| {
             Err(HarnessError::Wrong(format!(
@@ -191,7 +191,7 @@ impl Released {
     }
 }
 
-/// The offset of the first byte that differs between two files, or `None` when they are equal.
+/// The offset of the first byte that differs between two files, or `None` if they are equal.
 ///
 /// # Errors
 /// When one of them cannot be read.

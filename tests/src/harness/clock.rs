@@ -1,4 +1,4 @@
-//! A clock that a test moves under running programs.
+//! A clock that a test moves while programs run.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +8,7 @@ use std::process::Command;
 use super::error::{Context, HarnessError, Result};
 use super::programs::source_root;
 
-/// The wall clock of one host's daemons: the true one, and as many seconds as the test says.
+/// The wall clock of one host's daemons: the true time, plus a number of seconds that the test sets.
 #[derive(Debug, Clone)]
 pub struct TestClock {
     library: PathBuf,
@@ -16,10 +16,10 @@ pub struct TestClock {
 }
 
 impl TestClock {
-    /// Compiles the library that daemons are started with. It shows the true time until it is moved.
+    /// Compiles the library with which daemons are started. It shows the true time until it is moved.
     ///
     /// # Errors
-    /// When there is no C compiler, or the disk does not take it.
+    /// If there is no C compiler, or the library cannot be written.
     pub fn make(folder: &Path) -> Result<Self> {
         let clock = Self {
             library: folder.join("clock.so"),
@@ -30,7 +30,7 @@ impl TestClock {
         Ok(clock)
     }
 
-    /// What a program must be started with.
+    /// The environment with which a program must be started.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
         [
             ("LD_PRELOAD", &self.library),
@@ -38,7 +38,7 @@ impl TestClock {
         ]
     }
 
-    /// Moves the clock, at once and in every program that has it.
+    /// Moves the clock, at once and in every program that uses it.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -50,10 +50,10 @@ impl TestClock {
     }
 }
 
-/// Compiles a library that programs are started with.
+/// Compiles a library with which programs are started.
 ///
 /// # Errors
-/// When there is no C compiler, or the disk does not take it.
+/// If there is no C compiler, or the library cannot be written.
 pub(crate) fn compile_library(source: &str, library: &Path) -> Result<()> {
     let source = source_root()?.join(source);
     let status = Command::new("cc")

@@ -1,4 +1,4 @@
-//! The people of the harness, their trust list, and what a courier carries between the hosts.
+//! The people of the harness, their trust list, and the courier's material between the hosts.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::keys::KeyPair;
 const DAY_S: u64 = 86_400;
 /// The largest body that the harness's classifications allow: 64 GiB.
 const CABLE_BYTES_MAX: u64 = 64 << 30;
-/// Everybody who has a key.
+/// All persons with a key.
 #[derive(Debug, Clone)]
 pub struct Roster {
     /// Two administrators.
     pub administrators: [KeyPair; 2],
-    /// `d.drafter`, who is the user that runs the harness; an officer too, so that the refusal of
-    /// the own approval can be tried.
+    /// `d.drafter`, who is the user that runs the harness. Also an officer, so that the refusal of an approval of their
+    /// own cable can be tested.
     pub drafter: KeyPair,
     /// `o.one`, `o.two` and `o.three`.
     pub officers: [KeyPair; 3],
     /// A second key of `o.two`.
     pub second_key: KeyPair,
-    /// A key that no trust list names.
+    /// A key that is in no trust list.
     pub stranger: KeyPair,
 }
 
@@ -162,15 +162,15 @@ impl Courier {
         self.folder.join("channel.bundle")
     }
 
-    /// What administrators sign.
+    /// The statement that administrators sign.
     pub fn statement_file(&self) -> PathBuf {
         self.folder.join("channel.bundle.statement")
     }
 
-    /// The channel's id in hexadecimal, as the statement names it.
+    /// The channel's id in hexadecimal, from the statement.
     ///
     /// # Errors
-    /// When the statement cannot be read or names none.
+    /// If the statement cannot be read or has none.
     pub fn channel(&self) -> Result<String> {
         let file = self.statement_file();
         let text = std::fs::read_to_string(&file).context("read", &file)?;

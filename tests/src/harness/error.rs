@@ -1,4 +1,4 @@
-//! What can go wrong around the programs under test.
+//! Failures around the programs under test.
 
 use std::io;
 use std::path::Path;
@@ -7,25 +7,25 @@ use std::time::Duration;
 /// Shorthand of the harness.
 pub type Result<T> = std::result::Result<T, HarnessError>;
 
-/// Why the harness gave up.
+/// The reason why the harness gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Io {
-        /// What was attempted.
+        /// The operation.
         what: String,
-        /// What it answered.
+        /// The system's error.
         source: io::Error,
     },
-    /// A command answered otherwise than expected.
+    /// A command had an unexpected result.
     #[error("`{command}` ended with status {status}: {output}")]
     Command {
         /// The command line.
         command: String,
         /// Its exit status, or "signal".
         status: String,
-        /// What it said.
+        /// Its output.
         output: String,
     },
     /// A program is missing.
@@ -33,39 +33,39 @@ pub enum HarnessError {
     NoProgram {
         /// The program.
         program: String,
-        /// Where it was looked for.
+        /// The folder that was searched.
         folder: String,
     },
     /// Something did not happen in time.
     #[error("{what} did not happen within {} s{detail}", .waited.as_secs())]
     Timeout {
-        /// What was awaited.
+        /// The awaited event.
         what: String,
-        /// For how long.
+        /// The time that was waited.
         waited: Duration,
-        /// What the logs said, if that is known.
+        /// The ends of the logs, if they are known.
         detail: String,
     },
     /// A program ended that should run.
     #[error("{name} ended by itself ({status}); its last words:\n{log}")]
     Ended {
-        /// Which one.
+        /// The program.
         name: String,
-        /// How.
+        /// Its status.
         status: String,
         /// The end of its log.
         log: String,
     },
-    /// Something that arrived is not what was sent.
+    /// An arrived cable differs from the submission.
     #[error("{0}")]
     Wrong(String),
-    /// What was asked cannot be done: wrong usage.
+    /// The options are wrong.
     #[error("{0}")]
     Usage(String),
 }
 
 impl HarnessError {
-    /// Wraps an error of the operating system with what was attempted on `path`.
+    /// Adds the operation on `path` to an error of the operating system.
     pub fn io(what: &str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             what: format!("{what} {}", path.display()),
@@ -74,7 +74,7 @@ impl HarnessError {
     }
 }
 
-/// Attaches what was attempted, and on which path, to a result of the operating system.
+/// Adds the operation, and its path, to a result of the operating system.
 pub(crate) trait Context<T> {
     fn context(self, what: &str, path: &Path) -> Result<T>;
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::error::{Context, HarnessError, Result};
 use super::tokens::{Asks, Tokens};
 
-/// An Ed25519 key pair in two files, as `ssh-keygen` writes them; of a security key, the private file is its handle.
+/// An Ed25519 key pair in two files, as `ssh-keygen` writes them. For a security key, the private file is its handle.
 #[derive(Debug, Clone)]
 pub struct KeyPair {
     private: PathBuf,
@@ -25,10 +25,10 @@ impl KeyPair {
         Self::make(private, "ed25519", name, &[], None)
     }
 
-    /// The same with a security key that no hardware is needed for.
+    /// The same with a security key that needs no hardware.
     ///
     /// # Errors
-    /// When `ssh-keygen` fails, or has another interface to security keys than the module.
+    /// If `ssh-keygen` fails, or has another interface to security keys than the module.
     pub fn of_token(tokens: &Tokens, folder: &Path, name: &str, asks: Asks) -> Result<Self> {
         let options: &[&str] = match asks {
             Asks::Touch => &[],
@@ -79,7 +79,7 @@ impl KeyPair {
         beside(&self.private, "pub")
     }
 
-    /// `ssh-ed25519 AAAA…`, as a trust list writes it.
+    /// `ssh-ed25519 AAAA…`, as in a trust list.
     pub fn public_line(&self) -> &str {
         &self.public_line
     }
@@ -96,7 +96,7 @@ impl KeyPair {
         run("ssh-keygen", self.environment(), words)
     }
 
-    /// What a program that signs with the key must be started with.
+    /// The environment with which a program that signs with the key must be started.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.tokens.iter().flat_map(Tokens::environment)
     }
@@ -121,7 +121,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Runs a tool to its end.
+/// Runs a tool until it ends.
 fn run<'a>(
     tool: &str,
     environment: impl Iterator<Item = (&'static str, &'a Path)>,

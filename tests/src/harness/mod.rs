@@ -1,8 +1,8 @@
 //! Both hosts on one machine: keys by `ssh-keygen`, a signed trust list, commissioning through the
 //! real commands, the real programs as processes, and the lossy wire between them.
 //!
-//! Nothing here reaches into the programs: what the harness does, a person could type. It is shared
-//! by `valise-loopback`, by the benchmarks and by the end-to-end tests.
+//! Nothing here uses internals of the programs: a person could type everything that the harness does.
+//! `valise-loopback`, the benchmarks and the end-to-end tests share it.
 
 mod accounts;
 mod acl;

@@ -1,4 +1,4 @@
-//! Notes when files appear, for the way and the times of a cable.
+//! Records the times at which files appear, for the states of a cable.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -13,15 +13,15 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::error::{HarnessError, Result};
 
-/// How soon the observing thread notices that it is no longer wanted.
+/// The time within which the observing thread notices that it must stop.
 const STOP_LATENCY_MS: u16 = 100;
 
 /// A name that appeared in a folder, complete (by a rename or as a folder).
 #[derive(Debug, Clone)]
 pub struct Sighting {
-    /// When.
+    /// The time.
     pub at: Instant,
-    /// Where.
+    /// The folder.
     pub folder: PathBuf,
     /// The name.
     pub name: String,
@@ -70,7 +70,7 @@ impl Observer {
         })
     }
 
-    /// What appeared so far.
+    /// The names that have appeared so far.
     pub fn sightings(&self) -> Vec<Sighting> {
         self.sightings
             .lock()
@@ -78,7 +78,7 @@ impl Observer {
             .clone()
     }
 
-    /// When the first name appeared in `folder` that `matches`.
+    /// The time at which the first name that `matches` appeared in `folder`.
     pub fn first(&self, folder: &Path, matches: impl Fn(&str) -> bool) -> Option<Instant> {
         let sightings = self
             .sightings
@@ -102,7 +102,7 @@ impl Drop for Observer {
 
 struct Watching {
     inotify: Inotify,
-    // Looked up by a descriptor that the kernel numbers; searched linearly, there are few.
+    // Looked up by a descriptor of the kernel. The search is linear, because there are few.
     folders: BTreeMap<PathBuf, WatchDescriptor>,
     nests: Vec<PathBuf>,
     sightings: Arc<Mutex<Vec<Sighting>>>,
@@ -116,7 +116,7 @@ impl Watching {
         Ok(())
     }
 
-    /// Watches the folders in a nest; what is in them already counts as seen now.
+    /// Watches the folders in a nest; names that are in them already count as seen now.
     fn watch_inside(&mut self, nest: &Path) {
         for entry in std::fs::read_dir(nest).into_iter().flatten().flatten() {
             let path = entry.path();

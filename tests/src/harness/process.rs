@@ -1,4 +1,4 @@
-//! A program under test as a process: its log, its resources, and its certain end.
+//! A program under test as a process: its log, its resources, and its end.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -15,11 +15,11 @@ use super::awaiting::await_condition;
 use super::clock::TestClock;
 use super::error::{Context, HarnessError, Result};
 
-/// The share of a log that is shown when its program failed.
+/// The part of a log that is shown if its program failed.
 const LOG_TAIL_BYTES: u64 = 4096;
-/// A program that has not ended by then never will.
+/// The longest time for a program to end.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// The kernel's unit of CPU time in /proc (USER_HZ), the same on every Linux that we build for.
+/// The kernel's unit of CPU time in /proc (USER_HZ), the same on every Linux for which we build.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running program, in a process group of its own. Dropping it kills the whole group.
@@ -30,7 +30,7 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// What a process has used so far.
+/// The resources that a process has used so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// User and system time, in seconds.
@@ -39,7 +39,7 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
 }
 
-/// The command line that ends `program` when its starter dies: `setpriv` where there is one.
+/// The command line that ends `program` when its parent dies: through `setpriv`, if that is installed.
 fn with_parent_death_signal(program: &Path) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if setpriv.exists() {
@@ -54,7 +54,7 @@ impl Process {
     /// Starts `program` with its output in the file `log` (appended).
     ///
     /// # Errors
-    /// When the log cannot be opened or the program not be started.
+    /// If the log cannot be opened or the program cannot be started.
     pub fn start<A: AsRef<OsStr>>(
         name: &str,
         program: &Path,
@@ -97,7 +97,7 @@ impl Process {
         })
     }
 
-    /// The name it was started under.
+    /// The name with which it was started.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -142,7 +142,7 @@ impl Process {
     /// Sends SIGTERM to the program and waits for its end.
     ///
     /// # Errors
-    /// When it still runs after a minute: what it has put away to be erased is erased before its end.
+    /// If it still runs after a minute: files that it has set aside for erasing are erased before its end.
     pub fn stop(mut self) -> Result<std::process::ExitStatus> {
         let _ = kill(self.nix_pid(), Signal::SIGTERM);
         let what = format!("the end of {} after SIGTERM", self.name);
@@ -153,7 +153,7 @@ impl Process {
         })
     }
 
-    /// Sends it a signal that it understands.
+    /// Sends the program a signal that it handles.
     ///
     /// # Errors
     /// When it has ended.
@@ -184,7 +184,7 @@ impl Process {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = kill(self.nix_pid(), Signal::SIGKILL);
         }
-        // The group may outlive its leader; its id is not reused while it does.
+        // The group may outlive its leader. Its id is not reused as long as the group exists.
         let _ = killpg(self.nix_pid(), Signal::SIGKILL);
         let _ = self.child.wait();
     }
@@ -201,7 +201,7 @@ impl Usage {
     pub fn of(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        // The name in parentheses may hold spaces; the fields are counted behind it.
+        // The name in parentheses may hold spaces, so the fields are counted after it.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: u32 =
             fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
@@ -259,7 +259,7 @@ mod tests {
         assert!(process.usage().memory_peak_bytes > 0);
         drop(process);
         let gone = || {
-            // A zombie waits for the init process only.
+            // A zombie only waits for the init process.
             let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
             Ok((state.is_empty() || state.contains(") Z ")).then_some(()))
         };

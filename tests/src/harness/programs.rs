@@ -1,4 +1,4 @@
-//! Where the programs under test are, and building them once for a test run.
+//! The place of the programs under test, and their build, once for a test run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,10 +19,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Sees to it that every user can run the hosts' programs, which may have been built where nobody else comes.
+    /// Makes sure that every user can run the hosts' programs, which may have been built in a folder that others cannot
+    /// enter.
     ///
     /// # Errors
-    /// When `folder` takes neither a link nor a copy of them.
+    /// If neither a link nor a copy of them can be made in `folder`.
     pub(super) fn open_to_all(&mut self, folder: &Path) -> Result<()> {
         for program in [&mut self.sender, &mut self.receiver] {
             if program.ancestors().all(is_open) {
@@ -42,7 +43,7 @@ impl Programs {
 static BUILT: OnceLock<std::result::Result<Programs, String>> = OnceLock::new();
 
 impl Programs {
-    /// The programs beside this one, or in the folder that `VALISE_PROGRAMS` names.
+    /// The programs beside this one, or in the folder of `VALISE_PROGRAMS`.
     ///
     /// # Errors
     /// When one of them is not there.
@@ -68,7 +69,7 @@ impl Programs {
         })
     }
 
-    /// The programs, built by cargo first: once a test process, and at no cost when they are fresh.
+    /// The programs, built by cargo first: once for each test process, and without cost if they are up to date.
     ///
     /// # Errors
     /// When they do not build.
@@ -97,9 +98,9 @@ fn own_folder() -> Result<PathBuf> {
 /// The path is not compiled in: a package's programs must not depend on the folder that they were built in.
 ///
 /// # Errors
-/// When the program is no longer below that folder, as an installed one.
+/// If the program is no longer below that folder, as after an installation.
 pub fn source_root() -> Result<PathBuf> {
-    // Cargo gives this variable to what it runs, which may have been built in a folder elsewhere.
+    // Cargo sets this variable for the programs that it runs, which may have been built in another folder.
     let given = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let own = own_folder()?;
     given
@@ -127,8 +128,8 @@ fn build() -> Result<Programs> {
     command
         .current_dir(root)
         .args(["build", "--quiet", "--workspace", "--bins"]);
-    // cargo describes this test's package in the environment. A build script that looks there would be run again, and all
-    // that depends on it be built again, by this build and by the next one without these variables.
+    // cargo describes this test's package in the environment. A build script that reads these variables, and everything
+    // that depends on it, would be built again by this build, and by the next one without these variables.
     let own = std::env::vars_os().map(|(name, _)| name);
     let own = own.filter(|name| {
         let name = name.to_string_lossy();

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Writes a line to standard error, once a process. The test harness does not capture it.
+/// Writes a line to standard error, once for each process. The test harness does not capture it.
 pub fn remark(line: &str) {
     let mut told = TOLD
         .lock()

@@ -1,4 +1,4 @@
-//! What a run of the harness is made with.
+//! The settings of a run of the harness.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use valise_common::units::{Percent, Rate};
 
 use crate::wire::LineConditions;
 
-/// What a container holds beside the cable's body, at most: its header, the manifest, approvals, padding of small ones.
+/// The most bytes of a container beside the cable's body: its header, the manifest, approvals, padding of small ones.
 const CABLE_OVERHEAD_BYTES: u64 = 4_096;
 
-/// Media types that the harness's classifications allow unless more are asked for.
+/// Media types that the harness's classifications allow by default.
 const MEDIA_TYPES: [&str; 5] = [
     "text/plain",
     "application/pdf",
@@ -25,7 +25,7 @@ const MEDIA_TYPES: [&str; 5] = [
 pub enum Link {
     /// UDP datagrams.
     Udp,
-    /// The frames of a serial line, on which pseudo-terminals are the ports.
+    /// The frames of a serial line, with pseudo-terminals as ports.
     Serial {
         /// `link.baud` of both hosts.
         baud: u32,
@@ -35,25 +35,25 @@ pub enum Link {
 /// The line between the hosts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Line {
-    /// The sender's datagrams go straight to the receiver's port. On a serial line the wire process carries the bytes as
-    /// they are.
+    /// The sender's datagrams go directly to the receiver's port. On a serial line the wire process carries the bytes
+    /// unchanged.
     Direct,
-    /// The wire process stands between them.
+    /// The wire process is between them.
     Wire {
-        /// What it does.
+        /// Its faults.
         conditions: LineConditions,
-        /// What its chance follows from.
+        /// The seed of its random decisions.
         seed: u64,
     },
-    /// The test itself stands between them: it must read from [`super::World::entrance`] and send to
-    /// [`super::World::receiver_address`], or of a serial line hold the ports of [`super::World::open_port`].
+    /// The test itself is between them: it must read from [`super::World::entrance`] and send to
+    /// [`super::World::receiver_address`]. On a serial line it must hold the ports of [`super::World::open_port`].
     Tapped,
 }
 
-/// How the two hosts are set up. Texts are as a configuration file writes them.
+/// The settings of the two hosts. Texts are as in a configuration file.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `link.kind`, with what only that kind has.
+    /// `link.kind`, with the keys of only that kind.
     pub link: Link,
     /// `link.rate`, of UDP.
     pub rate: String,
@@ -79,9 +79,9 @@ pub struct Settings {
     pub sender_extra: String,
     /// Lines added at the end of receiver.toml (whole tables).
     pub receiver_extra: String,
-    /// Where the temporary folder is made; the system's choice when `None`.
+    /// The parent of the temporary folder; the system's choice if `None`.
     pub parent: Option<PathBuf>,
-    /// Where everything is kept afterwards instead of a temporary folder.
+    /// The folder in which everything is kept, instead of a temporary folder.
     pub keep: Option<PathBuf>,
 }
 
@@ -108,7 +108,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A serial line of this speed, with the datagrams that a configuration without `datagram_bytes` has.
+    /// A serial line of this speed, with the default `datagram_bytes`.
     pub fn serial(baud: u32) -> Self {
         Self {
             link: Link::Serial { baud },
@@ -117,8 +117,8 @@ impl Settings {
         }
     }
 
-    /// The longest that so many cables may take from their submission to the end of their last pass: three times what the
-    /// link needs, and a minute.
+    /// The longest time for so many cables, from their submission to the end of their last pass: three times the time
+    /// of the link, and a minute.
     ///
     /// # Shape
     /// `body_bytes`: of all cables together.
@@ -127,7 +127,7 @@ impl Settings {
             Link::Serial { baud } => (u64::from(baud), 10),
             Link::Udp => match self.rate.parse() {
                 Ok(Rate::BitsPerSecond(bits)) => (bits, 8),
-                // Slower than this no machine of today reads and writes.
+                // Every machine of today reads and writes faster than this.
                 _ => (200_000_000, 8),
             },
         };
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn the_time_limit_follows_from_the_speed_and_the_amount() {
         let slow = Settings::serial(9_600);
-        // 2 KiB of body and what is around it, a quarter of repair, twice: about 16 s at 960 bytes a second.
+        // 2 KiB of body with its overhead, a quarter of repair, twice: about 16 s at 960 bytes a second.
         let limit = slow.time_limit(1, 2_048);
         let bounds = Duration::from_secs(60 + 3 * 15)..Duration::from_secs(60 + 3 * 20);
         assert!(bounds.contains(&limit), "{limit:?}");

@@ -1,4 +1,4 @@
-//! Security keys without hardware: OpenSSH's `sk-dummy` module, which its own tests use, behind the real `ssh-keygen`.
+//! Security keys without hardware: OpenSSH's `sk-dummy` module, which its own tests use, with the real `ssh-keygen`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,18 +9,18 @@ use std::sync::OnceLock;
 use super::error::{Context, HarnessError, Result};
 use super::programs::source_root;
 
-/// Where the Makefile puts the module, below the workspace.
+/// The path of the module below the workspace, as in the Makefile.
 const MODULE: &str = "target/sk-dummy.so";
 
-/// Names another module.
+/// The variable with the path of another module.
 const MODULE_VARIABLE: &str = "VALISE_TOKEN_MODULE";
 
 static FOUND: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
 
-/// What a security key asks for when it signs.
+/// The proof of presence that a security key asks for when it signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
-    /// A touch, as every key does unless told otherwise.
+    /// A touch, the default of every key.
     Touch,
     /// Nothing at all (`no-touch-required`).
     Nothing,
@@ -28,7 +28,7 @@ pub enum Asks {
     Pin,
 }
 
-/// What makes security keys and signs with them.
+/// The means to make security keys and to sign with them.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     module: PathBuf,
@@ -36,10 +36,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Finds the module, which the Makefile fetches when it is not there, and writes the program that knows the PIN.
+    /// Finds the module, which the Makefile fetches if it is absent, and writes the program that knows the PIN.
     ///
     /// # Errors
-    /// When the module can neither be found nor fetched; the text says what to do.
+    /// If the module can neither be found nor fetched, with what to do about it.
     pub fn find(folder: &Path) -> Result<Self> {
         let module = FOUND
             .get_or_init(|| module().map_err(|error| error.to_string()))
@@ -52,7 +52,7 @@ impl Tokens {
         Ok(Self { module, askpass })
     }
 
-    /// What a program that uses a key must be started with. Nobody is asked at a terminal.
+    /// The environment with which a program that uses a key must be started. Nobody is asked at a terminal.
     pub fn environment(&self) -> [(&'static str, &Path); 3] {
         [
             ("SSH_SK_PROVIDER", &self.module),

@@ -1,4 +1,4 @@
-//! Both hosts: commissioned, running, used, and torn down.
+//! Both hosts: commissioning, running, use, and removal.
 
 mod copy;
 
@@ -27,12 +27,12 @@ use super::remark::remark;
 use super::settings::{Line, Link, Settings};
 use crate::wire::{LineConditions, Prng, Pty, WireStatistics};
 
-/// A command that has not ended by then never will.
+/// The longest time for a command.
 const COMMAND_LIMIT_S: &str = "600";
-/// A daemon that is not ready by then will not be.
+/// The longest time for a daemon to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// A folder whose files get its group.
+/// The mode bit of a folder whose files get its group.
 const SET_GROUP_ID: u32 = 0o2000;
 
 /// One of the two hosts.
@@ -71,7 +71,7 @@ impl Role {
         }
     }
 
-    /// Where it runs.
+    /// The host on which it runs.
     pub fn host(self) -> Host {
         match self {
             Self::Gate | Self::Transmit => Host::Sender,
@@ -80,10 +80,10 @@ impl Role {
     }
 }
 
-/// What a command answered.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Its exit status; −1 when a signal ended it.
+    /// Its exit status; −1 if a signal ended it.
     pub status: i32,
     /// Its standard output.
     pub output: String,
@@ -94,7 +94,7 @@ pub struct Answer {
 /// Two commissioned hosts in one folder. Dropping it ends every process and removes the folder.
 #[derive(Debug)]
 pub struct World {
-    // Before the folder, so that the processes end first.
+    // Declared before the folder, so that the processes end first.
     processes: BTreeMap<String, Process>,
     folder: PathBuf,
     _temporary: Option<TempDir>,
@@ -106,7 +106,7 @@ pub struct World {
     users: BTreeMap<Role, User>,
     /// The people.
     pub roster: Roster,
-    /// What the courier carried; the secret file is kept for tests that play its thief.
+    /// The courier's material; the secret file is kept for tests of its theft.
     pub courier: Courier,
     listen: SocketAddr,
     entrance: SocketAddr,
@@ -115,11 +115,11 @@ pub struct World {
 impl World {
     /// Makes keys, writes both configurations, and commissions both hosts through the real commands.
     ///
-    /// Each role has the user of its unit and the shipped folders, where this machine allows it; a line on standard error
-    /// tells where not. Commands are typed by the user of the harness.
+    /// Each role has the user of its unit and the shipped folders, if this machine allows it; otherwise a line on
+    /// standard error reports that. The user of the harness runs the commands.
     ///
     /// # Errors
-    /// When any command refuses or fails.
+    /// If any command refuses or fails.
     pub fn commission(programs: Programs, settings: Settings) -> Result<Self> {
         let (folder, temporary) = make_folder(&settings)?;
         let keys = folder.join("keys");
@@ -182,7 +182,7 @@ impl World {
         Ok(world)
     }
 
-    /// Gives each role the user and the folders that an installation gives it.
+    /// Gives each role the user and the folders of an installation.
     fn make_accounts(&mut self) -> Result<()> {
         let accounts = Accounts::shipped()?;
         for role in Role::ALL {
@@ -242,12 +242,12 @@ impl World {
             .map(drop)
     }
 
-    /// Everything of this world is below this folder.
+    /// All files of this world are below this folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What `init` printed on both hosts: the auditor keeps it.
+    /// The output of `init` on both hosts, which the auditor keeps.
     pub fn auditor_handout(&self) -> PathBuf {
         self.folder.join("handout.txt")
     }
@@ -257,7 +257,7 @@ impl World {
         self.folder.join("cables")
     }
 
-    /// What the world was made with.
+    /// The settings with which the world was made.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -267,12 +267,12 @@ impl World {
         self.host_folder(host).join("state")
     }
 
-    /// Where released cables appear.
+    /// The folder in which released cables appear.
     pub fn released_folder(&self) -> PathBuf {
         self.state(Host::Receiver).join("released")
     }
 
-    /// The name under which a role finds its port of a serial line: `transmit`, or else `receive`.
+    /// The path of a role's port of a serial line: that of `transmit`, or else of `receive`.
     pub fn device(&self, role: Role) -> PathBuf {
         self.line_folder().join(match role {
             Role::Transmit => "sender",
@@ -284,17 +284,17 @@ impl World {
         self.folder.join("line")
     }
 
-    /// The address that the receiver listens on, over UDP.
+    /// The address on which the receiver listens, over UDP.
     pub fn receiver_address(&self) -> SocketAddr {
         self.listen
     }
 
-    /// The address that the sender sends to, over UDP.
+    /// The address to which the sender sends, over UDP.
     pub fn entrance(&self) -> SocketAddr {
         self.entrance
     }
 
-    /// Runs a command of a host's program and returns what it answered, whatever that is.
+    /// Runs a command of a host's program and returns its result, whatever that is.
     ///
     /// # Errors
     /// Only when the command cannot be run at all.
@@ -302,7 +302,7 @@ impl World {
         self.run_under(std::iter::empty(), host, arguments)
     }
 
-    /// The same, with more in its environment.
+    /// The same, with more variables in its environment.
     ///
     /// # Errors
     /// As [`World::run`].
@@ -356,7 +356,7 @@ impl World {
         })
     }
 
-    /// The JSON document of a command that shows something.
+    /// The JSON output of a command.
     ///
     /// # Errors
     /// When the command fails or its output is not JSON.
@@ -371,11 +371,11 @@ impl World {
         })
     }
 
-    /// Starts the wire and both hosts, and waits until they are ready: each role by itself where each has its own user, or
-    /// both of a host under its supervisor.
+    /// Starts the wire and both hosts, and waits until they are ready. If each role has its own user, each runs by
+    /// itself, otherwise both roles of a host run under its supervisor.
     ///
     /// # Errors
-    /// When one of them does not come up.
+    /// If one of them does not become ready.
     pub fn start(&mut self) -> Result<()> {
         if self.has_users() {
             return self.start_roles();
@@ -395,7 +395,7 @@ impl World {
     /// Starts the wire and the four roles, each as a process of its own, without supervisors.
     ///
     /// # Errors
-    /// When one of them does not come up.
+    /// If one of them does not become ready.
     pub fn start_roles(&mut self) -> Result<()> {
         self.start_wire()?;
         for role in Role::ALL {
@@ -414,7 +414,7 @@ impl World {
         Ok(())
     }
 
-    /// Moves the clock of a host to so many seconds ahead of the true one, or behind it.
+    /// Moves the clock of a host to so many seconds ahead of the true time, or behind it.
     ///
     /// # Errors
     /// When the host has no such clock.
@@ -423,8 +423,8 @@ impl World {
         self.clocks.get(&host).ok_or_else(none)?.set_ahead(ahead_s)
     }
 
-    /// Has the daemons of a host started by another program, from their next start on: its words come before the daemon's
-    /// command line. No words start them as before.
+    /// Sets the words of another program that starts the daemons of a host, from their next start on: the words come
+    /// before the daemon's command line. Without words the daemons start as before.
     pub fn start_by(&mut self, host: Host, launcher: Vec<String>) {
         self.launchers.insert(host, launcher);
     }
@@ -432,14 +432,14 @@ impl World {
     /// Starts one role and waits until it is ready.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// If it does not become ready.
     pub fn start_role(&mut self, role: Role) -> Result<()> {
         let identity = self.view_identity(role);
         self.launch(role.host(), Some(role))?;
         self.await_ready(role, &identity)
     }
 
-    /// Starts one role without waiting for anything.
+    /// Starts one role without waiting.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -447,7 +447,7 @@ impl World {
         self.launch(role.host(), Some(role))
     }
 
-    /// Starts the wire process, if the settings want one.
+    /// Starts the wire process, if the settings require one.
     ///
     /// # Errors
     /// When it is not ready in time.
@@ -483,7 +483,7 @@ impl World {
             .into_iter()
             .flat_map(|(option, value)| [option.to_owned(), value])
             .collect();
-        // Those of a wire that was killed lead nowhere, or to a terminal of somebody else by now.
+        // The links of a wire that was killed are broken, or by now lead to a terminal of another program.
         for role in [Role::Transmit, Role::Receive] {
             let _ = fs::remove_file(self.device(role));
         }
@@ -510,7 +510,7 @@ impl World {
         roles.iter().try_for_each(|role| self.give_port(*role))
     }
 
-    /// Gives a port to its role, and to nobody else.
+    /// Gives a port to its role, and to no other user.
     fn give_port(&self, role: Role) -> Result<()> {
         let Some(user) = self.users.get(&role) else {
             return Ok(());
@@ -521,10 +521,10 @@ impl World {
         fs::set_permissions(&port, mode).context("protect", &port)
     }
 
-    /// Pulls both plugs of a serial line that the wire process carries.
+    /// Unplugs both ends of a serial line that the wire process carries.
     ///
     /// # Errors
-    /// When the ports do not go.
+    /// If the ports do not disappear.
     pub fn unplug(&mut self) -> Result<()> {
         self.signal_wire()?;
         let folders = [self.line_folder()];
@@ -538,7 +538,7 @@ impl World {
     /// Plugs a serial line in again.
     ///
     /// # Errors
-    /// When the ports do not come.
+    /// If the ports do not appear.
     pub fn plug_in(&mut self) -> Result<()> {
         self.signal_wire()?;
         self.await_ports()
@@ -552,10 +552,10 @@ impl World {
             .signal(Signal::SIGUSR2)
     }
 
-    /// Makes the port of a role on a serial line where the test itself stands; dropping it unplugs that end.
+    /// Makes the port of a role on a serial line that the test itself carries; dropping it unplugs that end.
     ///
     /// # Errors
-    /// When the system gives no pseudo-terminal.
+    /// If the system provides no pseudo-terminal.
     pub fn open_port(&self, role: Role) -> Result<Pty> {
         let name = self.device(role);
         let port = Pty::open(&name).context("make the port", &name)?;
@@ -563,8 +563,7 @@ impl World {
         Ok(port)
     }
 
-    /// Kills a process as a power failure would: `gate`, `transmit`, `receive`, `release`, `run`
-    /// of a host, or `wire`.
+    /// Kills a process as by a power failure: `gate`, `transmit`, `receive`, `release`, `run` of a host, or `wire`.
     pub fn kill(&mut self, name: &str) {
         if let Some(process) = self.processes.remove(name) {
             process.kill();
@@ -601,7 +600,7 @@ impl World {
         supervisor.child_with_argument(role.word())
     }
 
-    /// What a role has used so far.
+    /// The resources that a role has used so far.
     pub fn usage(&self, role: Role) -> Option<Usage> {
         self.role_pid(role).and_then(Usage::of)
     }
@@ -637,10 +636,10 @@ impl World {
         Ok(id)
     }
 
-    /// Waits until a cable lies in each mailbox that it was sent to, and compares every byte.
+    /// Waits until a cable is in each mailbox to which it was sent, and compares every byte.
     ///
     /// # Errors
-    /// When it does not come in time, comes twice, differs, or a process ended meanwhile.
+    /// If it does not come in time, comes twice, differs, or a process ended meanwhile.
     pub fn await_released(
         &mut self,
         id: &str,
@@ -676,10 +675,10 @@ impl World {
         Ok(found)
     }
 
-    /// Waits until the receiver has a serial in a state, and tells its reason.
+    /// Waits until a serial is in a state on the receiver, and returns its reason.
     ///
     /// # Errors
-    /// When it does not come to that in time, or a process ended meanwhile.
+    /// If that does not happen in time, or a process ended meanwhile.
     pub fn await_state(&mut self, serial: u64, wanted: &str, limit: Duration) -> Result<String> {
         let view = self.state(Host::Receiver).join("view");
         let what = format!("serial {serial} {wanted}");
@@ -691,7 +690,7 @@ impl World {
         })
     }
 
-    /// Waits for a condition, and fails early when a process ends.
+    /// Waits for a condition, and fails early if a process ends.
     ///
     /// # Errors
     /// As [`await_condition`], or when a process that should run has ended.
@@ -718,10 +717,10 @@ impl World {
         }
     }
 
-    /// Waits until gate and release, if they run, have erased what they put away.
+    /// Waits until gate and release, if they run, have erased the files that they set aside.
     ///
     /// # Errors
-    /// When they do not come to an end, or a process ended meanwhile.
+    /// If that does not end, or a process ended meanwhile.
     pub fn await_erased(&mut self) -> Result<()> {
         let running = [Role::Gate, Role::Release]
             .into_iter()
@@ -742,7 +741,7 @@ impl World {
         })
     }
 
-    /// Everything that was released so far.
+    /// All cables that have been released so far.
     ///
     /// # Errors
     /// When a folder cannot be read.
@@ -750,7 +749,7 @@ impl World {
         Released::all(&self.released_folder())
     }
 
-    /// What the wire did so far; zeros without a wire.
+    /// The statistics of the wire so far; zeros without a wire.
     pub fn wire_statistics(&self) -> WireStatistics {
         fs::read(self.statistics_file())
             .ok()
@@ -763,10 +762,10 @@ impl World {
         serde_json::from_slice(&fs::read(self.view_file(role)).ok()?).ok()
     }
 
-    /// Writes a file of pseudo-random bytes that can be submitted.
+    /// Writes a file of pseudo-random bytes for a submission.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If it cannot be written.
     pub fn generate_file(&self, name: &str, size_bytes: u64, seed: u64) -> Result<PathBuf> {
         use std::io::Write;
         let path = self.cables().join(name);
@@ -882,7 +881,7 @@ impl World {
         let folder = self.state(role.host()).join("view");
         self.await_alive(&what, READY_LIMIT, &[folder], |world| {
             let identity = world.view_identity(role);
-            // On a serial line nothing is lost before receive has its port: the port keeps it.
+            // On a serial line nothing is lost before receive has opened its port, because the port keeps it.
             let listening =
                 role != Role::Receive || world.settings.link != Link::Udp || is_bound(world.listen);
             Ok((identity.is_some() && identity != *before && listening).then_some(()))
@@ -895,7 +894,7 @@ impl World {
             .join(format!("{}.json", role.word()))
     }
 
-    /// Tells one writing of a view from another.
+    /// Distinguishes one writing of a view from another.
     fn view_identity(&self, role: Role) -> Option<SystemTime> {
         fs::metadata(self.view_file(role)).ok()?.modified().ok()
     }
@@ -943,14 +942,14 @@ fn make_folder(settings: &Settings) -> Result<(PathBuf, Option<TempDir>)> {
             .tempdir()
             .context("make", Path::new("a temporary folder"))?,
     };
-    // Everybody passes through, and nobody lists it.
+    // Everybody can pass through, but nobody can list it.
     let mode = fs::Permissions::from_mode(0o711);
     fs::set_permissions(temporary.path(), mode).context("open", temporary.path())?;
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
-/// A free UDP address of this host. Between here and its use another program could take it, so it
-/// is of a random address of 127.0.0.0/8, where few programs listen.
+/// A free UDP address of this host. Another program could take it before it is used, so it is a random address of
+/// 127.0.0.0/8, where few programs listen.
 fn free_address() -> Result<SocketAddr> {
     let mut host = [0; 3];
     getrandom::fill(&mut host).map_err(|error| HarnessError::Wrong(error.to_string()))?;
@@ -960,7 +959,7 @@ fn free_address() -> Result<SocketAddr> {
     socket.local_addr().context("name", here)
 }
 
-/// Whether some process has a UDP socket at this address, as /proc tells.
+/// Returns whether a process has a UDP socket at this address, from /proc.
 fn is_bound(address: SocketAddr) -> bool {
     let SocketAddr::V4(address) = address else {
         return true;

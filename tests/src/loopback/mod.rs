@@ -1,4 +1,4 @@
-//! `valise-loopback`: the whole way of a cable on one PC, and what happened on it.
+//! `valise-loopback`: the whole way of a cable on one PC, with a report.
 
 mod options;
 mod report;

@@ -11,10 +11,10 @@ use crate::harness::{HarnessError, Line, Settings};
 use crate::options::{baud, datagram_bytes, interleave, rate, repair, share};
 use crate::wire::LineConditions;
 
-/// Interleaving covers this many mean bursts: bursts are of random length, and their long tail
-/// must fit too.
+/// The number of mean bursts that interleaving covers: bursts have random lengths, and their long tail must be covered
+/// too.
 const BURSTS_COVERED: u32 = 4;
-/// What the configuration's default is.
+/// The default of the configuration.
 const INTERLEAVE_MIN: Duration = Duration::from_millis(20);
 const BAUD: u32 = 115_200;
 const RATE: Rate = Rate::BitsPerSecond(100_000_000);
@@ -41,9 +41,9 @@ pub enum LinkKind {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "valise-loopback", version, verbatim_doc_comment)]
 pub struct Options {
-    /// Files to send, each as a cable of its own; generated ones when there are none.
+    /// Files to send, each as a cable of its own; without any, generated ones are sent.
     pub files: Vec<PathBuf>,
-    /// How many cables are generated, or how often each file is sent.
+    /// The number of generated cables, or of times that each file is sent.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// Bytes of a generated cable, as a number or as "200 MiB".
@@ -55,13 +55,13 @@ pub struct Options {
     /// The speed of a serial line, in bits a second; 115200 if not given.
     #[arg(long, value_parser = baud)]
     pub baud: Option<u32>,
-    /// The share of datagrams that the line loses; of bytes, if it is serial.
+    /// The share of datagrams that the line loses; on a serial line, the share of bytes.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub loss: Percent,
     /// The mean length of a burst of loss; without it, losses are independent.
     #[arg(long, default_value = "0ms")]
     pub burst: Span,
-    /// The share that is overtaken by later datagrams; a serial line keeps its order.
+    /// The share that later datagrams overtake; a serial line keeps its order.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub reorder: Percent,
     /// The share that arrives twice; on a serial line, bytes that nobody sent.
@@ -70,10 +70,10 @@ pub struct Options {
     /// The share that arrives with flipped bits.
     #[arg(long, default_value = "0%", value_parser = share)]
     pub corrupt: Percent,
-    /// Decides all chance of the line, and all generated content: one seed, one run.
+    /// The seed of all random decisions of the line, and of all generated content: one seed, one run.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The sender's rate on the link, such as "100 Mbit/s" (the one of UDP if not given) or "unlimited".
+    /// The sender's rate on the link, such as "100 Mbit/s" (the default of UDP) or "unlimited".
     #[arg(long, value_parser = rate)]
     pub rate: Option<Rate>,
     /// flash, immediate, priority or routine.
@@ -91,16 +91,16 @@ pub struct Options {
     /// Repair symbols of each pass, for each source symbol.
     #[arg(long, default_value = "25%", value_parser = repair)]
     pub repair: Percent,
-    /// How often the source symbols are sent.
+    /// The number of times that the source symbols are sent.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub passes: u8,
-    /// The burst that interleaving must survive; four times --burst, and 20ms at least, if not given.
+    /// The burst that interleaving must survive; four times --burst, and at least 20ms, if not given.
     #[arg(long, value_parser = interleave)]
     pub interleave: Option<Span>,
-    /// Constant rate: noise when there is nothing to send.
+    /// Send at a constant rate, with noise when there is nothing to send.
     #[arg(long)]
     pub cover: bool,
-    /// Give up after this time; chosen by the amount and the rate if not given.
+    /// Give up after this time; if not given, it depends on the amount of data and the rate.
     #[arg(long)]
     pub timeout: Option<Span>,
 }
@@ -122,13 +122,13 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
-    /// How many cables will be sent.
+    /// The number of cables to send.
     pub fn cable_count(&self) -> u32 {
         let files = u32::try_from(self.files.len().max(1)).unwrap_or(u32::MAX);
         files.saturating_mul(self.count)
     }
 
-    /// Refuses options that mean nothing on the link that was chosen.
+    /// Refuses options that have no meaning on the chosen link.
     ///
     /// # Errors
     /// [`HarnessError::Usage`] with what to do about it.
@@ -146,7 +146,7 @@ impl Options {
         Err(HarnessError::Usage(text.to_owned()))
     }
 
-    /// What the hosts and the line are set up with.
+    /// The settings of the hosts and the line.
     pub fn settings(&self) -> Settings {
         let interleave = match self.interleave {
             Some(span) => span,
@@ -183,7 +183,7 @@ impl Options {
         }
     }
 
-    /// How long the whole may take.
+    /// The longest time for the whole run.
     pub fn time_limit(&self, body_bytes: u64) -> Duration {
         match self.timeout {
             Some(span) => span.0,

@@ -1,4 +1,4 @@
-//! What `valise-loopback` tells at the end.
+//! The report of `valise-loopback`.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use valise_common::units::{ByteSize, count_of};
 use crate::harness::{Link, Settings};
 use crate::wire::WireStatistics;
 
-/// Above this number of cables, only what went wrong is told one by one.
+/// Above this number of cables, only failures are reported one by one.
 const TOLD_ONE_BY_ONE: usize = 20;
 
 /// A state that a cable reached.
@@ -17,11 +17,11 @@ const TOLD_ONE_BY_ONE: usize = 20;
 pub struct Step {
     /// The state, in the words of the architecture.
     pub state: String,
-    /// When, in seconds since the harness began to submit.
+    /// The time, in seconds since the harness began to submit.
     pub at_s: f64,
 }
 
-/// An approval that lies beside a released cable.
+/// An approval in the folder of a released cable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Approval {
     /// The officer.
@@ -43,28 +43,28 @@ pub struct CableReport {
     pub message_id: String,
     /// Its serial, once that is known.
     pub serial: Option<u64>,
-    /// Its way.
+    /// The states that it reached.
     pub steps: Vec<Step>,
-    /// Who approved it, as the receiver released it.
+    /// Its approvals, as the receiver released them.
     pub approvals: Vec<Approval>,
     /// From its submission to its release.
     pub seconds: Option<f64>,
     /// From its last approval to its release.
     pub link_seconds: Option<f64>,
-    /// Why it did not arrive as it should, if so.
+    /// The reason why it did not arrive correctly, if so.
     pub failure: Option<String>,
 }
 
-/// How fast the link was; its kind decides what the line's counts are of.
+/// The speed of the link. Its kind determines the unit of the line's counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "link", rename_all = "lowercase")]
 pub enum LinkReport {
-    /// Over UDP: the counts are of datagrams.
+    /// Over UDP: the counts are datagrams.
     Udp {
         /// The sender's rate.
         rate: String,
     },
-    /// On a serial line: the counts are of bytes.
+    /// On a serial line: the counts are bytes.
     Serial {
         /// The line's speed.
         baud: u32,
@@ -95,13 +95,13 @@ impl fmt::Display for LinkReport {
 /// A whole run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Whether every cable arrived, once, unchanged.
+    /// Whether every cable arrived once and unchanged.
     pub ok: bool,
     /// The cables, in the order of their submission.
     pub cables: Vec<CableReport>,
-    /// What was wrong beyond single cables.
+    /// Faults that do not concern single cables.
     pub failures: Vec<String>,
-    /// What the line did.
+    /// The statistics of the line.
     pub wire: WireStatistics,
     /// Bytes of all cables.
     pub body_bytes: u64,
@@ -116,7 +116,7 @@ pub struct Report {
     pub repair: String,
     /// The burst that interleaving covers.
     pub interleave: String,
-    /// What `receive` counted.
+    /// The counters of `receive`.
     pub receiver: serde_json::Value,
 }
 
@@ -176,7 +176,7 @@ impl Report {
 
     fn write_line(&self, text: &mut String) -> fmt::Result {
         let wire = &self.wire;
-        // One byte in 10,000 is much, and one datagram is little.
+        // One byte in 10,000 is a lot, and one datagram in 10,000 is little.
         let (unit, run, decimals) = match self.link {
             LinkReport::Udp { .. } => ("datagram", "burst", 2),
             LinkReport::Serial { .. } => ("byte", "stretch", 4),
@@ -296,7 +296,7 @@ impl CableReport {
 
 fn ratio(part: u64, whole: u64) -> f64 {
     #[allow(clippy::as_conversions)]
-    // Shown with two decimals; the rounding above 2^53 is harmless.
+    // It is shown with two decimals, so the rounding above 2^53 does no harm.
     let ratio = part as f64 / whole as f64;
     ratio
 }

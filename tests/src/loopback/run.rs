@@ -15,20 +15,20 @@ use crate::harness::{
     HarnessError, Host, Observer, Programs, Released, Result, Role, Settings, Submission, World,
 };
 
-/// How often the receiver is asked for the states of its serials while cables are awaited.
+/// The interval at which the states of serials are read from the receiver while cables are awaited.
 const STATES_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A cable on its way.
+/// A cable in transit.
 struct Travelling {
     submission: Submission,
     report: CableReport,
     approved: Instant,
 }
 
-/// Sends everything that the options ask for and reports what happened.
+/// Sends all cables of the options and reports the result.
 ///
 /// # Errors
-/// When the harness itself could not work; a cable that did not arrive is in the report instead.
+/// If the harness itself cannot work. A cable that did not arrive is in the report instead.
 pub fn run(options: &Options) -> Result<Report> {
     options.check()?;
     for file in &options.files {
@@ -85,11 +85,11 @@ pub fn run(options: &Options) -> Result<Report> {
     let cables: Vec<CableReport> = travelling.into_iter().map(|cable| cable.report).collect();
     let settings = world.settings().clone();
     let wire = {
-        // The wire writes its final counts when it is told to end.
+        // The wire writes its final counts when it is stopped.
         world.stop("wire")?;
         world.wire_statistics()
     };
-    // And the receiver its final counters: what it shows while it runs is up to a second old.
+    // The receiver also writes its final counters: while it runs, its view is up to a second old.
     world.stop_host(Host::Receiver)?;
     Ok(Report {
         ok: failures.is_empty() && cables.iter().all(|cable| cable.failure.is_none()),
@@ -117,7 +117,7 @@ fn with_media_types_of(mut settings: Settings, files: &[PathBuf]) -> Settings {
     settings
 }
 
-/// The files given, each as often as asked; or generated ones.
+/// Returns the given files, each as often as asked, or generated ones.
 fn files_to_send(options: &Options, world: &World) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for number in 0..options.count {
@@ -179,7 +179,7 @@ fn send_one(
     })
 }
 
-/// Waits until every cable is released, or is known not to be, or time is up.
+/// Waits until every cable is released, or is known not to arrive, or time is up.
 fn await_all(
     world: &mut World,
     options: &Options,
@@ -224,8 +224,8 @@ fn await_all(
     }
 }
 
-/// Waits until the sender has sent everything that it means to send: a cable that comes once must
-/// not come again with a later pass. What never arrives is not waited for.
+/// Waits until the sender has sent all of its passes: a cable that came once must not come again with a later pass.
+/// Cables that never arrive are not waited for.
 fn await_last_pass(world: &mut World, limit: Duration) -> Result<()> {
     let view = world.state(Host::Sender).join("view");
     let waited = world.await_alive("the last pass", limit, &[view], |world| {
@@ -245,8 +245,8 @@ fn await_last_pass(world: &mut World, limit: Duration) -> Result<()> {
     }
 }
 
-/// What the receiver says of serials that will not be released by themselves, when none of the
-/// others is still under way.
+/// Returns the receiver's report of serials that will not be released by themselves, if none of the others is still in
+/// transit.
 fn unreleased(world: &World) -> Result<Option<String>> {
     let list = world.json(Host::Receiver, &["list"])?;
     let mut stuck = Vec::new();
@@ -266,7 +266,7 @@ fn unreleased(world: &World) -> Result<Option<String>> {
     Ok((!stuck.is_empty()).then(|| stuck.join("; ")))
 }
 
-/// Compares a cable that arrived, and fills in its way.
+/// Compares a cable that arrived, and fills in its states.
 fn complete(
     world: &World,
     observer: &Observer,
@@ -309,8 +309,8 @@ fn complete(
     let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64();
     let sealed = observer.first(&sender.join("outbox"), in_outbox);
     let complete = observer.first(&inbox, in_inbox);
-    // The command that brought the last approval ends a little after gate has taken it, and nothing that follows from an
-    // approval can come before it: the earliest of that bounds it, whichever of them was seen.
+    // The command that brought the last approval ends a little after gate has taken the approval. All later states
+    // follow from the approval, so the earliest of them is the upper bound.
     if let Some(next) = [sealed, complete, at].into_iter().flatten().min() {
         cable.approved = cable.approved.min(next);
         for step in &mut cable.report.steps {
@@ -335,7 +335,7 @@ fn complete(
     Ok(())
 }
 
-/// Who approved a released cable, and with what kind of key.
+/// Returns the approvals of a released cable, and the kinds of their keys.
 fn approvals_of(folder: &std::path::Path) -> Result<Vec<Approval>> {
     let folder = folder.join("approvals");
     let io = |error| HarnessError::io("read", &folder, error);
@@ -358,11 +358,11 @@ fn approvals_of(folder: &std::path::Path) -> Result<Vec<Approval>> {
     Ok(found)
 }
 
-/// What a person sees meanwhile: bars on a terminal, lines elsewhere, nothing with `--json`.
+/// The progress for a person: bars on a terminal, lines elsewhere, nothing with `--json`.
 struct Progress {
     bar: ProgressBar,
     lines: bool,
-    /// What the line carries.
+    /// The unit of the line's counts.
     units: &'static str,
 }
 
@@ -423,7 +423,7 @@ impl Progress {
     }
 }
 
-/// Bytes of the containers that `receive` is collecting, as far as their symbols came.
+/// Returns the bytes of the containers that `receive` is collecting, as far as their symbols have come.
 fn assembled_bytes(view: &serde_json::Value) -> u64 {
     let sets = view["assembling"]
         .as_array()

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::harness::{HarnessError, HiddenRequest, Host, Released, Result, Submission, World};
 use crate::wire::Prng;
 
-/// A class of sizes: its name, its bytes, and how many cables of ten are of it.
+/// A class of sizes: its name, its bytes, and its number of cables in ten.
 pub const CLASSES: [(&str, u64, u64); 3] = [
     ("2 kB", 2_000, 7),
     ("200 kB", 200_000, 2),
@@ -22,13 +22,13 @@ const PRECEDENCES: [&str; 4] = ["routine", "priority", "immediate", "flash"];
 pub struct Arrival {
     /// Its class, as an index into [`CLASSES`].
     pub class: usize,
-    /// When it was submitted, in seconds since the first one.
+    /// The time of its submission, in seconds since the first one.
     pub submitted_s: f64,
-    /// From its submission to the mailbox.
+    /// The time from its submission to the mailbox.
     pub seconds: f64,
 }
 
-/// A cable on its way.
+/// A cable in transit.
 struct Cable {
     class: usize,
     submission: Submission,
@@ -41,24 +41,24 @@ pub struct Load {
     begun: Instant,
     prng: Prng,
     placed: u64,
-    /// Placed and not answered, by the name of the request.
+    /// Placed but not answered, by the name of the request.
     asked: BTreeMap<String, Cable>,
     /// Accepted, by message-id.
     travelling: BTreeMap<String, Cable>,
     done: BTreeSet<String>,
-    /// What has arrived, in that order.
+    /// The cables that have arrived, in order.
     pub arrivals: Vec<Arrival>,
     /// Approvals whose answer has not come.
     approvals: BTreeSet<String>,
     resend: Option<String>,
-    /// Serials that were sent again, because the line had lost too much of them.
+    /// Serials that were sent again, because the line had lost too many of their symbols.
     pub resent: u64,
-    /// What went wrong with single cables.
+    /// Faults of single cables.
     pub failures: Vec<String>,
 }
 
 impl Load {
-    /// Nothing has been submitted.
+    /// A load without any submission.
     pub fn new(seed: u64) -> Self {
         Self {
             begun: Instant::now(),
@@ -75,12 +75,12 @@ impl Load {
         }
     }
 
-    /// How many cables have been submitted.
+    /// The number of submitted cables.
     pub fn placed(&self) -> u64 {
         self.placed
     }
 
-    /// How many of them have not arrived.
+    /// The number of cables that have not arrived.
     pub fn missing(&self) -> usize {
         self.asked.len() + self.travelling.len()
     }
@@ -88,7 +88,7 @@ impl Load {
     /// Submits the next cable.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If the request cannot be written.
     pub fn submit(&mut self, world: &World) -> Result<()> {
         let draw = self.prng.below(10);
         let mut upper = 0;
@@ -120,10 +120,10 @@ impl Load {
         Ok(())
     }
 
-    /// Takes answers, approves what was accepted, and takes what has arrived out of the mailbox.
+    /// Takes answers, approves accepted cables, and takes arrived cables out of the mailbox.
     ///
     /// # Errors
-    /// When the harness cannot read or write; what is wrong with a cable is a failure instead.
+    /// If the harness cannot read or write. A fault of a cable is recorded instead.
     pub fn drive(&mut self, world: &World) -> Result<()> {
         let names: Vec<String> = self.asked.keys().cloned().collect();
         for name in names {
@@ -221,10 +221,10 @@ impl Load {
         Ok(())
     }
 
-    /// Asks for each serial again that the receiver misses.
+    /// Requests a resend of each serial that the receiver lacks.
     ///
     /// # Errors
-    /// When the disk does not take the request.
+    /// If the request cannot be written.
     pub fn send_missing_again(&mut self, world: &World) -> Result<()> {
         if let Some(name) = self.resend.clone() {
             if self.answer(world, &name).is_none() {
@@ -252,7 +252,7 @@ impl Load {
         Ok(())
     }
 
-    /// Returns what is still on its way, by its subject.
+    /// Returns the cables that are still in transit, by their subject.
     pub fn lost(&self) -> Vec<String> {
         let all = self.asked.values().chain(self.travelling.values());
         all.map(|cable| cable.submission.subject.clone()).collect()
@@ -265,7 +265,7 @@ fn place(world: &World, name: &str, text: &str, files: &[(String, PathBuf)]) -> 
     request.reveal()
 }
 
-/// Does what a reader does who has taken a cable to another place.
+/// Deletes a cable, as a reader does after copying it to another place.
 fn discard(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).map_err(|error| HarnessError::io("delete", folder, error))
 }

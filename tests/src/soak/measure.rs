@@ -1,4 +1,4 @@
-//! Use of resources and activity of both hosts, once a second.
+//! The resources and the activity of both hosts, once a second.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::statistics::float;
 use crate::harness::{HarnessError, Host, Result, Role, Usage, World};
 use crate::wire::WireStatistics;
 
-/// What a role uses at one moment.
+/// The resources of a role at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RoleSample {
     /// Resident memory.
@@ -21,7 +21,7 @@ pub struct RoleSample {
     pub cpu_share: f64,
 }
 
-/// Everything at one moment.
+/// All figures at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
     /// Seconds since the first submission.
@@ -32,7 +32,7 @@ pub struct Sample {
     pub outbox: u64,
     /// Containers in the inbox.
     pub inbox: u64,
-    /// Bits that the line took each second since the last sample.
+    /// Bits that the line accepted each second since the last sample.
     pub link_bits: f64,
     /// The share of datagrams that the line has lost since the last sample.
     pub loss_share: f64,
@@ -71,7 +71,7 @@ impl Meter {
         })
     }
 
-    /// Looks at everything.
+    /// Takes a sample of all figures.
     ///
     /// # Errors
     /// When a role is gone.

@@ -1,4 +1,4 @@
-//! `valise-soak`: both hosts at work for a long time over a bad line, and what each role uses meanwhile.
+//! `valise-soak`: both hosts at work for a long time over a bad line, and the resources of each role.
 
 mod load;
 mod measure;

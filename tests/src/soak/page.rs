@@ -1,4 +1,4 @@
-//! The report as one page, whose plots are drawn here.
+//! The report as one page, with its plots.
 
 use std::fmt::Write as _;
 
@@ -13,9 +13,9 @@ const HEIGHT: f64 = 180.0;
 /// Room for the numbers beside the axes.
 const LEFT: f64 = 70.0;
 const BELOW: f64 = 20.0;
-/// A line has no more points than this: it is as wide as so many pixels.
+/// The most points of a line, which is as wide as this number of pixels.
 const POINTS_MAX: usize = 900;
-/// Colours that people of any colour vision tell apart.
+/// Colours that people with any colour vision can distinguish.
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
 /// One line, or one set of dots, of a plot.
@@ -74,7 +74,7 @@ pub fn html(report: &Report) -> String {
 
 fn line(name: &str, report: &Report, value: &dyn Fn(&Sample) -> f64) -> Series {
     let step = report.samples.len().div_ceil(POINTS_MAX).max(1);
-    // Of each stretch the largest value: a peak is what matters.
+    // The largest value of each stretch, because peaks matter.
     let stretches = report.samples.chunks(step).filter_map(|stretch| {
         let largest = stretch.iter().map(value).fold(0.0, f64::max);
         Some((stretch.first()?.at_s, largest))

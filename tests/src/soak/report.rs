@@ -1,4 +1,4 @@
-//! The findings of a soak: a summary, two tables and a page.
+//! The results of a soak: a summary, two tables and a page.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl Report {
         failures: Vec<String>,
         wire: WireStatistics,
     ) -> Self {
-        // The tail, in which nothing is submitted any more, is not part of the load.
+        // The tail, after the last submission, is not part of the load.
         let duration_s = options.duration().as_secs_f64();
         let half = samples
             .iter()
@@ -144,7 +144,7 @@ impl Report {
     /// Writes report.html, samples.csv and cables.csv into a folder.
     ///
     /// # Errors
-    /// When the disk does not take them.
+    /// If they cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let files = [
             ("report.html", page::html(self)),

@@ -12,16 +12,16 @@ use crate::harness::{
 };
 use crate::wire::LineConditions;
 
-/// What is still on its way so long after the last submission is lost.
+/// A cable that is still in transit at this time after the last submission is lost.
 const LAST_LIMIT: Duration = Duration::from_secs(120);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the operator looks for missing serials.
+/// The interval at which the operator looks for missing serials.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs both hosts as long as the options say, and writes the report.
+/// Runs both hosts for the time in the options, and writes the report.
 ///
 /// # Errors
-/// When the harness itself could not work, or a role ended; a lost cable is in the report instead.
+/// If the harness itself cannot work, or a role ended. A lost cable is in the report instead.
 pub fn run(options: &Options) -> Result<Report> {
     let fail = |error| HarnessError::io("make", &options.out, error);
     std::fs::create_dir_all(&options.out).map_err(fail)?;
@@ -75,7 +75,7 @@ fn settings(options: &Options) -> Settings {
     };
     Settings {
         rate: "100 Mbit/s".to_owned(),
-        // And some more: an alarm begins when a fifth is left.
+        // With some in reserve: an alarm begins when a fifth is left.
         slots: options.cable_count() + options.cable_count() / 3 + 16,
         line: Line::Wire {
             conditions,
@@ -91,7 +91,7 @@ fn folders(world: &World) -> Vec<PathBuf> {
     vec![requests, released.join("paris-desk"), released]
 }
 
-/// Waits until an answer or a cable comes, or for a tenth of a second. Fails when a role has ended.
+/// Waits until an answer or a cable comes, or for a tenth of a second. Fails if a role has ended.
 fn await_news(world: &mut World, folders: &[PathBuf]) -> Result<()> {
     for role in Role::ALL {
         world.take_ended(role).map_or(Ok(()), Err)?;

@@ -1,6 +1,6 @@
-//! A slope, and a share of all values that are below a value.
+//! Slopes and percentiles.
 
-/// Returns the slope of a line through points by least squares; `None` if all have one abscissa.
+/// Returns the slope of a line through points by least squares; `None` if all have the same abscissa.
 pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
     let count = float(u64::try_from(points.len()).ok()?);
     let (sum_x, sum_y) = points
@@ -15,7 +15,7 @@ pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
     (below > 0.0).then(|| above / below)
 }
 
-/// Returns the value that so many percent of all do not exceed (nearest rank); `None` without values.
+/// Returns the value that this percentage of all values does not exceed (nearest rank); `None` without values.
 pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -23,7 +23,7 @@ pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-/// Returns a count as a number to calculate with; above 2^53 the last digits are lost.
+/// Returns a count as a number for calculations; above 2^53 the last digits are lost.
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)]
 pub fn float(count: u64) -> f64 {
     count as f64

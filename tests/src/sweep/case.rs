@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::harness::Role;
 
-/// What is done to a system call.
+/// The fault in a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
     /// The role is killed as it enters the call.
@@ -37,7 +37,7 @@ impl Fault {
         }
     }
 
-    /// The words that the system and SQLite have for the error.
+    /// The texts of the system and of SQLite for the error.
     pub(super) fn messages(self) -> &'static [&'static str] {
         match self {
             Self::Kill => &[],
@@ -56,12 +56,12 @@ impl Fault {
     }
 }
 
-/// When the role comes under the fault.
+/// The time from which the role is exposed to the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Phase {
-    /// From its start on: calls are counted from the start of its process.
+    /// From its start: calls are counted from the start of its process.
     Start,
-    /// Once it runs: calls are counted, in each of its threads, from that moment.
+    /// When it runs: calls are counted, in each of its threads, from that moment.
     Running,
 }
 
@@ -81,11 +81,11 @@ impl Phase {
 /// One fault at one occurrence of one system call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
-    /// The role that it happens to.
+    /// The role with the fault.
     pub role: Role,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// Since when calls are counted.
+    /// The time from which calls are counted.
     pub phase: Phase,
     /// The system call.
     pub call: String,
@@ -114,7 +114,7 @@ const WRITES: &[Fault] = &[Fault::Kill, Fault::Io, Fault::NoSpace];
 const OPENS: &[Fault] = &Fault::ALL;
 const DESCRIPTORS: &[Fault] = &[Fault::Kill, Fault::NoDescriptor];
 
-/// The system calls that a role's files, directories and sockets are worked with, and the faults that each can meet.
+/// The system calls on a role's files, directories and sockets, and the faults that each can meet.
 const CALLS: [(&str, &[Fault]); 44] = [
     ("open", OPENS),
     ("openat", OPENS),
@@ -168,7 +168,7 @@ pub(super) fn faults_of(call: &str) -> &'static [Fault] {
     found.map_or(&[], |(_, faults)| faults)
 }
 
-/// Returns the calls, as strace takes them: one that this machine does not have is no error.
+/// Returns the calls in strace's form: a call that this machine does not have is not an error.
 pub(super) fn traced() -> String {
     let names: Vec<String> = CALLS.iter().map(|(name, _)| format!("?{name}")).collect();
     format!("trace={}", names.join(","))

@@ -13,19 +13,19 @@ use super::template::{MARK, Template};
 use super::way::Way;
 use crate::harness::{HarnessError, Host, Released, Result, Role, World, await_condition};
 
-/// An alarm or an erasing that has not ended by then does not end.
+/// The longest time until an alarm or an erasure ends.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The alarm that stands until its role starts again: a file that could not be erased is erased at a start.
+/// The alarm that lasts until its role starts again: a file that could not be erased is erased at a start.
 const RESTART_ENDS: [&str; 1] = ["not-erased"];
 
-/// Alarms that stand for a day so that somebody reads them: each names the fault of the disk, and nothing is lost.
+/// Alarms that last for a day so that somebody reads them: each reports the fault of the disk, and nothing is lost.
 const FOR_A_DAY: [&str; 2] = ["register-rebuilt", "audit-log"];
 
 /// Returns every promise that does not hold.
 ///
 /// # Errors
-/// When the harness itself could not look.
+/// If the harness itself cannot check.
 pub fn violations(
     way: &mut Way<'_>,
     template: &Template,
@@ -46,7 +46,7 @@ pub fn violations(
     Ok(found)
 }
 
-/// Every cable that must arrive is in its mailbox once, whole and with its label, and no other one.
+/// Checks that every cable that must arrive is in its mailbox once, complete and with its label, and no other cable.
 fn arrivals(way: &Way<'_>, template: &Template) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let released = Released::all(&way.world.released_folder())?;
@@ -99,7 +99,7 @@ fn arrivals(way: &Way<'_>, template: &Template) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Nothing that held plaintext is left.
+/// Checks that no file with plaintext is left.
 fn plaintext(world: &World) -> Result<Vec<String>> {
     let (sender, receiver) = (world.state(Host::Sender), world.state(Host::Receiver));
     let mut found = Vec::new();
@@ -148,8 +148,8 @@ fn names_in(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Every alarm that does not end. One that a start of the role ends, and that names the fault, is no violation: its role is
-/// started again, once, as a person would who reads it.
+/// Returns every alarm that does not end. An alarm that reports the fault and that a start of the role ends is not a
+/// violation: its role is started again, once, as a person who reads it would do.
 fn alarms(way: &mut Way<'_>, case: Option<&Case>) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut is_cured = false;
@@ -174,7 +174,7 @@ fn alarms(way: &mut Way<'_>, case: Option<&Case>) -> Result<Vec<String>> {
             let line = |alarm: &Value| format!("alarm {}: {}", alarm["alarm"], alarm["text"]);
             let is_new = |alarm: &&Value| !FOR_A_DAY.iter().any(|word| alarm["alarm"] == *word);
             left = alarms.iter().filter(is_new).map(line).collect();
-            // What is being erased is gone soon, or an alarm says that it is not.
+            // Files that are being erased are gone soon, or an alarm reports that they are not.
             let role = if host == Host::Sender {
                 Role::Gate
             } else {
@@ -200,7 +200,7 @@ fn alarms_of(world: &World, host: Host) -> Result<Option<Vec<Value>>> {
     Ok(serde_json::from_str(&answer.output).ok())
 }
 
-/// A role that ended by an error has to say which one, and where.
+/// A role that ended by an error must report the error, and the operation.
 fn silent_end(case: &Case, role: Role, words: &str) -> Option<String> {
     if case.fault == Fault::Kill {
         return (!words.contains("SIGKILL")).then(|| format!("{role:?} ended: {words}"));

@@ -1,7 +1,8 @@
-//! `valise-sweep`: one fault in one system call of one role, on the way of several cables, for every role, fault and call.
+//! `valise-sweep`: one fault in one system call of one role, while several cables are sent, for every role, fault and
+//! call.
 //!
-//! A pair of hosts is commissioned once and copied for each case. `strace` injects the fault. A role that ended is started
-//! again without it, as its supervisor would, and then everything that was promised is checked.
+//! A pair of hosts is commissioned once and copied for each case. `strace` injects the fault. A role that ended is
+//! started again without it, as its supervisor would do. Then every promise is checked.
 
 mod case;
 mod check;

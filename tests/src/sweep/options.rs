@@ -5,7 +5,7 @@ use clap::Parser;
 use super::case::{Case, Fault, Phase};
 use crate::harness::{HarnessError, Result, Role};
 
-/// Breaks single system calls of each role, on the way of several cables, and checks what was promised. Needs root and
+/// Breaks single system calls of each role while several cables are sent, and checks every promise. Needs root and
 /// strace.
 ///
 /// Exit status: 0 if every promise held, 1 if not, 2 for wrong usage, 3 if the system failed.
@@ -16,22 +16,22 @@ use crate::harness::{HarnessError, Result, Role};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "valise-sweep", version, verbatim_doc_comment)]
 pub struct Options {
-    /// The time that the cases may take: chooses how many occurrences of a call are passed over.
+    /// The time for all cases, in minutes: it determines how many occurrences of a call are skipped.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "full")]
     pub minutes: u32,
-    /// Every occurrence of every call, however long that takes.
+    /// Take every occurrence of every call, however long that takes.
     #[arg(long)]
     pub full: bool,
-    /// Decides which occurrences are taken.
+    /// The seed of the choice of occurrences.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many cases run at a time.
+    /// The number of cases that run at a time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: u32,
     /// Only this role: gate, transmit, receive or release.
     #[arg(long, value_parser = parse_role)]
     pub role: Option<Role>,
-    /// Only since then.
+    /// Only this phase.
     #[arg(long, value_enum)]
     pub phase: Option<Phase>,
     /// Only this fault.
@@ -51,7 +51,7 @@ fn parse_role(text: &str) -> std::result::Result<Role, String> {
 }
 
 impl Options {
-    /// Returns the one case that is asked for, if it is one.
+    /// Returns the single case of the options, if they have one.
     ///
     /// # Errors
     /// [`HarnessError::Usage`] when the call cannot meet the fault.
@@ -75,7 +75,7 @@ impl Options {
         }))
     }
 
-    /// Returns whether a case, whose number does not matter, is asked for.
+    /// Returns whether the options select a case, with any number.
     pub(super) fn takes(&self, role: Role, phase: Phase, fault: Fault, call: &str) -> bool {
         self.role.is_none_or(|only| only == role)
             && self.phase.is_none_or(|only| only == phase)

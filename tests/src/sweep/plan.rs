@@ -1,4 +1,4 @@
-//! The cases that a clean run of each role makes possible, and those that fit the time.
+//! The possible cases, from a clean run of each role, and those that fit the time.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::strace::Span;
 use crate::harness::Role;
 use crate::wire::Prng;
 
-/// What a clean run of a role calls, and how often.
+/// The calls of a role in a clean run, and their numbers.
 pub type Profile = BTreeMap<(Role, Phase), BTreeMap<String, Span>>;
 
 /// Cases, in the order in which they run.
@@ -18,7 +18,7 @@ pub struct Plan {
     pub cases: Vec<Case>,
     /// Every occurrence that a full sweep has.
     pub possible: u64,
-    /// Each so many-th occurrence is taken, of each call and fault at least one.
+    /// One in so many occurrences is taken, and at least one of each call and fault.
     pub step: u64,
 }
 
@@ -41,7 +41,7 @@ impl Plan {
                 offset += step;
             }
         }
-        // In no order, so that a sweep that runs out of time has left out some of each.
+        // In random order, so that a sweep that runs out of time has left out some of each.
         ordered.sort();
         let cases = ordered.into_iter().map(|(_, case)| case).collect();
         Self {

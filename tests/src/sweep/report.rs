@@ -1,4 +1,4 @@
-//! The findings of a sweep, for a person.
+//! The results of a sweep, for a person.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use crate::harness::Role;
 pub struct Outcome {
     /// The case.
     pub case: Case,
-    /// Whether the call was made so often that the fault happened, to something that can fail so.
+    /// Whether the fault happened: the call was made often enough, on an object that can fail in this way.
     pub is_reached: bool,
     /// Whether the role ended.
     pub has_ended: bool,
     /// Each promise that did not hold.
     pub violations: Vec<String>,
-    /// How long it took.
+    /// The time that it took.
     pub took: Duration,
 }
 
@@ -37,13 +37,13 @@ impl Outcome {
 /// A whole sweep.
 #[derive(Debug)]
 pub struct Report {
-    /// What became of each case.
+    /// The outcome of each case.
     pub outcomes: Vec<Outcome>,
     /// Every occurrence that a full sweep would have broken.
     pub possible: u64,
-    /// Cases that were planned and found no time.
+    /// Planned cases for which there was no time.
     pub left_out: usize,
-    /// How long the cases took.
+    /// The time that the cases took.
     pub took: Duration,
 }
 

@@ -1,14 +1,14 @@
-//! A request as its author places it, again where the system failed, and the answers that it got.
+//! A request as its author places it, again after a failure of the system, and its answers.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::harness::{Host, Result, World};
 
-/// A request that fails so often for reasons of the system is a violation.
+/// If a request fails so often through the system, that is a violation.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// A request, and how far it is.
+/// A request and its progress.
 #[derive(Debug)]
 pub struct Request {
     host: Host,
@@ -55,7 +55,7 @@ impl Request {
         format!("{}-{}", self.name, self.attempt)
     }
 
-    /// Places it, or looks for its answer. A refusal that blames the system is followed by the next attempt.
+    /// Places the request, or looks for its answer. After a refusal because of the system, the next attempt follows.
     ///
     /// # Errors
     /// When the harness cannot write or read files.
@@ -91,7 +91,7 @@ impl Request {
         Ok(())
     }
 
-    /// Returns what is wrong with the answers: each attempt has exactly one, and it does not change.
+    /// Returns the faults of the answers: each attempt has exactly one answer, and it does not change.
     pub fn wrong_answers(&self, world: &World) -> Vec<String> {
         let folder = world.state(self.host).join("requests");
         let mut wrong = Vec::new();

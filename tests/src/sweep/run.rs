@@ -16,10 +16,10 @@ use super::template::Template;
 use super::way::Way;
 use crate::harness::{HarnessError, Programs, Result, Role, obstacle};
 
-/// Runs the sweep that the options ask for.
+/// Runs the sweep of the options.
 ///
 /// # Errors
-/// When the harness itself could not work; a broken promise is in the report instead.
+/// If the harness itself cannot work. A broken promise is in the report instead.
 pub fn run(options: &Options, programs: Programs) -> Result<Report> {
     check_machine()?;
     let only = options.only_case()?;
@@ -53,7 +53,7 @@ pub fn run(options: &Options, programs: Programs) -> Result<Report> {
 }
 
 fn whole(number: f64) -> u64 {
-    // Far below where a f64 is not exact; a negative one cannot be.
+    // Far below the limit at which a f64 is no longer exact, and never negative.
     format!("{number:.0}").parse().unwrap_or(1)
 }
 
@@ -154,10 +154,10 @@ fn attempt(
     Ok(())
 }
 
-/// Runs these cases, so many at a time.
+/// Runs these cases, `jobs` at a time.
 ///
 /// # Errors
-/// When the harness itself could not work.
+/// If the harness itself cannot work.
 pub fn run_cases(programs: Programs, cases: Vec<Case>, jobs: u32) -> Result<Report> {
     check_machine()?;
     let template = Template::make(programs)?;

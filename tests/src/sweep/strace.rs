@@ -8,19 +8,19 @@ use std::time::Duration;
 use super::case::{Case, Fault, Phase, faults_of, traced};
 use crate::harness::{HarnessError, Process, Result, Role, World, await_condition};
 
-/// `strace` is attached to a role by then, or never.
+/// The longest time for attaching `strace` to a role.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 
 /// A role under `strace`.
 #[derive(Debug)]
 pub struct Traced {
     log: PathBuf,
-    /// The tracer, where it is not the parent of the role.
+    /// The tracer, if it is not the parent of the role.
     _attached: Option<Process>,
 }
 
 impl Traced {
-    /// Starts a role under `strace`, or attaches that to a role that runs. Without a case nothing is injected.
+    /// Starts a role under `strace`, or attaches `strace` to a role that runs. Without a case nothing is injected.
     ///
     /// # Errors
     /// When the role or `strace` does not start.
@@ -55,8 +55,8 @@ impl Traced {
         lines.map(str::to_owned).collect()
     }
 
-    /// Returns whether the fault hit what cannot fail so: a counter or a pipe in the memory of the kernel, or an opening that
-    /// creates nothing and finds no room for it.
+    /// Returns whether the fault hit an object that cannot fail in this way: a counter or a pipe in the memory of the
+    /// kernel, or an `open` that creates nothing and reports that there is no room.
     pub fn is_impossible(&self) -> bool {
         let injected = self.injected();
         let mut lines = injected.iter();
@@ -135,8 +135,8 @@ pub struct Span {
     pub last: u32,
 }
 
-/// Counts each call in each thread. What the first thread does before it opens the configuration is the work of the
-/// programs that start the role and of its loader, if it was traced from there on.
+/// Counts each call in each thread. The calls of the first thread before it opens the configuration belong to the
+/// programs that start the role and to its loader, if it was traced from there on.
 fn count(text: &str, configuration: &Path) -> BTreeMap<String, Span> {
     let configuration = format!("{:?}", configuration.display().to_string());
     let is_from_start = text.contains(&configuration);

@@ -1,4 +1,4 @@
-//! The pair of hosts that each case begins with: what has happened before, and what is about to happen.
+//! The pair of hosts with which each case begins: the past events, and the acts to come.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,50 +7,50 @@ use std::time::Duration;
 use crate::harness::{HarnessError, Host, Programs, Result, Role, Settings, Submission, World};
 use crate::wire::Prng;
 
-/// What every part of every cable of the sweep begins with, and has again every 64 KiB.
+/// The beginning of every part of every cable of the sweep, repeated every 64 KiB.
 pub const MARK: &str = "the plaintext of a cable of valise-sweep";
 
-/// Above the size from which gate and release work on a cable in a thread of its own (4 MiB on both hosts).
+/// Above the size from which gate and release use a thread of its own for a cable (4 MiB on both hosts).
 const LARGE_BYTES: usize = 5 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
-/// The category that the newer trust list alone gives to rome-desk.
+/// The category that only the newer trust list gives to rome-desk.
 const NEWER_LABEL: &str = "EU-RESTRICTED CRISIS";
 
 /// A cable that must arrive.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    /// As it was submitted.
+    /// The submission.
     pub submission: Submission,
     /// Its id; absent before it is submitted.
     pub id: Option<String>,
 }
 
-/// Two hosts, none of whose roles runs, and what there is to do.
+/// Two hosts whose roles do not run, and the acts to come.
 #[derive(Debug)]
 pub struct Template {
     /// The hosts.
     pub world: World,
-    /// Serial 1, in quarantine: the receiver releases it when it has the newer trust list and looks again.
+    /// Serial 1, in quarantine: the receiver releases it at a recheck after it has the newer trust list.
     pub rechecked: Expected,
-    /// Serial 2, in quarantine: to be discarded.
+    /// Serial 2, in quarantine, to be discarded.
     pub discarded: String,
-    /// Serial 3, sent while nobody listened: to be sent again.
+    /// Serial 3, sent while the receiver did not listen, to be sent again.
     pub resent: Expected,
-    /// Waits for approvals: to be withdrawn.
+    /// A waiting cable, to be withdrawn.
     pub withdrawn: String,
-    /// Waits for approvals: to be rejected.
+    /// A waiting cable, to be rejected.
     pub rejected: String,
-    /// To be submitted and approved: a small one, one of several parts, a large one.
+    /// Cables to be submitted and approved: a small one, one of several parts, a large one.
     pub fresh: Vec<Submission>,
     /// The newer trust list with its signatures, which the receiver does not have.
     pub trust_list: Vec<(String, PathBuf)>,
 }
 
 impl Template {
-    /// Commissions both hosts and brings them there.
+    /// Commissions both hosts and brings them into this state.
     ///
     /// # Errors
-    /// When anything does not happen as it should.
+    /// If a step does not succeed.
     pub fn make(programs: Programs) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let settings = Settings {
@@ -94,7 +94,7 @@ impl Template {
         for role in [Role::Transmit, Role::Gate, Role::Release] {
             world.stop(role.word())?;
             let reserve = format!("audit/{}.reserve", role.word());
-            // Made again at the start; to copy it would be the largest part of a case.
+            // Made again at the start; copying it would be the largest part of a case.
             let _ = fs::remove_file(world.state(role.host()).join(reserve));
         }
         let _ = fs::remove_file(world.state(Host::Receiver).join("audit/receive.reserve"));

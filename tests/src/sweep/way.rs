@@ -1,4 +1,4 @@
-//! The way of all cables of a case: everything is asked for, and whatever ends is started again, until all has arrived.
+//! The acts of a case: all requests are made, and roles that end are started again, until all cables have arrived.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +9,12 @@ use super::request::Request;
 use super::template::{Expected, Template};
 use crate::harness::{HarnessError, Host, Released, Result, Role, World, await_condition};
 
-/// What has not happened by then does not happen. Release tries a cable again 30 s after the disk was full.
+/// The longest time for any of them. Release tries a cable again 30 s after the disk was full.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often the operator looks for missing serials.
+/// The interval at which the operator looks for missing serials.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
-/// A case under way.
+/// A case in progress.
 pub struct Way<'a> {
     template: &'a Template,
     /// The copy of the hosts.
@@ -24,7 +24,7 @@ pub struct Way<'a> {
     pub expected: Vec<Expected>,
     resends: Vec<Request>,
     looked: Option<Instant>,
-    /// Each end of a role, with its last words.
+    /// Each end of a role, with its last line.
     pub ends: Vec<(Role, String)>,
 }
 
@@ -51,10 +51,10 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Places everything that needs no answer of something else.
+    /// Places all requests that do not depend on the answer to another.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If they cannot be written.
     pub fn ask(&mut self) -> Result<()> {
         for (index, submission) in self.template.fresh.iter().enumerate() {
             let text = format!(
@@ -89,10 +89,10 @@ impl<'a> Way<'a> {
         self.requests.push(Request::new(host, name, text, files));
     }
 
-    /// Goes on until all has arrived and been answered.
+    /// Continues until all cables have arrived and all requests are answered.
     ///
     /// # Errors
-    /// [`HarnessError::Wrong`] with what has not happened within the limit, or was refused.
+    /// [`HarnessError::Wrong`] with the events that are missing at the limit, or the refusal.
     pub fn complete(&mut self, role: Role) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -115,10 +115,10 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Starts each role again that has ended, as its supervisor does.
+    /// Starts each role that has ended again, as its supervisor does.
     ///
     /// # Errors
-    /// When another role than the one under the fault has ended, or the same one a second time.
+    /// If a role without the fault has ended, or the role with the fault a second time.
     pub fn start_what_ended(&mut self, role: Role) -> Result<()> {
         for any in Role::ALL {
             let Some(end) = self.world.take_ended(any) else {
@@ -160,7 +160,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Signs all fresh cables as two officers, once each has its id.
+    /// Signs all new cables as two officers, when each has its id.
     fn approve_what_is_submitted(&mut self) -> Result<()> {
         let count = self.template.fresh.len();
         if self.expected[0].id.is_some() {
@@ -195,7 +195,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Returns what has not happened yet.
+    /// Returns the events that have not happened yet.
     fn waits_for(&self) -> Result<Vec<String>> {
         let open = self.requests.iter().filter(|request| !request.is_over());
         let mut waiting: Vec<String> = open
@@ -217,7 +217,7 @@ impl<'a> Way<'a> {
         Ok(waiting)
     }
 
-    /// Asks for each serial again that the receiver misses, as its operator and the sender's would.
+    /// Requests a resend of each serial that the receiver lacks, as both operators would do.
     fn send_missing_again(&mut self) -> Result<()> {
         let is_early = self.looked.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
         if is_early || self.resends.iter().any(|request| !request.is_over()) {
@@ -238,7 +238,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Waits until something that is looked at changes, or for a tenth of a second.
+    /// Waits until a watched folder changes, or for a tenth of a second.
     pub fn await_news(&self) -> Result<()> {
         let states = [Host::Sender, Host::Receiver].map(|host| self.world.state(host));
         let mut folders: Vec<PathBuf> = states.iter().map(|state| state.join("requests")).collect();
@@ -252,7 +252,7 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Returns what is wrong with the answers to all requests.
+    /// Returns the faults of the answers to all requests.
     pub fn wrong_answers(&self) -> Vec<String> {
         let all = self.requests.iter().chain(&self.resends);
         all.flat_map(|request| request.wrong_answers(&self.world))

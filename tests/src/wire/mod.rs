@@ -1,8 +1,8 @@
-//! The lossy line between the two hosts: what a diode, a bad cable or an overrun switch does to
-//! datagrams, and a noisy serial line to bytes, reproducible from a seed.
+//! The lossy line between the two hosts: it has the faults of a diode, a bad cable or an overrun switch for datagrams,
+//! and those of a noisy serial line for bytes, reproducible from a seed.
 //!
-//! [`Wire`] and [`SerialWire`] are the pure models (in, with the time, and out). [`relay`] puts one between two UDP ports and
-//! [`serial_relay`] the other between two pseudo-terminals; the program `valise-wire` runs either.
+//! [`Wire`] and [`SerialWire`] are the pure models (input with the time, and output). [`relay`] puts the first between
+//! two UDP ports and [`serial_relay`] the second between two pseudo-terminals; the program `valise-wire` runs either.
 
 mod model;
 mod prng;

@@ -8,12 +8,12 @@ use valise_common::units::Percent;
 
 use super::{Prng, WireStatistics};
 
-/// Datagrams held back for reordering are at most so many; beyond it nothing more is held.
+/// The most datagrams that are held back for reordering.
 const HELD_MAX: usize = 16_384;
 /// Spare buffers that are kept for later datagrams.
 const SPARE_MAX: usize = 4_096;
 
-/// What the line does to datagrams.
+/// The faults of the line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LineConditions {
     /// The share that is lost in the long run.
@@ -22,7 +22,7 @@ pub struct LineConditions {
     pub burst: Duration,
     /// The share that is held back, for a uniform time up to `reorder_hold`.
     pub reorder: Percent,
-    /// The longest that a reordered datagram or a second copy is held back.
+    /// The longest time for which a reordered datagram or a second copy is held back.
     pub reorder_hold: Duration,
     /// The share that arrives twice.
     pub duplicate: Percent,
@@ -31,7 +31,7 @@ pub struct LineConditions {
 }
 
 impl LineConditions {
-    /// A line that does nothing to datagrams.
+    /// A line without faults.
     pub const CLEAN: Self = Self {
         loss: Percent::from_ppm(0),
         burst: Duration::ZERO,
@@ -54,11 +54,10 @@ struct Held {
 
 /// The line itself.
 ///
-/// Loss follows the Gilbert–Elliott model in continuous time: the line is good or bad, loses
-/// everything while it is bad, and the time it stays in each state is exponential, with mean
-/// `burst` for the bad one and the mean for the good one that yields `loss` in the long run. The
-/// state is sampled when a datagram arrives, which is exact for such a chain and needs no estimate
-/// of the rate: a burst is as many datagrams long as the line carries in its time.
+/// Loss follows the Gilbert–Elliott model in continuous time. The line is good or bad, and loses everything while it is
+/// bad. The time in each state is exponential, with mean `burst` for the bad state, and for the good state the mean
+/// that yields `loss` in the long run. The state is sampled when a datagram arrives. That is exact for such a chain and
+/// needs no estimate of the rate: the length of a burst is the number of datagrams that the line carries in its time.
 #[derive(Debug)]
 pub struct Wire {
     conditions: LineConditions,
@@ -74,7 +73,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A line of these conditions; everything that it does follows from `seed` and the input.
+    /// A line with these conditions; all of its decisions follow from `seed` and the input.
     pub fn new(conditions: LineConditions, seed: u64) -> Self {
         Self {
             conditions,
@@ -90,7 +89,7 @@ impl Wire {
         }
     }
 
-    /// Takes a datagram that entered the line at `now`, which never runs backwards.
+    /// Takes a datagram that entered the line at `now`, which never decreases.
     pub fn handle_datagram(&mut self, now: Duration, bytes: &[u8]) {
         self.statistics.received += 1;
         self.statistics.received_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -122,7 +121,7 @@ impl Wire {
         }
     }
 
-    /// The next datagram that leaves the line at `now`; the buffer may come back by [`recycle`].
+    /// The next datagram that leaves the line at `now`; the buffer may be returned with [`recycle`].
     ///
     /// [`recycle`]: Self::recycle
     pub fn poll_datagram(&mut self, now: Duration) -> Option<Vec<u8>> {
@@ -143,7 +142,7 @@ impl Wire {
         Some(bytes)
     }
 
-    /// When the next held datagram is due.
+    /// The time at which the next held datagram is due.
     pub fn next_wakeup(&self) -> Option<Duration> {
         self.held.peek().map(|Reverse(held)| held.due)
     }
@@ -155,7 +154,7 @@ impl Wire {
         }
     }
 
-    /// What happened so far.
+    /// The statistics so far.
     pub fn statistics(&self) -> WireStatistics {
         self.statistics
     }
@@ -168,7 +167,7 @@ impl Wire {
         }
         let remembered = match self.sampled_at.replace(now) {
             Some(last) if burst_s > 0.0 && loss < 1.0 => {
-                // The chain forgets with the sum of both rates: 1/burst + loss/((1-loss)·burst).
+                // The state decays with the sum of both rates: 1/burst + loss/((1-loss)·burst).
                 let elapsed_s = now.saturating_sub(last).as_secs_f64();
                 (-elapsed_s / (burst_s * (1.0 - loss))).exp()
             }
@@ -203,7 +202,7 @@ impl Wire {
         }));
     }
 
-    /// A copy as the line delivers it, bits flipped if its lot is so.
+    /// A copy as the line delivers it, possibly with flipped bits.
     fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.clear();
@@ -220,7 +219,7 @@ impl Wire {
     }
 }
 
-/// A share as a number from 0.0 to 1.0; more than everything is everything.
+/// A share as a number from 0.0 to 1.0, at most 1.0.
 pub(super) fn fraction(share: Percent) -> f64 {
     (f64::from(share.ppm()) / 1_000_000.0).min(1.0)
 }
@@ -234,7 +233,7 @@ mod tests {
         text.parse().expect("a percentage")
     }
 
-    /// Sends `count` numbered datagrams, one each `gap`, and returns what arrived, in order.
+    /// Sends `count` numbered datagrams, one every `gap`, and returns the arrived ones, in order.
     fn run(conditions: LineConditions, seed: u64, count: u64, gap: Duration) -> (Vec<u64>, Wire) {
         let mut wire = Wire::new(conditions, seed);
         let mut arrived = Vec::new();
@@ -302,7 +301,7 @@ mod tests {
             burst: Duration::from_millis(2),
             ..LineConditions::CLEAN
         };
-        // One datagram each 20 µs: a mean burst is 100 datagrams; 2,000 bursts are expected.
+        // One datagram every 20 µs: a mean burst is 100 datagrams; 2,000 bursts are expected.
         let (_, wire) = run(conditions, 4, 4_000_000, Duration::from_micros(20));
         let statistics = wire.statistics();
         let share = statistics.lost as f64 / 4_000_000.0;

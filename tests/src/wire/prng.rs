@@ -1,5 +1,5 @@
-//! Randomness that is the same on every machine and in every version of every crate, for ever: a
-//! seed that once showed a fault must go on showing it.
+//! Randomness that is the same on every machine and in every version of every crate, for ever: a seed that once showed
+//! a fault must continue to show it.
 
 /// xoshiro256++, seeded through SplitMix64 as its authors advise.
 ///
@@ -45,7 +45,7 @@ impl Prng {
     /// A uniform number in `0 .. bound`, and 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(bound);
-        // The upper half of the product is below `bound`, hence fits.
+        // The upper half of the product is below `bound`, and so fits.
         u64::try_from(wide >> 64).unwrap_or(0)
     }
 

@@ -16,9 +16,9 @@ use nix::unistd::{read, write};
 
 /// A pseudo-terminal under a name of its own. A role opens the slave by that name, and this program holds the other end.
 ///
-/// The slave is raw from the start, so that no byte is echoed or changed before a role has opened it. It is kept open, so
-/// that a role may close it and open it again. Dropping the value unplugs it: the name is gone, and whoever has the slave
-/// open gets an error.
+/// The slave is raw from the start, so that no byte is echoed or changed before a role has opened it. It is kept open,
+/// so that a role may close it and open it again. Dropping the value unplugs it: the name disappears, and every program
+/// that has the slave open gets an error.
 #[derive(Debug)]
 pub struct Pty {
     master: PtyMaster,
@@ -28,10 +28,10 @@ pub struct Pty {
 }
 
 impl Pty {
-    /// Makes one, and the symbolic link `link` to its slave in the place of an older one.
+    /// Makes a pseudo-terminal, and the symbolic link `link` to its slave, replacing an older link.
     ///
     /// # Errors
-    /// When the system gives no pseudo-terminal, or the link cannot be made.
+    /// If the system provides no pseudo-terminal, or the link cannot be made.
     pub fn open(link: &Path) -> io::Result<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let master = posix_openpt(flags)?;
@@ -66,7 +66,7 @@ impl Pty {
         &self.device
     }
 
-    /// Lets the slave be opened again.
+    /// Allows that the slave is opened again.
     ///
     /// A serial port loses its exclusive flag when its last user closes it. A slave that is kept open here does not.
     ///
@@ -76,7 +76,7 @@ impl Pty {
         Ok(rustix::termios::ioctl_tiocnxcl(&self.slave)?)
     }
 
-    /// Takes what was written to the slave: the number of bytes, 0 when there are none now.
+    /// Reads bytes that were written to the slave: returns their number, 0 if there are none now.
     ///
     /// # Errors
     /// When the terminal fails.
@@ -84,7 +84,7 @@ impl Pty {
         now_or_nothing(read(&self.master, buffer))
     }
 
-    /// Gives bytes to whoever reads the slave: the number of bytes taken, 0 when there is no room now.
+    /// Writes bytes for the reader of the slave: returns the number of accepted bytes, 0 if there is no room now.
     ///
     /// # Errors
     /// When the terminal fails.
@@ -92,7 +92,7 @@ impl Pty {
         now_or_nothing(write(&self.master, bytes))
     }
 
-    /// Gives all bytes to whoever reads the slave, as fast as they are read.
+    /// Writes all bytes for the reader of the slave, as fast as they are read.
     ///
     /// # Errors
     /// When the terminal fails, or `limit` has passed.
@@ -136,7 +136,7 @@ impl AsFd for Pty {
 
 impl Drop for Pty {
     fn drop(&mut self) {
-        // Whoever made another one under this name since then keeps it.
+        // Another value that was made under this name since then keeps it.
         if fs::read_link(&self.link).is_ok_and(|device| device == self.device) {
             let _ = fs::remove_file(&self.link);
         }

@@ -1,8 +1,7 @@
-//! The wire between two UDP ports: reads as fast as the kernel gives, asks the model, sends on.
+//! The wire between two UDP ports: reads as fast as the kernel delivers, asks the model, sends on.
 //!
-//! Whole batches cross the kernel at once in both directions (UDP_GRO in, UDP_SEGMENT out), but the
-//! model judges datagrams one by one: a packet filter would see a batch as one packet and lose it
-//! whole.
+//! Whole batches pass the kernel at once in both directions (UDP_GRO in, UDP_SEGMENT out), but the model decides about
+//! each datagram separately. A packet filter would see a batch as one packet and lose all of it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -21,7 +20,7 @@ use nix::sys::socket::{
 
 use super::{Wire, WireStatistics};
 
-/// The receive buffer that is asked for; the kernel may grant less.
+/// The receive buffer that is requested; the kernel may grant less.
 const SOCKET_BUFFER_BYTES: usize = 64 << 20;
 /// The most that one receive call can return, a batch included.
 const BATCH_BYTES: usize = 65_536;
@@ -29,14 +28,14 @@ const BATCH_BYTES: usize = 65_536;
 const SEND_BATCH_BYTES_MAX: usize = 65_000;
 /// The kernel's limit of segments in one UDP_SEGMENT call.
 const SEGMENTS_MAX: usize = 64;
-/// Datagrams of one batch are taken to have entered the line over at most this time.
+/// Datagrams of one batch are assumed to have entered the line over at most this time.
 const SPREAD_MAX: Duration = Duration::from_millis(5);
-/// How often the statistics file is renewed while datagrams flow.
+/// The interval at which the statistics file is rewritten while datagrams flow.
 pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
-/// After so many receive calls the signals and the statistics get their turn.
+/// After this number of receive calls the signals and the statistics are handled.
 const RECEIVES_MAX: usize = 64;
 
-/// A relay that has its ports and has not begun.
+/// A relay that has its ports but has not begun.
 #[derive(Debug)]
 pub struct Relay {
     input: UdpSocket,
@@ -55,12 +54,12 @@ struct Batch {
 }
 
 impl Relay {
-    /// Opens the ports: `listen` in, whatever the kernel chooses out to `to`.
+    /// Opens the ports: `listen` for input, and a port of the kernel's choice for output to `to`.
     ///
     /// SIGTERM and SIGINT are blocked for the calling thread and end [`run`](Self::run).
     ///
     /// # Errors
-    /// When a port is taken or an address is not of this host.
+    /// If a port is in use or an address is not one of this host.
     pub fn open(
         listen: SocketAddr,
         to: SocketAddr,
@@ -73,7 +72,7 @@ impl Relay {
             setsockopt(&input, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES)?;
         }
         setsockopt(&input, sockopt::RxqOvfl, &1)?;
-        // Without UDP_GRO the kernel hands over single datagrams, which is slower and also right.
+        // Without UDP_GRO the kernel delivers single datagrams, which is slower but also correct.
         let _ = setsockopt(&input, sockopt::UdpGroSegment, &true);
         let any: SocketAddr = if to.is_ipv4() {
             SocketAddr::from(([0, 0, 0, 0], 0))
@@ -90,18 +89,18 @@ impl Relay {
         })
     }
 
-    /// The address that datagrams are taken on.
+    /// The address on which datagrams are received.
     ///
     /// # Errors
-    /// When the socket has none, which does not happen to a bound one.
+    /// If the socket has none, which does not happen to a bound one.
     pub fn listening(&self) -> io::Result<SocketAddr> {
         self.input.local_addr()
     }
 
-    /// Carries datagrams until a signal asks for the end, and says what happened to them.
+    /// Carries datagrams until a signal ends it, and returns the statistics.
     ///
     /// # Errors
-    /// When a socket fails in another way than by a full buffer or an absent receiver.
+    /// If a socket fails, except for a full buffer or an absent receiver.
     pub fn run(self, mut wire: Wire) -> io::Result<WireStatistics> {
         let start = Instant::now();
         let mut inbound = vec![0; BATCH_BYTES];
@@ -161,7 +160,7 @@ impl Relay {
             None => PollTimeout::from(250u16),
             Some(due) => {
                 let wait = due.saturating_sub(start.elapsed());
-                // Rounded up, or the loop would spin through the last fraction of a millisecond.
+                // Rounded up; otherwise the loop would spin during the last fraction of a millisecond.
                 PollTimeout::try_from(wait + Duration::from_micros(999))
                     .unwrap_or(PollTimeout::from(250u16))
             }
@@ -176,7 +175,7 @@ impl Relay {
         }
     }
 
-    /// One receive call: the length of what came, and the length of each datagram in it.
+    /// Makes one receive call: returns the length of the received bytes, and the length of each datagram in them.
     fn receive(&self, buffer: &mut [u8], overrun: &mut u64) -> io::Result<Option<(usize, usize)>> {
         let mut iov = [IoSliceMut::new(buffer)];
         let mut control = nix::cmsg_space!(i32, u32);
@@ -196,7 +195,7 @@ impl Relay {
                 ControlMessageOwned::UdpGroSegments(bytes) => {
                     segment_bytes = usize::try_from(bytes).unwrap_or(segment_bytes);
                 }
-                // The kernel's count is of the socket's whole life.
+                // The kernel counts since the socket was made.
                 ControlMessageOwned::RxqOvfl(total) => *overrun = u64::from(total),
                 _ => {}
             }
@@ -222,7 +221,7 @@ impl Relay {
                 &batch.bytes,
                 &[ControlMessage::UdpGsoSegments(&segment_bytes)],
             ) {
-                // A kernel or a device without segmentation offload: from here on one by one.
+                // A kernel or a device without segmentation offload: from here on datagrams are sent one by one.
                 Err(Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT) => {
                     batch.segmentation = false;
                 }
@@ -255,7 +254,7 @@ impl Relay {
                 MsgFlags::empty(),
                 Some(&self.to),
             ) {
-                // Nobody listens there yet: on a line without a return path that is no error.
+                // Nobody listens there yet: on a line without a return path that is not an error.
                 Ok(_) | Err(Errno::ECONNREFUSED) => return Ok(()),
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}
                 Err(error) => return Err(error),
@@ -285,7 +284,7 @@ impl Batch {
     }
 }
 
-/// Blocks the signals that a relay understands, and these others, and returns where they are read.
+/// Blocks the signals of a relay, and these others, and returns the descriptor on which they are read.
 pub(super) fn take_signals(others: &[Signal]) -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {

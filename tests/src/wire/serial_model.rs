@@ -10,13 +10,14 @@ const BITS_PER_BYTE: f64 = 10.0;
 
 /// The line itself.
 ///
-/// A serial line has no datagrams that it could lose: it loses, changes and adds bytes. Loss follows the Gilbert–Elliott
-/// model in steps of a byte: the line is good or bad and loses every byte while it is bad. The mean length of a lost stretch
-/// is what the line carries in the time `burst`; with none, each byte is lost by itself. Bytes keep their order.
+/// A serial line has no datagrams to lose: it loses, changes and adds bytes. Loss follows the Gilbert–Elliott model in
+/// steps of a byte: the line is good or bad, and loses every byte while it is bad. The mean length of a burst is the
+/// number of bytes that the line carries in the time `burst`. Without it, each byte is lost independently. Bytes keep
+/// their order.
 #[derive(Debug)]
 pub struct SerialWire {
     conditions: LineConditions,
-    /// How much of its state the line still has after a byte: 0 forgets at once.
+    /// The part of its state that the line still has after a byte: 0 forgets at once.
     memory: f64,
     prng: Prng,
     bad: bool,
@@ -25,14 +26,15 @@ pub struct SerialWire {
 }
 
 impl SerialWire {
-    /// A line of these conditions, whose reordering is ignored. Everything that it does follows from `seed` and the input.
+    /// A line with these conditions, whose reordering is ignored. All of its decisions follow from `seed` and the
+    /// input.
     pub fn new(conditions: LineConditions, baud: u32, seed: u64) -> Self {
         let stretch_bytes = burst_bytes(conditions.burst, baud);
         let good = 1.0 - fraction(conditions.loss);
         Self {
             conditions,
-            // A bad line stays bad with 1 - good·(1 - memory), and the mean stretch is the inverse of the rest. Losses
-            // that are independent run together for 1/good bytes already, and none can be shorter.
+            // A bad line stays bad with 1 - good·(1 - memory), and the mean burst is the inverse of the rest. Even
+            // independent losses run together for 1/good bytes, so no burst can be shorter.
             memory: (1.0 - 1.0 / (stretch_bytes * good)).max(0.0),
             prng: Prng::new(seed),
             bad: false,
@@ -41,7 +43,7 @@ impl SerialWire {
         }
     }
 
-    /// Takes bytes that entered the line, and appends to `out` what leaves it.
+    /// Takes bytes that entered the line, and appends the bytes that leave it to `out`.
     pub fn carry(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let before = out.len();
         for byte in bytes {
@@ -67,7 +69,7 @@ impl SerialWire {
         self.statistics.sent += count(out.len() - before);
     }
 
-    /// What happened so far, in bytes.
+    /// The statistics so far, in bytes.
     pub fn statistics(&self) -> WireStatistics {
         self.statistics
     }
@@ -123,7 +125,7 @@ mod tests {
         text.parse().expect("a percentage")
     }
 
-    /// What a line makes of these bytes, in reads of changing length.
+    /// The output of a line for these bytes, in reads of changing length.
     fn run(conditions: LineConditions, seed: u64, bytes: &[u8]) -> (Vec<u8>, WireStatistics) {
         let mut wire = SerialWire::new(conditions, BAUD, seed);
         let mut out = Vec::new();
@@ -145,7 +147,7 @@ mod tests {
         (out, statistics)
     }
 
-    /// Bytes of all values, where each differs from those beside it.
+    /// Bytes of all values, each different from its neighbours.
     fn counting() -> Vec<u8> {
         (0..MILLION).map(|index| (index % 251) as u8).collect()
     }
@@ -190,7 +192,7 @@ mod tests {
         );
         let mean = statistics.lost as f64 / statistics.bursts as f64;
         assert!((1.0..1.03).contains(&mean), "{mean}");
-        // What is left is in its order: the steps between bytes are those of the losses, and no others.
+        // The remaining bytes are in order: the steps between them are those of the losses, and no others.
         let steps: u64 = out
             .windows(2)
             .map(|pair| (u64::from(pair[1]) + 251 - u64::from(pair[0])) % 251)

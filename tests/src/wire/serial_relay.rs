@@ -1,7 +1,7 @@
-//! The wire between two pseudo-terminals: what the sender writes to one, the model treats, and the receiver reads from the
-//! other.
+//! The wire between two pseudo-terminals: the sender writes to one, the model processes the bytes, and the receiver
+//! reads from the other.
 //!
-//! The relay has no speed of its own. It never loses a byte: while the receiver's terminal is full, it reads no further.
+//! The relay has no speed of its own. It never loses a byte: while the receiver's terminal is full, it stops reading.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use super::{Pty, SerialWire, WireStatistics};
 
 /// The most that is read at once.
 const READ_BYTES: usize = 4_096;
-/// After this time both ports can be opened again, whoever had them for itself.
+/// The interval at which both ports are freed from exclusive use.
 const PORTS_FREED_AFTER: Duration = Duration::from_millis(100);
 
 /// A relay in a folder, whose ports are the symbolic links `sender` and `receiver` there.
@@ -35,19 +35,19 @@ pub struct SerialRelay {
 struct Ports {
     sender: Pty,
     receiver: Pty,
-    /// Bytes that have left the line and that the receiver's port had no room for.
+    /// Bytes that have left the line and for which the receiver's port had no room.
     pending: Vec<u8>,
     freed_at: Instant,
 }
 
 impl SerialRelay {
-    /// Makes both ports in `folder`, which must be there.
+    /// Makes both ports in `folder`, which must exist.
     ///
-    /// SIGTERM and SIGINT are blocked for the calling thread and end [`run`](Self::run); so is SIGUSR2, which unplugs the
-    /// line or plugs it in again.
+    /// SIGTERM and SIGINT are blocked for the calling thread and end [`run`](Self::run). SIGUSR2 is blocked too; it
+    /// unplugs the line or plugs it in again.
     ///
     /// # Errors
-    /// When a port or its link cannot be made.
+    /// If a port or its link cannot be made.
     pub fn open(folder: PathBuf, statistics_file: Option<PathBuf>) -> io::Result<Self> {
         let signals = take_signals(&[Signal::SIGUSR2])?;
         let ports = Some(Ports::open(&folder)?);
@@ -59,11 +59,11 @@ impl SerialRelay {
         })
     }
 
-    /// Carries bytes until a signal asks for the end, and returns what happened to them. Writes a line to `output` when
-    /// the ports are ready (the names of both devices) and when they are gone (`unplugged`).
+    /// Carries bytes until a signal ends it, and returns the statistics. Writes a line to `output` when the ports are
+    /// ready (the names of both devices) and when they are gone (`unplugged`).
     ///
     /// # Errors
-    /// When a port fails in another way than by being full.
+    /// If a port fails, except for being full.
     pub fn run(
         mut self,
         mut wire: SerialWire,
@@ -110,15 +110,14 @@ impl SerialRelay {
         output.flush()
     }
 
-    /// Waits for a signal, for bytes, or for room for those that are pending; not longer than until the ports are due to
-    /// be freed.
+    /// Waits for a signal, for bytes, or for room for pending bytes, but not longer than until the ports must be freed.
     fn await_event(&self) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let mut timeout = PollTimeout::NONE;
         if let Some(ports) = &self.ports {
             fds.push(ports.awaited());
             let left = PORTS_FREED_AFTER.saturating_sub(ports.freed_at.elapsed());
-            // Rounded up, or the loop would spin through the last fraction of a millisecond.
+            // Rounded up; otherwise the loop would spin during the last fraction of a millisecond.
             timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(timeout);
         }
         match poll(&mut fds, timeout) {
@@ -138,7 +137,7 @@ impl Ports {
         })
     }
 
-    /// What the line waits for: bytes, or room for those that are pending.
+    /// The event that the line waits for: bytes, or room for pending bytes.
     fn awaited(&self) -> PollFd<'_> {
         match self.pending.is_empty() {
             true => PollFd::new(self.sender.as_fd(), PollFlags::POLLIN),
@@ -146,7 +145,7 @@ impl Ports {
         }
     }
 
-    /// Carries what one read gives, if all that was before it has left.
+    /// Carries the bytes of one read, if all earlier bytes have left.
     fn carry(&mut self, wire: &mut SerialWire) -> io::Result<()> {
         if self.pending.is_empty() {
             let mut buffer = [0; READ_BYTES];
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
-    /// A port that has had no room for so long is full: the kernel moves bytes on within microseconds.
+    /// A port that has had no room for this time is full: the kernel moves bytes within microseconds.
     const FULL_AFTER: Duration = Duration::from_millis(300);
 
     fn await_event(ports: &Ports, limit: Duration) -> bool {
@@ -207,7 +206,7 @@ mod tests {
             let bytes = bytes.clone();
             move || sender.write_all(&bytes)
         });
-        // Nobody reads yet: the relay fills the receiver's port and then stops, whatever the sender has left.
+        // Nobody reads yet: the relay fills the receiver's port and then stops, whatever the sender still has.
         let limit = |ports: &Ports| match ports.pending.is_empty() {
             true => LIMIT,
             false => FULL_AFTER,

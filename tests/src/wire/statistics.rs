@@ -1,19 +1,19 @@
-//! What the wire did to what it carried.
+//! Statistics of the wire.
 
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts of one run of the wire, in datagrams unless the name says otherwise. Of a serial line, all of them are in bytes.
+/// Counts of one run of the wire, in datagrams unless the name differs. On a serial line, all of them are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WireStatistics {
-    /// Datagrams that came in.
+    /// Received datagrams.
     pub received: u64,
-    /// Bytes that came in (payload of UDP).
+    /// Received bytes (payload of UDP).
     pub received_bytes: u64,
-    /// Datagrams that went out, duplicates included.
+    /// Sent datagrams, duplicates included.
     pub sent: u64,
     /// Datagrams that the modelled line lost.
     pub lost: u64,
@@ -23,20 +23,20 @@ pub struct WireStatistics {
     pub longest_burst: u64,
     /// Datagrams that later ones overtook.
     pub reordered: u64,
-    /// Second copies that were delivered; of a serial line, bytes that nobody sent.
+    /// Second copies that were delivered; on a serial line, bytes that nobody sent.
     pub duplicated: u64,
     /// Datagrams (or copies) delivered with flipped bits.
     pub corrupted: u64,
-    /// Datagrams that this program itself was too slow for: not part of the model, and a reason to
-    /// distrust a measurement when it is not 0.
+    /// Datagrams for which this program itself was too slow. They are not part of the model, and a reason to distrust a
+    /// measurement if there are any.
     pub overrun: u64,
 }
 
 impl WireStatistics {
-    /// Writes the counts as JSON to a file, in the place of older ones.
+    /// Writes the counts as JSON to a file, replacing older ones.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub(super) fn write(&self, file: Option<&Path>) -> io::Result<()> {
         let Some(file) = file else {
             return Ok(());

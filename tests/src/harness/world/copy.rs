@@ -1,4 +1,4 @@
-//! A commissioned pair of hosts that is copied, and roles that may end by themselves.
+//! Copies of a commissioned pair of hosts, and roles that may end by themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,14 @@ use super::super::settings::{Line, Settings};
 use super::{READY_LIMIT, Role, World, free_address, is_bound, make_folder};
 
 impl World {
-    /// Returns the same two hosts in another folder and on other ports, as their files are now. No role may run meanwhile.
+    /// Returns the same two hosts in another folder and on other ports, with the present content of their files. No
+    /// role may run meanwhile.
     ///
-    /// The keys of the people, the courier's material and the programs stay where they are: the copy must not outlive
-    /// this world.
+    /// The keys of the people, the courier's material and the programs are not copied: the copy must not outlive this
+    /// world.
     ///
     /// # Errors
-    /// When the disk does not take the copy.
+    /// If the copy cannot be written.
     pub fn copied(&self) -> Result<Self> {
         let settings = Settings {
             keep: None,
@@ -69,7 +70,7 @@ impl World {
     /// Starts roles at the same time and waits until each works on its state.
     ///
     /// # Errors
-    /// When one of them does not come up.
+    /// If one of them does not become ready.
     pub fn start_together(&mut self, roles: &[Role]) -> Result<()> {
         roles.iter().try_for_each(|role| self.launch_role(*role))?;
         let states: Vec<_> = roles.iter().map(|role| self.state(role.host())).collect();
@@ -85,7 +86,7 @@ impl World {
         })
     }
 
-    /// Kills a role, and starts it when nothing of it works on its state any more.
+    /// Kills a role, and starts it again when none of its processes works on its state any more.
     ///
     /// # Errors
     /// When its end takes too long, or it cannot be started.
@@ -103,7 +104,8 @@ impl World {
         self.state(role.host()).join(name)
     }
 
-    /// Takes a role that was started and has ended by itself out of this world, and returns the error that describes its end.
+    /// Removes a role that was started and has ended by itself from this world, and returns the error that describes
+    /// its end.
     pub fn take_ended(&mut self, role: Role) -> Option<HarnessError> {
         let process = self.processes.get_mut(role.word())?;
         let end = process.check_alive().err()?;
