@@ -1,5 +1,5 @@
-/* Preloaded into a program under test: its wall clock runs as many seconds ahead as the file says whose name is in
-   VALISE_TEST_CLOCK. The file stays mapped, so that a test moves the clock of a running process behind its sandbox. */
+/* Preloaded into a program under test. Its wall clock runs ahead by the number of seconds in a file, whose name is in
+   VALISE_TEST_CLOCK. The file stays mapped, so that a test can move the clock of a running process behind its sandbox. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

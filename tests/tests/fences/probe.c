@@ -1,6 +1,6 @@
-/* Loaded into a role, it makes forbidden calls from inside of the role's fences: every role watches a folder after they are
- * up, and inotify_init1 is answered here. VALISE_TEST_PROBES has the probes, in a line each, and the role ends after them.
- * With VALISE_TEST_ONCE, a file, they are made only by whoever can delete that file. */
+/* Loaded into a role, this makes forbidden calls from inside the role's fences. Every role watches a folder after its fences
+ * are up, and inotify_init1 is replaced here. VALISE_TEST_PROBES has the probes, one a line, and the role ends after them.
+ * With VALISE_TEST_ONCE, the name of a file, only the process that can delete that file makes them. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +23,7 @@
 
 static struct sockaddr_in elsewhere = {.sin_family = AF_INET};
 
-/* Tries a call with every descriptor: the answer of one that takes it, else of one that is a socket. */
+/* Tries a call with every descriptor. Returns the result of one that accepts it, otherwise of one that is a socket. */
 #define EACH_FD(call)                                                     \
   ({                                                                      \
     long best = -1;                                                       \

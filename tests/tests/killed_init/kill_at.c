@@ -1,5 +1,5 @@
 /* kill_at N PROGRAM ARGUMENT...: runs a program and kills it as it enters its N-th system call that changes something.
- * Exits with 99 if it came so far, otherwise as the program does. Rust forbids what this takes. */
+ * Exits with 99 if it killed the program, otherwise with the program's status. This needs unsafe code, so it is not in Rust. */
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
