@@ -10,8 +10,8 @@ use valise_common::host::folders::ReceiverState;
 use valise_common::manifest::FreeText;
 
 use super::CliError;
-use crate::release::REASON_CHARS_MAX;
 use crate::release::request::RequestText;
+use crate::release::requests::REASON_CHARS_MAX;
 
 /// The time for each slot of a bundle, several times what a slow processor takes.
 const SLOT_MS: u64 = 2;

@@ -11,8 +11,8 @@ use super::commission::work_here;
 use super::request::ask;
 use crate::model::event::Asker;
 use crate::release::Release;
-use crate::release::Verdict;
 use crate::release::request::RequestText;
+use crate::release::requests::Verdict;
 
 /// `trust import`
 pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {

@@ -14,7 +14,7 @@ pub mod ledger;
 mod link;
 mod observe;
 pub mod request;
-mod requests;
+pub mod requests;
 mod shown;
 mod slots;
 mod startup;
@@ -25,7 +25,6 @@ mod worker;
 pub use daemon::{Daemon, run};
 pub use error::ReleaseError;
 pub use host::Release;
-pub use requests::{REASON_CHARS_MAX, Verdict};
 pub use view::shortened;
 
 #[cfg(test)]

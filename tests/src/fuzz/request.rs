@@ -8,7 +8,7 @@ use valise_common::limits;
 use valise_common::manifest::{FreeText, Manifest};
 use valise_common::serial_set::SerialSet;
 use valise_receiver::model::reply::BundleMade;
-use valise_receiver::release::requests::RequestText as ReleaseRequest;
+use valise_receiver::release::request::RequestText as ReleaseRequest;
 use valise_sender::gate::prepare::REASON_CHARS_MAX;
 use valise_sender::gate::request::RequestText;
 use valise_sender::steps::submit::{Draft, Measured, Occasion, Submission};
