@@ -23,8 +23,8 @@ pub struct Known {
     pub channel_state: ChannelState,
     /// What claimed its serial.
     pub cables: Vec<CableRow>,
-    /// The view of `receive`.
-    pub receive: ReceiveView,
+    /// The view of `receive`, if it ever ran.
+    pub receive: Option<ReceiveView>,
 }
 
 impl Known {
@@ -34,7 +34,6 @@ impl Known {
         state.check_commissioned()?;
         check_reader(&state.view(), &state.requests())?;
         let receive: Option<ReceiveView> = read_view(&state, Role::Receive)?;
-        let receive = receive.unwrap_or_default();
         if !state.register().exists() {
             return Ok(Known {
                 channel_state: ChannelState::default(),
@@ -52,7 +51,10 @@ impl Known {
             first: bundles.iter().map(|bundle| bundle.first).min(),
             void: void_serials(&bundles, &claimed),
             claimed,
-            assembling: receive.assembling_set(),
+            assembling: receive
+                .as_ref()
+                .map(ReceiveView::assembling_set)
+                .unwrap_or_default(),
             ..ChannelState::default()
         };
         if let Some(view) = view {
@@ -149,10 +151,9 @@ pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError
             "serial {serial} was not announced; see valise-receiver list"
         )));
     };
-    let assembling = known
-        .receive
-        .assembling
-        .iter()
+    let receive = known.receive.iter();
+    let assembling = receive
+        .flat_map(|view| &view.assembling)
         .find(|one| one.serial == serial);
     let cable = row.cable;
     let mailboxes: Vec<&str> = cable

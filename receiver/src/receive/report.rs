@@ -16,7 +16,7 @@ use valise_common::units::{Mono, UtcTime};
 use super::forged;
 use super::intake::LinkState;
 use super::shared::Shared;
-use super::view::{Constants, LineMeter, ReceiveView};
+use super::view::{Constants, LineMeter, view_of};
 
 /// Everything that receive records and shows.
 pub struct Report {
@@ -105,7 +105,7 @@ impl Report {
             LinkState::Udp(_) => None,
             LinkState::Serial(state) => Some(self.line.look(&state.figures, mono_now())),
         };
-        let view = ReceiveView::new(
+        let view = view_of(
             now,
             self.constants,
             &shared.read(),

@@ -24,9 +24,9 @@ use super::assemble::Input;
 use super::intake::Intake;
 use super::listener::{Listener, Source};
 use super::publish::file_name;
-use super::view::ReceiveView;
 use super::*;
 use crate::spool::net_tables::NetTables;
+use crate::spool::view::ReceiveView;
 
 const DATAGRAM: usize = 1_472;
 const S: usize = 1_400;

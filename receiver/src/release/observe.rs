@@ -155,7 +155,7 @@ impl Release {
             "no trust list is in force".to_owned()
         });
         let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
-        let forged = receive.as_ref().map_or(0, ReceiveView::forged_sets);
+        let forged = receive.as_ref().map_or(0, |view| view.poisoned);
         self.shown
             .alarms
             .set(Alarm::Forged, now, u64::from(forged > 0), || {
@@ -171,7 +171,7 @@ impl Release {
         self.shown
             .neighbour
             .watch(&mut self.shown.alarms, clock, mono);
-        let last = receive.as_ref().and_then(ReceiveView::silent_since);
+        let last = receive.as_ref().map(ReceiveView::silent_since);
         let silent_s = last.map_or(0, |last| clock.since(last));
         let limit_s = self.config.silence_alarm().as_s();
         self.shown

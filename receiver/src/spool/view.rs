@@ -10,10 +10,13 @@ use valise_common::ids::{BundleId, ChannelId, LinkKeyId, Serial};
 use valise_common::os::clock::Stamp;
 use valise_common::os::durable::{self, Access, Sync};
 use valise_common::units::UtcTime;
-use valise_common::wire::{self, DropReason};
 
 use crate::model::states::Announced;
 use valise_common::serial_set::SerialSet;
+
+mod receive;
+
+pub use receive::{AssemblingView, LineView, ReceiveView};
 
 /// Bytes of the largest view that is read.
 pub const VIEW_BYTES_MAX: usize = 16 << 20;
@@ -226,106 +229,6 @@ impl ReleaseView {
     }
 }
 
-/// What `receive` shows, as far as commands need it; the rest is passed on as it is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReceiveView {
-    /// When it was written.
-    #[serde(default)]
-    pub time: Option<UtcTime>,
-    /// When the process started.
-    #[serde(default)]
-    pub started: Option<UtcTime>,
-    /// When the last datagram verified.
-    #[serde(default)]
-    pub last_datagram: Option<UtcTime>,
-    /// Serials of which some symbols are here.
-    #[serde(default)]
-    pub assembling: Vec<AssemblingView>,
-    /// Sets that were discarded since the start because some of their symbols are forged.
-    #[serde(default)]
-    pub poisoned: u64,
-    /// What needs an operator.
-    #[serde(default)]
-    pub alarms: Vec<AlarmView>,
-    /// Counters of the serial line, if the link is serial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<LineView>,
-    /// Dropped datagrams and frames, by reason.
-    #[serde(default)]
-    pub counters: wire::Counters,
-    /// Everything else.
-    #[serde(flatten)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Counters of a serial line since the start of `receive`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LineView {
-    /// Bits a second of the line.
-    pub baud: u32,
-    /// Bytes that arrived.
-    pub bytes: u64,
-    /// Frames that were whole.
-    pub frames: u64,
-    /// Bytes that belong to no whole frame.
-    pub discarded_bytes: u64,
-    /// The most of them between two whole frames.
-    pub burst_bytes_max: u64,
-    /// Bits a second over the last second.
-    pub rate_bits: u64,
-}
-
-/// A container that is being collected.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AssemblingView {
-    /// Its serial.
-    pub serial: Serial,
-    /// Symbols that are here.
-    #[serde(default)]
-    pub have_symbols: u64,
-    /// Symbols that are needed.
-    #[serde(default)]
-    pub need_symbols: u64,
-    /// Everything else.
-    #[serde(flatten)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
-}
-
-impl ReceiveView {
-    /// Reads the view; `None` before the daemon ran first.
-    ///
-    /// # Errors
-    /// The system's, and a view of another program version.
-    pub fn read(path: &Path) -> io::Result<Option<ReceiveView>> {
-        read_view(path)
-    }
-
-    /// The serials of which some symbols are here.
-    pub fn assembling_set(&self) -> SerialSet {
-        let mut set = SerialSet::new();
-        self.assembling
-            .iter()
-            .for_each(|one| set.insert(one.serial));
-        set
-    }
-
-    /// How many sets with forged symbols were discarded since the start.
-    pub fn forged_sets(&self) -> u64 {
-        self.poisoned
-    }
-
-    /// Frames of a serial line that were not whole.
-    pub fn broken_frames(&self) -> u64 {
-        let of = |reason| self.counters.of(reason);
-        of(DropReason::FrameCobs) + of(DropReason::FrameLength) + of(DropReason::FrameCrc)
-    }
-
-    /// Since when no datagram has verified.
-    pub fn silent_since(&self) -> Option<UtcTime> {
-        self.last_datagram.or(self.started)
-    }
-}
-
 fn read_view<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match durable::read_bounded(path, VIEW_BYTES_MAX) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -347,19 +250,5 @@ mod tests {
             set.insert(Serial::new(serial).unwrap());
         }
         assert_eq!(set_of(&ranges_of(&set)), set);
-    }
-
-    #[test]
-    fn the_view_of_receive_may_say_more_than_we_know() {
-        let text = r#"{"time":"2026-11-22T21:53:18Z","counters":{"bad":3,"frame-crc":2},"more":1,"last_datagram":"2027-01-15T08:00:00Z",
-            "assembling":[{"serial":4,"container":"00","container_bytes":9,"have_symbols":1,
-            "need_symbols":2}]}"#;
-        let view: ReceiveView = serde_json::from_str(text).unwrap();
-        assert_eq!(view.assembling_set().to_string(), "4");
-        assert_eq!(view.silent_since(), Some(UtcTime::from_s(1_800_000_000)));
-        assert_eq!(view.broken_frames(), 2);
-        assert!(view.rest.contains_key("more"));
-        let none: ReceiveView = serde_json::from_str("{}").unwrap();
-        assert_eq!(none.silent_since(), None);
     }
 }
