@@ -46,8 +46,8 @@ pub enum RequestText {
 }
 
 impl RequestText {
-    /// The request's word.
-    pub fn word(&self) -> &'static str {
+    /// The word of the request, as it is written and logged.
+    pub fn as_str(&self) -> &'static str {
         match self {
             RequestText::QuarantineRecheck { .. } => "quarantine-recheck",
             RequestText::QuarantineDiscard { .. } => "quarantine-discard",
@@ -95,7 +95,7 @@ mod tests {
         ] {
             let text = toml::to_string(&ask).unwrap();
             assert!(
-                text.contains(&format!("request = \"{}\"", ask.word())),
+                text.contains(&format!("request = \"{}\"", ask.as_str())),
                 "{text}"
             );
             assert_eq!(toml::from_str::<RequestText>(&text).unwrap(), ask);

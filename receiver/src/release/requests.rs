@@ -152,7 +152,7 @@ impl Release {
         };
         match self.act(name, &request, taken, by.clone())? {
             Verdict::Accepted(text) => self.answer(name, by.uid, Answer::Accepted(text)),
-            Verdict::Refused(text) => self.refuse(name, request.word(), by, &text)?,
+            Verdict::Refused(text) => self.refuse(name, request.as_str(), by, &text)?,
             Verdict::UnderWay => {}
             Verdict::Later => self.requests.postpone(found),
         }
@@ -229,7 +229,7 @@ impl Release {
         reason: &str,
         by: Asker,
     ) -> Result<Verdict, ReleaseError> {
-        let event = refusal(ask.word(), reason, by);
+        let event = refusal(ask.as_str(), reason, by);
         self.happened(self.now(), event)
     }
 

@@ -167,7 +167,7 @@ fn check_fit(gate: &Gate, found: &Found, bytes: u64) -> Result<(), IntakeError> 
 fn refused(found: Found, reason: IntakeError) -> Refused {
     Refused {
         found,
-        request: "request",
+        kind: "request",
         reason,
     }
 }

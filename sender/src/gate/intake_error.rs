@@ -14,7 +14,7 @@ pub struct Refused {
     /// The request.
     pub found: Found,
     /// What was asked, as far as it could be read.
-    pub request: &'static str,
+    pub kind: &'static str,
     /// Why.
     pub reason: IntakeError,
 }

@@ -63,7 +63,7 @@ impl Gate {
                 Ok(prepared) => self.handle_one(prepared, &mut batch)?,
                 Err(refused) => {
                     let refusal = Refusal::from(&refused.reason);
-                    self.refuse(&mut batch, refused.found, refused.request, None, refusal);
+                    self.refuse(&mut batch, refused.found, refused.kind, None, refusal);
                 }
             }
         }
@@ -87,6 +87,7 @@ impl Gate {
             Ok(Prepared {
                 found,
                 act: Request::Submit(submission),
+                ..
             }) => {
                 self.eraser.put(&submission.folder)?;
                 if self
@@ -212,15 +213,15 @@ impl Gate {
         &mut self,
         batch: &mut Batch,
         found: Found,
-        request: &'static str,
+        kind: &'static str,
         id: Option<MessageId>,
         refusal: Refusal,
     ) {
         let by = self.authority.asker(found.owner_uid);
-        tracing::info!(request, reason = refusal.code, by, "refused");
+        tracing::info!(request = kind, reason = refusal.code, by, "refused");
         let reason = refusal.code.to_owned();
         self.history.record(&Event::Refused {
-            request: request.to_owned(),
+            request: kind.to_owned(),
             id,
             by,
             reason,
@@ -229,9 +230,9 @@ impl Gate {
     }
 
     fn handle_one(&mut self, prepared: Prepared, batch: &mut Batch) -> Result<(), GateError> {
-        let Prepared { found, act } = prepared;
+        let Prepared { found, kind, act } = prepared;
         let uid = found.owner_uid;
-        let (request, id) = (act.word(), act.id());
+        let id = act.id();
         let replay = match self.requests.is_left_over(&found.name) {
             true => Replay::Possible,
             false => Replay::Refusal,
@@ -258,7 +259,7 @@ impl Gate {
         };
         match result {
             Ok(answer) => batch.accepted.push((found, answer)),
-            Err(refusal) => self.refuse(batch, found, request, id, refusal),
+            Err(refusal) => self.refuse(batch, found, kind, id, refusal),
         }
         Ok(())
     }

@@ -52,20 +52,21 @@ impl Preparer {
     /// # Errors
     /// [`Refused`]; gate's copy is put away then.
     pub fn prepare(&self, found: &Found) -> Result<Prepared, Refused> {
-        let mut request = "request";
-        self.act(found, &mut request)
+        let mut kind = "request";
+        self.act(found, &mut kind)
             .map(|act| Prepared {
                 found: found.clone(),
+                kind,
                 act,
             })
             .map_err(|reason| Refused {
                 found: found.clone(),
-                request,
+                kind,
                 reason,
             })
     }
 
-    fn act(&self, found: &Found, request: &mut &'static str) -> Result<Request, IntakeError> {
+    fn act(&self, found: &Found, kind: &mut &'static str) -> Result<Request, IntakeError> {
         let random = entropy::bytes::<8>().map_err(io::Error::other)?;
         let folder = self
             .tmp
@@ -81,7 +82,7 @@ impl Preparer {
             .requests
             .intake(found, &folder, take_limits, &mut unsynced);
         let act = match taken {
-            Ok(taken) => self.act_of(found, &taken, &folder, request),
+            Ok(taken) => self.act_of(found, &taken, &folder, kind),
             // What was copied by then is plaintext too.
             Err(error) => Err(error.into()),
         };
@@ -96,12 +97,12 @@ impl Preparer {
         found: &Found,
         taken: &Taken,
         folder: &Path,
-        request: &mut &'static str,
+        kind: &mut &'static str,
     ) -> Result<Request, IntakeError> {
-        let asked: RequestText = toml::from_str(&taken.toml)
+        let text: RequestText = toml::from_str(&taken.toml)
             .map_err(|error| IntakeError::Toml(toml_fault(&taken.toml, &error)))?;
-        *request = asked.word();
-        Ok(match asked {
+        *kind = text.as_str();
+        Ok(match text {
             RequestText::Submit(draft) => {
                 Request::Submit(Box::new(self.submission(found, taken, folder, draft)?))
             }

@@ -49,7 +49,8 @@ pub enum RequestText {
 }
 
 impl RequestText {
-    pub(super) fn word(&self) -> &'static str {
+    /// The word of the request, as it is written and logged.
+    pub(super) fn as_str(&self) -> &'static str {
         match self {
             RequestText::Submit(_) => "submit",
             RequestText::Approve { .. } => "approve",
@@ -68,6 +69,8 @@ impl RequestText {
 pub struct Prepared {
     /// The request's folder.
     pub found: Found,
+    /// What is asked, for the log.
+    pub kind: &'static str,
     /// The request, with everything that judging it needs.
     pub act: Request,
 }
@@ -129,19 +132,6 @@ pub struct PreparedSubmission {
 }
 
 impl Request {
-    pub(super) fn word(&self) -> &'static str {
-        match self {
-            Request::Submit(_) => "submit",
-            Request::Approve { .. } => "approve",
-            Request::Reject { .. } => "reject",
-            Request::Withdraw { .. } => "withdraw",
-            Request::Resend { .. } => "resend",
-            Request::BundleImport(_) => "bundle-import",
-            Request::TrustImport(_) => "trust-import",
-            Request::ClockAccept => "clock-accept",
-        }
-    }
-
     pub(super) fn id(&self) -> Option<MessageId> {
         match self {
             Request::Approve { id, .. } | Request::Reject { id, .. } | Request::Withdraw { id } => {
@@ -177,7 +167,7 @@ mod tests {
             ("request = 'trust-import'".to_owned(), "trust-import"),
             ("request = 'clock-accept'".to_owned(), "clock-accept"),
         ] {
-            assert_eq!(toml::from_str::<RequestText>(&text).unwrap().word(), word);
+            assert_eq!(toml::from_str::<RequestText>(&text).unwrap().as_str(), word);
             let surprising = format!("{text}\nsurprise = 1");
             assert!(
                 toml::from_str::<RequestText>(&surprising).is_err(),
