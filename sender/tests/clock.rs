@@ -114,6 +114,44 @@ fn a_leap_outlasts_a_restart_and_ends_cables_only_when_it_is_accepted() {
 }
 
 #[test]
+fn a_cable_that_has_a_serial_and_cannot_be_sealed_expires_too() {
+    let mut host = Host::commissioned(4);
+    host.make_clock();
+    host.start_gate();
+    fs::write(host.path("cable.txt"), "text").unwrap();
+    let not_after = utc_now().plus_s(3_600).to_string();
+    let id = host.ok(&[
+        "submit",
+        "--label",
+        "EU-RESTRICTED",
+        "--to",
+        "paris-desk",
+        "--precedence",
+        "routine",
+        "--subject",
+        "S",
+        "--not-after",
+        &not_after,
+        "cable.txt",
+    ]);
+    host.approve(&id, "officer1");
+    // Its only part is gone when it is to be sealed.
+    fs::remove_file(host.state(&format!("pending/{id}/part-001"))).unwrap();
+    let answer = host.approve(&id, "officer2");
+    assert!(answer.contains("being sealed as serial 1"), "{answer}");
+    await_alarm(&host, "sealing-waits", true);
+    host.set_clock_ahead(2 * 3_600);
+    let patience = Patience::begin();
+    while host.cable(&id)["state"] != "expired" {
+        patience.wait();
+    }
+    await_alarm(&host, "sealing-waits", false);
+    assert_eq!(host.state_holds(host.secrets[0].psk.expose()).len(), 0);
+    assert!(!host.state(&format!("pending/{id}")).exists());
+    host.stop_gate();
+}
+
+#[test]
 fn after_a_clock_that_ran_ahead_clock_accept_is_the_way_back() {
     let mut host = Host::commissioned(4);
     host.make_clock();

@@ -183,7 +183,7 @@ impl Index {
                 _ => uri.push_str(&format!("%{byte:02X}")),
             }
         }
-        let attempt = |query: &str| {
+        let attempt = |query: &str| -> Result<Self, IndexError> {
             let db = Connection::open_with_flags(format!("{uri}{query}"), flags)
                 .map_err(sqlite(role))?;
             db.busy_timeout(BUSY_TIMEOUT).map_err(sqlite(role))?;
@@ -192,8 +192,11 @@ impl Index {
             index.known()?;
             Ok(index)
         };
-        // A reader that may not write the folder cannot make the side files of a register at rest, and needs none.
-        attempt("?mode=ro").or_else(|_: IndexError| attempt("?mode=ro&immutable=1"))
+        match attempt("?mode=ro") {
+            // A reader that may not write the folder cannot make the side files of a register at rest, and needs none.
+            Err(error) if error.is_unreachable() => attempt("?mode=ro&immutable=1"),
+            opened => opened,
+        }
     }
 
     /// Stores rows that lines of the log up to before number `known` made, all or none. On a full disk `write` is repeated.

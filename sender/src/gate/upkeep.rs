@@ -77,6 +77,7 @@ impl Gate {
         let mut gone: Vec<MessageId> = Vec::new();
         let mut events = Vec::new();
         let mut retained = Vec::new();
+        let mut unsealed = Vec::new();
         for cable in self
             .history
             .ledger()
@@ -93,6 +94,11 @@ impl Gate {
                 (Phase::Open, _) if expired => {
                     events.push(Event::Expired { id: cable.id });
                     gone.push(cable.id);
+                }
+                (Phase::Sealing | Phase::Sealed, Some(serial))
+                    if expired && self.outgoing.in_sealing.contains(&serial) =>
+                {
+                    unsealed.push(cable.id);
                 }
                 (Phase::Sealed, Some(serial)) if expired => {
                     let reason = "not-after passed before its passes were done".to_owned();
@@ -129,6 +135,9 @@ impl Gate {
         if !events.is_empty() {
             self.commit()?;
             self.delete(&gone)?;
+        }
+        for id in unsealed {
+            self.give_up(id, "not-after passed before it was sealed")?;
         }
         Ok(next)
     }

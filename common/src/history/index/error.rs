@@ -67,6 +67,17 @@ impl IndexError {
         }
     }
 
+    /// Returns whether SQLite may not reach or make a file.
+    pub(super) fn is_unreachable(&self) -> bool {
+        let Self::Sqlite { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
+        )
+    }
+
     /// Whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
     pub(super) fn is_full(&self) -> bool {
         match self {
