@@ -1,10 +1,8 @@
 //! The command that repairs an alarm, on this installation.
 
 use super::table::Alarm;
+use crate::limits;
 use crate::role::Role;
-
-/// Characters of a part of a command that a role may choose.
-const ARGUMENT_CHARS_MAX: usize = 200;
 
 /// The host that an alarm is repaired on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +85,6 @@ fn is_instance(text: &str, template: &str) -> bool {
     let end = text.find(|one| Some(one) == next || !is_plain(one));
     let (argument, text) = text.split_at(end.unwrap_or(text.len()));
     !argument.is_empty()
-        && argument.chars().count() <= ARGUMENT_CHARS_MAX
+        && argument.chars().count() <= limits::ALARM_ARGUMENT_CHARS_MAX
         && is_instance(text, after)
 }

@@ -4,6 +4,7 @@
 //! {"seq":41,"time":"2026-11-22T21:53:18Z","event":"sealed", …own fields… ,"prev":"<64 hex>","mac":"<64 hex>"}
 //! ```
 
+use crate::limits;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
@@ -179,9 +180,6 @@ pub(super) fn has_form(line: &[u8]) -> bool {
     read().is_some()
 }
 
-/// Names of an event's own fields; more would only make their comparison slow.
-const FIELDS_MAX: usize = 64;
-
 struct Form;
 
 impl<'de> Visitor<'de> for Form {
@@ -210,7 +208,10 @@ impl<'de> Visitor<'de> for Form {
             if own == RESERVED[3] {
                 break;
             }
-            if RESERVED.contains(&&*own) || names.contains(&own) || names.len() == FIELDS_MAX {
+            if RESERVED.contains(&&*own)
+                || names.contains(&own)
+                || names.len() == limits::AUDIT_LINE_FIELDS_MAX
+            {
                 return Err(wrong());
             }
             // Not `IgnoredAny`: it passes over numbers, escapes and depths that no reader takes.

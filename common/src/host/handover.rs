@@ -14,6 +14,7 @@
 //! `ended` names the bundles whose keys are over, so that a key need not be deleted by a role that
 //! cannot reach it.
 
+use crate::limits;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
@@ -24,12 +25,6 @@ use crate::os::durable::{
     self, Access, StagedFile, Sync, erase, finish_erasing, read_bounded, read_handed_key,
     read_secret_file, remove_any, rename_new, replace, sync_dir,
 };
-
-/// Bytes of a key file: a few names and numbers.
-const KEY_BYTES_MAX: usize = 4_096;
-
-/// Bytes of the list of ended keys: eleven for each.
-const ENDED_BYTES_MAX: usize = 1 << 20;
 
 /// Both ends of a host's handover.
 #[derive(Clone, Debug)]
@@ -160,13 +155,13 @@ impl Handover {
         finish_erasing(&self.link_keys)?;
         for bundle in self.given_bundles()? {
             let given = self.given(bundle);
-            let key = match read_handed_key(&given, KEY_BYTES_MAX) {
+            let key = match read_handed_key(&given, limits::LINK_KEY_FILE_BYTES_MAX) {
                 // Taken back between the listing and now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
             let taken = self.taken(bundle);
-            let stands = read_secret_file(&taken, KEY_BYTES_MAX);
+            let stands = read_secret_file(&taken, limits::LINK_KEY_FILE_BYTES_MAX);
             if !stands.is_ok_and(|stands| stands == key) {
                 // Erased first: a file that is replaced leaves its bytes on the disk. The handed-over one is still here.
                 erase(&taken)?;
@@ -191,7 +186,7 @@ impl Handover {
     }
 
     fn ended(&self) -> io::Result<BTreeSet<BundleId>> {
-        let bytes = match read_bounded(&self.ended_path(), ENDED_BYTES_MAX) {
+        let bytes = match read_bounded(&self.ended_path(), limits::LINK_KEY_TIMES_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
             other => other?,
         };

@@ -1,5 +1,6 @@
 //! What gate sees of transmit, and release of receive: signs of life, and alarms that only this role has a command for.
 
+use crate::limits;
 use std::path::PathBuf;
 
 use serde::de::IgnoredAny;
@@ -12,9 +13,6 @@ use crate::units::{Mono, UtcTime};
 
 /// A neighbour that has not run yet is given so long to start.
 const START_US: u64 = 30_000_000;
-
-/// Bytes of a view that are read, at most.
-const VIEW_BYTES_MAX: usize = 16 << 20;
 
 /// The neighbour of a role.
 #[derive(Debug)]
@@ -41,7 +39,8 @@ impl Neighbour {
 
     /// Looks at it, and reports its alarms. One that cannot be looked at keeps those that it had.
     pub fn watch(&mut self, alarms: &mut Alarms, now: UtcTime, mono: Mono) {
-        let seen = Observed::<IgnoredAny>::look(self.role, &self.lock, &self.view, VIEW_BYTES_MAX);
+        let seen =
+            Observed::<IgnoredAny>::look(self.role, &self.lock, &self.view, limits::VIEW_BYTES_MAX);
         let seen = match seen {
             // The age changes with every look.
             Ok(seen) => seen.with(Ages::LeftOut),

@@ -14,8 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use signed_list::{
-    Held, LIST_FILE, SIGNATURE_FILE_BYTES_MAX, SignedList, TrustStoreError, VerifiedList,
-    check_succession, read_signatures, signature_name, signature_path, signed_files,
+    Held, LIST_FILE, SignedList, TrustStoreError, VerifiedList, check_succession, read_signatures,
+    signature_name, signature_path, signed_files,
 };
 
 use crate::ids::Sha256Digest;

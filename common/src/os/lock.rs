@@ -1,5 +1,6 @@
 //! One daemon a role and host, and how others tell that it runs.
 
+use crate::limits;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -11,9 +12,6 @@ use nix::libc;
 
 use super::clock::Stamp;
 use super::durable::read_bounded;
-
-/// Bytes of a lock file: one stamp.
-const LOCK_FILE_BYTES_MAX: usize = 256;
 
 /// A lock that its holder keeps for the whole life of the process; the kernel frees it when the
 /// process ends.
@@ -56,7 +54,7 @@ impl HostLock {
 
     /// When the lock was last taken; `None` if the file does not tell.
     pub fn taken(path: &Path) -> Option<Stamp> {
-        let bytes = read_bounded(path, LOCK_FILE_BYTES_MAX).ok()?;
+        let bytes = read_bounded(path, limits::LOCK_FILE_BYTES_MAX).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

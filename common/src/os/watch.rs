@@ -1,5 +1,6 @@
 //! Notices of changed directories, so that nobody polls a disk.
 
+use crate::limits;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,9 +8,6 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-
-/// How many names one [`DirWatch::drain`] keeps; beyond it tells only that there was more.
-const NAMES_MAX: usize = 4096;
 
 /// Which changes of a directory to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +96,8 @@ impl DirWatch {
             };
             for event in events {
                 let overflow = AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_IGNORED;
-                if event.mask.intersects(overflow) || changes.names.len() >= NAMES_MAX {
+                if event.mask.intersects(overflow) || changes.names.len() >= limits::WATCH_NAMES_MAX
+                {
                     changes.overflowed = true;
                     continue;
                 }
@@ -176,13 +175,13 @@ mod tests {
         let mut watch = DirWatch::new().unwrap();
         watch.add(folder.path(), Notice::Arrivals).unwrap();
         fs::write(&from, b"").unwrap();
-        for _ in 0..=NAMES_MAX / 2 {
+        for _ in 0..=limits::WATCH_NAMES_MAX / 2 {
             fs::rename(&from, &to).unwrap();
             fs::rename(&to, &from).unwrap();
         }
         let changes = watch.drain().unwrap();
         assert!(changes.overflowed);
-        assert_eq!(changes.names.len(), NAMES_MAX);
+        assert_eq!(changes.names.len(), limits::WATCH_NAMES_MAX);
     }
 
     #[test]

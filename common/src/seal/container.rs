@@ -1,5 +1,6 @@
 //! Sealing and opening of a container. [`super::header`] draws its layout.
 
+use crate::limits;
 use std::convert::Infallible;
 
 use chacha20poly1305::Tag;
@@ -11,9 +12,7 @@ use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::header::{
-    COMMITMENT_AT, ENC_AT, HEADER_BYTES, Header, PREFIX_BYTES, SEALED_KEY_AT, field,
-};
+use super::header::{COMMITMENT_AT, ENC_AT, HEADER_BYTES, Header, SEALED_KEY_AT, field};
 use super::segments::{CIPHER_STACK_BYTES, Segments};
 use super::slot::{SlotPublic, SlotSecret, decapsulation_key, encapsulation_key};
 use super::{OpenError, SealError};
@@ -38,7 +37,7 @@ impl Sealer {
         header: &Header,
         slot: &SlotPublic,
         randomness: SealRandomness,
-    ) -> Result<(Box<[u8; PREFIX_BYTES]>, Self), SealError> {
+    ) -> Result<(Box<[u8; limits::CONTAINER_PREFIX_BYTES]>, Self), SealError> {
         let sealer = Self::encapsulate(header, slot, &randomness);
         wipe_stack();
         sealer
@@ -49,7 +48,7 @@ impl Sealer {
         header: &Header,
         slot: &SlotPublic,
         randomness: &SealRandomness,
-    ) -> Result<(Box<[u8; PREFIX_BYTES]>, Self), SealError> {
+    ) -> Result<(Box<[u8; limits::CONTAINER_PREFIX_BYTES]>, Self), SealError> {
         let padded_bytes = header.padded_bytes;
         if !(1..=PACKAGE_BYTES_MAX).contains(&padded_bytes) {
             return Err(SealError::Length { padded_bytes });
@@ -67,7 +66,7 @@ impl Sealer {
                 &mut Given { bytes: rest },
             )
             .map_err(|_| SealError::Slot)?;
-        let mut prefix = Box::new([0; PREFIX_BYTES]);
+        let mut prefix = Box::new([0; limits::CONTAINER_PREFIX_BYTES]);
         prefix[..ENC_AT].copy_from_slice(&clear);
         enc.write_exact(&mut prefix[ENC_AT..SEALED_KEY_AT]);
         prefix[SEALED_KEY_AT..COMMITMENT_AT].copy_from_slice(&sealed_key);
@@ -121,14 +120,20 @@ impl Opener {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn new(prefix: &[u8; PREFIX_BYTES], slot: &SlotSecret) -> Result<Self, OpenError> {
+    pub fn new(
+        prefix: &[u8; limits::CONTAINER_PREFIX_BYTES],
+        slot: &SlotSecret,
+    ) -> Result<Self, OpenError> {
         let opener = Self::decapsulate(prefix, slot);
         wipe_stack();
         opener
     }
 
     #[inline(never)]
-    fn decapsulate(prefix: &[u8; PREFIX_BYTES], slot: &SlotSecret) -> Result<Self, OpenError> {
+    fn decapsulate(
+        prefix: &[u8; limits::CONTAINER_PREFIX_BYTES],
+        slot: &SlotSecret,
+    ) -> Result<Self, OpenError> {
         let header = Header::decode(&field(prefix, 0))?;
         let enc = <XWing as Kem>::EncappedKey::from_bytes(&prefix[ENC_AT..SEALED_KEY_AT])
             .map_err(|_| OpenError::Key)?;

@@ -10,6 +10,7 @@
 
 use super::OpenError;
 use crate::ids::{BundleId, ChannelId, Serial};
+use crate::limits;
 use crate::limits::{CONTAINER_PREFIX_BYTES, PACKAGE_BYTES_MAX, SEGMENT_BYTES, TAG_BYTES};
 
 /// The first eight bytes of a container.
@@ -30,9 +31,6 @@ const _: () = {
     // The segment's index is 32 bits of the nonce.
     assert!(PACKAGE_BYTES_MAX / SEGMENT_BYTES_U64 <= 1 << 24);
 };
-
-/// Bytes before the segments: header, encapsulation, sealed content key, commitment.
-pub const PREFIX_BYTES: usize = CONTAINER_PREFIX_BYTES;
 
 /// Bytes of the header in clear.
 pub const HEADER_BYTES: usize = 64;
@@ -57,7 +55,7 @@ pub(super) const SEALED_KEY_AT: usize = ENC_AT + 1_120;
 /// Offset of the commitment.
 pub(super) const COMMITMENT_AT: usize = SEALED_KEY_AT + 32 + TAG_BYTES;
 
-const _: () = assert!(COMMITMENT_AT + 32 == PREFIX_BYTES);
+const _: () = assert!(COMMITMENT_AT + 32 == limits::CONTAINER_PREFIX_BYTES);
 
 impl Header {
     /// Writes the header.

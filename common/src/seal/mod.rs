@@ -9,7 +9,7 @@ pub mod slot;
 
 pub use container::{Opener, SealRandomness, Sealer};
 pub use error::{OpenError, SealError};
-pub use header::{HEADER_BYTES, Header, PREFIX_BYTES, container_bytes, padded_of_container};
+pub use header::{HEADER_BYTES, Header, container_bytes, padded_of_container};
 pub use package::{
     Package, PackageError, PackageHeader, PackageReader, PackageWriter, decode_approvals,
     encode_approvals, padded_bytes,

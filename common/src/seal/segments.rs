@@ -1,12 +1,13 @@
 //! The segments of a container: their keys, their nonces, and one cipher for both directions.
 
+use crate::limits;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::header::{COMMITMENT_AT, PREFIX_BYTES, SEGMENT_BYTES_U64, field};
+use super::header::{COMMITMENT_AT, SEGMENT_BYTES_U64, field};
 use crate::limits::SEGMENT_BYTES;
 use crate::secret::Secret32;
 
@@ -27,7 +28,7 @@ impl Segments {
     pub(super) fn new(
         content_key: &[u8],
         psk: &Secret32,
-        prefix: &[u8; PREFIX_BYTES],
+        prefix: &[u8; limits::CONTAINER_PREFIX_BYTES],
         padded_bytes: u64,
     ) -> (Box<Self>, [u8; 32]) {
         let transcript = Sha256::digest(&prefix[..COMMITMENT_AT]);

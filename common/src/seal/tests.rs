@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
+use crate::limits;
 use std::path::PathBuf;
 
 use super::*;
@@ -64,7 +65,9 @@ pub fn seal_all(package: &[u8], slot: &SlotPublic, randomness: SealRandomness) -
 
 /// Opens a whole container, as `release` does: length first, then every segment.
 pub fn open_all(container: &[u8], slot: &SlotSecret) -> Result<Vec<u8>, OpenError> {
-    let Some((prefix, mut rest)) = container.split_first_chunk::<PREFIX_BYTES>() else {
+    let Some((prefix, mut rest)) =
+        container.split_first_chunk::<{ limits::CONTAINER_PREFIX_BYTES }>()
+    else {
         return Err(OpenError::Kind);
     };
     let mut opener = Opener::new(prefix, slot)?;

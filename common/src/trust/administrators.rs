@@ -1,12 +1,10 @@
 //! The signatures that put a trust list or a bundle into force.
 
+use crate::limits;
 use std::collections::BTreeSet;
 
 use super::{AdministratorError, TrustList};
 use crate::sshsig::{Namespace, PublicKey, Signature};
-
-/// Administrators that must have signed a list or a bundle: one stolen token must not change who is trusted.
-pub const SIGNATURES_NEEDED: usize = 2;
 
 /// Checks the administrators that a host is commissioned with: two at least, and no secret shared
 /// between them.
@@ -14,7 +12,7 @@ pub const SIGNATURES_NEEDED: usize = 2;
 /// # Errors
 /// [`AdministratorError::TooFew`] and [`AdministratorError::SharedKey`].
 pub fn check_administrators(administrators: &[PublicKey]) -> Result<(), AdministratorError> {
-    if administrators.len() < SIGNATURES_NEEDED {
+    if administrators.len() < limits::ADMINISTRATORS_MIN {
         return Err(AdministratorError::TooFew);
     }
     let secrets: BTreeSet<&[u8; 32]> = administrators.iter().map(PublicKey::point_bytes).collect();
@@ -69,7 +67,7 @@ pub fn verify_administrators(
         }
     }
     let valid = valid.len();
-    if valid < SIGNATURES_NEEDED {
+    if valid < limits::ADMINISTRATORS_MIN {
         return Err(AdministratorError::NotSigned {
             valid,
             namespace,

@@ -11,15 +11,12 @@ use toml::Spanned;
 use super::file::{self, ClassificationEntry, ListEntry, MailboxEntry, PersonEntry};
 use super::{
     Classification, Fault, Limit, Mailbox, NeedToKnow, Person, Role, TrustError, TrustList,
-    VALIDITY_DAYS_MAX, spelling,
+    spelling,
 };
 use crate::ids::{CategoryId, ClassificationId, MailboxId, PersonId};
 use crate::limits;
 use crate::manifest::FreeText;
 use crate::sshsig::{KeyKind, PublicKey};
-
-/// Administrators choose their officers' quorum, but one person never suffices.
-const OFFICERS_MIN: usize = 2;
 
 impl TrustList {
     /// Reads a trust list and checks it in full. It is in force only when
@@ -296,7 +293,7 @@ fn classification(entry: ClassificationEntry, available: usize) -> Result<Classi
         let fault = Fault::CableBytes { classification };
         return Err(at(entry.cable_bytes_max.span(), fault));
     }
-    if !(1..=VALIDITY_DAYS_MAX).contains(entry.validity_days_max.get_ref()) {
+    if !(1..=limits::VALIDITY_DAYS_MAX).contains(entry.validity_days_max.get_ref()) {
         let fault = Fault::ValidityDays { classification };
         return Err(at(entry.validity_days_max.span(), fault));
     }
@@ -318,7 +315,7 @@ fn quorum(officers: &Spanned<u64>, available: usize, classification: &str) -> Re
     let span = officers.span();
     let officers = *officers.get_ref();
     let classification = classification.to_owned();
-    let allowed = OFFICERS_MIN..=limits::APPROVALS_MAX;
+    let allowed = limits::OFFICERS_MIN..=limits::APPROVALS_MAX;
     match usize::try_from(officers) {
         Ok(count) if allowed.contains(&count) && count <= available => Ok(count),
         Ok(count) if allowed.contains(&count) => Err(at(

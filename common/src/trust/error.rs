@@ -166,7 +166,7 @@ pub enum Fault {
     /// A validity of no day, or of more than any clock counts.
     #[error(
         "validity-days-max of {classification} is not between 1 and {}",
-        super::VALIDITY_DAYS_MAX
+        crate::limits::VALIDITY_DAYS_MAX
     )]
     ValidityDays {
         /// The classification.

@@ -15,7 +15,7 @@ mod need_to_know;
 pub(crate) mod sample;
 mod spelling;
 
-pub use administrators::{SIGNATURES_NEEDED, check_administrators, verify_administrators};
+pub use administrators::{check_administrators, verify_administrators};
 pub use colour::Colour;
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
@@ -32,9 +32,6 @@ use crate::limits;
 use crate::manifest::{FreeText, MediaType};
 use crate::sshsig::PublicKey;
 use crate::units::UtcTime;
-
-/// Days of the longest validity that a classification may grant: a century.
-pub const VALIDITY_DAYS_MAX: u32 = 36_525;
 
 /// A trust list that is fit for use. Only [`TrustList::parse`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,15 +3,10 @@
 //!
 //! An expanded key is kept for as long as its epoch is in use, so that a datagram pays for nothing but itself.
 
+use crate::limits;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::secret::{Secret32, wipe_stack_bytes};
-
-/// Bytes of additional data: the clear header.
-pub(super) const CLEAR_BYTES: usize = 16;
-
-/// Bytes of the tag.
-pub(super) const TAG_BYTES: usize = 16;
 
 /// Stack that holds copies of a key while it is expanded: a few of less than 1 KiB.
 const EXPANDING_BYTES: usize = 4 << 10;
@@ -39,8 +34,8 @@ impl Cipher {
     /// # Shape
     /// `datagram`: clear bytes, text, room for the tag.
     pub(super) fn seal(&self, nonce: [u8; 12], datagram: &mut [u8]) {
-        let (clear, rest) = datagram.split_at_mut(CLEAR_BYTES);
-        let (text, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
+        let (clear, rest) = datagram.split_at_mut(limits::CLEAR_BYTES);
+        let (text, tag) = rest.split_at_mut(rest.len() - limits::TAG_BYTES);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let made = self
             .key
@@ -57,7 +52,7 @@ impl Cipher {
     /// # Errors
     /// [`Forged`]; the text is then zero.
     pub(super) fn open(&self, nonce: [u8; 12], datagram: &mut [u8]) -> Result<(), Forged> {
-        let (clear, sealed) = datagram.split_at_mut(CLEAR_BYTES);
+        let (clear, sealed) = datagram.split_at_mut(limits::CLEAR_BYTES);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened = self.key.open_in_place(nonce, Aad::from(&*clear), sealed);
         opened.map(drop).map_err(|_| Forged)
@@ -93,10 +88,10 @@ mod tests {
             let ours = Cipher::new(Secret32::new(key));
             let theirs = Aes256Gcm::new(&key.into());
             let mut sealed = message.clone();
-            sealed.extend([0; TAG_BYTES]);
+            sealed.extend([0; limits::TAG_BYTES]);
             ours.seal(nonce, &mut sealed);
             let mut expected = message.clone();
-            let (clear, text) = expected.split_at_mut(CLEAR_BYTES);
+            let (clear, text) = expected.split_at_mut(limits::CLEAR_BYTES);
             let tag = theirs.encrypt_inout_detached(&nonce.into(), clear, text.into()).unwrap();
             expected.extend_from_slice(&tag);
             prop_assert_eq!(&sealed, &expected);
@@ -109,7 +104,7 @@ mod tests {
             let at = flip.index(forged.len());
             forged[at] ^= 1;
             prop_assert_eq!(ours.open(nonce, &mut forged), Err(Forged));
-            let text = &forged[CLEAR_BYTES..message.len()];
+            let text = &forged[limits::CLEAR_BYTES..message.len()];
             prop_assert!(text.iter().all(|byte| *byte == 0), "nothing to read");
         }
     }

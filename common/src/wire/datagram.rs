@@ -11,7 +11,7 @@ use zeroize::Zeroize as _;
 
 use super::aead::{self, Cipher};
 use super::inner::{field, read_u48, u48};
-use super::{DropReason, INNER_BYTES, InnerHeader};
+use super::{DropReason, InnerHeader};
 use crate::ids::{LinkKeyId, SessionId};
 use crate::limits;
 use crate::secret::Secret32;
@@ -19,11 +19,8 @@ use crate::secret::Secret32;
 /// The key that both hosts of a channel share for the link. It hides and authenticates; it opens no container.
 pub type LinkKey = Secret32;
 
-/// Bytes of the clear header.
-pub const CLEAR_BYTES: usize = 16;
-
 /// Where the payload begins.
-pub const PAYLOAD_OFFSET: usize = 56;
+pub const PAYLOAD_OFFSET: usize = limits::CLEAR_BYTES + limits::INNER_BYTES;
 
 /// The one size of a link's datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,8 +129,8 @@ impl ClearHeader {
         Epoch::of(self.counter)
     }
 
-    fn encode(&self) -> [u8; CLEAR_BYTES] {
-        let mut bytes = [0; CLEAR_BYTES];
+    fn encode(&self) -> [u8; limits::CLEAR_BYTES] {
+        let mut bytes = [0; limits::CLEAR_BYTES];
         bytes[0] = VERSION;
         bytes[1] = self.key_id.0;
         bytes[2..8].copy_from_slice(&u48(self.counter));
@@ -142,7 +139,7 @@ impl ClearHeader {
     }
 
     /// Reads what stands at the fixed offsets; the version has been checked.
-    fn decode(bytes: &[u8; CLEAR_BYTES]) -> Self {
+    fn decode(bytes: &[u8; limits::CLEAR_BYTES]) -> Self {
         Self {
             key_id: LinkKeyId(bytes[1]),
             counter: read_u48(field(bytes, 2)),
@@ -168,11 +165,11 @@ impl ClearHeader {
 pub fn seal(key: &EpochKey, clear: &ClearHeader, inner: &InnerHeader, buffer: &mut [u8]) {
     assert!(key.is_for(clear), "the key of another session or epoch");
     assert!(
-        buffer.len() > PAYLOAD_OFFSET + aead::TAG_BYTES,
+        buffer.len() > PAYLOAD_OFFSET + limits::TAG_BYTES,
         "a buffer too short for a datagram"
     );
-    buffer[..CLEAR_BYTES].copy_from_slice(&clear.encode());
-    buffer[CLEAR_BYTES..PAYLOAD_OFFSET].copy_from_slice(&inner.encode());
+    buffer[..limits::CLEAR_BYTES].copy_from_slice(&clear.encode());
+    buffer[limits::CLEAR_BYTES..PAYLOAD_OFFSET].copy_from_slice(&inner.encode());
     key.cipher.seal(clear.nonce(), buffer);
 }
 
@@ -201,7 +198,7 @@ pub fn peek(datagram: &[u8], size: DatagramBytes) -> Result<ClearHeader, DropRea
 /// or the payload of a cover datagram breaks.
 pub fn open(key: &EpochKey, datagram: &mut [u8]) -> Result<(ClearHeader, InnerHeader), DropReason> {
     let header = datagram.first_chunk().ok_or(DropReason::Length)?;
-    if datagram.len() <= PAYLOAD_OFFSET + aead::TAG_BYTES {
+    if datagram.len() <= PAYLOAD_OFFSET + limits::TAG_BYTES {
         return Err(DropReason::Length);
     }
     if header[0] != VERSION {
@@ -214,20 +211,13 @@ pub fn open(key: &EpochKey, datagram: &mut [u8]) -> Result<(ClearHeader, InnerHe
     key.cipher
         .open(clear.nonce(), datagram)
         .map_err(|aead::Forged| DropReason::Tag)?;
-    let inner = InnerHeader::decode(&field(datagram, CLEAR_BYTES))?;
-    let payload = &datagram[PAYLOAD_OFFSET..datagram.len() - aead::TAG_BYTES];
+    let inner = InnerHeader::decode(&field(datagram, limits::CLEAR_BYTES))?;
+    let payload = &datagram[PAYLOAD_OFFSET..datagram.len() - limits::TAG_BYTES];
     if inner == InnerHeader::Cover && payload.iter().any(|byte| *byte != 0) {
         return Err(DropReason::NotZero);
     }
     Ok((clear, inner))
 }
-
-const _: () = {
-    assert!(PAYLOAD_OFFSET == CLEAR_BYTES + INNER_BYTES);
-    assert!(limits::DATAGRAM_OVERHEAD_BYTES == 72);
-    assert!(PAYLOAD_OFFSET + limits::TAG_BYTES == 72);
-    assert!(aead::CLEAR_BYTES == CLEAR_BYTES && aead::TAG_BYTES == limits::TAG_BYTES);
-};
 
 #[cfg(test)]
 mod tests {
@@ -359,10 +349,14 @@ mod tests {
             let key = EpochKey::derive(&link_key, clear.session, clear.epoch());
             let mut kept = datagram.clone();
             let opened = open(&key, &mut kept);
-            let text = &kept[CLEAR_BYTES..kept.len() - limits::TAG_BYTES];
+            let text = &kept[limits::CLEAR_BYTES..kept.len() - limits::TAG_BYTES];
             let reason = match opened {
                 Err(reason) => {
-                    assert_eq!(kept[..CLEAR_BYTES], datagram[..CLEAR_BYTES], "{name}");
+                    assert_eq!(
+                        kept[..limits::CLEAR_BYTES],
+                        datagram[..limits::CLEAR_BYTES],
+                        "{name}"
+                    );
                     let is_erased = text.iter().all(|byte| *byte == 0);
                     assert!(is_erased, "{name}: nothing to read");
                     reason
@@ -370,7 +364,9 @@ mod tests {
                 Ok((_, InnerHeader::Symbol(symbol))) => {
                     symbol.check(size.symbol_bytes()).unwrap_err()
                 }
-                Ok((_, InnerHeader::Beacon)) => Beacon::decode(&text[INNER_BYTES..]).unwrap_err(),
+                Ok((_, InnerHeader::Beacon)) => {
+                    Beacon::decode(&text[limits::INNER_BYTES..]).unwrap_err()
+                }
                 Ok((_, InnerHeader::Cover)) => panic!("{name}: cover"),
             };
             assert_eq!(reason, expected, "{name}");

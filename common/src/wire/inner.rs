@@ -8,9 +8,7 @@
 use super::DropReason;
 use crate::fec::{BlockShape, Codec, Geometry, GeometryError};
 use crate::ids::{ContainerId, Serial};
-
-/// Bytes of an inner header.
-pub const INNER_BYTES: usize = 40;
+use crate::limits;
 
 const KIND_COVER: u8 = 0;
 const KIND_SYMBOL: u8 = 1;
@@ -63,8 +61,8 @@ pub struct SetId {
 
 impl InnerHeader {
     /// Writes the header.
-    pub fn encode(&self) -> [u8; INNER_BYTES] {
-        let mut bytes = [0; INNER_BYTES];
+    pub fn encode(&self) -> [u8; limits::INNER_BYTES] {
+        let mut bytes = [0; limits::INNER_BYTES];
         match self {
             Self::Cover => bytes[0] = KIND_COVER,
             Self::Beacon => bytes[0] = KIND_BEACON,
@@ -88,7 +86,7 @@ impl InnerHeader {
     ///
     /// # Errors
     /// Unknown type or codec, bytes that must be zero, a serial out of range.
-    pub fn decode(bytes: &[u8; INNER_BYTES]) -> Result<Self, DropReason> {
+    pub fn decode(bytes: &[u8; limits::INNER_BYTES]) -> Result<Self, DropReason> {
         let (kind, rest) = (bytes[0], &bytes[1..]);
         if kind == KIND_SYMBOL {
             return SymbolHeader::decode(bytes).map(Self::Symbol);
@@ -126,7 +124,7 @@ pub(super) fn read_u48(bytes: [u8; 6]) -> u64 {
 }
 
 impl SymbolHeader {
-    fn decode(bytes: &[u8; INNER_BYTES]) -> Result<Self, DropReason> {
+    fn decode(bytes: &[u8; limits::INNER_BYTES]) -> Result<Self, DropReason> {
         if bytes[3] != 0 {
             return Err(DropReason::NotZero);
         }
@@ -293,7 +291,7 @@ mod tests {
         fn any_forty_bytes_are_a_header_that_encodes_the_same_or_none(
             kind in 0_u8..4, codec in 0_u8..4, rest: [u8; 32], tail: [u8; 6],
         ) {
-            let mut bytes = [0; INNER_BYTES];
+            let mut bytes = [0; limits::INNER_BYTES];
             bytes[0] = kind;
             bytes[1] = codec;
             bytes[2..34].copy_from_slice(&rest);

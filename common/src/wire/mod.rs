@@ -7,11 +7,11 @@ mod drop_reason;
 mod frame;
 mod inner;
 
+pub use crate::limits::{CLEAR_BYTES, INNER_BYTES};
 pub use beacon::{Beacon, BeaconEntry, EntryState};
 pub use datagram::{
-    CLEAR_BYTES, ClearHeader, DatagramBytes, Epoch, EpochKey, LinkKey, PAYLOAD_OFFSET, open, peek,
-    seal,
+    ClearHeader, DatagramBytes, Epoch, EpochKey, LinkKey, PAYLOAD_OFFSET, open, peek, seal,
 };
 pub use drop_reason::{Counters, DropReason};
 pub use frame::{FrameDecoder, LineFigures, frame_bytes_max, frame_encode};
-pub use inner::{INNER_BYTES, InnerHeader, SetId, SymbolHeader};
+pub use inner::{InnerHeader, SetId, SymbolHeader};

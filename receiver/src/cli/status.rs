@@ -6,10 +6,11 @@ use valise_common::host::cli::{check_reader, warn};
 use valise_common::host::folders::{ReceiverState, Role};
 use valise_common::host::life::{Ages, Observed};
 use valise_common::host::status::{self, Facts, Health, Status};
+use valise_common::limits;
 use valise_common::units::count_of;
 
 use super::CliError;
-use crate::spool::view::{LineView, ReceiveView, ReleaseView, VIEW_BYTES_MAX};
+use crate::spool::view::{LineView, ReceiveView, ReleaseView};
 
 /// Containers that are being collected, at most, that the text shows.
 const ASSEMBLING_SHOWN_MAX: usize = 10;
@@ -21,7 +22,7 @@ pub fn look<T: DeserializeOwned>(
 ) -> Result<Observed<T>, CliError> {
     check_reader(&state.view(), &state.requests())?;
     let (lock, path) = (state.lock(role), state.view_of(role));
-    Observed::look(role, &lock, &path, VIEW_BYTES_MAX).map_err(CliError::system)
+    Observed::look(role, &lock, &path, limits::VIEW_BYTES_MAX).map_err(CliError::system)
 }
 
 /// Reads a role's view. Standard error tells if the role does not keep it up to date.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
+use valise_common::limits;
 
 use valise_common::host::folders::InboxName;
 use valise_common::ids::BundleId;
@@ -12,22 +13,17 @@ use valise_common::os::durable::is_full;
 use valise_common::units::Mono;
 use valise_common::wire::SetId;
 
-use super::digest::{Generation, HashJob, IN_FLIGHT_MAX};
+use super::digest::{Generation, HashJob};
 use super::handback::Looking;
 use super::publish::Delivery;
-use super::shared::{AssemblyView, SHOWN_SETS_MAX, Shared};
+use super::shared::{AssemblyView, Shared};
 use super::slab::{Arrived, Slab};
 use crate::pipeline::{Assembler, Cause, Effect, Finished, Spilled, Tally};
 use crate::spool::assembly::AssemblyStore;
 use crate::steps::fec::SourceBlock;
-use crate::steps::reassemble::SETS_MAX;
 
 /// How often the view is renewed.
 const VIEW_US: u64 = 500_000;
-
-/// Inputs that may wait: every slab, two answers for every set that may be being finished, the blocks that are in flight, and a few
-/// words of the main thread. So nobody who answers ever waits for the assembler, and two threads cannot wait for each other.
-pub const INPUTS_MAX: usize = super::slab::SLABS + 2 * SETS_MAX + IN_FLIGHT_MAX + 64;
 
 /// What the assembler's thread waits for.
 #[derive(Debug)]
@@ -105,7 +101,7 @@ impl InFlight {
     }
 
     fn has_room(&self, block_bytes: usize) -> bool {
-        self.count < IN_FLIGHT_MAX && self.bytes + block_bytes <= self.bytes_max
+        self.count < limits::BLOCKS_HASHING_MAX && self.bytes + block_bytes <= self.bytes_max
     }
 }
 
@@ -358,7 +354,10 @@ fn view_of(assembler: &Assembler, tally: &Tally) -> AssemblyView {
         tally: *tally,
         sets: assembler.collection().counters(),
         set_count: assembler.collection().sets().count(),
-        assembling: assembler.assembling().take(SHOWN_SETS_MAX).collect(),
+        assembling: assembler
+            .assembling()
+            .take(limits::SETS_SHOWN_MAX)
+            .collect(),
         memory_bytes: assembler.memory_bytes(),
         disk_bytes: assembler.collection().sets().disk_bytes(),
     }

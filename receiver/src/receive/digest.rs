@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender};
+use valise_common::limits;
 
 use nix::fcntl::OFlag;
 use valise_common::wire::SetId;
@@ -18,16 +19,7 @@ use super::publish::Delivery;
 use crate::pipeline::Finished;
 use crate::spool::assembly::data_path;
 use crate::steps::fec::SourceBlock;
-use crate::steps::reassemble::{ContainerHasher, SETS_MAX, Verdict};
-
-/// Messages that may wait: an order for every set that may be being finished, blocks that are in flight, and hints.
-pub const GROWTHS_MAX: usize = SETS_MAX + IN_FLIGHT_MAX + 64;
-
-/// Blocks that the assembler lends at a time. Interleaved blocks become whole nearly together, some dozen of them.
-pub const IN_FLIGHT_MAX: usize = 64;
-
-/// Containers that are being hashed at a time.
-const HASHING_MAX: usize = 8;
+use crate::steps::reassemble::{ContainerHasher, Verdict};
 
 /// Bytes that are read at a time: they are hashed while the cache holds them.
 const READ_BYTES: usize = 256 << 10;
@@ -199,7 +191,7 @@ impl Digest {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if self.hashing.len() >= HASHING_MAX {
+            if self.hashing.len() >= limits::CONTAINERS_HASHING_MAX {
                 self.hashing.pop_first();
             }
             self.hashing.insert(generation, Hashing::new(file));
@@ -332,9 +324,9 @@ mod tests {
 
     /// What the digest delivers and reports of these messages.
     fn run(root: &Path, jobs: Vec<HashJob>) -> (Vec<Delivery>, Vec<Input>) {
-        let (grow, job) = sync_channel(GROWTHS_MAX);
-        let (publish, deliveries) = sync_channel(GROWTHS_MAX);
-        let (assembler, inputs) = sync_channel(GROWTHS_MAX);
+        let (grow, job) = sync_channel(limits::HASH_JOBS_MAX);
+        let (publish, deliveries) = sync_channel(limits::HASH_JOBS_MAX);
+        let (assembler, inputs) = sync_channel(limits::HASH_JOBS_MAX);
         for job in jobs {
             grow.send(job).unwrap();
         }

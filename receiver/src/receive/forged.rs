@@ -2,15 +2,13 @@
 //! fill the disk with lines.
 
 use std::collections::BTreeSet;
+use valise_common::limits;
 
 use valise_common::ids::Serial;
 use valise_common::units::Mono;
 
 /// The log hears of forged sets no more often than this.
 const REPORT_US_MIN: u64 = 60_000_000;
-
-/// Serials that one line names.
-const SERIALS_MAX: usize = 32;
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +35,7 @@ impl Forged {
     pub fn handle_set(&mut self, serial: Serial) {
         self.sets = self.sets.saturating_add(1);
         self.serials.insert(serial);
-        if self.serials.len() > SERIALS_MAX {
+        if self.serials.len() > limits::FORGED_SERIALS_LOGGED_MAX {
             self.serials.pop_last();
         }
     }
@@ -87,7 +85,7 @@ mod tests {
         assert_eq!((first.serials.len(), first.sets), (1, 1));
         assert_eq!(
             (reports[1].serials.len(), reports[1].sets),
-            (SERIALS_MAX, 600)
+            (limits::FORGED_SERIALS_LOGGED_MAX, 600)
         );
         let told: u64 = reports.iter().map(|report| report.sets).sum();
         assert_eq!(told + forged.take().unwrap().sets, 6_000);

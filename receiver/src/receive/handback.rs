@@ -6,14 +6,12 @@
 
 use std::io;
 use std::path::Path;
+use valise_common::limits;
 
 use valise_common::host::folders::InboxName;
 use valise_common::os::durable::{self, SyncBatch, remove_any};
 
 use crate::spool::completed::CompletedLog;
-
-/// Containers that are taken back at a time; the others are found by the next look.
-const NAMES_MAX: usize = 1_024;
 
 /// Whether somebody looks at what was handed back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +37,7 @@ pub fn take_back(
     let mut names = Vec::new();
     for entry in durable::list(damaged)? {
         names.extend(InboxName::of_container(&entry?.file_name()));
-        if names.len() >= NAMES_MAX {
+        if names.len() >= limits::HANDED_BACK_MAX {
             break;
         }
     }

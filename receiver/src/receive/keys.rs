@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use valise_common::limits;
 
 use serde::Deserialize;
 use valise_common::host::handover::Handover;
@@ -17,12 +18,6 @@ use valise_common::units::UtcTime;
 use zeroize::Zeroizing;
 
 use crate::steps::deframe::HeldKey;
-
-/// Bytes of a key file: a few names and numbers.
-const KEY_FILE_BYTES_MAX: usize = 4_096;
-
-/// Bytes of the file that remembers when each key first verified: some forty for each.
-const VERIFIED_BYTES_MAX: usize = 1 << 20;
 
 /// `keys/link/<bundle>.key`, as `bundle create` writes it.
 #[derive(Deserialize)]
@@ -69,7 +64,7 @@ impl LinkKeys {
         verified_path: PathBuf,
         tmp: PathBuf,
     ) -> io::Result<Self> {
-        let verified = match read_bounded(&verified_path, VERIFIED_BYTES_MAX) {
+        let verified = match read_bounded(&verified_path, limits::LINK_KEY_TIMES_BYTES_MAX) {
             Ok(bytes) => checked(&bytes).and_then(parse_verified).unwrap_or_else(|| {
                 let path = verified_path.display();
                 tracing::warn!(%path, "the times of the link keys' first use are damaged and begin anew");
@@ -161,7 +156,7 @@ enum KeyFault {
 }
 
 fn read_key(path: &Path, channel: ChannelId) -> Result<(HeldKey, Serial), KeyFault> {
-    let bytes = read_secret_file(path, KEY_FILE_BYTES_MAX)?;
+    let bytes = read_secret_file(path, limits::LINK_KEY_FILE_BYTES_MAX)?;
     // The parser's text would show the line, and with it the key.
     let text = checked(&bytes).ok_or_else(|| KeyFault::Form("its hash differs".to_owned()))?;
     let file: KeyFile = serde_json::from_slice(text)

@@ -23,10 +23,7 @@ use crate::spool::assembly::data_path;
 use crate::spool::beacon_file;
 use crate::spool::completed::{CompletedLog, Record};
 use crate::steps::fec::SourceBlock;
-use crate::steps::reassemble::{ContainerHasher, SETS_MAX, Verdict};
-
-/// Deliveries that may wait: one for every set that may be being finished, and beacons.
-pub const DELIVERIES_MAX: usize = SETS_MAX + 64;
+use crate::steps::reassemble::{ContainerHasher, Verdict};
 
 /// Containers that share a sync.
 const BATCH_MAX: usize = 512;

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
+use valise_common::limits;
 
 use valise_common::os::clock::{mono_now, utc_now_us};
 use valise_common::units::Mono;
@@ -15,7 +16,7 @@ use valise_common::wire::{DatagramBytes, DropReason};
 use super::assemble::Input;
 use super::intake::Intake;
 use super::shared::{Event, Shared};
-use super::slab::{SLABS, Slab};
+use super::slab::Slab;
 use crate::pipeline::Tally;
 use crate::spool::link_udp::Train;
 use crate::steps::deframe::{Deframer, Frame};
@@ -96,7 +97,7 @@ impl Reader {
             full,
             trains: Vec::new(),
             spare: Slab::new(),
-            stack: Vec::with_capacity(SLABS),
+            stack: Vec::with_capacity(limits::SLABS_MAX),
             rate: LinkRate::new(mono_now()),
         }
     }

@@ -1,6 +1,7 @@
 //! Room on the disk for incomplete containers.
 
 use std::io;
+use valise_common::limits;
 
 use valise_common::host::folders::ReceiverState;
 use valise_common::os::durable::{self, free_bytes};
@@ -8,9 +9,6 @@ use valise_common::units::ByteSize;
 
 use super::assemble::Input;
 use super::way::Way;
-
-/// Bytes of the disk that are left free, so that the audit logs and release can go on.
-const RESERVE_BYTES: u64 = 64 << 20;
 
 /// The disk, and what the configuration allows of it.
 pub struct Room {
@@ -38,7 +36,7 @@ impl Room {
             let bytes = entry?.metadata().map_or(0, |metadata| metadata.len());
             inbox_bytes = inbox_bytes.saturating_add(bytes);
         }
-        let free = free_bytes(self.state.root())?.saturating_sub(RESERVE_BYTES);
+        let free = free_bytes(self.state.root())?.saturating_sub(limits::DISK_FREE_BYTES_MIN);
         let by_disk = free.saturating_add(way.shared().assembly().disk_bytes);
         let by_config = self.spool_bytes_max.saturating_sub(inbox_bytes);
         let _ = way.tell(Input::Room(by_disk.min(by_config)));

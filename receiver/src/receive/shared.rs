@@ -13,9 +13,6 @@ use super::listener::Listening;
 use crate::pipeline::{Assembling, SetCounters, Tally};
 use crate::steps::deframe::HeldKey;
 
-/// Sets that `status` names one by one.
-pub const SHOWN_SETS_MAX: usize = 1_000;
-
 /// What a thread tells the main one.
 #[derive(Debug)]
 pub enum Event {

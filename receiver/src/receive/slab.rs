@@ -10,10 +10,6 @@ use valise_common::wire::{PAYLOAD_OFFSET, SetId};
 use crate::spool::link_udp::BUFFER_BYTES;
 use crate::steps::deframe::{Frame, Symbol};
 
-/// Slabs of one process, the one that the reader fills included. More would only move drops from the reader, which counts
-/// them, to a later time.
-pub const SLABS: usize = 32;
-
 /// A receive buffer and what authentic datagrams are in it.
 #[derive(Debug)]
 pub struct Slab {

@@ -5,24 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use valise_common::limits;
 
 use valise_common::units::Mono;
 use valise_common::wire::DatagramBytes;
 
 use super::ReceiveError;
-use super::assemble::{Driver, Growing, INPUTS_MAX, InFlight, Input};
-use super::digest::{Digest, GROWTHS_MAX};
+use super::assemble::{Driver, Growing, InFlight, Input};
+use super::digest::Digest;
 use super::handback::Looking;
 use super::intake::Intake;
-use super::publish::{DELIVERIES_MAX, Publisher};
+use super::publish::Publisher;
 use super::reader::Reader;
 use super::recover::Recovered;
 use super::shared::{Event, Shared};
-use super::slab::{SLABS, Slab};
+use super::slab::Slab;
 use crate::pipeline::Tally;
-
-/// Events that may wait for the main thread. More are only counted.
-const EVENTS_MAX: usize = 256;
 
 /// Stack of a thread of receive; the default would only lock more memory.
 const STACK_BYTES: usize = 1 << 20;
@@ -61,12 +59,12 @@ impl Way {
             completed,
             sync,
         } = recovered;
-        let (tell, events) = sync_channel(EVENTS_MAX);
-        let (input, inputs) = sync_channel(INPUTS_MAX);
-        let (free, free_slabs) = sync_channel(SLABS);
-        let (grow, growth) = sync_channel(GROWTHS_MAX);
-        let (publish, deliveries) = sync_channel(DELIVERIES_MAX);
-        for _ in 0..SLABS - 1 {
+        let (tell, events) = sync_channel(limits::RECEIVE_EVENTS_MAX);
+        let (input, inputs) = sync_channel(limits::ASSEMBLER_INPUTS_MAX);
+        let (free, free_slabs) = sync_channel(limits::SLABS_MAX);
+        let (grow, growth) = sync_channel(limits::HASH_JOBS_MAX);
+        let (publish, deliveries) = sync_channel(limits::DELIVERIES_MAX);
+        for _ in 0..limits::SLABS_MAX - 1 {
             let _ = free.try_send(Slab::new());
         }
         let shared = Arc::new(Shared::new(tell));

@@ -18,6 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use valise_common::limits;
 
 use nix::fcntl::OFlag;
 use valise_common::fec::{BlockBuffer, Codec, Geometry};
@@ -26,9 +27,6 @@ use valise_common::os::durable::{self, Sync, make_dir, read_bounded, remove_any}
 use valise_common::wire::SetId;
 
 use crate::steps::fec::SourceBlock;
-
-/// Sets whose files are kept open.
-const OPEN_MAX: usize = 16;
 
 /// A set that start-up found.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,7 +208,7 @@ impl AssemblyStore {
         self.tick += 1;
         if !self.open.contains_key(set) {
             let folder = self.folder(set)?;
-            if self.open.len() >= OPEN_MAX {
+            if self.open.len() >= limits::ASSEMBLIES_OPEN_MAX {
                 let quietest = self.open.iter().min_by_key(|(_, open)| open.used);
                 if let Some(quietest) = quietest.map(|(set, _)| *set) {
                     self.open.remove(&quietest);

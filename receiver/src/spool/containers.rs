@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use valise_common::limits;
 
 use nix::errno::Errno;
 use valise_common::host::folders::InboxName;
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId};
-use valise_common::seal::PREFIX_BYTES;
 use valise_common::seal::SlotSecret;
 use valise_common::trust::TrustList;
 use valise_common::units::UtcTime;
@@ -118,8 +118,8 @@ fn open_file(
         container: task.name.container,
         container_bytes,
     };
-    let mut prefix = [0; PREFIX_BYTES];
-    if read_full(file, &mut prefix)? < PREFIX_BYTES {
+    let mut prefix = [0; limits::CONTAINER_PREFIX_BYTES];
+    if read_full(file, &mut prefix)? < limits::CONTAINER_PREFIX_BYTES {
         return Ok(OpenedFile::NotOpened(NotOpened::Length));
     }
     let mut opening = match Opening::start(expected, &prefix, &task.slot) {

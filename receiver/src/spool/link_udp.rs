@@ -8,6 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
+use valise_common::limits;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -88,7 +89,8 @@ impl UdpLink {
         drops_seen: Option<u32>,
     ) -> io::Result<(Self, Granted)> {
         socket.set_read_timeout(Some(PATIENCE))?;
-        let wanted = usize::try_from(asked.0.min(BUFFER_ASKED_MAX)).map_err(io::Error::other)?;
+        let wanted = usize::try_from(asked.0.min(limits::SOCKET_BUFFER_BYTES_MAX))
+            .map_err(io::Error::other)?;
         // The kernel doubles what it is asked for, to pay for its own structures, and reports the double.
         let granted =
             |socket: &UdpSocket| getsockopt(socket, sockopt::RcvBuf).map(|bytes| bytes / 2);
@@ -194,9 +196,6 @@ impl AsFd for UdpLink {
         self.socket.as_fd()
     }
 }
-
-/// The kernel's option is a signed 32-bit number, and it doubles it.
-const BUFFER_ASKED_MAX: u64 = (1 << 30) - 1;
 
 #[cfg(test)]
 mod tests {

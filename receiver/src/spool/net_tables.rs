@@ -7,15 +7,13 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use valise_common::limits;
 
 /// Where the unit of `receive` mounts the tables of the host's network.
 const MOUNTED: &str = "/run/valise-receiver/net";
 
 /// The tables of this process's own network.
 const OWN: &str = "/proc/self/net";
-
-/// Bytes of a table that are read at most.
-const TABLE_BYTES_MAX: u64 = 1 << 20;
 
 /// The flag of a route through a gateway (route(8), RTF_GATEWAY).
 const ROUTE_GATEWAY: u32 = 2;
@@ -96,7 +94,10 @@ fn read(table: Option<&File>) -> Option<String> {
     let mut table = table?;
     let mut text = String::new();
     table.rewind().ok()?;
-    table.take(TABLE_BYTES_MAX).read_to_string(&mut text).ok()?;
+    table
+        .take(limits::NET_TABLE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }
 

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use valise_common::approval::{Refusal, check_approvals, check_policy};
-use valise_common::host::trust_store::{
-    LIST_FILE, SIGNATURE_FILE_BYTES_MAX, SignedList, TrustStoreError,
-};
+use valise_common::host::trust_store::{LIST_FILE, SignedList, TrustStoreError};
 use valise_common::ids::Sha256Digest;
 use valise_common::limits;
 use valise_common::manifest::{Manifest, ManifestError};
@@ -29,9 +27,6 @@ use crate::steps::publish::{
 /// The most files of a folder: parts, approvals, the list with its signatures, and three more.
 const FILES_MAX: usize =
     limits::PARTS_MAX + limits::APPROVALS_MAX + 1 + limits::ADMINISTRATOR_SIGNATURES_MAX + 3;
-
-/// Bytes of the largest `release.json` and `SHA256SUMS`.
-const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that are hashed at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -153,7 +148,8 @@ impl ReleasedCable {
                 return Err(Fault::Part { file: file.clone() });
             }
         }
-        let record = ReleaseRecord::decode(&read(folder, RECORD_FILE, TEXT_BYTES_MAX)?)?;
+        let record =
+            ReleaseRecord::decode(&read(folder, RECORD_FILE, limits::RELEASED_TEXT_BYTES_MAX)?)?;
         let signed = read_list(folder)?;
         let list = signed.parse().map_err(|error| Fault::List(error.into()))?;
         let approvals: Vec<String> = record.approved_by.iter().map(approval_path).collect();
@@ -306,7 +302,7 @@ fn hash_of(hashes: &BTreeMap<String, Hashed>, file: &str) -> Result<Sha256Digest
 
 /// Compares `SHA256SUMS` with the text that belongs to these files.
 fn check_sums(folder: &Path, hashes: &BTreeMap<String, Hashed>) -> Result<(), Fault> {
-    let found = read(folder, SUMS_FILE, TEXT_BYTES_MAX)?;
+    let found = read(folder, SUMS_FILE, limits::RELEASED_TEXT_BYTES_MAX)?;
     let hashes = hashes
         .iter()
         .map(|(file, hashed)| (file.clone(), hashed.sha256));
@@ -333,7 +329,7 @@ fn read_list(folder: &Path) -> Result<SignedList, Fault> {
 }
 
 fn read_approval(folder: &Path, file: &str) -> Result<Signature, Fault> {
-    let armor = read(folder, file, SIGNATURE_FILE_BYTES_MAX)?;
+    let armor = read(folder, file, limits::SIGNATURE_FILE_BYTES_MAX)?;
     let text = std::str::from_utf8(&armor).map_err(|_| SshsigError::Armor);
     text.and_then(Signature::from_armor)
         .map_err(|source| Fault::Approval {

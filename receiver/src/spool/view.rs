@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use valise_common::limits;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
@@ -17,9 +18,6 @@ use valise_common::serial_set::SerialSet;
 mod receive;
 
 pub use receive::{AssemblingView, LineView, ReceiveView};
-
-/// Bytes of the largest view that is read.
-pub const VIEW_BYTES_MAX: usize = 16 << 20;
 
 /// Serials as ranges of first and last.
 pub type Ranges = Vec<(Serial, Serial)>;
@@ -230,7 +228,7 @@ impl ReleaseView {
 }
 
 fn read_view<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match durable::read_bounded(path, VIEW_BYTES_MAX) {
+    match durable::read_bounded(path, limits::VIEW_BYTES_MAX) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

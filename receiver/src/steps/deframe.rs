@@ -6,17 +6,11 @@
 
 use valise_common::fec::BlockShape;
 use valise_common::ids::{BundleId, LinkKeyId};
+use valise_common::limits;
 use valise_common::wire::{
     ClearHeader, DatagramBytes, DropReason, EpochKey, InnerHeader, LinkKey, PAYLOAD_OFFSET, SetId,
     SymbolHeader, open, peek,
 };
-
-/// Link keys that are in force at a time; the newest ones count.
-pub const LINK_KEYS_MAX: usize = 8;
-
-/// Derived keys of one link key that are kept; the one that was quiet the longest yields. A true sender needs two at a time: of
-/// the epoch, or session, that begins, and of the one before, of which datagrams may come late.
-const EPOCH_KEYS_MAX: usize = 8;
 
 /// A link key, as its bundle brought it.
 pub struct HeldKey {
@@ -53,7 +47,7 @@ pub struct Symbol {
 /// Turns datagrams into symbols and beacons.
 ///
 /// # Bounds
-/// [`LINK_KEYS_MAX`] link keys and eight derived keys each, of less than 1 KiB. For a datagram whose epoch is known, nothing is
+/// [`limits::LINK_KEYS_MAX`] link keys and eight derived keys each, of less than 1 KiB. For a datagram whose epoch is known, nothing is
 /// derived and nothing allocated.
 pub struct Deframer {
     size: DatagramBytes,
@@ -88,11 +82,11 @@ impl Deframer {
 
     /// Replaces the keys in force. `issued_last` is the highest serial that has a slot.
     ///
-    /// Keys that stay keep what was derived from them. Of more than [`LINK_KEYS_MAX`] keys, the newest are taken; of two keys with one
+    /// Keys that stay keep what was derived from them. Of more than [`limits::LINK_KEYS_MAX`] keys, the newest are taken; of two keys with one
     /// id, the newer.
     pub fn handle_keys(&mut self, mut keys: Vec<HeldKey>, issued_last: u64) {
         keys.sort_by_key(|key| std::cmp::Reverse(key.bundle));
-        keys.truncate(LINK_KEYS_MAX);
+        keys.truncate(limits::LINK_KEYS_MAX);
         let mut before = std::mem::take(&mut self.keys);
         for held in keys {
             if self
@@ -203,7 +197,7 @@ impl KeyState {
         let key = EpochKey::derive(&self.held.key, clear.session, clear.epoch());
         // An inner header that breaks a rule comes from a holder of the link key, and still keeps no key.
         let (_, inner) = open(&key, datagram)?;
-        if self.derived.len() >= EPOCH_KEYS_MAX {
+        if self.derived.len() >= limits::EPOCH_KEYS_MAX {
             let derived = self.derived.iter().enumerate();
             let quietest = derived.min_by_key(|(_, (_, used))| *used);
             if let Some((place, _)) = quietest {
@@ -302,10 +296,10 @@ mod tests {
             for (session, counter) in [(number, 0), (1, number << 26)] {
                 let mut good = cover_of(&held(1, 1, 7), session, counter);
                 assert_eq!(deframer.handle_datagram(&mut good), Ok(Frame::Cover));
-                assert!(derived_count(&deframer) <= EPOCH_KEYS_MAX);
+                assert!(derived_count(&deframer) <= limits::EPOCH_KEYS_MAX);
             }
         }
-        assert_eq!(derived_count(&deframer), EPOCH_KEYS_MAX);
+        assert_eq!(derived_count(&deframer), limits::EPOCH_KEYS_MAX);
     }
 
     #[test]

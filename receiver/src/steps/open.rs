@@ -8,10 +8,9 @@ mod fault;
 mod parts;
 
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, ContainerId, MessageId, Serial};
+use valise_common::limits;
 use valise_common::manifest::Manifest;
-use valise_common::seal::{
-    Opener, PREFIX_BYTES, Package, PackageReader, SlotSecret, container_bytes,
-};
+use valise_common::seal::{Opener, Package, PackageReader, SlotSecret, container_bytes};
 
 pub use fault::{Fault, NotOpened};
 use parts::PartHashes;
@@ -136,7 +135,7 @@ impl Opening {
     /// [`NotOpened`] when it is not the container that was expected, or not sealed for the slot.
     pub fn start(
         expected: Expected,
-        prefix: &[u8; PREFIX_BYTES],
+        prefix: &[u8; limits::CONTAINER_PREFIX_BYTES],
         slot: &SlotSecret,
     ) -> Result<Opening, NotOpened> {
         let opener = Opener::new(prefix, slot)?;

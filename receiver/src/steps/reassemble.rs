@@ -5,24 +5,13 @@
 //! whole and may be collected anew.
 
 use std::collections::BTreeMap;
+use valise_common::limits;
 
 use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::limits::SETS_PER_SERIAL_MAX;
 use valise_common::wire::SetId;
 
 use super::collect::{NoRoom, Recency, SetNumber, Stamp};
-
-/// Sets that are collected at a time.
-pub const SETS_MAX: usize = 4_096;
-
-/// Source blocks of one set: 5 TB in blocks of 1,024 symbols of 1,400 bytes. A set of more would only cost memory.
-pub const SET_BLOCKS_MAX: u64 = 1 << 22;
-
-/// Bytes that the sets' bitmaps may take together.
-const BITMAP_BYTES_MAX: usize = 8 << 20;
-
-/// Incomplete blocks that are kept on disk, for all sets together.
-pub const SPILLED_BLOCKS_MAX: usize = 65_536;
 
 /// What a set is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +109,7 @@ impl Assembly {
 }
 
 fn place(block: u32) -> (usize, u64) {
-    // A bitmap of more words than a 32-bit machine has is never made: see `SET_BLOCKS_MAX`.
+    // A bitmap of more words than a 32-bit machine has is never made: see `limits::SET_BLOCKS_MAX`.
     (
         usize::try_from(block / 64).unwrap_or(usize::MAX),
         1 << (block % 64),
@@ -130,7 +119,7 @@ fn place(block: u32) -> (usize, u64) {
 /// Every set that is being collected.
 ///
 /// # Bounds
-/// Four sets a serial, [`SETS_MAX`] in all, 8 MiB of bitmaps, [`SPILLED_BLOCKS_MAX`] incomplete blocks on disk.
+/// Four sets a serial, [`limits::SETS_MAX`] in all, 8 MiB of bitmaps, [`limits::SPILLED_BLOCKS_MAX`] incomplete blocks on disk.
 #[derive(Debug, Default)]
 pub struct Sets {
     by_serial: BTreeMap<Serial, Vec<Assembly>>,
@@ -194,7 +183,7 @@ impl Sets {
     /// [`NoRoom`] if the set has too many blocks, or whatever could yield is being finished.
     pub fn poll_yielding(&self, id: &SetId) -> Result<Option<SetId>, NoRoom> {
         let blocks = id.geometry.block_count();
-        if blocks > SET_BLOCKS_MAX {
+        if blocks > limits::SET_BLOCKS_MAX {
             return Err(NoRoom);
         }
         if let Some(same) = self.by_serial.get(&id.serial)
@@ -205,7 +194,9 @@ impl Sets {
             return Ok(Some(quietest.id));
         }
         let bitmap = bitmap_words(blocks)?.saturating_mul(8);
-        if self.ids.len() < SETS_MAX && self.bitmap_bytes + bitmap <= BITMAP_BYTES_MAX {
+        if self.ids.len() < limits::SETS_MAX
+            && self.bitmap_bytes + bitmap <= limits::BITMAP_BYTES_MAX
+        {
             return Ok(None);
         }
         self.quietest(None).map(Some).ok_or(NoRoom)
@@ -311,7 +302,7 @@ impl Sets {
     /// [`NoRoom`] if there are too many there already: the block's symbols are lost.
     pub fn block_spilled(&mut self, id: &SetId, block: u32, symbols: u16) -> Result<(), NoRoom> {
         self.spill_gone(id, block);
-        if self.spilled_count >= SPILLED_BLOCKS_MAX {
+        if self.spilled_count >= limits::SPILLED_BLOCKS_MAX {
             return Err(NoRoom);
         }
         let set = self.find_mut(id).ok_or(NoRoom)?;
@@ -453,7 +444,7 @@ mod tests {
     #[test]
     fn beyond_the_bound_of_all_sets_the_quietest_yields() {
         let mut sets = Sets::default();
-        for serial in 1..=SETS_MAX as u64 {
+        for serial in 1..=limits::SETS_MAX as u64 {
             sets.begin(set(serial, 1)).unwrap();
         }
         for _ in 0..64 {
@@ -472,7 +463,7 @@ mod tests {
         sets.block_spilled(&set, 0, 5).unwrap();
         sets.block_spilled(&set, 0, 7).unwrap();
         assert_eq!((sets.spilled_count, sets.disk_bytes()), (1, 7 * 64));
-        sets.spilled_count = SPILLED_BLOCKS_MAX;
+        sets.spilled_count = limits::SPILLED_BLOCKS_MAX;
         assert_eq!(sets.block_spilled(&set, 1, 1), Err(NoRoom));
         sets.spilled_count = 1;
         sets.block_done(&set, 0);

@@ -6,10 +6,11 @@ use valise_common::config::SenderConfig;
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::{Ages, Observed};
 use valise_common::host::status::{self, Facts, Health, Status};
+use valise_common::limits;
 
 use super::CliError;
 use super::look::look_at_gate;
-use crate::spool::view::{self, View};
+use crate::spool::view::View;
 
 /// What `status` needs of transmit's view.
 #[derive(Deserialize)]
@@ -30,7 +31,7 @@ fn health(config: &SenderConfig, state: &SenderState, ages: Ages) -> Result<Heal
     let gate = look_at_gate(config)?.with(ages);
     let (lock, path) = (state.lock(Role::Transmit), state.view_of(Role::Transmit));
     let transmit: Observed<Value> =
-        Observed::look(Role::Transmit, &lock, &path, view::VIEW_BYTES_MAX)
+        Observed::look(Role::Transmit, &lock, &path, limits::VIEW_BYTES_MAX)
             .map_err(CliError::system)?
             .with(ages);
     let facts = gate.view.as_ref().map(facts);

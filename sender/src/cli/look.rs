@@ -7,6 +7,7 @@ use valise_common::host::cli::{Shown, check_reader, trust, warn};
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::host::life::Observed;
 use valise_common::ids::{MessageId, PersonId};
+use valise_common::limits;
 use valise_common::trust::{Role as PersonRole, TrustList};
 use valise_common::units::count_of;
 
@@ -14,7 +15,7 @@ use super::arguments::{List, Show};
 use super::waiting::{manifest_text, waiting_manifest};
 use super::{CliError, print_json, print_line};
 use crate::gate::persons_by_uid;
-use crate::spool::view::{self, CableView, View};
+use crate::spool::view::{CableView, View};
 
 /// The words that `--state` takes.
 const STATES: [&str; 11] = [
@@ -36,7 +37,7 @@ pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
     let state = SenderState::new(&config.state);
     check_reader(&state.view(), &state.requests())?;
     let (lock, path) = (state.lock(Role::Gate), state.view_of(Role::Gate));
-    Observed::look(Role::Gate, &lock, &path, view::VIEW_BYTES_MAX).map_err(CliError::system)
+    Observed::look(Role::Gate, &lock, &path, limits::GATE_VIEW_BYTES_MAX).map_err(CliError::system)
 }
 
 /// What gate shows. Standard error tells if gate does not keep it up to date.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use valise_common::limits;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,9 +14,6 @@ use valise_common::os::durable::{self, add_check, checked};
 use valise_common::secret::Secret32;
 use valise_common::wire::LinkKey;
 use zeroize::{Zeroize as _, Zeroizing};
-
-/// Bytes of a key file at most.
-const FILE_BYTES_MAX: u64 = 4_096;
 
 /// Why a link key cannot be used.
 #[derive(Debug, Error)]
@@ -113,7 +111,8 @@ fn read(path: &Path, bundle: BundleId) -> Result<StoredLinkKey, LinkKeyError> {
         return Err(LinkKeyError::Mode { bundle, mode });
     }
     let mut text = Zeroizing::new(Vec::with_capacity(512));
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    let bytes_max = u64::try_from(limits::LINK_KEY_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(bytes_max).read_to_end(&mut text)?;
     let malformed = LinkKeyError::Malformed { bundle };
     let fields = checked(&text).and_then(|text| serde_json::from_slice::<Fields>(text).ok());
     let Some(fields) = fields else {

@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use valise_common::limits;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -23,8 +24,6 @@ const MESSAGE_BYTES_MAX: usize = 65_000;
 const SEGMENTS_MAX: usize = 64;
 /// Messages of a whole batch.
 const MESSAGES_MAX: usize = 4;
-/// The kernel's option is a signed 32-bit number, and it doubles it.
-const BUFFER_ASKED_MAX: u64 = (1 << 30) - 1;
 
 /// Why datagrams could not leave. They have not; the caller tries the rest again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -79,7 +78,8 @@ impl UdpLink {
             SocketAddr::V6(_) => AddressFamily::Inet6,
         };
         let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-        let wanted = usize::try_from(send_buffer.0.min(BUFFER_ASKED_MAX)).unwrap_or(0);
+        let wanted =
+            usize::try_from(send_buffer.0.min(limits::SOCKET_BUFFER_BYTES_MAX)).unwrap_or(0);
         if setsockopt(&socket, sockopt::SndBufForce, &wanted).is_err() {
             setsockopt(&socket, sockopt::SndBuf, &wanted)?;
         }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use valise_common::limits;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,6 @@ use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::os::durable::{self, checked};
 
 pub use crate::pipeline::{GivenUp, SpoolBeacon};
-
-/// Bytes of a `.fec` file or of `outbox/beacon` at most.
-const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// Why a file of the outbox cannot be used.
 #[derive(Debug, Error)]
@@ -193,7 +191,8 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) => return Err(error),
     };
     let mut text = Vec::new();
-    file.take(TEXT_BYTES_MAX).read_to_end(&mut text)?;
+    file.take(limits::OUTBOX_TEXT_BYTES_MAX)
+        .read_to_end(&mut text)?;
     Ok(Some(text))
 }
 

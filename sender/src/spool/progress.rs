@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::io::Write as _;
 use std::path::Path;
+use valise_common::limits;
 
 use valise_common::host::folders::{Role, SenderState};
 use valise_common::ids::Serial;
@@ -12,11 +13,9 @@ use valise_common::os::durable::{self, Access, StagedFile, Sync, SyncBatch};
 
 pub use crate::pipeline::Progress;
 
-/// Bytes of the largest progress file that is read; those that transmit writes have some hundred.
-const PROGRESS_BYTES_MAX: usize = 1 << 20;
-
 fn is_no_progress(path: &Path) -> bool {
-    let is_large = |bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > PROGRESS_BYTES_MAX);
+    let is_large =
+        |bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > limits::PROGRESS_BYTES_MAX);
     fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() || is_large(found.len()))
 }
 
@@ -44,7 +43,7 @@ pub fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
 /// If it cannot be read.
 pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
     let path = folder.join(serial.to_string());
-    match durable::read_bounded(&path, PROGRESS_BYTES_MAX) {
+    match durable::read_bounded(&path, limits::PROGRESS_BYTES_MAX) {
         Ok(text) => {
             let text = durable::checked(&text);
             let progress = text.and_then(|text| serde_json::from_slice::<Progress>(text).ok());
@@ -149,7 +148,7 @@ mod tests {
         symlink("/dev/zero", path(2)).unwrap();
         nix::unistd::mkfifo(&path(3), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::create_dir(path(4)).unwrap();
-        fs::write(path(5), vec![b' '; PROGRESS_BYTES_MAX + 1]).unwrap();
+        fs::write(path(5), vec![b' '; limits::PROGRESS_BYTES_MAX + 1]).unwrap();
         assert!(read_all(folder.path()).unwrap().is_empty());
     }
 

@@ -18,9 +18,6 @@ use valise_common::units::UtcTime;
 use crate::model::ledger::{Cable, Phase};
 use crate::spool::progress::Progress;
 
-/// Bytes of a view at most: far above what its bounds allow.
-pub const VIEW_BYTES_MAX: usize = 1 << 30;
-
 /// Seconds after its last pass for which a cable is shown as transmitted; then as retained.
 const TRANSMITTED_SHOWN_S: u64 = 3_600;
 

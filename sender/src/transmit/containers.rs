@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use valise_common::limits;
 
 use valise_common::ids::Serial;
 use valise_common::units::Mono;
 
 use super::check::{Checker, Compared};
-use super::load::{COMPARED_HERE_BYTES, Loader};
+use super::load::Loader;
 use super::unsendable::{Unsendable, Why};
 use super::view::OnLinkView;
 use super::watch::{self, Arrived, Found, SpoolChanges, StateWatch};
@@ -89,7 +90,7 @@ impl Containers {
             Some(known) => known.passes,
             None => progress.as_ref().map_or(0, |progress| progress.passes_done),
         };
-        let is_large = sealed.geometry.container_bytes() > COMPARED_HERE_BYTES;
+        let is_large = sealed.geometry.container_bytes() > limits::COMPARED_AT_ONCE_BYTES_MAX;
         let must_compare = is_large && passes_before < sealed.passes;
         let taken = match (must_compare, known) {
             (false, _) => self.pipeline.handle_container(now, sealed, progress),

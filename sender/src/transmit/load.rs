@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use valise_common::limits;
 
 use valise_common::fec::plan::{PassSymbols, pass_symbols};
 use valise_common::fec::{BlockShape, Geometry};
@@ -20,13 +21,6 @@ use crate::steps::chunk::{BlockKey, SourceBlocks};
 use crate::steps::fec::{RepairKey, Repairs};
 use crate::steps::frame::Framer;
 use crate::steps::interleave::{Lane, Run};
-
-/// Containers that are open at a time.
-const OPEN_MAX: usize = 512;
-
-/// Containers up to this size are compared with their hashes where they are opened: that takes as long as a hundred
-/// datagrams at most.
-pub const COMPARED_HERE_BYTES: u64 = 256 << 10;
 
 /// Reads, encodes and seals what a batch names.
 pub struct Loader {
@@ -268,7 +262,7 @@ impl Loader {
             geometry: sealed.geometry,
         };
         if self.open.get(&serial).is_none_or(|open| open.set != set) {
-            if self.open.len() >= OPEN_MAX {
+            if self.open.len() >= limits::CONTAINERS_OPEN_MAX {
                 // Those whose symbols are still due are opened again.
                 self.open.clear();
             }
@@ -277,7 +271,7 @@ impl Loader {
                 .open(&name_of(sealed), &sealed.geometry)?
                 .ok_or(ReadError::Gone)?;
             // Large ones were compared before they came here.
-            if sealed.geometry.container_bytes() <= COMPARED_HERE_BYTES {
+            if sealed.geometry.container_bytes() <= limits::COMPARED_AT_ONCE_BYTES_MAX {
                 compare_now(&file, sealed)?;
             }
             self.open.insert(serial, OpenContainer { file, set });

@@ -1,6 +1,7 @@
 //! `view/transmit.json`: what `status` shows of the link. Rewritten about once a second, never synced.
 
 use std::io;
+use valise_common::limits;
 
 use serde::{Deserialize, Serialize};
 use valise_common::alarm::AlarmView;
@@ -12,9 +13,6 @@ use valise_common::os::durable::{self, Access, Sync};
 use valise_common::units::{Rate, UtcTime};
 
 use crate::pipeline::Totals;
-
-/// A larger view is not read at the start.
-const BYTES_MAX: usize = 1 << 20;
 
 /// What there is to see of transmit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +101,8 @@ pub struct OnLinkView {
 impl TransmitView {
     /// Reads the view of the process before this one, if it left one that can be read.
     pub fn of_last_process(state: &SenderState) -> Option<Self> {
-        let text = durable::read_bounded(&state.view_of(Role::Transmit), BYTES_MAX).ok()?;
+        let text =
+            durable::read_bounded(&state.view_of(Role::Transmit), limits::VIEW_BYTES_MAX).ok()?;
         serde_json::from_slice(&text).ok()
     }
 

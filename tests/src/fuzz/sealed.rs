@@ -6,8 +6,8 @@ use valise_common::limits;
 use valise_common::manifest::Manifest;
 use valise_common::seal::HEADER_BYTES;
 use valise_common::seal::{
-    Header, Opener, PREFIX_BYTES, Package, PackageError, PackageHeader, PackageReader,
-    PackageWriter, Sealer, SlotSecret, container_bytes, encode_approvals, padded_of_container,
+    Header, Opener, Package, PackageError, PackageHeader, PackageReader, PackageWriter, Sealer,
+    SlotSecret, container_bytes, encode_approvals, padded_of_container,
 };
 use valise_common::secret::Secret;
 use valise_receiver::steps::open::{Expected, NotOpened, Opening, Outcome};
@@ -21,7 +21,7 @@ pub(super) fn container(data: &[u8]) {
     if let Some(padded_bytes) = padded_of_container(count(data.len())) {
         assert_eq!(container_bytes(padded_bytes), count(data.len()));
     }
-    let Some((prefix, _)) = data.split_first_chunk::<PREFIX_BYTES>() else {
+    let Some((prefix, _)) = data.split_first_chunk::<{ limits::CONTAINER_PREFIX_BYTES }>() else {
         return;
     };
     let clear: &[u8; HEADER_BYTES] = prefix.first_chunk().expect("a header");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use valise_common::limits;
 use valise_common::sshsig::{KeyKind, Namespace};
-use valise_common::trust::{Role, TrustList, VALIDITY_DAYS_MAX, difference, verify_administrators};
+use valise_common::trust::{Role, TrustList, difference, verify_administrators};
 
 use super::Seed;
 use super::scene::{SCENE, now};
@@ -72,7 +72,7 @@ fn check_policies(list: &TrustList) {
         assert!((2..=limits::APPROVALS_MAX.min(officers)).contains(&classification.officers));
         assert!(!classification.media_types.is_empty());
         assert!((1..=limits::PACKAGE_BYTES_MAX).contains(&classification.cable_bytes_max));
-        assert!((1..=VALIDITY_DAYS_MAX).contains(&classification.validity_days_max));
+        assert!((1..=limits::VALIDITY_DAYS_MAX).contains(&classification.validity_days_max));
     }
     assert!(!list.classifications().is_empty() && !list.mailboxes().is_empty());
     for mailbox in list.mailboxes() {

@@ -1,5 +1,6 @@
 //! How a log begins, and how one that was never used is taken away again.
 
+use crate::limits;
 use std::io;
 use std::path::Path;
 
@@ -12,9 +13,6 @@ use crate::audit::{Chain, CheckpointKey};
 use crate::os::durable::{erase, finish_erasing, read_bounded, sync_dir};
 use crate::os::entropy;
 use crate::secret::Secret32;
-
-/// The longest line that an `init` writes.
-const INIT_LINE_BYTES_MAX: usize = 4_096;
 
 impl AuditLog {
     /// Begins a log in `folder` (which exists): `origin` names it in checkpoints, for example `valise/CHANNEL/gate`. Returns
@@ -102,7 +100,7 @@ impl AuditLog {
     /// The system's; [`io::ErrorKind::AlreadyExists`] if it holds more.
     pub fn check_unused(folder: &Path, role: &str) -> io::Result<()> {
         let path = folder.join(format!("{role}.log"));
-        let bytes = match read_bounded(&path, INIT_LINE_BYTES_MAX) {
+        let bytes = match read_bounded(&path, limits::AUDIT_INIT_LINE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(error),
             read => Ok(read?),

@@ -1,5 +1,6 @@
 //! The files of one role's log, and how each is opened.
 
+use crate::limits;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -26,8 +27,7 @@ impl Paths {
 
 /// Reads the key that signs checkpoints: its seed and its origin, a line each.
 pub(super) fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError> {
-    const SIGNER_BYTES_MAX: usize = 1_024;
-    let bytes = read_secret_file(&paths.of("signer"), SIGNER_BYTES_MAX)
+    let bytes = read_secret_file(&paths.of("signer"), limits::AUDIT_SIGNER_BYTES_MAX)
         .map_err(AuditLogError::io("open"))?;
     let read = || {
         let (seed, origin) = str::from_utf8(&bytes).ok()?.split_once('\n')?;
@@ -41,9 +41,8 @@ pub(super) fn read_signer(paths: &Paths) -> Result<CheckpointKey, AuditLogError>
 
 /// Compares the key with its public half, the file beside it: a flipped bit leaves another key.
 pub(super) fn check_verifier(paths: &Paths, signer: &CheckpointKey) -> Result<(), AuditLogError> {
-    const VERIFIER_BYTES_MAX: usize = 4_096;
     let verifier = paths.of("verifier");
-    match read_bounded(&verifier, VERIFIER_BYTES_MAX) {
+    match read_bounded(&verifier, limits::AUDIT_VERIFIER_BYTES_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(text) if text == (signer.verifier_text() + "\n").as_bytes() => Ok(()),
         Ok(_) => Err(AuditLogError::Signer {

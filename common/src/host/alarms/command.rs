@@ -10,6 +10,7 @@
 
 mod runner;
 
+use crate::limits;
 use std::collections::VecDeque;
 use std::env;
 use std::io::{self, Write as _};
@@ -24,12 +25,6 @@ pub use runner::run_commands;
 
 /// The subcommand of both programs that is the runner.
 pub const RUNNER: &str = "alarm-runner";
-
-/// How many alarms wait at most until the audit log has them; beyond it log and `status` still tell.
-const WAITING_MAX: usize = 64;
-
-/// The longest line; a pipe takes so much whole or not at all (PIPE_BUF, `pipe(7)`).
-const LINE_BYTES_MAX: usize = 4_096;
 
 /// Why the command is not run for an alarm.
 #[derive(Debug, Error)]
@@ -91,11 +86,11 @@ impl AlarmRunner {
 
 /// The alarm as the pipe takes it: a line end in it would begin another alarm.
 fn one_line(alarm: &str) -> String {
-    let cut = alarm.floor_char_boundary(LINE_BYTES_MAX - 1);
+    let cut = alarm.floor_char_boundary(limits::ALARM_LINE_BYTES_MAX - 1);
     let mut line = alarm[..cut].replace(char::is_control, " ");
     line.push('\n');
     // A control character beyond ASCII takes more bytes than the space in its place.
-    assert!(line.len() <= LINE_BYTES_MAX);
+    assert!(line.len() <= limits::ALARM_LINE_BYTES_MAX);
     line
 }
 
@@ -116,7 +111,7 @@ impl AlarmCommands {
 
     /// Takes a new alarm, for the next [`AlarmCommands::run`].
     pub fn tell(&mut self, line: String) {
-        if self.waiting.len() < WAITING_MAX {
+        if self.waiting.len() < limits::ALARM_COMMANDS_WAITING_MAX {
             self.waiting.push_back(line);
         } else {
             log_untold(&line, &UntoldError::Full);
@@ -173,13 +168,13 @@ mod tests {
         let out = folder.path().join("out");
         let mut commands = commands(Command::new("tee").arg(&out));
         commands.tell("disk: almost\nfull".to_owned());
-        commands.tell("x".repeat(2 * LINE_BYTES_MAX));
+        commands.tell("x".repeat(2 * limits::ALARM_LINE_BYTES_MAX));
         commands.run();
         let AlarmRunner { mut child, pipe } = commands.runner.take().unwrap();
         drop(pipe);
         child.wait().unwrap();
         let told = std::fs::read_to_string(&out).unwrap();
-        let long = "x".repeat(LINE_BYTES_MAX - 1);
+        let long = "x".repeat(limits::ALARM_LINE_BYTES_MAX - 1);
         assert_eq!(told, format!("disk: almost full\n{long}\n"));
     }
 
@@ -187,10 +182,10 @@ mod tests {
     fn a_runner_that_does_not_read_holds_nothing_up() {
         let mut commands = commands(Command::new("sleep").arg("600"));
         for _ in 0..1_000 {
-            for number in 0..2 * WAITING_MAX {
+            for number in 0..2 * limits::ALARM_COMMANDS_WAITING_MAX {
                 commands.tell(format!("flood: {number:0>999}"));
             }
-            assert_eq!(commands.waiting.len(), WAITING_MAX);
+            assert_eq!(commands.waiting.len(), limits::ALARM_COMMANDS_WAITING_MAX);
             commands.run();
             assert!(commands.waiting.is_empty());
         }

@@ -1,5 +1,6 @@
 //! `run`, and what each role's own command does before anything else.
 
+use crate::limits;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -39,12 +40,6 @@ pub struct AlarmRunner {
     pub command: Vec<String>,
 }
 
-/// Open files that a role needs: a cable of a hundred parts, and what it holds besides.
-const OPEN_FILES_MIN: u64 = 256;
-
-/// Open files that a role asks for.
-const OPEN_FILES_WANTED: u64 = 65_536;
-
 /// `run`: both roles as supervised children of one user. They read the configuration `path`.
 ///
 /// # Errors
@@ -83,10 +78,11 @@ fn check_start<L: Layout>(state: &State<L>, roles: &[Role]) -> Result<(), CliErr
         check_owner(state.root(), &state.tmp(*role)).map_err(CliError::usage)?;
     }
     let (now, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(CliError::system)?;
-    let wanted = most.min(OPEN_FILES_WANTED).max(now);
-    if wanted < OPEN_FILES_MIN {
+    let wanted = most.min(limits::OPEN_FILES_WANTED).max(now);
+    if wanted < limits::OPEN_FILES_MIN {
         return Err(CliError::Usage(format!(
-            "only {wanted} files may be open, and {OPEN_FILES_MIN} are needed: raise LimitNOFILE in the unit, or ulimit -n"
+            "only {wanted} files may be open, and {} are needed: raise LimitNOFILE in the unit, or ulimit -n",
+            limits::OPEN_FILES_MIN
         )));
     }
     setrlimit(Resource::RLIMIT_NOFILE, wanted, most).map_err(CliError::system)

@@ -15,17 +15,11 @@ use crate::ids::{ChannelId, ContainerHash, Sha256Digest};
 use crate::limits;
 use crate::os::durable;
 use crate::sshsig::{Namespace, PublicKey, Signature, SshsigError};
-use crate::trust::{
-    AdministratorError, IssuedAhead, SIGNATURES_NEEDED, TrustError, TrustList,
-    verify_administrators,
-};
+use crate::trust::{AdministratorError, IssuedAhead, TrustError, TrustList, verify_administrators};
 use crate::units::UtcTime;
 
 /// Name of the list in its folder and among the files of a request.
 pub const LIST_FILE: &str = "trust.toml";
-
-/// The most bytes of an armoured signature.
-pub const SIGNATURE_FILE_BYTES_MAX: usize = 2 * limits::SIGNATURE_BYTES_MAX;
 
 /// Why a trust list cannot be used.
 #[derive(Debug, Error)]
@@ -275,7 +269,7 @@ pub fn read_signatures(
         let Some(path) = path_of(number) else {
             continue;
         };
-        let armor = match durable::read_bounded(&path, SIGNATURE_FILE_BYTES_MAX) {
+        let armor = match durable::read_bounded(&path, limits::SIGNATURE_FILE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             armor => armor?,
         };
@@ -291,7 +285,7 @@ pub fn read_signatures(
     }
     match fault {
         // A file that is not a signature does no harm beside two that are.
-        Some(fault) if signatures.len() < SIGNATURES_NEEDED => Err(fault),
+        Some(fault) if signatures.len() < limits::ADMINISTRATORS_MIN => Err(fault),
         _ => Ok(signatures),
     }
 }

@@ -4,6 +4,7 @@
 //! SIGSYS ──► supervisor of `run`, or ExecStopPost= of the unit ── a line ──► audit/ROLE.forbidden-call ──► alarm
 //! ```
 
+use crate::limits;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -20,9 +21,6 @@ use crate::units::count_of;
 /// The subcommand of both programs that ExecStopPost= runs.
 pub const NOTE_END: &str = "note-end";
 
-/// Lines beyond this are not counted: a role that is broken into again and again fills no disk.
-const NOTES_BYTES_MAX: usize = 4_096;
-
 /// Notes that a role ended by a forbidden call.
 ///
 /// # Errors
@@ -31,7 +29,7 @@ pub fn note_breach(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640);
     let mut file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
-    if file.metadata()?.len() < u64::try_from(NOTES_BYTES_MAX).unwrap_or(u64::MAX) {
+    if file.metadata()?.len() < u64::try_from(limits::BREACH_NOTES_BYTES_MAX).unwrap_or(u64::MAX) {
         file.write_all(format!("{}\n", utc_now()).as_bytes())?;
     }
     file.sync_all()
@@ -48,7 +46,7 @@ pub fn ended_by_breach() -> bool {
 
 /// Returns the text of the alarm, if ends were noted.
 pub(super) fn report(role: Role, path: &Path) -> Option<String> {
-    let noted = read_bounded(path, 2 * NOTES_BYTES_MAX);
+    let noted = read_bounded(path, 2 * limits::BREACH_NOTES_BYTES_MAX);
     let text = match noted {
         Ok(noted) => String::from_utf8_lossy(&noted).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,

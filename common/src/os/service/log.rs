@@ -1,5 +1,6 @@
 //! The log: one plain line an event, to the journal or to standard error.
 
+use crate::limits;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -24,12 +25,6 @@ use crate::os::clock;
 /// # Source
 /// systemd, Native Journal Protocol
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
-
-/// The longest message: a datagram takes so much, and the fields, under every default of the kernel.
-const MESSAGE_BYTES_MAX: usize = 64 << 10;
-
-/// The longest value of another field.
-const VALUE_BYTES_MAX: usize = 1 << 10;
 
 /// How long an entry waits for a journal that has no room, before the role goes on without it.
 const JOURNAL_WAIT: Duration = Duration::from_secs(1);
@@ -245,13 +240,13 @@ fn entry(level: Level, role: &str, text: &str, fields: &[(&str, String)]) -> Str
         Level::INFO => 6,
         _ => 7,
     };
-    let text = &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    let text = &text[..text.floor_char_boundary(limits::JOURNAL_MESSAGE_BYTES_MAX)];
     let mut entry = format!(
         "PRIORITY={priority}\nMESSAGE={role}: {text}\nVALISE_ROLE={role}\nSYSLOG_IDENTIFIER=valise\n"
     );
     for (name, value) in fields {
         let value = plain(value);
-        let value = &value[..value.floor_char_boundary(VALUE_BYTES_MAX)];
+        let value = &value[..value.floor_char_boundary(limits::JOURNAL_VALUE_BYTES_MAX)];
         let _ = writeln!(entry, "VALISE_{}={value}", name.to_ascii_uppercase());
     }
     entry
@@ -299,7 +294,7 @@ mod tests {
     #[test]
     fn an_entry_of_the_journal_has_one_field_a_line_and_fits_a_datagram() {
         let entry_of = |text: &str| {
-            let value = "x\nMESSAGE=evil".to_owned() + &"é".repeat(VALUE_BYTES_MAX);
+            let value = "x\nMESSAGE=evil".to_owned() + &"é".repeat(limits::JOURNAL_VALUE_BYTES_MAX);
             entry(Level::WARN, "gate", text, &[("since", value)])
         };
         let short = entry_of("sealing stopped");
@@ -308,7 +303,7 @@ mod tests {
         assert!(short.starts_with(expected), "{short}");
         assert_eq!(short.lines().count(), 5);
         let (from, _to) = UnixDatagram::pair().unwrap();
-        let long = entry_of(&"é".repeat(MESSAGE_BYTES_MAX));
+        let long = entry_of(&"é".repeat(limits::JOURNAL_MESSAGE_BYTES_MAX));
         assert_eq!(write(&from, long.as_bytes()), Ok(long.len()));
     }
 

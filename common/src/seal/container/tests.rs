@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::as_conversions)]
 
+use crate::limits;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -103,8 +104,8 @@ fn another_slot_and_another_psk_are_one_error() {
 fn segments_cannot_be_swapped_cut_or_repeated() {
     let package = vec![7; 3 * SEGMENT_BYTES];
     let container = seal_all(&package, &slot(1).public(), randomness(5));
-    let prefix = field::<PREFIX_BYTES>(&container, 0);
-    let segments: Vec<Vec<u8>> = container[PREFIX_BYTES..]
+    let prefix = field::<{ limits::CONTAINER_PREFIX_BYTES }>(&container, 0);
+    let segments: Vec<Vec<u8>> = container[limits::CONTAINER_PREFIX_BYTES..]
         .chunks(SEGMENT_BYTES + TAG_BYTES)
         .map(<[u8]>::to_vec)
         .collect();
@@ -134,8 +135,10 @@ fn segments_cannot_be_swapped_cut_or_repeated() {
 #[test]
 fn an_opener_that_failed_opens_nothing_more() {
     let container = seal_all(&[7; 100_000], &slot(1).public(), randomness(5));
-    let prefix = field::<PREFIX_BYTES>(&container, 0);
-    let good = container[PREFIX_BYTES..PREFIX_BYTES + SEGMENT_BYTES + TAG_BYTES].to_vec();
+    let prefix = field::<{ limits::CONTAINER_PREFIX_BYTES }>(&container, 0);
+    let good = container[limits::CONTAINER_PREFIX_BYTES
+        ..limits::CONTAINER_PREFIX_BYTES + SEGMENT_BYTES + TAG_BYTES]
+        .to_vec();
     let mut opener = Opener::new(&prefix, &slot(1)).unwrap();
     let mut bad = good.clone();
     bad[0] ^= 1;
@@ -229,8 +232,8 @@ proptest! {
     }
 
     #[test]
-    fn any_prefix_returns(noise in proptest::collection::vec(any::<u8>(), PREFIX_BYTES)) {
-        let mut prefix: [u8; PREFIX_BYTES] = noise.try_into().unwrap();
+    fn any_prefix_returns(noise in proptest::collection::vec(any::<u8>(), limits::CONTAINER_PREFIX_BYTES)) {
+        let mut prefix: [u8; limits::CONTAINER_PREFIX_BYTES] = noise.try_into().unwrap();
         prefix[..HEADER_BYTES].copy_from_slice(&header(1).encode());
         prop_assert_eq!(Opener::new(&prefix, &slot(1)).err(), Some(OpenError::Key));
     }

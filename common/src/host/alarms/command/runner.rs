@@ -3,6 +3,7 @@
 //! It has what its daemon had before that took its lock or read a key. It lives as long as the pipe is open, whatever
 //! signal comes, so that the last alarm of a daemon that is told to stop finds it there.
 
+use crate::limits;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -12,11 +13,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
-use super::{LINE_BYTES_MAX, UntoldError, WAITING_MAX, log_untold};
+use super::{UntoldError, log_untold};
 use crate::os::signals::{Signals, spawn_unmasked};
-
-/// How many commands run at a time; the others wait.
-const RUNNING_MAX: usize = 4;
 
 /// Runs `command` for each line of standard input, until that ends. Commands that still run then end by themselves.
 ///
@@ -31,7 +29,7 @@ pub fn run_commands(command: &[String]) -> io::Result<()> {
 fn serve(command: &[String], input: BorrowedFd<'_>) -> io::Result<()> {
     let signals = Signals::with_children()?;
     let mut runner = Runner::new(command);
-    let mut buffer = [0; LINE_BYTES_MAX];
+    let mut buffer = [0; limits::ALARM_LINE_BYTES_MAX];
     loop {
         let mut ready = [
             PollFd::new(input, PollFlags::POLLIN),
@@ -81,7 +79,7 @@ impl<'a> Runner<'a> {
             if *byte == b'\n' {
                 let line = std::mem::take(&mut self.begun);
                 self.handle_line(&line);
-            } else if self.begun.len() < LINE_BYTES_MAX {
+            } else if self.begun.len() < limits::ALARM_LINE_BYTES_MAX {
                 self.begun.push(*byte);
             }
         }
@@ -92,7 +90,7 @@ impl<'a> Runner<'a> {
             tracing::error!("the daemon told something that is no alarm: no command is run for it");
             return;
         };
-        if self.waiting.len() < WAITING_MAX {
+        if self.waiting.len() < limits::ALARM_COMMANDS_WAITING_MAX {
             self.waiting.push_back(line.to_owned());
         } else {
             log_untold(line, &UntoldError::Full);
@@ -105,7 +103,7 @@ impl<'a> Runner<'a> {
             // Looked at behind each start: the signal of one that ends meanwhile is lost.
             self.running
                 .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            if self.running.len() >= RUNNING_MAX {
+            if self.running.len() >= limits::ALARM_COMMANDS_RUNNING_MAX {
                 return;
             }
             let Some(line) = self.waiting.pop_front() else {
@@ -196,10 +194,13 @@ mod tests {
         for number in 0..1_000 {
             runner.handle_bytes(format!("flood: {number}\n").as_bytes());
         }
-        assert_eq!(runner.waiting.len(), WAITING_MAX);
+        assert_eq!(runner.waiting.len(), limits::ALARM_COMMANDS_WAITING_MAX);
         runner.run();
-        assert_eq!(runner.running.len(), RUNNING_MAX);
-        assert_eq!(runner.waiting.len(), WAITING_MAX - RUNNING_MAX);
+        assert_eq!(runner.running.len(), limits::ALARM_COMMANDS_RUNNING_MAX);
+        assert_eq!(
+            runner.waiting.len(),
+            limits::ALARM_COMMANDS_WAITING_MAX - limits::ALARM_COMMANDS_RUNNING_MAX
+        );
         for child in &mut runner.running {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -228,8 +229,8 @@ mod tests {
         }
         let mut runner = Runner::new(&command);
         runner.handle_bytes(b"\xff: x\n");
-        runner.handle_bytes(&[b'x'; 3 * LINE_BYTES_MAX]);
-        assert!(runner.waiting.is_empty() && runner.begun.len() == LINE_BYTES_MAX);
+        runner.handle_bytes(&[b'x'; 3 * limits::ALARM_LINE_BYTES_MAX]);
+        assert!(runner.waiting.is_empty() && runner.begun.len() == limits::ALARM_LINE_BYTES_MAX);
     }
 
     #[test]
