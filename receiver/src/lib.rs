@@ -14,7 +14,7 @@ pub mod model;
 
 pub mod steps;
 
-pub mod pipeline;
+mod pipeline;
 
 pub mod spool;
 

@@ -10,13 +10,13 @@
 //! | [`transmit`] | the loop that sends, and what it tells of the link |
 //! | [`cli`] | commands: submit, list, show, read, approve, resend, bundle, status, check-config |
 
-pub mod model;
+mod model;
 
 pub mod steps;
 
-pub mod pipeline;
+mod pipeline;
 
-pub mod spool;
+mod spool;
 
 pub mod gate;
 pub mod transmit;

@@ -55,11 +55,6 @@ impl Completed {
         }
     }
 
-    /// How many records there are.
-    pub fn count(&self) -> usize {
-        self.records.len()
-    }
-
     fn range(&self, serial: Serial) -> (usize, usize) {
         let serial = serial.get();
         let start = self.records.partition_point(|(known, _)| *known < serial);
@@ -103,11 +98,11 @@ mod tests {
         assert!(!completed.contains(serial(6), &id(3)) && !completed.contains(serial(6), &id(10)));
         assert!((11..15).all(|first| completed.contains(serial(6), &id(first))));
         assert!(!completed.contains(serial(7), &id(2)) && !completed.contains(serial(8), &id(1)));
-        assert_eq!(completed.count(), 6);
+        assert_eq!(completed.records.len(), 6);
         completed.remove(serial(6), &id(12));
         completed.remove(serial(6), &id(12));
         completed.remove(serial(9), &id(12));
         assert!(!completed.contains(serial(6), &id(12)) && completed.contains(serial(6), &id(13)));
-        assert_eq!(completed.count(), 5);
+        assert_eq!(completed.records.len(), 5);
     }
 }

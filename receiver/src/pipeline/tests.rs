@@ -8,13 +8,76 @@ use proptest::prelude::*;
 use valise_common::fec::{BlockCodec, Codec, Geometry};
 use valise_common::ids::{BundleId, ContainerHash, ContainerId, LinkKeyId, Serial, SessionId};
 use valise_common::secret::Secret32;
+use valise_common::units::Mono;
 use valise_common::wire::{
-    Beacon, BeaconEntry, ClearHeader, EntryState, Epoch, EpochKey, InnerHeader, PAYLOAD_OFFSET,
-    SetId, SymbolHeader, seal,
+    Beacon, BeaconEntry, ClearHeader, DatagramBytes, DropReason, EntryState, Epoch, EpochKey,
+    InnerHeader, PAYLOAD_OFFSET, SetId, SymbolHeader, seal,
 };
 
 use super::*;
+use crate::steps::deframe::{Deframer, Frame, HeldKey, payload};
 use crate::steps::reassemble::ContainerHasher;
+
+/// Both halves, one after the other.
+struct Pipeline {
+    deframer: Deframer,
+    assembler: Assembler,
+    tally: Tally,
+}
+
+impl Pipeline {
+    /// A pipeline without keys, with a bound of memory for blocks.
+    fn new(size: DatagramBytes, memory_bytes: usize) -> Self {
+        Self {
+            deframer: Deframer::new(size),
+            assembler: Assembler::new(memory_bytes),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Sets the link keys in force and the highest serial that has a slot.
+    fn handle_keys(&mut self, now: Mono, keys: Vec<HeldKey>, issued_last: u64) {
+        let bundles: Vec<BundleId> = keys.iter().map(|key| key.bundle).collect();
+        self.deframer.handle_keys(keys, issued_last);
+        self.assembler.handle_keys(now, &bundles, issued_last);
+    }
+
+    /// Takes a datagram, whatever it is, and opens it in place. It moves exactly one counter.
+    fn handle_datagram(&mut self, now: Mono, datagram: &mut [u8]) {
+        match self.try_datagram(now, datagram) {
+            Ok(Frame::Cover) => self.tally.covers += 1,
+            Ok(Frame::Symbol(_)) => self.tally.symbols += 1,
+            Ok(Frame::Beacon(_)) => self.tally.beacons += 1,
+            Err(reason) => self.tally.dropped.count(reason),
+        }
+    }
+
+    fn try_datagram(&mut self, now: Mono, datagram: &mut [u8]) -> Result<Frame, DropReason> {
+        let frame = self.deframer.handle_datagram(datagram)?;
+        match &frame {
+            Frame::Cover => {}
+            Frame::Symbol(symbol) => {
+                self.assembler
+                    .handle_symbol(now, symbol, payload(datagram))?;
+            }
+            Frame::Beacon(bundle) => {
+                self.assembler
+                    .handle_beacon(now, *bundle, payload(datagram))?;
+            }
+        }
+        Ok(frame)
+    }
+
+    /// The next thing to do, in order; to be done before the next datagram.
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.assembler.poll_effect()
+    }
+
+    /// What became of the datagrams.
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+}
 
 const DATAGRAM: u16 = 136;
 const S: u16 = 64;

@@ -122,10 +122,11 @@ impl UdpLink {
         bind(self.socket.as_raw_fd(), &SockaddrStorage::from(listen))
     }
 
-    /// The address that the socket is bound to.
+    /// Returns the address that the socket is bound to.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the kernel does not know.
+    #[cfg(test)]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

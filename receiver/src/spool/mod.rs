@@ -1,18 +1,18 @@
 //! Contact with the world.
 
-pub mod assembly;
-pub mod beacon_file;
-pub mod completed;
-pub mod link_serial;
-pub mod link_udp;
-pub mod net_tables;
+pub(crate) mod assembly;
+pub(crate) mod beacon_file;
+pub(crate) mod completed;
+pub(crate) mod link_serial;
+pub(crate) mod link_udp;
+pub(crate) mod net_tables;
 
-pub mod bundle_store;
-pub mod containers;
+pub(crate) mod bundle_store;
+pub(crate) mod containers;
 pub mod publish;
-pub mod register;
-pub mod regular;
+pub(crate) mod register;
+pub(crate) mod regular;
 pub mod released;
-pub mod slots;
-pub mod slots_key;
-pub mod view;
+pub(crate) mod slots;
+pub(crate) mod slots_key;
+pub(crate) mod view;

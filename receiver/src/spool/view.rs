@@ -222,6 +222,7 @@ impl ReleaseView {
     ///
     /// # Errors
     /// The system's, and a view of another program version.
+    #[cfg(test)]
     pub fn read(path: &Path) -> io::Result<Option<ReleaseView>> {
         read_view(path)
     }

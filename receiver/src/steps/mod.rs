@@ -4,13 +4,13 @@
 pub mod deframe;
 
 /// symbol → full block
-pub mod collect;
+pub(crate) mod collect;
 
 /// full block → source block
-pub mod fec;
+pub(crate) mod fec;
 
 /// source block → container
-pub mod reassemble;
+pub(crate) mod reassemble;
 
 /// sealed container → opened
 pub mod open;
@@ -19,4 +19,4 @@ pub mod open;
 pub mod verify;
 
 /// verified → released
-pub mod publish;
+pub(crate) mod publish;

@@ -116,11 +116,6 @@ impl UdpLink {
         u32::try_from(self.segments() * MESSAGES_MAX).unwrap_or(u32::MAX)
     }
 
-    /// How datagrams are cut now.
-    pub fn segmentation(&self) -> Segmentation {
-        self.segmentation
-    }
-
     /// Cuts datagrams here from now on, as on a kernel that cannot.
     pub fn segment_here(&mut self) {
         self.segmentation = Segmentation::Here;
@@ -285,7 +280,7 @@ mod tests {
                         link.segment_here();
                     }
                     assert_eq!(link.send(&datagrams), (count, Ok(())));
-                    assert_eq!(link.segmentation(), segmentation);
+                    assert_eq!(link.segmentation, segmentation);
                     let received = receive(&sink, count);
                     assert!(
                         received

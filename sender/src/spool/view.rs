@@ -211,16 +211,6 @@ impl ViewWriter {
         });
     }
 
-    /// How many cables are shown.
-    pub fn len(&self) -> usize {
-        self.cables.len()
-    }
-
-    /// True if no cable is shown.
-    pub fn is_empty(&self) -> bool {
-        self.cables.is_empty()
-    }
-
     fn text(&self, host: &HostView) -> Result<String, serde_json::Error> {
         let mut text = serde_json::to_string(host)?;
         // The host's object stays open for the cables, which are encoded already.

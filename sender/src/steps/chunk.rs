@@ -32,7 +32,8 @@ impl SourceBlock {
         (range.start, filled)
     }
 
-    /// The block's k symbols.
+    /// Returns the block's k symbols.
+    #[cfg(test)]
     pub fn symbols(&self) -> &[u8] {
         &self.bytes
     }

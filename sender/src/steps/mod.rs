@@ -4,31 +4,31 @@
 pub mod submit;
 
 /// Submission → Approved
-pub mod approve;
+pub(crate) mod approve;
 
 /// Approved → Sealed
-pub mod seal;
+pub(crate) mod seal;
 
 /// Sealed → the order in which containers' passes leave.
-pub mod queue;
+pub(crate) mod queue;
 
 /// Serials of a request → those that are sent again.
-pub mod resend;
+pub(crate) mod resend;
 
 /// Container → source blocks.
-pub mod chunk;
+pub(crate) mod chunk;
 
 /// Blocks → their memory, for as long as they are on the link.
 mod kept;
 
 /// Source block → symbols.
-pub mod fec;
+pub(crate) mod fec;
 
 /// Symbols → the order in which they leave.
-pub mod interleave;
+pub(crate) mod interleave;
 
 /// Symbol → datagram.
-pub mod frame;
+pub(crate) mod frame;
 
 /// Datagrams → when they may leave.
-pub mod pace;
+pub(crate) mod pace;

@@ -126,11 +126,6 @@ impl Pace {
         Some(buckets.long.ready_at(cost).max(buckets.peak.ready_at(cost)))
     }
 
-    /// Datagrams of a whole batch: about a millisecond of the link.
-    pub fn batch_count(&self) -> u32 {
-        self.batch_count
-    }
-
     /// Datagrams of about a millisecond, at least one: the cover before the first symbol and behind the last.
     pub fn lead_count(&self) -> u32 {
         self.lead_count
@@ -294,8 +289,8 @@ mod tests {
         let mut pace = Pace::new(Rate::BitsPerSecond(100_000_000), WIRE_BYTES, 44, Mono(0));
         let mut count = 0;
         while pace.allowance(Mono(1_000_000)) > 0 {
-            pace.spend(pace.batch_count());
-            count += pace.batch_count();
+            pace.spend(pace.batch_count);
+            count += pace.batch_count;
         }
         assert!(count <= 34, "{count} datagrams of 120 us each");
     }
@@ -303,7 +298,7 @@ mod tests {
     #[test]
     fn a_batch_is_a_millisecond_and_at_least_one_datagram() {
         let batch =
-            |rate| Pace::new(Rate::BitsPerSecond(rate), WIRE_BYTES, 176, Mono(0)).batch_count();
+            |rate| Pace::new(Rate::BitsPerSecond(rate), WIRE_BYTES, 176, Mono(0)).batch_count;
         assert_eq!(batch(100_000_000), 8);
         assert_eq!(batch(9_600), 1);
         assert_eq!(batch(100_000_000_000), 176);
