@@ -174,7 +174,7 @@ fn check_times(
 }
 
 /// The latest `not-after` that a classification grants: also the default of a submission.
-pub fn latest_not_after(created: UtcTime, classification: &Classification) -> UtcTime {
+pub(crate) fn latest_not_after(created: UtcTime, classification: &Classification) -> UtcTime {
     created.plus_s(u64::from(classification.validity_days_max) * DAY_S)
 }
 

@@ -43,7 +43,7 @@ impl<const N: usize> Secret<N> {
     ///
     /// # Errors
     /// What `fill` returns; nothing of a half-filled secret survives.
-    pub fn try_fill<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn try_fill<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
         let mut secret = Self(Box::new([0; N]));
         fill(&mut secret.0)?;
         Ok(secret)
@@ -90,13 +90,13 @@ const WIPED_BYTES: usize = 64 << 10;
 
 /// Overwrites the stack below the caller. Code of other crates computes with copies of a secret there and returns without
 /// erasing them; whoever calls such code puts it into a function that is not inlined, and calls this behind it.
-pub fn wipe_stack() {
+pub(crate) fn wipe_stack() {
     wipe_stack_bytes::<WIPED_BYTES>();
 }
 
 /// As [`wipe_stack`], behind code that is known to use less.
 #[inline(never)]
-pub fn wipe_stack_bytes<const N: usize>() {
+pub(crate) fn wipe_stack_bytes<const N: usize>() {
     let mut below = [0_u8; N];
     below.zeroize();
     std::hint::black_box(&mut below);

@@ -221,7 +221,7 @@ impl Alarm {
     }
 
     /// The alarm of a role that does not run.
-    pub const fn not_running(role: Role) -> Self {
+    pub(crate) const fn not_running(role: Role) -> Self {
         match role {
             Role::Gate => Self::GateNotRunning,
             Role::Transmit => Self::TransmitNotRunning,

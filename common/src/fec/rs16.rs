@@ -100,13 +100,13 @@ impl Rs16 {
 
     /// Whether the decoder has never been called, or its work space was given back.
     #[cfg(test)]
-    pub fn has_decoded_nothing(&self) -> bool {
+    pub(crate) fn has_decoded_nothing(&self) -> bool {
         self.decoder.is_none()
     }
 
     /// Whether there is no work space of either kind.
     #[cfg(test)]
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.encoder.is_none() && self.decoder.is_none()
     }
 }

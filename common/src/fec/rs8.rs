@@ -65,7 +65,7 @@ impl Rs8 {
 
     /// Whether it has been called yet.
     #[cfg(test)]
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.kept.is_empty()
     }
 }

@@ -28,7 +28,7 @@ use serde::Serialize;
 pub use self::error::AuditLogError;
 use self::files::{Paths, check_verifier, log_options, read_signer};
 use self::key_file::KeyFile;
-pub use self::key_file::read_key_state;
+pub(crate) use self::key_file::read_key_state;
 pub use self::parts::{InTurn, Part, parts};
 pub use self::recover::Recovered;
 use crate::audit::{AuditRecord, Chain, CheckpointKey, Fields, Written, read_seq};
@@ -321,7 +321,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`AuditLogError::Cut`].
-    pub fn check_index(&self, known: u64) -> Result<(), AuditLogError> {
+    pub(crate) fn check_index(&self, known: u64) -> Result<(), AuditLogError> {
         match self.next_seq() {
             log if known > log => Err(AuditLogError::Cut {
                 log,
@@ -340,7 +340,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// The system's; a line that cannot be parsed is an error in the iterator.
-    pub fn lines_from(
+    pub(crate) fn lines_from(
         &self,
         seq: u64,
     ) -> Result<impl Iterator<Item = Result<AuditRecord, AuditLogError>> + use<>, AuditLogError>

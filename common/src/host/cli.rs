@@ -89,7 +89,7 @@ impl CliError {
 
     /// The failure of a command that took back what it had written, or could not.
     #[must_use]
-    pub fn after_undo(self, undone: Result<(), Self>, place: &Path) -> Self {
+    pub(crate) fn after_undo(self, undone: Result<(), Self>, place: &Path) -> Self {
         let place = place.display();
         match undone {
             Ok(()) => Self::System(format!("{self}; nothing was changed in {place}")),
@@ -164,7 +164,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 ///
 /// # Errors
 /// As [`print_line`].
-pub fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
+pub(crate) fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
     let document = serde_json::to_string(value).map_err(CliError::system)?;
     write_out(&printable_json(&document))
 }

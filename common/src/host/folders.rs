@@ -147,7 +147,7 @@ impl<L: Layout> State<L> {
     }
 
     /// The files of a role's audit log after the first.
-    pub fn audit_files(&self, role: Role) -> PathBuf {
+    pub(crate) fn audit_files(&self, role: Role) -> PathBuf {
         self.audit().join(role.as_str())
     }
 
@@ -157,7 +157,7 @@ impl<L: Layout> State<L> {
     }
 
     /// The ends of a role by forbidden calls, which its next start reports.
-    pub fn forbidden_call(&self, role: Role) -> PathBuf {
+    pub(crate) fn forbidden_call(&self, role: Role) -> PathBuf {
         self.audit().join(format!("{role}.forbidden-call"))
     }
 

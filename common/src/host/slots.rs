@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"VALSLT\x00\x01";
 pub const HEADER_BYTES: usize = 64;
 
 /// Bytes of the header that identify the bundle.
-pub const BUNDLE_BYTES: usize = 40;
+pub(crate) const BUNDLE_BYTES: usize = 40;
 
 /// Length of the mark after them.
 pub const MARK_BYTES: usize = HEADER_BYTES - BUNDLE_BYTES;

@@ -90,7 +90,7 @@ struct Supervised {
 ///
 /// # Errors
 /// [`SuperviseError`]; all children have ended by then.
-pub fn supervise(
+pub(crate) fn supervise(
     program: &PathBuf,
     roles: &[(Role, PathBuf)],
     arguments: &[OsString],
@@ -115,7 +115,7 @@ pub fn supervise(
 ///
 /// # Errors
 /// The system's, and a supervisor that ended already.
-pub fn follow_supervisor() -> io::Result<()> {
+pub(crate) fn follow_supervisor() -> io::Result<()> {
     let Some(parent) = env::var_os(SUPERVISOR_VARIABLE) else {
         return Ok(());
     };

@@ -13,9 +13,10 @@ mod signed_list;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use signed_list::check_succession;
 pub use signed_list::{
-    Held, LIST_FILE, SignedList, TrustStoreError, VerifiedList, check_succession, read_signatures,
-    signature_name, signature_path, signed_files,
+    Held, LIST_FILE, SignedList, TrustStoreError, VerifiedList, read_signatures, signature_name,
+    signed_files,
 };
 
 use crate::ids::Sha256Digest;
@@ -82,7 +83,7 @@ impl TrustStore {
     ///
     /// # Errors
     /// If something stays.
-    pub fn discard_staged(&self) -> io::Result<()> {
+    pub(crate) fn discard_staged(&self) -> io::Result<()> {
         durable::remove_any(&self.next())?;
         // Where the file system cannot exchange folders, the old one was put away.
         durable::finish_erasing(&self.root).map(drop)
@@ -145,6 +146,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::signed_list::signature_path;
     use super::signed_list::tests::{administrators, signed};
     use super::*;
     use crate::host::folders::SenderState;

@@ -7,9 +7,11 @@ mod text;
 
 pub use codec::ManifestError;
 pub use media_type::{MediaType, MediaTypeError};
-pub use shown::{printable, printable_json, shown_lines, shown_name};
+pub(crate) use shown::{printable, printable_json};
+pub use shown::{shown_lines, shown_name};
 pub(crate) use text::is_forbidden;
-pub use text::{FileName, FreeText, TextError, one_line};
+pub(crate) use text::one_line;
+pub use text::{FileName, FreeText, TextError};
 
 use crate::ids::{ChannelId, MailboxId, MessageId, PersonId};
 use crate::label::Label;

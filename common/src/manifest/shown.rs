@@ -54,7 +54,7 @@ fn escape_bytes(line: &[u8]) -> String {
 
 /// Returns a text of several lines with every character escaped that could mislead its reader: for output that is not a
 /// part's text, and so needs no escape for a backslash.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let misleads = |c: char| c != '\n' && is_forbidden(c);
     if !text.contains(misleads) {
         return Cow::Borrowed(text);
@@ -70,7 +70,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns a JSON document that means the same, with every hidden character of its strings escaped as `\uXXXX`.
-pub fn printable_json(document: &str) -> Cow<'_, str> {
+pub(crate) fn printable_json(document: &str) -> Cow<'_, str> {
     // Between its strings a document holds nothing but ASCII and line ends.
     let hides = |c: char| c != '\n' && is_hidden(c);
     if !document.contains(hides) {

@@ -259,7 +259,7 @@ const RIGHT_TO_LEFT: &[(char, char)] = &[
 ///
 /// # Bounds
 /// `bytes_max` bytes, however long the text is; at least the three of `…`.
-pub fn one_line(text: &str, bytes_max: usize) -> String {
+pub(crate) fn one_line(text: &str, bytes_max: usize) -> String {
     const CUT: char = '…';
     let room = bytes_max.saturating_sub(CUT.len_utf8());
     let (mut line, mut fits) = (String::new(), 0);

@@ -23,9 +23,7 @@ mod stamp;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -40,7 +38,8 @@ pub use eraser::Eraser;
 pub use list::list;
 pub use medium::{copies_on_write, copies_on_write_text};
 pub(crate) use names::{Names, for_each_name};
-pub use read::{read_bounded, read_handed_key, read_secret_file};
+pub(crate) use read::read_handed_key;
+pub use read::{read_bounded, read_secret_file};
 pub use rename::{exchange, rename_new};
 pub use reserve::{RESERVE_BYTES, hold_reserve, is_full, refill_reserve, with_reserve};
 pub use staged::{FinishedFile, StagedFile};
@@ -107,7 +106,7 @@ pub fn replace(
 ///
 /// # Errors
 /// The system's; a symbolic link in the place of the staged file is refused.
-pub fn replace_beside(staged: &Path, dest: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_beside(staged: &Path, dest: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -133,7 +132,7 @@ pub fn sync_dir(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// A failed sync; the process must end.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     sync_dir(parent_of(path)?)
 }
 
@@ -162,23 +161,6 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
             .map_err(|error| told("use", path, error)),
         Err(error) => Err(told("make", path, error)),
     }
-}
-
-/// Overwrites a range with zeros: the erasure of a key in its file. It is durable once the batch
-/// has committed.
-///
-/// What a flash disk or a copying file system still holds underneath is out of reach from here.
-///
-/// # Errors
-/// If a write fails or comes out short.
-pub fn erase_range(
-    file: &File,
-    offset: u64,
-    length: usize,
-    batch: &mut SyncBatch,
-) -> io::Result<()> {
-    file.write_all_at(&vec![0; length], offset)?;
-    batch.add_file(file.try_clone()?)
 }
 
 /// Erases what a crash left in `tmp`, except names that `keep` holds on to and what was put away already.
@@ -339,19 +321,6 @@ mod tests {
         symlink(&out, &link).unwrap();
         assert!(make_dir(&link, 0o700).is_err());
         assert!(sync_dir(&link).is_err());
-    }
-
-    #[test]
-    fn an_erased_range_is_zero_and_its_neighbours_are_not() {
-        let (folder, tmp, out) = folder();
-        let path = out.join("slots");
-        write_new(&tmp, &path, &[7; 30], Access::Owner).unwrap();
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        let mut batch = SyncBatch::new(folder.path()).unwrap();
-        erase_range(&file, 10, 10, &mut batch).unwrap();
-        batch.commit().unwrap();
-        let bytes = fs::read(&path).unwrap();
-        assert_eq!(bytes, [[7; 10], [0; 10], [7; 10]].concat());
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl HostLock {
 
     /// Waits until a lock that was given up is free: a child that another test is starting has a copy until its `exec`.
     #[cfg(test)]
-    pub fn await_free(path: &Path) {
+    pub(crate) fn await_free(path: &Path) {
         let begun = std::time::Instant::now();
         while Self::is_held(path).is_ok_and(|is_held| is_held) {
             assert!(begun.elapsed().as_secs() < 60, "it is not given up");

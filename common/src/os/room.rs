@@ -35,7 +35,7 @@ pub fn disk_text(state: &Path, effect: &str) -> String {
 }
 
 /// The text of the alarm `disk` as a command finds it, whatever the roles show.
-pub fn disk_alarm(state: &Path) -> Option<Cause> {
+pub(crate) fn disk_alarm(state: &Path) -> Option<Cause> {
     let root = state.display();
     let is_read_only = statvfs(state).is_ok_and(|told| told.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only {

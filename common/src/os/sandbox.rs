@@ -19,7 +19,8 @@ use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-pub use breach::{NOTE_END, ended_by_breach, note_breach};
+pub use breach::NOTE_END;
+pub(crate) use breach::{ended_by_breach, note_breach};
 use calls::Medium;
 pub use fence::{Fence, RefusedFence};
 pub use memory::protect_memory;

@@ -78,7 +78,7 @@ pub fn serial_ports() -> io::Result<Vec<SerialPort>> {
 ///
 /// # Errors
 /// The system's, if the device is not there.
-pub fn holders(device: &Path) -> io::Result<Vec<Holder>> {
+pub(crate) fn holders(device: &Path) -> io::Result<Vec<Holder>> {
     let metadata = fs::metadata(device)?;
     if !metadata.file_type().is_char_device() {
         return Ok(Vec::new());

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use nix::unistd::write;
 
-pub use log::{LogError, init_logging, log_events};
+pub use log::LogError;
+pub(crate) use log::{init_logging, log_events};
 
 /// The command that systemd runs when it reads its units.
 pub const GENERATOR: &str = "systemd-generator";
@@ -29,7 +30,7 @@ const START_STEP_US: &str = "120000000";
 ///
 /// # Source
 /// sd_notify(3), EXTEND_TIMEOUT_USEC
-pub fn extend_start() {
+pub(crate) fn extend_start() {
     notify("EXTEND_TIMEOUT_USEC", START_STEP_US);
 }
 

@@ -41,7 +41,7 @@ impl Signals {
     ///
     /// # Errors
     /// If the kernel has no descriptor left.
-    pub fn with_children() -> io::Result<Self> {
+    pub(crate) fn with_children() -> io::Result<Self> {
         Self::of(&[
             Signal::SIGTERM,
             Signal::SIGINT,
@@ -103,7 +103,7 @@ pub fn spawn_unmasked(command: &mut Command) -> io::Result<Child> {
 ///
 /// # Errors
 /// If the kernel does not know the call.
-pub fn end_with_parent() -> io::Result<()> {
+pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)
 }
 

@@ -4,7 +4,8 @@ mod approvals;
 mod reader;
 mod writer;
 
-pub use approvals::{decode_approvals, encode_approvals};
+pub(crate) use approvals::decode_approvals;
+pub use approvals::encode_approvals;
 pub use reader::{Package, PackageReader};
 pub use writer::PackageWriter;
 
@@ -116,7 +117,7 @@ impl PackageHeader {
     ///
     /// # Errors
     /// [`PackageError`] if a length is beyond its bound.
-    pub fn package_bytes(&self) -> Result<u64, PackageError> {
+    pub(crate) fn package_bytes(&self) -> Result<u64, PackageError> {
         let (manifest, approvals) = (self.manifest_bytes, self.approvals_bytes);
         if manifest > MANIFEST_FIELD_MAX {
             return Err(PackageError::Manifest {

@@ -11,7 +11,7 @@ use crate::sshsig::{Namespace, PublicKey, Signature};
 ///
 /// # Errors
 /// [`AdministratorError::TooFew`] and [`AdministratorError::SharedKey`].
-pub fn check_administrators(administrators: &[PublicKey]) -> Result<(), AdministratorError> {
+pub(crate) fn check_administrators(administrators: &[PublicKey]) -> Result<(), AdministratorError> {
     if administrators.len() < limits::ADMINISTRATORS_MIN {
         return Err(AdministratorError::TooFew);
     }
@@ -28,7 +28,10 @@ impl TrustList {
     ///
     /// # Errors
     /// [`AdministratorError::IsPerson`].
-    pub fn check_apart(&self, administrators: &[PublicKey]) -> Result<(), AdministratorError> {
+    pub(crate) fn check_apart(
+        &self,
+        administrators: &[PublicKey],
+    ) -> Result<(), AdministratorError> {
         let secrets: BTreeSet<&[u8; 32]> =
             administrators.iter().map(PublicKey::point_bytes).collect();
         let mut keys = self.by_key.iter();

@@ -15,7 +15,8 @@ mod need_to_know;
 pub(crate) mod sample;
 mod spelling;
 
-pub use administrators::{check_administrators, verify_administrators};
+pub(crate) use administrators::check_administrators;
+pub use administrators::verify_administrators;
 pub use colour::Colour;
 pub use error::{AdministratorError, Fault, IssuedAhead, TrustError};
 pub use explain::difference;
@@ -154,7 +155,7 @@ impl TrustList {
     ///
     /// # Errors
     /// [`IssuedAhead`] when it is issued more than [`limits::ISSUED_AHEAD_S_MAX`] later.
-    pub fn check_issued(&self, clock: UtcTime) -> Result<(), IssuedAhead> {
+    pub(crate) fn check_issued(&self, clock: UtcTime) -> Result<(), IssuedAhead> {
         let issued = self.issued;
         if issued.since(clock) > limits::ISSUED_AHEAD_S_MAX {
             return Err(IssuedAhead { issued, clock });

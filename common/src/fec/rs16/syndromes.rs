@@ -91,7 +91,13 @@ impl Syndromes {
     }
 
     /// Sets up and solves the equations of a block. `losses` are in the order of their source symbols.
-    pub fn solve<'l>(&mut self, way: Way, k: usize, m: usize, losses: &'l [Loss]) -> System<'l> {
+    pub(crate) fn solve<'l>(
+        &mut self,
+        way: Way,
+        k: usize,
+        m: usize,
+        losses: &'l [Loss],
+    ) -> System<'l> {
         let (mut inverse, coefficients) = match way {
             Way::Encoded => {
                 let lost: Vec<usize> = losses.iter().map(|loss| loss.source).collect();

@@ -98,7 +98,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// The system's; [`io::ErrorKind::AlreadyExists`] if it holds more.
-    pub fn check_unused(folder: &Path, role: &str) -> io::Result<()> {
+    pub(crate) fn check_unused(folder: &Path, role: &str) -> io::Result<()> {
         let path = folder.join(format!("{role}.log"));
         let bytes = match read_bounded(&path, limits::AUDIT_INIT_LINE_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -126,7 +126,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// The system's.
-    pub fn discard_unused(folder: &Path, role: &str) -> io::Result<()> {
+    pub(crate) fn discard_unused(folder: &Path, role: &str) -> io::Result<()> {
         finish_erasing(folder)?;
         Self::discard(folder, role)
     }

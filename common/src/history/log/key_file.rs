@@ -81,7 +81,7 @@ impl KeyFile {
 ///
 /// # Errors
 /// The system's; [`io::ErrorKind::PermissionDenied`] for another user than root and its owner.
-pub fn read_key_state(path: &Path) -> io::Result<Option<Chain>> {
+pub(crate) fn read_key_state(path: &Path) -> io::Result<Option<Chain>> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
         // Root verifies for the auditor; the file belongs to the role's user.

@@ -59,7 +59,7 @@ pub enum Form {
 
 impl Form {
     /// What the option `--json` asks for.
-    pub fn of_option(json: bool) -> Self {
+    pub(crate) fn of_option(json: bool) -> Self {
         if json { Form::Json } else { Form::Text }
     }
 }

@@ -18,7 +18,7 @@ use crate::os::watch::{DirWatch, Notice};
 const LOOK_MS: u16 = 2_000;
 
 /// The first words of the lines of an alarm: what happened, what it means, what repairs it.
-pub const ALARM_LINES: [&str; 3] = ["ALARM", "means", "repair"];
+pub(crate) const ALARM_LINES: [&str; 3] = ["ALARM", "means", "repair"];
 
 /// What `status` shows at one moment.
 #[derive(Debug, Clone, Default)]

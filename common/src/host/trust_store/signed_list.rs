@@ -166,7 +166,7 @@ impl SignedList {
     }
 
     /// Tells whether anybody signed it.
-    pub fn is_signed(&self) -> bool {
+    pub(crate) fn is_signed(&self) -> bool {
         !self.signatures.is_empty()
     }
 
@@ -236,7 +236,7 @@ pub(super) fn sha256_of(bytes: &[u8]) -> Sha256Digest {
 ///
 /// # Errors
 /// [`TrustStoreError::Channel`], [`TrustStoreError::InForce`] and [`TrustStoreError::Version`].
-pub fn check_succession(
+pub(crate) fn check_succession(
     list: &TrustList,
     channel: Option<ChannelId>,
     held: Option<Held>,
@@ -314,7 +314,7 @@ pub fn signature_name(name: &str, number: usize) -> String {
 }
 
 /// Returns the path of the n-th signature beside a file, counted from 1.
-pub fn signature_path(path: &Path, number: usize) -> PathBuf {
+pub(crate) fn signature_path(path: &Path, number: usize) -> PathBuf {
     path.with_added_extension(format!("{number}.sig"))
 }
 

@@ -36,7 +36,7 @@ pub struct WriteBehind {
 
 impl WriteBehind {
     /// Bytes that may be on their way and not yet in the file.
-    pub const BYTES_MAX: u64 = 4 << 20;
+    pub(crate) const BYTES_MAX: u64 = 4 << 20;
 
     /// Goes on with a file.
     ///

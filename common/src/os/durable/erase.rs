@@ -28,7 +28,7 @@ use super::{SyncBatch, for_each_name, open_dir, parent_of, rename_new, sync_dir,
 use crate::os::entropy;
 
 /// How the name of something begins that is being erased. No role reads it as anything else.
-pub const ERASING_PREFIX: &str = ".erase-";
+pub(crate) const ERASING_PREFIX: &str = ".erase-";
 
 /// The text of the alarm `not-erased`.
 pub const NOT_ERASED: &str = "a file was deleted without being overwritten, or could not even be deleted, because this role's \

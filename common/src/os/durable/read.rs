@@ -44,7 +44,7 @@ pub fn read_secret_file(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<V
 ///
 /// # Errors
 /// As [`read_secret_file`], where others than these two have a right to it.
-pub fn read_handed_key(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_handed_key(path: &Path, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     read_private(path, open_regular(path)?, (0o017, "0660"), bytes_max)
 }
 

@@ -69,7 +69,7 @@ impl StagedFile {
     }
 
     /// How many bytes have been written.
-    pub fn written_bytes(&self) -> u64 {
+    pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 

@@ -25,7 +25,7 @@ pub const NOTE_END: &str = "note-end";
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn note_breach(path: &Path) -> io::Result<()> {
+pub(crate) fn note_breach(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640);
     let mut file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
@@ -39,7 +39,7 @@ pub fn note_breach(path: &Path) -> io::Result<()> {
 ///
 /// # Source
 /// systemd.exec(5), `$EXIT_CODE` and `$EXIT_STATUS`
-pub fn ended_by_breach() -> bool {
+pub(crate) fn ended_by_breach() -> bool {
     let is = |name, wanted: &[&str]| env::var(name).is_ok_and(|value| wanted.contains(&&*value));
     is("EXIT_CODE", &["killed", "dumped"]) && is("EXIT_STATUS", &["SYS"])
 }

@@ -70,7 +70,7 @@ pub enum LogError {
 ///
 /// # Errors
 /// [`LogError`].
-pub fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
+pub(crate) fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
     let filter = match level {
         "error" => LevelFilter::ERROR,
         "warn" => LevelFilter::WARN,
@@ -95,7 +95,7 @@ pub fn init_logging(role: &str, level: &str) -> Result<(), LogError> {
 
 /// Sends the lines that an audit log made durable to the journal, if this process logs there: each an entry with fields of its
 /// own, so that `journalctl VALISE_EVENT=sealed` finds them.
-pub fn log_events(lines: &[u8]) {
+pub(crate) fn log_events(lines: &[u8]) {
     let Some(journal) = JOURNAL.get() else {
         return;
     };

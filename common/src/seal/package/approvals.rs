@@ -30,7 +30,7 @@ pub fn encode_approvals(signatures: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, Pack
 ///
 /// # Errors
 /// [`PackageError`] for none, too many, or bytes that are missing or left over.
-pub fn decode_approvals(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PackageError> {
+pub(crate) fn decode_approvals(bytes: &[u8]) -> Result<Vec<Vec<u8>>, PackageError> {
     let (count, mut rest) = bytes.split_first().ok_or(PackageError::ApprovalLengths)?;
     let count = usize::from(*count);
     if !(1..=APPROVALS_MAX).contains(&count) {
