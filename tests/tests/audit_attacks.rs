@@ -154,11 +154,18 @@ impl Attacked {
         }
     }
 
+    /// With the first key the line itself is named. Without it, a line that does not follow is named with the one before.
     fn is_caught_at_with(&self, line: usize, with: With) {
         let (status, found, errors) = self.verify(with);
         assert_eq!(status, 1, "{errors}");
         assert_eq!(found["intact"], false);
-        assert_eq!(found["logs"][0]["fault"]["line"], line, "{found:#}");
+        let fault = &found["logs"][0]["fault"];
+        let line_u64 = u64::try_from(line).unwrap();
+        let named = fault["line"].as_u64().unwrap()..=fault["line_last"].as_u64().unwrap();
+        assert!(named.contains(&line_u64), "{line}: {found:#}");
+        let width = named.end() - named.start();
+        let width_max = u64::from(!matches!(with, With::FirstKey));
+        assert!(width <= width_max, "{line}: {found:#}");
         assert!(errors.contains(&format!("line {line}")), "{errors}");
         assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
     }
@@ -345,7 +352,7 @@ fn an_attacker_edits_two_neighbouring_lines() {
             (status, &fault["line"], &fault["line_last"]),
             (1, &json!(5), &json!(6))
         );
-        assert!(errors.contains("lines 5 and 6 do not fit"), "{errors}");
+        assert!(errors.contains("line 6 does not follow from line 5"), "{errors}");
         // If earlier lines had been rewritten too, with their hashes, only a checkpoint would show it.
         let not_proved = found["logs"][0]["not_proved"].to_string();
         let is_told = not_proved.contains("lines 1 to 4, which come before");
@@ -386,7 +393,7 @@ fn an_attacker_changes_what_the_last_line_names() {
     fs::copy(&site().early, audit.join("gate.checkpoints")).unwrap();
     let answer = world.run(Host::Sender, &["audit", "verify"]).unwrap();
     assert_eq!(answer.status, 1);
-    let named = format!("line {last}: ");
+    let named = format!("line {last} does not follow");
     assert!(answer.errors.contains(&named), "{}", answer.errors);
 }
 
@@ -417,7 +424,7 @@ fn an_attacker_inserts_a_line() {
     attacked.is_caught_at(7);
     attacked.lines = relink(&attacked.lines, 6);
     attacked.is_caught_at_with(7, With::FirstKey);
-    // A line that fits its place: this line is reported, not the true line after it.
+    // A line that fits its place: the true line after it does not follow.
     let mut attacked = Attacked::gate();
     let forged = [&attacked.lines[..6], &attacked.lines[3..4]].concat();
     let forged = relink(&forged, 6).remove(6);

@@ -127,14 +127,6 @@ pub enum LineFault {
     /// It was not written behind the line before it, which is as it was written.
     #[error("it was changed or put there: it does not follow from the line before")]
     Prev,
-    /// It has a number and a place that another line has too, from which the log goes on.
-    #[error(
-        "it was put there: the next line has its number too, and the log goes on from that one"
-    )]
-    Inserted,
-    /// The line behind it names another one in its place, and is itself vouched for.
-    #[error("it was changed: the next line names another one in its place")]
-    Changed,
     /// It was changed, or was not written by the owner of the keys.
     #[error("its mac does not verify: it was changed, or the log began with another key")]
     Mac,
@@ -262,26 +254,6 @@ pub(super) fn write_body(
     line.extend_from_slice(PREV_NAME);
     line.extend_from_slice(blake3::Hash::from_bytes(*prev).to_hex().as_bytes());
     line.push(b'"');
-}
-
-/// A line with another number, and another line before it: what it may have been before it was changed.
-pub(super) fn in_place(line: &[u8], seq: u64, prev: &[u8; 32]) -> Option<Vec<u8>> {
-    let number_end = line.iter().position(|byte| *byte == b',')?;
-    let prev_start = line.len().checked_sub(PREV_BYTES + TAIL_BYTES)?;
-    let own = line.get(number_end..prev_start)?;
-    let prev = blake3::Hash::from_bytes(*prev).to_hex();
-    let tail = &line[line.len() - TAIL_BYTES..];
-    let number = seq.to_string();
-    let pieces = [
-        SEQ_NAME,
-        number.as_bytes(),
-        own,
-        PREV_NAME,
-        prev.as_bytes(),
-        b"\"",
-        tail,
-    ];
-    Some(pieces.concat())
 }
 
 const RESERVED: [&str; 5] = ["seq", "time", "event", "prev", "mac"];

@@ -4,7 +4,6 @@
 //! every line. Who takes the machine later finds only the next key, and can rewrite nothing that was before. Where the lines
 //! are kept is [`crate::history::log`]'s business.
 
-mod blame;
 mod chain;
 mod checkpoint;
 mod line;

@@ -4,10 +4,10 @@
 //!
 //! | held | proves |
 //! |---|---|
-//! | nothing | that each line names the one before it: an edit by someone who did not recompute the lines behind it |
+//! | nothing | that each line names the one before it: an edit by someone who did not recompute the lines after it |
 //! | K_0 | every line is as it was written: later keys cannot make its MAC |
 //! | a signed checkpoint | the lines up to the one that it names, and that they are still there |
-//! | the host's key state | that the last line is the last that the host wrote; and the MACs of lines behind it |
+//! | the host's key state | that the last line is the last that the host wrote; and the MACs of lines after it |
 
 use std::io::{BufRead, Read as _};
 use std::iter::Peekable;
@@ -15,7 +15,6 @@ use std::vec;
 
 use thiserror::Error;
 
-use super::blame::Misfit;
 use super::line::{LineFault, Parts, has_form};
 use super::{AuditRecord, Chain, ChainState, Checkpoint};
 use crate::limits;
@@ -46,7 +45,7 @@ pub struct Summary {
     pub macs_from: Option<u64>,
     /// Whether the host's key state was met on the way.
     pub is_key_state_met: bool,
-    /// Bytes behind the last LF: a line that is being written, or that a crash cut short. They are no part of the log.
+    /// Bytes after the last LF: a line that is being written, or that a crash cut short. They are not part of the log.
     pub torn_bytes: usize,
 }
 
@@ -61,22 +60,14 @@ pub enum AuditError {
         /// What is wrong with it.
         fault: LineFault,
     },
-    /// Two lines do not fit, and nothing tells which of them was changed.
-    #[error("lines {first} and {last} do not fit each other: one of the two was changed, or both")]
+    /// A line does not follow from the one before, for which nothing vouches.
+    #[error(
+        "line {last} does not follow from line {first}: one of the two was changed or put there, or lines between them are gone"
+    )]
     Pair {
         /// The line before.
         first: u64,
         /// The line that does not follow from it.
-        last: u64,
-    },
-    /// A line has the number of an earlier one, and lines follow from both.
-    #[error(
-        "line {last} has the number that line {first} has: from one of the two on, lines were put there"
-    )]
-    Repeated {
-        /// The line with that number that comes first.
-        first: u64,
-        /// The line that has it too.
         last: u64,
     },
     /// Lines fit each other, but not what vouches for the last of them.
@@ -111,10 +102,9 @@ impl AuditError {
     pub fn line(&self) -> Option<u64> {
         match self {
             Self::Line { line, .. } => Some(*line),
-            Self::Pair { first, .. }
-            | Self::Repeated { first, .. }
-            | Self::Rewritten { first, .. }
-            | Self::Cut { first, .. } => Some(*first),
+            Self::Pair { first, .. } | Self::Rewritten { first, .. } | Self::Cut { first, .. } => {
+                Some(*first)
+            }
             Self::Read(_) => None,
         }
     }
@@ -122,9 +112,7 @@ impl AuditError {
     /// The last line that may be the first bad one.
     pub fn line_last(&self) -> Option<u64> {
         match self {
-            Self::Pair { last, .. }
-            | Self::Repeated { last, .. }
-            | Self::Rewritten { last, .. } => Some(*last),
+            Self::Pair { last, .. } | Self::Rewritten { last, .. } => Some(*last),
             other => other.line(),
         }
     }
@@ -196,7 +184,7 @@ impl<R: BufRead> Verifier<R> {
     /// The next line that verifies, without its LF; `None` at the log's end, when all evidence was met.
     ///
     /// # Errors
-    /// The first bad line. Nothing behind it is handed out.
+    /// The first bad line. Nothing after it is handed out.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, AuditError> {
         if self.is_over {
             return Ok(None);
@@ -219,10 +207,13 @@ impl<R: BufRead> Verifier<R> {
         };
         match self.check(whole) {
             Ok(()) => {}
-            Err(fault @ (LineFault::Prev | LineFault::Number { .. }))
+            Err(LineFault::Prev | LineFault::Number { .. })
                 if self.vouched < self.state.next_seq =>
             {
-                return Err(self.blame(whole, fault)?);
+                return Err(AuditError::Pair {
+                    first: line_number - 1,
+                    last: line_number,
+                });
             }
             Err(fault) => return Err(bad(fault)),
         }
@@ -260,32 +251,13 @@ impl<R: BufRead> Verifier<R> {
         has_form(line).then_some(()).ok_or(LineFault::Form)
     }
 
-    /// Names the first bad line where one does not fit the line before, for which nothing vouches.
-    fn blame(&mut self, line: &[u8], fault: LineFault) -> Result<AuditError, AuditError> {
-        let seen = self.checkpoints.by_ref().map(|checkpoint| ChainState {
-            next_seq: checkpoint.seq + 1,
-            head: checkpoint.head,
-        });
-        let held = self.key_state.take().map(|chain| chain.state());
-        let witnesses: Vec<ChainState> = held.into_iter().chain(seen).collect();
-        let misfit = Misfit {
-            state: self.state,
-            before: &self.line_before,
-            line,
-            fault,
-            vouched: self.vouched,
-            witnesses: &witnesses,
-        };
-        Ok(misfit.blame(&mut self.log)?)
-    }
-
     fn meet_checkpoints(&mut self) -> Result<(), AuditError> {
         let state = self.state;
         let is_here = |checkpoint: &Checkpoint| checkpoint.seq + 1 == state.next_seq;
         while let Some(checkpoint) = self.checkpoints.next_if(is_here) {
             if checkpoint.head != state.head {
                 let witness = Witness::Checkpoint(checkpoint.origin);
-                return Err(self.rewritten(&checkpoint.head, witness)?);
+                return Err(self.rewritten(witness));
             }
             self.vouched = state.next_seq;
         }
@@ -296,7 +268,7 @@ impl<R: BufRead> Verifier<R> {
         let is_here = |chain: &mut Chain| chain.state().next_seq == self.state.next_seq;
         if let Some(chain) = self.key_state.take_if(is_here) {
             if chain.state().head != self.state.head {
-                return Err(self.rewritten(&chain.state().head, Witness::KeyState)?);
+                return Err(self.rewritten(Witness::KeyState));
             }
             self.vouched = self.state.next_seq;
             self.summary.is_key_state_met = true;
@@ -308,24 +280,15 @@ impl<R: BufRead> Verifier<R> {
         Ok(())
     }
 
-    /// The last line is not the one of this hash. If the line behind it names that one, no hash behind the change was
-    /// recomputed, and it is the last line that was changed.
-    fn rewritten(&mut self, seen: &[u8; 32], witness: Witness) -> Result<AuditError, AuditError> {
+    /// The last line is not the one that a witness saw.
+    fn rewritten(&self, witness: Witness) -> AuditError {
         let last = self.state.next_seq;
-        // Where every MAC verified, it is that last line which the witness contradicts.
-        let first = (self.vouched + 1).min(last);
-        let mut next = Vec::new();
-        let is_whole = read_line(&mut self.log, &mut next)?.is_ok() && next.pop() == Some(b'\n');
-        let named = Parts::split(&next).filter(|_| is_whole);
-        if first < last && named.is_some_and(|parts| parts.prev == *seen) {
-            let fault = LineFault::Changed;
-            return Ok(AuditError::Line { line: last, fault });
-        }
-        Ok(AuditError::Rewritten {
-            first,
+        AuditError::Rewritten {
+            // Where every MAC verified, it is that last line which the witness contradicts.
+            first: (self.vouched + 1).min(last),
             last,
             witness,
-        })
+        }
     }
 
     fn end(&mut self) -> Result<(), AuditError> {
@@ -362,7 +325,7 @@ pub fn verify(log: impl BufRead, evidence: Evidence) -> Result<Summary, AuditErr
 }
 
 /// Reads up to and with the next LF, or to the end. The inner error is a line of which the rest was not read.
-pub(super) fn read_line(
+fn read_line(
     log: &mut impl BufRead,
     line: &mut Vec<u8>,
 ) -> Result<Result<(), LineFault>, std::io::Error> {
@@ -488,52 +451,32 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_found_at_its_line_with_and_without_the_first_key() {
+    fn every_change_is_found_at_its_line_and_without_the_first_key_with_the_line_before() {
         let good = lines(&log_of(6).0);
-        for (evidence, edited_fault) in [
-            (keyed as fn() -> Evidence, LineFault::Mac),
-            (Evidence::default, LineFault::Changed),
-        ] {
-            let mut edited = good.clone();
-            edit(&mut edited[2]);
-            assert_eq!(
-                fault(&edited.concat(), evidence()),
-                Some((3, edited_fault)),
-                "an edit"
-            );
-            let mut deleted = good.clone();
-            deleted.remove(3);
-            assert_eq!(
-                fault(&deleted.concat(), evidence()),
-                Some((4, number(3, 4))),
-                "a deletion"
-            );
-            let mut swapped = good.clone();
-            swapped.swap(1, 2);
-            assert_eq!(
-                fault(&swapped.concat(), evidence()),
-                Some((2, number(1, 2))),
-                "a swap"
-            );
-            let mut inserted = good.clone();
-            inserted.insert(4, good[0].clone());
-            assert_eq!(
-                fault(&inserted.concat(), evidence()),
-                Some((5, number(4, 0))),
-                "an insertion"
-            );
-            let mut headless = good.clone();
-            headless.remove(0);
-            assert_eq!(
-                fault(&headless.concat(), evidence()),
-                Some((1, number(0, 1))),
-                "a cut head"
-            );
-        }
+        let found = |log: &[Vec<u8>], line: u64, expected: LineFault, pair: (u64, u64)| {
+            let log = log.concat();
+            assert_eq!(fault(&log, keyed()), Some((line, expected)));
+            assert_eq!(span(&log, Evidence::default()), pair, "line {line}");
+        };
+        let mut edited = good.clone();
+        edit(&mut edited[2]);
+        found(&edited, 3, LineFault::Mac, (3, 4));
+        let mut deleted = good.clone();
+        deleted.remove(3);
+        found(&deleted, 4, number(3, 4), (3, 4));
+        let mut swapped = good.clone();
+        swapped.swap(1, 2);
+        found(&swapped, 2, number(1, 2), (1, 2));
+        let mut inserted = good.clone();
+        inserted.insert(4, good[0].clone());
+        found(&inserted, 5, number(4, 0), (4, 5));
+        let mut headless = good.clone();
+        headless.remove(0);
+        found(&headless, 1, number(0, 1), (1, 1));
     }
 
     #[test]
-    fn of_two_lines_that_do_not_fit_the_next_one_tells_which_was_changed() {
+    fn a_line_that_does_not_follow_is_named_alone_where_the_one_before_is_vouched_for() {
         let good = lines(&log_of(6).0);
         let prev_edited = |at: usize| {
             let mut log = good.clone();
@@ -542,28 +485,18 @@ mod tests {
             log[at] = format!("{before}\"prev\":\"{}{}", "0".repeat(64), &after[64..]).into();
             log.concat()
         };
-        let none = Evidence::default;
-        assert_eq!(fault(&prev_edited(3), none()), Some((4, LineFault::Prev)));
-        assert_eq!(
-            fault(&prev_edited(3), seen(&[3])),
-            Some((4, LineFault::Prev)),
-            "its line before is vouched for"
-        );
-        // Nobody tells about the last two lines.
+        for evidence in [Evidence::default(), seen(&[4]), state_after(6)] {
+            assert_eq!(span(&prev_edited(3), evidence), (3, 4));
+        }
+        for evidence in [seen(&[3]), state_after(3), keyed()] {
+            assert_eq!(fault(&prev_edited(3), evidence), Some((4, LineFault::Prev)),);
+        }
         let mut edited = good.clone();
         edit(&mut edited[4]);
-        assert_eq!(span(&edited.concat(), none()), (5, 6));
-        assert_eq!(span(&prev_edited(5), none()), (5, 6));
-        for evidence in [
-            seen(&[6]),
-            seen(&[5]),
-            state_after(6),
-            state_after(5),
-            keyed(),
-        ] {
-            assert_eq!(span(&prev_edited(5), evidence), (6, 6));
+        for evidence in [Evidence::default(), seen(&[6]), state_after(6)] {
+            assert_eq!(span(&edited.concat(), evidence), (5, 6));
         }
-        for evidence in [seen(&[6]), state_after(6), keyed()] {
+        for evidence in [seen(&[4, 5]), keyed()] {
             assert_eq!(span(&edited.concat(), evidence), (5, 5));
         }
     }
@@ -582,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn one_changed_line_is_named_alone_where_a_witness_or_the_next_line_tells() {
+    fn one_changed_line_is_among_those_that_are_named_and_alone_with_the_first_key() {
         let good = lines(&log_of(7).0);
         let evidences: [fn() -> Evidence; 6] = [
             Evidence::default,
@@ -598,20 +531,18 @@ mod tests {
                     let mut log = good.clone();
                     log[at] = changed.clone();
                     let line = at as u64 + 1;
-                    let expected = match (kind, line) {
-                        // Nothing behind it names the last line: only its MAC, and who saw it, but he not what it was.
-                        (0, 7) if matches!(which, 0 | 3) => continue,
-                        (0, 7) if matches!(which, 2 | 4) => (1, 7),
-                        // The last line's prev, and what it names.
-                        (1, 7) if matches!(which, 0 | 3) => (6, 7),
-                        (0, 6) if matches!(which, 0 | 3) => (6, 7),
-                        _ => (line, line),
-                    };
-                    assert_eq!(
-                        span(&log.concat(), evidence()),
-                        expected,
-                        "line {line}, field {kind}, evidence {which}"
-                    );
+                    // No line follows the last one: only its MAC, and whoever saw it.
+                    if (kind, line) == (0, 7) && matches!(which, 0 | 3) {
+                        assert!(verify(&log.concat()[..], evidence()).is_ok());
+                        continue;
+                    }
+                    let error = verify(&log.concat()[..], evidence()).unwrap_err();
+                    let (from, to) = (error.line().unwrap(), error.line_last().unwrap());
+                    let context = format!("line {line}, field {kind}, evidence {which}: {error}");
+                    assert!((from..=to).contains(&line), "{context}");
+                    let is_rewritten = matches!(error, AuditError::Rewritten { .. });
+                    assert!(to - from <= 1 || is_rewritten, "{context}");
+                    assert!(which != 1 || from == to, "{context}");
                 }
             }
         }
@@ -635,10 +566,6 @@ mod tests {
                     let mut log = good.clone();
                     (log[first], log[second]) = (one.clone(), other);
                     for (which, evidence) in evidences.iter().enumerate() {
-                        // It looks as if the line before the last had been deleted, and that is what is said.
-                        if (second, other_kind, kind) == (6, 2, 0) && matches!(which, 1 | 3) {
-                            continue;
-                        }
                         let line = first as u64 + 1;
                         let (from, to) = span(&log.concat(), evidence());
                         let context = format!(
@@ -669,36 +596,38 @@ mod tests {
         ] {
             assert_eq!(span(&log, evidence), (5, 6));
         }
-        for evidence in [keyed(), seen(&[4, 5]), state_after(5)] {
+        for evidence in [keyed(), seen(&[4, 5])] {
             assert_eq!(span(&log, evidence), (5, 5));
         }
+        assert_eq!(span(&log, state_after(5)), (1, 5));
     }
 
     #[test]
-    fn a_line_that_was_put_there_and_fits_is_named_and_not_the_one_behind() {
+    fn a_line_that_was_put_there_is_found_where_the_next_one_does_not_follow() {
         let good = lines(&log_of(8).0);
         // Made without a key, with the number and the hash of its place.
-        let forged = rewrite(6, 5);
-        let forged = lines(&forged)[5].clone();
-        for evidence in [Evidence::default(), seen(&[3, 8]), state_after(8), keyed()] {
-            let mut log = good.clone();
-            log.insert(5, forged.clone());
-            assert_eq!(span(&log.concat(), evidence), (6, 6));
+        let forged = lines(&rewrite(6, 5))[5].clone();
+        let mut log = good.clone();
+        log.insert(5, forged.clone());
+        for evidence in [Evidence::default(), seen(&[3, 8]), state_after(8)] {
+            assert_eq!(span(&log.concat(), evidence), (6, 7));
         }
-        // Two of them: what was the line before is no longer at hand.
+        assert_eq!(span(&log.concat(), keyed()), (6, 6));
+        // Two of them fit each other: the first line that does not follow comes after them.
         let two = lines(&rewrite(7, 5))[5..].to_vec();
         let log: Vec<_> = [&good[..5], &two, &good[5..]].concat();
-        assert_eq!(span(&log.concat(), Evidence::default()), (6, 8));
+        assert_eq!(span(&log.concat(), Evidence::default()), (7, 8));
         assert_eq!(span(&log.concat(), keyed()), (6, 6));
-        // Older lines once more: the log goes on behind them.
+        // Older lines once more.
         let log: Vec<_> = [&good[..5], &good[2..4], &good[5..]].concat();
-        for evidence in [Evidence::default(), seen(&[4]), keyed()] {
-            assert_eq!(span(&log.concat(), evidence), (6, 6));
+        for evidence in [Evidence::default(), seen(&[4])] {
+            assert_eq!(span(&log.concat(), evidence), (5, 6));
         }
-        // What does not fit where it was put.
+        assert_eq!(span(&log.concat(), keyed()), (6, 6));
+        // A line that does not fit its place.
         let mut log = good.clone();
         log.insert(5, changes(&good[5])[1].clone());
-        assert_eq!(span(&log.concat(), Evidence::default()), (6, 6));
+        assert_eq!(span(&log.concat(), Evidence::default()), (5, 6));
     }
 
     #[test]
@@ -724,8 +653,7 @@ mod tests {
         for evidence in [seen(&[8]), seen(&[7]), seen(&[6]), state_after(8)] {
             assert_eq!(span(&log, evidence), (4, 5));
         }
-        // Who saw the line itself knows what it named.
-        for evidence in [seen(&[4]), seen(&[5, 8]), state_after(5), keyed()] {
+        for evidence in [seen(&[4]), seen(&[4, 8]), state_after(4), keyed()] {
             assert_eq!(span(&log, evidence), (5, 5));
         }
     }
