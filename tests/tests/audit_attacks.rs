@@ -352,7 +352,10 @@ fn an_attacker_edits_two_neighbouring_lines() {
             (status, &fault["line"], &fault["line_last"]),
             (1, &json!(5), &json!(6))
         );
-        assert!(errors.contains("line 6 does not follow from line 5"), "{errors}");
+        assert!(
+            errors.contains("line 6 does not follow from line 5"),
+            "{errors}"
+        );
         // If earlier lines had been rewritten too, with their hashes, only a checkpoint would show it.
         let not_proved = found["logs"][0]["not_proved"].to_string();
         let is_told = not_proved.contains("lines 1 to 4, which come before");

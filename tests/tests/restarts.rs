@@ -5,7 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use valise_common::os::lock::HostLock;
-use valise_tests::harness::{Host, Line, Programs, Role, Settings, Submission, World};
+use valise_tests::harness::{
+    HarnessError, Host, Line, Programs, Role, Settings, Submission, World,
+};
 use valise_tests::wire::LineConditions;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -175,27 +177,40 @@ fn gate_killed_while_it_seals_seals_each_cable_once() {
 }
 
 #[test]
-fn supervisors_start_again_what_died() {
+fn run_ends_every_role_of_a_host_when_one_dies() {
     let settings = Settings {
         one_user: true,
         ..Settings::default()
     };
     let mut world = World::commission(Programs::built().unwrap(), settings).unwrap();
-    world.start().unwrap();
     for role in Role::ALL {
-        let before = world.role_pid(role).unwrap();
-        let lock = format!("{}.lock", role.word());
-        let lock = world.state(role.host()).join(lock);
-        let pid = nix::unistd::Pid::from_raw(before.try_into().unwrap());
+        world.start().unwrap();
+        let pid = world.role_pid(role).unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid.try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        world
-            .await_alive("a new process", LIMIT, &[], |world| {
-                let new = world.role_pid(role).filter(|pid| *pid != before);
-                // Commands find the role by its lock.
-                Ok(new.filter(|_| HostLock::is_held(&lock).unwrap()))
-            })
-            .unwrap();
+        let ended = world.await_alive("the end of run", LIMIT, &[], |_| Ok(None::<()>));
+        let Err(HarnessError::Ended { status, log, .. }) = ended else {
+            panic!("{role:?}: {ended:?}");
+        };
+        assert!(status.contains("exit status: 3"), "{role:?}: {status}");
+        let told = format!("{} ended (signal: 9", role.word());
+        assert!(log.contains(&told), "{role:?}: {log}");
+        assert!(log.trim_end().ends_with("nothing is left running"), "{log}");
+        for other in Role::ALL
+            .into_iter()
+            .filter(|other| other.host() == role.host())
+        {
+            let lock = world
+                .state(role.host())
+                .join(format!("{}.lock", other.word()));
+            assert!(!HostLock::is_held(&lock).unwrap(), "{other:?}");
+        }
+        for host in [Host::Sender, Host::Receiver] {
+            world.stop_host(host).unwrap();
+        }
+        world.stop("wire").unwrap();
     }
+    world.start().unwrap();
     let file = world.generate_file("cable.bin", 30_000, 1).unwrap();
     let submission = Submission::new("after", &[file]);
     let id = world.send(&submission).unwrap();

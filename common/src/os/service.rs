@@ -20,7 +20,7 @@ pub(crate) use log::{init_logging, log_events};
 /// The command that systemd runs when it reads its units.
 pub const GENERATOR: &str = "systemd-generator";
 
-/// Tells a child of `run` which process started it, and that its standard input is a pipe to that process.
+/// The variable that tells a child of `run` which process started it.
 pub(crate) const SUPERVISOR_VARIABLE: &str = "VALISE_SUPERVISOR";
 
 /// The longest step of a start that is not finished, several times over.
@@ -34,14 +34,9 @@ pub(crate) fn extend_start() {
     notify("EXTEND_TIMEOUT_USEC", START_STEP_US);
 }
 
-/// Tells the service manager, and the supervisor where there is one, that the role is ready.
+/// Tells the service manager that the role is ready.
 pub fn ready() {
     notify("READY", "1");
-    if env::var_os(SUPERVISOR_VARIABLE).is_some() {
-        // Standard input, because no other descriptor has a number that both know without `unsafe`, and no role reads
-        // any. A supervisor that does not hear it ended, and this process is about to.
-        let _ = write(io::stdin(), b"ready\n");
-    }
 }
 
 /// Tells the service manager that the role is ending.

@@ -41,7 +41,7 @@ pub struct Arguments {
 /// Everything that the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs receive and release, supervised, as one user.
+    /// Runs receive and release as one user, until one of them ends.
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml run")]
     Run,
     /// Runs the process that rebuilds containers from the link.

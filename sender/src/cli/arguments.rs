@@ -43,7 +43,7 @@ pub struct Arguments {
 /// Everything that the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs gate and transmit, supervised, as one user.
+    /// Runs gate and transmit as one user, until one of them ends.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml run")]
     Run,
     /// Runs the process that takes submissions, collects approvals and seals.

@@ -40,14 +40,14 @@ pub struct AlarmRunner {
     pub command: Vec<String>,
 }
 
-/// `run`: both roles as supervised children of one user. They read the configuration `path`.
+/// `run`: both roles as children of one user, until one ends. They read the configuration `path`.
 ///
 /// # Errors
 /// [`CliError::Usage`] where another start would not help, [`CliError::System`] otherwise.
 pub fn run<L: Layout>(state: &State<L>, path: &Path, log_level: &str) -> Result<(), CliError> {
     check_start(state, &L::ROLES)?;
     service::init_logging("run", log_level).map_err(CliError::usage)?;
-    // What both would stumble over is better told once.
+    // A host without `init` is reported once, not by each role.
     state.read_host()?;
     let program = std::env::current_exe().map_err(CliError::system)?;
     let path = path.canonicalize().map_err(CliError::usage)?;
@@ -55,7 +55,7 @@ pub fn run<L: Layout>(state: &State<L>, path: &Path, log_level: &str) -> Result<
     let roles = L::ROLES.map(|role| (role, state.forbidden_call(role)));
     supervise(&program, &roles, &arguments).map_err(|error| match error {
         SuperviseError::Configuration { .. } => CliError::usage(error),
-        SuperviseError::Io { .. } | SuperviseError::Start { .. } => CliError::system(error),
+        SuperviseError::Io { .. } | SuperviseError::Ended { .. } => CliError::system(error),
     })
 }
 
