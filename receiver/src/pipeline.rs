@@ -14,9 +14,9 @@ mod collection;
 mod completed;
 mod effect;
 
-pub use assembler::Assembler;
-pub use beacons::{SignedBeacon, Writing};
-pub use effect::{Assembling, Cause, Effect, Finished, SetCounters, Spilled};
+pub(crate) use assembler::Assembler;
+pub(crate) use beacons::{SignedBeacon, Writing};
+pub(crate) use effect::{Assembling, Cause, Effect, Finished, SetCounters, Spilled};
 
 use valise_common::wire::Counters;
 

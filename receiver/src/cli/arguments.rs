@@ -24,7 +24,7 @@ use crate::model::states::State;
     arg_required_else_help = true,
     after_help = "Example:\n  valise-receiver --config receiver.toml status"
 )]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The configuration file.
     #[arg(
         long,
@@ -40,7 +40,7 @@ pub struct Arguments {
 
 /// Everything that the program does.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Runs receive and release as one user, until one of them ends.
     #[command(after_help = "Example:\n  valise-receiver --config receiver.toml run")]
     Run,
@@ -136,7 +136,7 @@ pub enum Command {
 
 /// `bundle …`.
 #[derive(Debug, Subcommand)]
-pub enum BundleCommand {
+pub(super) enum BundleCommand {
     /// Makes a bundle for the courier: new slots, and a new link key.
     #[command(
         after_help = "Example:\n  valise-receiver bundle create --slots 10000 --out courier/\n  ssh-keygen -Y sign -n bundle@valise -f admin1_sk courier/channel.bundle.statement"
@@ -154,7 +154,7 @@ pub enum BundleCommand {
 
 /// `link-key …`.
 #[derive(Debug, Subcommand)]
-pub enum LinkKeyCommand {
+pub(super) enum LinkKeyCommand {
     /// Ends an old link key early.
     #[command(after_help = "Example:\n  valise-receiver link-key retire 1")]
     Retire(LinkKeyRetire),
@@ -162,7 +162,7 @@ pub enum LinkKeyCommand {
 
 /// `trust …`.
 #[derive(Debug, Subcommand)]
-pub enum TrustCommand {
+pub(super) enum TrustCommand {
     /// Explains a trust list and how it differs from the one in force, before or after it is signed.
     #[command(after_help = "Example:\n  valise-receiver trust check trust.toml")]
     Check(TrustFile),
@@ -178,7 +178,7 @@ pub enum TrustCommand {
 
 /// `quarantine …`.
 #[derive(Debug, Subcommand)]
-pub enum QuarantineCommand {
+pub(super) enum QuarantineCommand {
     /// Lists what is held.
     #[command(after_help = "Example:\n  valise-receiver quarantine list --json")]
     List(Shown),
@@ -197,7 +197,7 @@ pub enum QuarantineCommand {
 
 /// `clock …`.
 #[derive(Debug, Subcommand)]
-pub enum ClockCommand {
+pub(super) enum ClockCommand {
     /// After a clock that ran ahead: sets "now" back to the clock.
     #[command(after_help = "Example:\n  valise-receiver clock accept")]
     Accept(Shown),
@@ -205,7 +205,7 @@ pub enum ClockCommand {
 
 /// Options of `bundle create`.
 #[derive(Debug, Args)]
-pub struct BundleCreate {
+pub(super) struct BundleCreate {
     /// How many cables the bundle is for.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SLOTS_MAX)))]
     pub slots: u32,
@@ -222,7 +222,7 @@ pub struct BundleCreate {
 
 /// Options of `bundle void`.
 #[derive(Debug, Args)]
-pub struct BundleVoid {
+pub(super) struct BundleVoid {
     /// The bundle.
     #[arg(value_name = "ID")]
     pub bundle: BundleId,
@@ -236,7 +236,7 @@ pub struct BundleVoid {
 
 /// Options of `link-key retire`.
 #[derive(Debug, Args)]
-pub struct LinkKeyRetire {
+pub(super) struct LinkKeyRetire {
     /// The link key's id.
     #[arg(value_name = "ID")]
     pub link_key: LinkKeyId,
@@ -247,7 +247,7 @@ pub struct LinkKeyRetire {
 
 /// Options of `list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(super) struct List {
     /// Only serials in this state, such as missing, released, quarantined or not-sent.
     #[arg(long)]
     pub state: Option<State>,
@@ -258,7 +258,7 @@ pub struct List {
 
 /// A command on one serial.
 #[derive(Debug, Args)]
-pub struct OneSerial {
+pub(super) struct OneSerial {
     /// The serial.
     pub serial: Serial,
     /// One JSON document instead of text.
@@ -268,7 +268,7 @@ pub struct OneSerial {
 
 /// Options of `quarantine discard`.
 #[derive(Debug, Args)]
-pub struct Discard {
+pub(super) struct Discard {
     /// The serial.
     pub serial: Serial,
     /// Why, for the audit log; without content of the cable.

@@ -7,11 +7,11 @@ mod row;
 use clap::Subcommand;
 use valise_common::host::cli::audit::AuditVerify;
 
-pub use reconcile::reconcile;
+pub(super) use reconcile::reconcile;
 
 /// `audit …`.
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(super) enum AuditCommand {
     /// Verifies the logs of both roles, or one that is named, and reports what that proves and what not.
     #[command(
         after_help = "Example:\n  valise-receiver audit verify\n  valise-receiver audit verify copied/release.log --key init.txt --public-key init.txt \\\n    --checkpoint january.checkpoints\n\n\

@@ -18,7 +18,7 @@ use crate::spool::register::Register;
 use crate::spool::view::{ReceiveView, ReleaseView, set_of};
 
 /// All that commands know of serials: from the register, and from what both daemons show.
-pub struct Known {
+pub(super) struct Known {
     /// What speaks of serials that nothing claimed.
     pub channel_state: ChannelState,
     /// What claimed its serial.
@@ -29,7 +29,7 @@ pub struct Known {
 
 impl Known {
     /// Reads the register and the views.
-    pub fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
+    pub(super) fn read(config: &ReceiverConfig) -> Result<Known, CliError> {
         let state = ReceiverState::new(&config.state);
         state.check_commissioned()?;
         check_reader(&state.view(), &state.requests())?;
@@ -120,7 +120,7 @@ fn serial_json(config: &ReceiverConfig, serial: Serial) -> Result<Value, CliErro
 }
 
 /// `list`
-pub fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
+pub(super) fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
     let known = Known::read(config)?;
     let wanted = |row: &StateRow<'_>| options.state.is_none_or(|state| row.state == state);
     let rows = known.channel_state.rows(&known.cables).filter(wanted);
@@ -143,7 +143,7 @@ pub fn list(config: &ReceiverConfig, options: &List) -> Result<(), CliError> {
 }
 
 /// `show`
-pub fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+pub(super) fn show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
     let known = Known::read(config)?;
     let serial = options.serial;
     let Some(row) = known.row(serial) else {
@@ -214,7 +214,7 @@ fn print_fields(document: &Value) -> Result<(), CliError> {
 }
 
 /// `gaps`
-pub fn gaps(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn gaps(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let known = Known::read(config)?;
     let missing = known.channel_state.missing();
     if options.json {
@@ -250,7 +250,7 @@ fn held_json(cable: &CableRow) -> Value {
 }
 
 /// `quarantine list`
-pub fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let cables = held(config)?;
     if options.json {
         return print_json(&cables.iter().map(held_json).collect::<Vec<_>>());
@@ -269,7 +269,10 @@ pub fn quarantine_list(config: &ReceiverConfig, options: &Shown) -> Result<(), C
 }
 
 /// `quarantine show`
-pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+pub(super) fn quarantine_show(
+    config: &ReceiverConfig,
+    options: &OneSerial,
+) -> Result<(), CliError> {
     let serial = options.serial;
     let Some(cable) = held(config)?
         .into_iter()
@@ -292,7 +295,7 @@ pub fn quarantine_show(config: &ReceiverConfig, options: &OneSerial) -> Result<(
 }
 
 /// `quarantine recheck`
-pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
+pub(super) fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliError> {
     let what = RequestText::QuarantineRecheck {
         serial: options.serial,
     };
@@ -302,7 +305,7 @@ pub fn recheck(config: &ReceiverConfig, options: &OneSerial) -> Result<(), CliEr
 }
 
 /// `quarantine discard`
-pub fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliError> {
+pub(super) fn discard(config: &ReceiverConfig, options: &Discard) -> Result<(), CliError> {
     let what = RequestText::QuarantineDiscard {
         serial: options.serial,
         reason: options.reason.clone(),

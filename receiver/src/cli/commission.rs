@@ -29,7 +29,7 @@ use crate::spool::register::Register;
 use crate::spool::view::ReleaseView;
 
 /// Does a piece of work on the host in this process, if no daemon has it; then as the user of release.
-pub fn work_here<T>(
+pub(super) fn work_here<T>(
     config: &ReceiverConfig,
     work: impl FnOnce(&mut Release) -> Result<T, CliError>,
 ) -> Result<Option<T>, CliError> {
@@ -63,7 +63,10 @@ fn print_alarms(alarms: &[String]) {
 }
 
 /// `bundle create`
-pub fn bundle_create(config: &ReceiverConfig, options: &BundleCreate) -> Result<(), CliError> {
+pub(super) fn bundle_create(
+    config: &ReceiverConfig,
+    options: &BundleCreate,
+) -> Result<(), CliError> {
     let out = &options.out;
     let state = ReceiverState::new(&config.state);
     state.check_commissioned()?;
@@ -181,7 +184,7 @@ fn fetch(from: &Path, out: &Path) -> io::Result<()> {
 }
 
 /// `bundle void`
-pub fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), CliError> {
+pub(super) fn bundle_void(config: &ReceiverConfig, options: &BundleVoid) -> Result<(), CliError> {
     let what = RequestText::BundleVoid {
         bundle: options.bundle,
         reason: options.reason.clone(),
@@ -212,7 +215,7 @@ fn bundle_json(
 }
 
 /// `bundle status`
-pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     state.check_commissioned()?;
     check_reader(&state.view(), &state.requests())?;
@@ -261,7 +264,10 @@ pub fn bundle_status(config: &ReceiverConfig, options: &Shown) -> Result<(), Cli
 }
 
 /// `link-key retire`
-pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Result<(), CliError> {
+pub(super) fn link_key_retire(
+    config: &ReceiverConfig,
+    options: &LinkKeyRetire,
+) -> Result<(), CliError> {
     confirm_if_attended(&format!("Destroy link key {}?", options.link_key))?;
     ask_and_print(
         config,
@@ -275,7 +281,7 @@ pub fn link_key_retire(config: &ReceiverConfig, options: &LinkKeyRetire) -> Resu
 }
 
 /// `clock accept`
-pub fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn clock_accept(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     confirm_if_attended(
         "Take the clock of this host as right? What is over by it is quarantined.",
     )?;

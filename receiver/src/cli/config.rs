@@ -11,7 +11,7 @@ use super::{CliError, print_json, print_line};
 use crate::spool::publish::Groups;
 
 /// `check-config`
-pub fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliError> {
     // An unknown group is a wrong configuration.
     Groups::look_up(&config.mailboxes)?;
     let state = ReceiverState::new(&config.state);

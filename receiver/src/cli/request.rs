@@ -17,7 +17,7 @@ use crate::release::requests::REASON_CHARS_MAX;
 const SLOT_MS: u64 = 2;
 
 /// Asks `release`, and waits for its answer.
-pub fn ask(
+pub(super) fn ask(
     config: &ReceiverConfig,
     what: &RequestText,
     files: &[(String, PathBuf)],
@@ -40,7 +40,7 @@ pub fn ask(
 }
 
 /// Checks a reason as release will, so that wrong usage is reported as such.
-pub fn check_reason(reason: &str) -> Result<(), CliError> {
+pub(super) fn check_reason(reason: &str) -> Result<(), CliError> {
     let checked = FreeText::normalize(reason, REASON_CHARS_MAX);
     checked
         .map(drop)
@@ -48,7 +48,7 @@ pub fn check_reason(reason: &str) -> Result<(), CliError> {
 }
 
 /// Asks, and prints the answer: its sentence, or as JSON what was done.
-pub fn ask_and_print(
+pub(super) fn ask_and_print(
     config: &ReceiverConfig,
     what: &RequestText,
     files: &[(String, PathBuf)],

@@ -16,7 +16,7 @@ use crate::spool::view::{LineView, ReceiveView, ReleaseView};
 const ASSEMBLING_SHOWN_MAX: usize = 10;
 
 /// Looks at one role: its view, and its signs of life.
-pub fn look<T: DeserializeOwned>(
+pub(super) fn look<T: DeserializeOwned>(
     state: &ReceiverState,
     role: Role,
 ) -> Result<Observed<T>, CliError> {
@@ -26,7 +26,7 @@ pub fn look<T: DeserializeOwned>(
 }
 
 /// Reads a role's view. Standard error tells if the role does not keep it up to date.
-pub fn read_view<T: DeserializeOwned>(
+pub(super) fn read_view<T: DeserializeOwned>(
     state: &ReceiverState,
     role: Role,
 ) -> Result<Option<T>, CliError> {
@@ -36,7 +36,7 @@ pub fn read_view<T: DeserializeOwned>(
 }
 
 /// `status`
-pub fn status(config: &ReceiverConfig, options: Status) -> Result<(), CliError> {
+pub(super) fn status(config: &ReceiverConfig, options: Status) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     state.check_commissioned()?;
     status::status(options, &state.view(), |ages| health(&state, ages))

@@ -15,7 +15,7 @@ use crate::release::request::RequestText;
 use crate::release::requests::Verdict;
 
 /// `trust import`
-pub fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {
+pub(super) fn import(config: &ReceiverConfig, options: &TrustFile) -> Result<(), CliError> {
     let state = ReceiverState::new(&config.state);
     // Looked at here too, so that a wrong path is told before anything is asked. A list that is wrong was offered all the
     // same: it is refused by whoever has the log, this command or the daemon.

@@ -10,7 +10,7 @@ use super::{CliError, read_config};
 use crate::receive::SOCKET_UNIT;
 
 /// `systemd-generator`
-pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError> {
+pub(super) fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError> {
     // The role's own unit waits for the file.
     let (true, Some(folder)) = (path.exists(), options.folders.first()) else {
         return Ok(());

@@ -13,7 +13,7 @@ use valise_common::serial_set::SerialSet;
 
 /// Where a serial stands, in the words of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub(crate) enum State {
     /// A beacon named it; nothing of it is here.
     Announced,
     /// Some of its symbols are here.
@@ -40,7 +40,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of a cable's way.
-    pub const ALL: [State; 11] = [
+    pub(crate) const ALL: [State; 11] = [
         State::Announced,
         State::Assembling,
         State::Complete,
@@ -55,7 +55,7 @@ impl State {
     ];
 
     /// The bare word.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             State::Announced => "announced",
             State::Assembling => "assembling",
@@ -83,7 +83,7 @@ impl fmt::Display for State {
 #[error(
     "a state is one of announced, assembling, complete, opened, verified, released, quarantined, missing, discarded, not-sent and void"
 )]
-pub struct StateError;
+pub(crate) struct StateError;
 
 impl FromStr for State {
     type Err = StateError;
@@ -109,7 +109,7 @@ impl From<Claim> for State {
 
 /// What a beacon says, as far as the states need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Announced {
+pub(crate) struct Announced {
     /// The highest serial issued; 0 before the first.
     pub highest: u64,
     /// Every serial up to it has had its passes or was given up.
@@ -143,7 +143,7 @@ impl From<&Beacon> for Announced {
 
 /// State of the channel: the sets from which the state of each serial follows.
 #[derive(Debug, Clone, Default)]
-pub struct ChannelState {
+pub(crate) struct ChannelState {
     /// The channel's first serial, once there is a bundle.
     pub first: Option<Serial>,
     /// Serials that a container has claimed.
@@ -166,7 +166,7 @@ pub struct ChannelState {
 
 impl ChannelState {
     /// The highest serial that anything tells of.
-    pub fn highest(&self) -> Option<Serial> {
+    pub(crate) fn highest(&self) -> Option<Serial> {
         let sets = [
             &self.claimed,
             &self.complete,
@@ -178,7 +178,7 @@ impl ChannelState {
     }
 
     /// The serials that are missing: not complete, and every pass was sent.
-    pub fn missing(&self) -> SerialSet {
+    pub(crate) fn missing(&self) -> SerialSet {
         let mut missing = self.gaps.without(&self.announced.under_way);
         // A gap behind the highest serial is one that a beacon told of which is not believed any more.
         let beyond = self.highest().map_or(Some(Serial::FIRST), Serial::next);
@@ -231,7 +231,10 @@ impl ChannelState {
 
     /// Every serial from the channel's first to the highest announced, with what the register holds of it. `cables`
     /// are the register's, in the order of their serials.
-    pub fn rows<'a>(&'a self, cables: &'a [CableRow]) -> impl Iterator<Item = StateRow<'a>> + 'a {
+    pub(crate) fn rows<'a>(
+        &'a self,
+        cables: &'a [CableRow],
+    ) -> impl Iterator<Item = StateRow<'a>> + 'a {
         let (missing, given_up) = (self.missing(), self.given_up());
         let range = match (self.first, self.highest()) {
             (Some(first), Some(last)) => first.get()..=last.get(),
@@ -267,7 +270,7 @@ impl RangeEmpty {
 
 /// One serial and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StateRow<'a> {
+pub(crate) struct StateRow<'a> {
     /// The serial.
     pub serial: Serial,
     /// Where it stands.
@@ -277,7 +280,7 @@ pub struct StateRow<'a> {
 }
 
 /// The unused serials of void bundles.
-pub fn void_serials(bundles: &[BundleRow], claimed: &SerialSet) -> SerialSet {
+pub(crate) fn void_serials(bundles: &[BundleRow], claimed: &SerialSet) -> SerialSet {
     let mut void = SerialSet::new();
     for bundle in bundles
         .iter()

@@ -25,7 +25,7 @@ const PREFIX_STEP_BYTES: u64 = 8 << 20;
 ///
 /// # Bounds
 /// `memory_bytes` of blocks, and the bounds of its sets; as many effects as the inputs since the last poll made.
-pub struct Assembler {
+pub(crate) struct Assembler {
     collector: Collector,
     rebuilder: Rebuilder,
     collection: Collection,
@@ -36,7 +36,7 @@ pub struct Assembler {
 
 impl Assembler {
     /// An assembler with a bound of memory for its blocks.
-    pub fn new(memory_bytes: usize) -> Self {
+    pub(crate) fn new(memory_bytes: usize) -> Self {
         Self {
             collector: Collector::new(memory_bytes),
             rebuilder: Rebuilder::default(),
@@ -48,12 +48,12 @@ impl Assembler {
     }
 
     /// The next thing to do, in order.
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
     /// When [`Assembler::handle_time`] has something to do.
-    pub fn next_wakeup(&self) -> Option<Mono> {
+    pub(crate) fn next_wakeup(&self) -> Option<Mono> {
         let quiet_since = self.collector.oldest_progress();
         let idle_at = quiet_since.map(|since| since.plus_us(IDLE_US));
         let times = [idle_at, self.beacons.next_wakeup()];
@@ -61,7 +61,7 @@ impl Assembler {
     }
 
     /// Puts quiet blocks on disk and writes a beacon that is due.
-    pub fn handle_time(&mut self, now: Mono) {
+    pub(crate) fn handle_time(&mut self, now: Mono) {
         let before = Mono(now.0.saturating_sub(IDLE_US).saturating_add(1));
         while let Some((key, buffer)) = self.collector.poll_idle(before) {
             self.spill(key, buffer);
@@ -70,7 +70,7 @@ impl Assembler {
     }
 
     /// Puts everything on disk that is in memory, before the end.
-    pub fn handle_stop(&mut self) {
+    pub(crate) fn handle_stop(&mut self) {
         while let Some((key, buffer)) = self.collector.poll_any() {
             self.spill(key, buffer);
         }
@@ -80,28 +80,28 @@ impl Assembler {
     }
 
     /// Sets the bundles whose link keys are in force, and the highest serial that has a slot.
-    pub fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
+    pub(crate) fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
         self.beacons.handle_keys(now, in_force, issued_last);
         self.write_beacon(now);
     }
 
     /// Sets how many bytes the sets may have on disk.
-    pub fn handle_room(&mut self, disk_bytes_max: u64) {
+    pub(crate) fn handle_room(&mut self, disk_bytes_max: u64) {
         self.collection.handle_room(disk_bytes_max);
     }
 
     /// Notes a container that has been completed before the start.
-    pub fn restore_completed(&mut self, serial: Serial, container: &ContainerId) {
+    pub(crate) fn restore_completed(&mut self, serial: Serial, container: &ContainerId) {
         self.collection.completed_mut().insert(serial, container);
     }
 
     /// Forgets that a container was completed: it was damaged on the disk, and is collected again.
-    pub fn handle_handed_back(&mut self, serial: Serial, container: &ContainerId) {
+    pub(crate) fn handle_handed_back(&mut self, serial: Serial, container: &ContainerId) {
         self.collection.completed_mut().remove(serial, container);
     }
 
     /// Takes up the beacon that was written before the start.
-    pub fn restore_beacon(&mut self, now: Mono, written: &SignedBeacon) {
+    pub(crate) fn restore_beacon(&mut self, now: Mono, written: &SignedBeacon) {
         self.beacons.restore(now, written);
     }
 
@@ -110,7 +110,7 @@ impl Assembler {
     ///
     /// # Errors
     /// [`NoRoom`] if there are too many sets: whatever is on disk of it is to be deleted.
-    pub fn restore_set(
+    pub(crate) fn restore_set(
         &mut self,
         set: SetId,
         done: impl Iterator<Item = u32>,
@@ -125,7 +125,7 @@ impl Assembler {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn handle_beacon(
+    pub(crate) fn handle_beacon(
         &mut self,
         now: Mono,
         bundle: BundleId,
@@ -140,7 +140,7 @@ impl Assembler {
     ///
     /// # Errors
     /// Why it was dropped.
-    pub fn handle_symbol(
+    pub(crate) fn handle_symbol(
         &mut self,
         now: Mono,
         symbol: &Symbol,
@@ -161,7 +161,7 @@ impl Assembler {
     }
 
     /// Takes a symbol back that was on disk.
-    pub fn handle_restored(
+    pub(crate) fn handle_restored(
         &mut self,
         now: Mono,
         set: &SetId,
@@ -183,51 +183,51 @@ impl Assembler {
     }
 
     /// All symbols of a block that were on disk have been handed back.
-    pub fn handle_restore_done(&mut self, set: &SetId, block: u32) {
+    pub(crate) fn handle_restore_done(&mut self, set: &SetId, block: u32) {
         if let Some(found) = self.collection.sets().find(set) {
             self.collector.restored((found.number(), block));
         }
     }
 
     /// A block that was to be written has not found room on the disk.
-    pub fn handle_write_failed(&mut self, set: &SetId, block: u32) {
+    pub(crate) fn handle_write_failed(&mut self, set: &SetId, block: u32) {
         self.collection.sets_mut().block_lost(set, block);
     }
 
     /// A block that was to be spilled has not found room on the disk: its symbols are lost.
-    pub fn handle_spill_failed(&mut self, set: &SetId, block: u32) {
+    pub(crate) fn handle_spill_failed(&mut self, set: &SetId, block: u32) {
         self.collection.sets_mut().spill_gone(set, block);
     }
 
     /// Takes the end of a set that was handed out to be finished.
-    pub fn handle_finished(&mut self, set: &SetId, finished: Finished) {
+    pub(crate) fn handle_finished(&mut self, set: &SetId, finished: Finished) {
         for gone in self.collection.handle_finished(set, finished) {
             self.forget(gone);
         }
     }
 
     /// Takes the memory of a block back that was handed out to be written or finished.
-    pub fn recycle(&mut self, block: SourceBlock) {
+    pub(crate) fn recycle(&mut self, block: SourceBlock) {
         self.collector.recycle(block.into_buffer());
     }
 
     /// Takes the memory of a block that was spilled, if there is use for it.
-    pub fn offer(&mut self, buffer: BlockBuffer) {
+    pub(crate) fn offer(&mut self, buffer: BlockBuffer) {
         self.collector.offer(buffer);
     }
 
     /// The sets that are being collected, and how sets ended.
-    pub fn collection(&self) -> &Collection {
+    pub(crate) fn collection(&self) -> &Collection {
         &self.collection
     }
 
     /// The sets that are being collected, for `status`, by serial.
-    pub fn assembling(&self) -> impl Iterator<Item = Assembling> {
+    pub(crate) fn assembling(&self) -> impl Iterator<Item = Assembling> {
         self.collection.assembling(&self.collector)
     }
 
     /// Bytes of memory that blocks take.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.collector.used_bytes()
     }
 

@@ -16,7 +16,7 @@ const REFRESH_US: u64 = 1_000_000;
 
 /// A beacon's payload, and the bundle whose link key verified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedBeacon {
+pub(crate) struct SignedBeacon {
     /// The bundle that brought the link key.
     pub bundle: BundleId,
     /// The payload as it came.
@@ -25,7 +25,7 @@ pub struct SignedBeacon {
 
 /// What `release` shall read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Writing {
+pub(crate) enum Writing {
     /// This beacon.
     Beacon(SignedBeacon),
     /// None: the key of the one that was written is not in force any more.
@@ -34,7 +34,7 @@ pub enum Writing {
 
 /// The newest verified beacon.
 #[derive(Debug, Default)]
-pub struct Beacons {
+pub(super) struct Beacons {
     // The bundles whose link keys are in force.
     in_force: Vec<BundleId>,
     issued_last: u64,
@@ -46,7 +46,7 @@ pub struct Beacons {
 
 impl Beacons {
     /// Takes up the beacon that was written before the start.
-    pub fn restore(&mut self, now: Mono, written: &SignedBeacon) {
+    pub(super) fn restore(&mut self, now: Mono, written: &SignedBeacon) {
         if let Ok(beacon) = Beacon::decode(&written.payload) {
             self.held = Some((written.bundle, beacon.clone()));
             self.written = Some((written.bundle, beacon, now));
@@ -55,7 +55,7 @@ impl Beacons {
 
     /// Sets the bundles whose link keys are in force, and the highest serial that has a slot. A held beacon that could not
     /// come any more is dropped, and with it what `release` reads.
-    pub fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
+    pub(super) fn handle_keys(&mut self, now: Mono, in_force: &[BundleId], issued_last: u64) {
         self.in_force = in_force.to_vec();
         self.issued_last = issued_last;
         let stands = |(bundle, beacon): &(BundleId, Beacon)| {
@@ -72,7 +72,7 @@ impl Beacons {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn handle(
+    pub(super) fn handle(
         &mut self,
         now: Mono,
         bundle: BundleId,
@@ -111,7 +111,7 @@ impl Beacons {
     }
 
     /// What is to be written now, if anything is due.
-    pub fn poll(&mut self, now: Mono) -> Option<Writing> {
+    pub(super) fn poll(&mut self, now: Mono) -> Option<Writing> {
         if self.next_wakeup()? > now {
             return None;
         }
@@ -124,12 +124,12 @@ impl Beacons {
     }
 
     /// What has not been written yet, due or not.
-    pub fn take_pending(&mut self) -> Option<Writing> {
+    pub(super) fn take_pending(&mut self) -> Option<Writing> {
         self.pending.take().map(|(writing, _)| writing)
     }
 
     /// When the next writing is due.
-    pub fn next_wakeup(&self) -> Option<Mono> {
+    pub(super) fn next_wakeup(&self) -> Option<Mono> {
         self.pending.as_ref().map(|(_, due)| *due)
     }
 }

@@ -9,7 +9,7 @@ use crate::steps::reassemble::{Assembly, Phase, Sets, Verdict};
 
 /// The sets, within their bounds of number and of disk.
 #[derive(Debug)]
-pub struct Collection {
+pub(crate) struct Collection {
     sets: Sets,
     completed: Completed,
     disk_bytes_max: u64,
@@ -18,7 +18,7 @@ pub struct Collection {
 
 /// A set that is not collected any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
+pub(crate) struct Gone {
     /// The set.
     pub set: SetId,
     /// Its number, while it was collected.
@@ -29,7 +29,7 @@ pub struct Gone {
 
 impl Collection {
     /// No set, and no bound of disk.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             sets: Sets::default(),
             completed: Completed::default(),
@@ -39,38 +39,38 @@ impl Collection {
     }
 
     /// The sets, to read them.
-    pub fn sets(&self) -> &Sets {
+    pub(crate) fn sets(&self) -> &Sets {
         &self.sets
     }
 
     /// The sets, to note what becomes of their blocks.
-    pub fn sets_mut(&mut self) -> &mut Sets {
+    pub(crate) fn sets_mut(&mut self) -> &mut Sets {
         &mut self.sets
     }
 
     /// The containers that are complete.
-    pub fn completed(&self) -> &Completed {
+    pub(crate) fn completed(&self) -> &Completed {
         &self.completed
     }
 
     /// The containers that are complete, to add and remove some.
-    pub fn completed_mut(&mut self) -> &mut Completed {
+    pub(crate) fn completed_mut(&mut self) -> &mut Completed {
         &mut self.completed
     }
 
     /// How sets ended.
-    pub fn counters(&self) -> SetCounters {
+    pub(crate) fn counters(&self) -> SetCounters {
         self.counters
     }
 
     /// Returns whether a set is whole, as far as the disk has taken it, and waits to be judged.
-    pub fn is_finishing(&self, set: &SetId) -> bool {
+    pub(crate) fn is_finishing(&self, set: &SetId) -> bool {
         let found = self.sets.find(set);
         found.is_some_and(|found| found.phase() == Phase::Finishing)
     }
 
     /// Returns the sets that are being collected, by serial; `collector` has their blocks in memory.
-    pub fn assembling(&self, collector: &Collector) -> impl Iterator<Item = Assembling> {
+    pub(crate) fn assembling(&self, collector: &Collector) -> impl Iterator<Item = Assembling> {
         self.sets.iter().map(|set| {
             let on_disk = set
                 .spilled()
@@ -86,7 +86,7 @@ impl Collection {
     }
 
     /// Sets how many bytes the sets may have on disk.
-    pub fn handle_room(&mut self, disk_bytes_max: u64) {
+    pub(crate) fn handle_room(&mut self, disk_bytes_max: u64) {
         self.disk_bytes_max = disk_bytes_max;
     }
 
@@ -94,7 +94,7 @@ impl Collection {
     ///
     /// # Errors
     /// [`NoRoom`] if there are too many sets.
-    pub fn restore(
+    pub(crate) fn restore(
         &mut self,
         set: &SetId,
         done: impl Iterator<Item = u32>,
@@ -119,7 +119,11 @@ impl Collection {
     ///
     /// # Errors
     /// [`DropReason::Surplus`] if the set or the block is complete.
-    pub fn collecting(&self, set: &SetId, block: u32) -> Result<Option<&Assembly>, DropReason> {
+    pub(crate) fn collecting(
+        &self,
+        set: &SetId,
+        block: u32,
+    ) -> Result<Option<&Assembly>, DropReason> {
         match self.sets.find(set) {
             Some(found) if found.phase() != Phase::Collecting => Err(DropReason::Surplus),
             Some(found) if found.is_done(block) => Err(DropReason::Surplus),
@@ -131,7 +135,7 @@ impl Collection {
     ///
     /// # Errors
     /// The reason if not.
-    pub fn admit(&self, set: &SetId) -> Result<(), DropReason> {
+    pub(crate) fn admit(&self, set: &SetId) -> Result<(), DropReason> {
         if self.completed.contains(set.serial, &set.container) {
             return Err(DropReason::Completed);
         }
@@ -145,7 +149,7 @@ impl Collection {
     ///
     /// # Errors
     /// [`DropReason::NoMemory`] if no set can yield.
-    pub fn poll_yielding(&mut self, set: &SetId) -> Result<Option<Gone>, DropReason> {
+    pub(crate) fn poll_yielding(&mut self, set: &SetId) -> Result<Option<Gone>, DropReason> {
         let yielding = self.sets.poll_yielding(set);
         let yielding = yielding.map_err(|NoRoom| DropReason::NoMemory)?;
         Ok(yielding.and_then(|set| self.yielded(&set)))
@@ -155,12 +159,12 @@ impl Collection {
     ///
     /// # Errors
     /// [`DropReason::NoMemory`] if there is none.
-    pub fn begin(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
+    pub(crate) fn begin(&mut self, set: SetId) -> Result<SetNumber, DropReason> {
         self.sets.begin(set).map_err(|NoRoom| DropReason::NoMemory)
     }
 
     /// Removes the set that progressed least recently, while the sets have more on disk than they may; `growing` stays.
-    pub fn poll_over_disk(&mut self, growing: SetNumber) -> Option<Gone> {
+    pub(crate) fn poll_over_disk(&mut self, growing: SetNumber) -> Option<Gone> {
         if self.sets.disk_bytes() <= self.disk_bytes_max {
             return None;
         }
@@ -169,13 +173,13 @@ impl Collection {
     }
 
     /// Removes a set with forged symbols.
-    pub fn poisoned(&mut self, set: &SetId) -> Option<Gone> {
+    pub(crate) fn poisoned(&mut self, set: &SetId) -> Option<Gone> {
         self.counters.poisoned += 1;
         self.remove(set, Cause::Poisoned)
     }
 
     /// Removes a set that was handed out to be finished; of an intact container, its other sets too.
-    pub fn handle_finished(&mut self, set: &SetId, finished: Finished) -> Vec<Gone> {
+    pub(crate) fn handle_finished(&mut self, set: &SetId, finished: Finished) -> Vec<Gone> {
         let found = self.sets.find(set);
         if found.is_none_or(|found| found.phase() != Phase::Finishing) {
             return Vec::new();

@@ -12,14 +12,14 @@ use valise_common::limits::SETS_PER_SERIAL_MAX;
 /// Four records a serial, 16 bytes each: a thief of the link key can complete containers of his own, which `release` then
 /// deletes. The oldest record of a serial yields; at worst a replay is rebuilt once more.
 #[derive(Debug, Default)]
-pub struct Completed {
+pub(crate) struct Completed {
     // By serial; those of one serial in the order of their completion.
     records: Vec<(u64, u64)>,
 }
 
 impl Completed {
     /// Tells whether a container has been completed.
-    pub fn contains(&self, serial: Serial, container: &ContainerId) -> bool {
+    pub(crate) fn contains(&self, serial: Serial, container: &ContainerId) -> bool {
         let (start, end) = self.range(serial);
         let prefix = prefix(container);
         self.records[start..end]
@@ -28,7 +28,7 @@ impl Completed {
     }
 
     /// Adds a container; adding it twice changes nothing.
-    pub fn insert(&mut self, serial: Serial, container: &ContainerId) {
+    pub(crate) fn insert(&mut self, serial: Serial, container: &ContainerId) {
         if self.contains(serial, container) {
             return;
         }
@@ -44,7 +44,7 @@ impl Completed {
     }
 
     /// Removes a container: it is collected again when it comes.
-    pub fn remove(&mut self, serial: Serial, container: &ContainerId) {
+    pub(crate) fn remove(&mut self, serial: Serial, container: &ContainerId) {
         let (start, end) = self.range(serial);
         let prefix = prefix(container);
         let place = self.records[start..end]

@@ -9,7 +9,7 @@ use crate::steps::reassemble::Verdict;
 
 /// What is to be done for the assembler, in this order and before its next input.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Bring an incomplete block's symbols back from disk: hand each to `Assembler::handle_restored`, then call
     /// `Assembler::handle_restore_done`. What is on disk stays until the block is written, or spilled again.
     Restore {
@@ -68,7 +68,7 @@ pub enum Effect {
 
 /// The place of an incomplete block's symbols besides memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spilled {
+pub(crate) enum Spilled {
     /// Symbols of it are on disk.
     Yes,
     /// There are none on disk.
@@ -77,7 +77,7 @@ pub enum Spilled {
 
 /// The reason why a set is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Its container is in `inbox/`.
     Completed,
     /// Its hash, or its padding, shows forged symbols.
@@ -88,7 +88,7 @@ pub enum Cause {
 
 /// The end of a set that was handed out to be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
+pub(crate) enum Finished {
     /// It was judged; an intact one is durable in `inbox/`.
     Judged(Verdict),
     /// There was no room on the disk: the set must be collected again.

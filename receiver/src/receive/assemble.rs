@@ -27,7 +27,7 @@ const VIEW_US: u64 = 500_000;
 
 /// What the assembler's thread waits for.
 #[derive(Debug)]
-pub enum Input {
+pub(super) enum Input {
     /// Symbols and beacons.
     Slab(Slab),
     /// A block that was handed out has been written, and comes back.
@@ -54,7 +54,7 @@ pub enum Input {
 }
 
 /// The thread's end of everything.
-pub struct Driver {
+pub(super) struct Driver {
     /// The machine.
     pub assembler: Assembler,
     /// Its files.
@@ -83,7 +83,7 @@ pub struct Driver {
 
 /// Blocks that are in another thread's hands; their memory counts as used until they come back.
 #[derive(Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     count: usize,
     bytes: usize,
     bytes_max: usize,
@@ -92,7 +92,7 @@ pub struct InFlight {
 impl InFlight {
     /// Returns an account without blocks, for so many bytes of memory for blocks. At most half of it is: by default that is more than the
     /// blocks that leave a sender interleaved, which become whole nearly together.
-    pub fn new(memory_bytes: usize) -> Self {
+    pub(super) fn new(memory_bytes: usize) -> Self {
         Self {
             count: 0,
             bytes: 0,
@@ -107,7 +107,7 @@ impl InFlight {
 
 /// The sets that have a file, each with the number of its generation.
 #[derive(Debug, Default)]
-pub struct Growing {
+pub(super) struct Growing {
     sets: BTreeMap<SetId, Generation>,
     next: u64,
 }
@@ -130,7 +130,7 @@ impl Driver {
     ///
     /// # Errors
     /// If the disk fails; a full one is no failure.
-    pub fn run(mut self, shared: &Shared) -> io::Result<()> {
+    pub(super) fn run(mut self, shared: &Shared) -> io::Result<()> {
         self.perform(mono_now(), shared)?;
         loop {
             let now = mono_now();
@@ -149,7 +149,7 @@ impl Driver {
     ///
     /// # Errors
     /// As [`Driver::run`].
-    pub fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
+    pub(super) fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
         let input = self.input.try_recv().ok();
         let has_input = input.is_some();
         self.take(input, shared)?;
@@ -160,7 +160,7 @@ impl Driver {
     ///
     /// # Errors
     /// As [`Driver::run`].
-    pub fn end(mut self, shared: &Shared) -> io::Result<()> {
+    pub(super) fn end(mut self, shared: &Shared) -> io::Result<()> {
         self.assembler.handle_stop();
         self.perform(mono_now(), shared)?;
         drop((self.digest, self.publish, self.free));

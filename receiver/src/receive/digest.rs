@@ -27,11 +27,11 @@ const READ_BYTES: usize = 256 << 10;
 /// One generation of a set, from its first block on. A set that was discarded and is collected again has another: what was
 /// hashed of the first one's file says nothing about the second one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(pub u64);
+pub(super) struct Generation(pub u64);
 
 /// How far a container has grown.
 #[derive(Debug)]
-pub enum HashJob {
+pub(super) enum HashJob {
     /// A block has been written, and is still in memory; it goes back by [`Input::Returned`].
     Block {
         /// The set.
@@ -60,7 +60,7 @@ pub enum HashJob {
 }
 
 /// The digest, and what it has begun.
-pub struct Digest {
+pub(super) struct Digest {
     assembly: PathBuf,
     job: Receiver<HashJob>,
     publish: SyncSender<Delivery>,
@@ -79,7 +79,7 @@ struct Hashing {
 
 impl Digest {
     /// Hashes files below `assembly`, as `jobs` say, for the publisher and the assembler.
-    pub fn new(
+    pub(super) fn new(
         assembly: PathBuf,
         job: Receiver<HashJob>,
         publish: SyncSender<Delivery>,
@@ -100,7 +100,7 @@ impl Digest {
     ///
     /// # Errors
     /// The system's, and if another thread has ended before.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             while self.turn()? {}
             match self.job.recv() {
@@ -114,7 +114,7 @@ impl Digest {
     ///
     /// # Errors
     /// As [`Digest::run`].
-    pub fn turn(&mut self) -> io::Result<bool> {
+    pub(super) fn turn(&mut self) -> io::Result<bool> {
         if let Ok(job) = self.job.try_recv() {
             self.take(job)?;
             return Ok(true);

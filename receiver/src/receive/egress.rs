@@ -11,7 +11,7 @@ const QUIET_US: u64 = 3_600 * 1_000_000;
 
 /// Frames that have left since the process started.
 #[derive(Debug, Default)]
-pub struct Egress {
+pub(super) struct Egress {
     last: Option<Count>,
     sent: u64,
     rose_at: Option<Mono>,
@@ -19,7 +19,7 @@ pub struct Egress {
 
 impl Egress {
     /// Takes the newest count, if the interface is known.
-    pub fn handle_count(&mut self, now: Mono, count: Option<Count>) {
+    pub(super) fn handle_count(&mut self, now: Mono, count: Option<Count>) {
         let Some(count) = count else { return };
         if let Some(last) = &self.last
             && last.interface == count.interface
@@ -32,7 +32,7 @@ impl Egress {
     }
 
     /// Returns the text of the alarm, if a frame has left lately.
-    pub fn alarm(&self, now: Mono) -> Option<Cause> {
+    pub(super) fn alarm(&self, now: Mono) -> Option<Cause> {
         let interface = &self.last.as_ref()?.interface;
         let is_recent = |rose_at: Mono| now.since_us(rose_at) < QUIET_US;
         self.rose_at.is_some_and(is_recent).then(|| {

@@ -12,7 +12,7 @@ const REPORT_US_MIN: u64 = 60_000_000;
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub(super) struct Report {
     /// The lowest of the serials whose sets were discarded.
     pub serials: Vec<Serial>,
     /// How many sets were.
@@ -24,7 +24,7 @@ pub struct Report {
 /// # Bounds
 /// 32 serials.
 #[derive(Debug, Default)]
-pub struct Forged {
+pub(super) struct Forged {
     serials: BTreeSet<Serial>,
     sets: u64,
     reported: Option<Mono>,
@@ -32,7 +32,7 @@ pub struct Forged {
 
 impl Forged {
     /// A set of this serial was discarded.
-    pub fn handle_set(&mut self, serial: Serial) {
+    pub(super) fn handle_set(&mut self, serial: Serial) {
         self.sets = self.sets.saturating_add(1);
         self.serials.insert(serial);
         if self.serials.len() > limits::FORGED_SERIALS_LOGGED_MAX {
@@ -41,7 +41,7 @@ impl Forged {
     }
 
     /// What is to be told now, if anything is.
-    pub fn poll(&mut self, now: Mono) -> Option<Report> {
+    pub(super) fn poll(&mut self, now: Mono) -> Option<Report> {
         let due = self
             .reported
             .is_none_or(|reported| now.since_us(reported) >= REPORT_US_MIN);
@@ -54,7 +54,7 @@ impl Forged {
     }
 
     /// What was not told, due or not.
-    pub fn take(&mut self) -> Option<Report> {
+    pub(super) fn take(&mut self) -> Option<Report> {
         if self.sets == 0 {
             return None;
         }

@@ -15,7 +15,7 @@ use crate::spool::completed::CompletedLog;
 
 /// Whether somebody looks at what was handed back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Looking {
+pub(super) enum Looking {
     /// Nobody does.
     #[default]
     No,
@@ -29,7 +29,7 @@ pub enum Looking {
 ///
 /// # Errors
 /// Those of the disk.
-pub fn take_back(
+pub(super) fn take_back(
     damaged: &Path,
     completed: &mut CompletedLog,
     sync: &mut SyncBatch,

@@ -17,7 +17,7 @@ use crate::spool::link_serial::{KERNEL_BYTES, SerialLink};
 use crate::spool::link_udp::Train;
 
 /// The receiving end of the link.
-pub enum Intake {
+pub(super) enum Intake {
     /// A socket.
     Udp(Listener),
     /// A serial port.
@@ -47,7 +47,7 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Listener::open`]. A missing serial port is not an error: [`Intake::state`] has it.
-    pub fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
+    pub(super) fn open(config: &ReceiverConfig) -> Result<Self, ReceiveError> {
         let link = &config.link;
         match (link.kind, &link.device) {
             (LinkKind::Udp, _) => Ok(Self::Udp(Listener::open(config, Source::find()?)?)),
@@ -63,7 +63,7 @@ impl Intake {
     }
 
     /// Returns the socket, for the fences. A serial port needs no entry: the role opens it again later.
-    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Udp(listener) => listener.socket(),
             Self::Serial(_) => None,
@@ -71,7 +71,7 @@ impl Intake {
     }
 
     /// Returns the fault of a serial port, if it has one.
-    pub fn port_fault(&self) -> Option<Fault> {
+    pub(super) fn port_fault(&self) -> Option<Fault> {
         match self {
             Self::Udp(_) => None,
             Self::Serial(link) => link.line().port().err(),
@@ -79,7 +79,7 @@ impl Intake {
     }
 
     /// Returns the state of the link.
-    pub fn state(&self) -> LinkState {
+    pub(super) fn state(&self) -> LinkState {
         match self {
             Self::Udp(listener) => LinkState::Udp(listener.state()),
             Self::Serial(link) => {
@@ -94,7 +94,7 @@ impl Intake {
 
     /// Returns the bytes that the kernel keeps while nobody reads, if the link can be read; else waits a moment and tries to
     /// open it.
-    pub fn poll(&mut self) -> Option<u64> {
+    pub(super) fn poll(&mut self) -> Option<u64> {
         match self {
             Self::Udp(listener) => {
                 let (_, granted) = listener.poll()?;
@@ -114,7 +114,7 @@ impl Intake {
     ///
     /// # Errors
     /// If the socket fails.
-    pub fn receive(
+    pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
         trains: &mut Vec<Train>,
@@ -136,7 +136,7 @@ impl Intake {
     }
 
     /// Returns how many datagrams the kernel dropped. Nobody counts those of a serial line.
-    pub fn kernel_drops(&self) -> u64 {
+    pub(super) fn kernel_drops(&self) -> u64 {
         match self {
             Self::Udp(listener) => listener.kernel_drops(),
             Self::Serial(_) => 0,

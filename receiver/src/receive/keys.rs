@@ -33,7 +33,7 @@ struct KeyFile {
 
 /// The keys in force.
 #[derive(Default)]
-pub struct InForce {
+pub(super) struct InForce {
     /// The keys.
     pub keys: Vec<HeldKey>,
     /// The highest serial that has a slot; 0 if there is none.
@@ -44,7 +44,7 @@ pub struct InForce {
 
 /// The link keys of this host, and when each first verified.
 #[derive(Debug)]
-pub struct LinkKeys {
+pub(super) struct LinkKeys {
     folder: PathBuf,
     handover: Handover,
     channel: ChannelId,
@@ -58,7 +58,7 @@ impl LinkKeys {
     ///
     /// # Errors
     /// If the file is there and cannot be read.
-    pub fn open(
+    pub(super) fn open(
         (folder, handover): (PathBuf, Handover),
         channel: ChannelId,
         verified_path: PathBuf,
@@ -87,7 +87,7 @@ impl LinkKeys {
     ///
     /// # Errors
     /// If a folder cannot be read, or a key cannot be taken or erased durably.
-    pub fn load(&self, now: UtcTime) -> io::Result<InForce> {
+    pub(super) fn load(&self, now: UtcTime) -> io::Result<InForce> {
         let mut in_force = InForce::default();
         match self.handover.take(&self.tmp) {
             // The list of ended keys: what was handed over is taken.
@@ -119,7 +119,7 @@ impl LinkKeys {
     }
 
     /// Whether a bundle's key never verified a datagram before.
-    pub fn is_new(&self, bundle: BundleId) -> bool {
+    pub(super) fn is_new(&self, bundle: BundleId) -> bool {
         !self.verified.contains_key(&bundle)
     }
 
@@ -127,7 +127,7 @@ impl LinkKeys {
     ///
     /// # Errors
     /// If it cannot be made durable.
-    pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
+    pub(super) fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
         self.verified.insert(bundle, now);
         let lines = self.verified.iter();
         let text: String = lines

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::spool::net_tables::NetTables;
 
 /// The last known state of the link.
-pub struct LinkWatch {
+pub(super) struct LinkWatch {
     /// The address of a UDP link.
     listen: Option<SocketAddr>,
     tables: NetTables,
@@ -28,7 +28,7 @@ pub struct LinkWatch {
 
 impl LinkWatch {
     /// A link that has not been looked at.
-    pub fn new(listen: Option<SocketAddr>, tables: NetTables, now: Mono) -> Self {
+    pub(super) fn new(listen: Option<SocketAddr>, tables: NetTables, now: Mono) -> Self {
         Self {
             listen,
             tables,
@@ -43,7 +43,7 @@ impl LinkWatch {
     ///
     /// # Errors
     /// [`ReceiveError`] if only another start can bring the link up.
-    pub fn look(
+    pub(super) fn look(
         &mut self,
         now: UtcTime,
         mono: Mono,
@@ -87,7 +87,7 @@ impl LinkWatch {
     }
 
     /// Logs datagrams that the kernel has dropped since the last call.
-    pub fn log_kernel_drops(&mut self, shared: &Shared) {
+    pub(super) fn log_kernel_drops(&mut self, shared: &Shared) {
         let drops = shared.read().kernel_drops;
         if drops > self.kernel_drops_logged {
             let lost = drops - self.kernel_drops_logged;

@@ -19,7 +19,7 @@ use crate::spool::net_tables::{self, NetTables};
 pub const SOCKET_UNIT: &str = "valise.socket";
 
 /// How long a `receive` that was passed no socket shows its alarm before it ends, so that the service manager tries again.
-pub const PASSING_US: u64 = 10 * 1_000_000;
+pub(super) const PASSING_US: u64 = 10 * 1_000_000;
 
 /// How often a socket that could not be bound is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ pub enum Listening {
 
 /// Where the socket comes from.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// The service manager has bound it.
     Passed(UdpSocket),
     /// The service manager should have bound it: this process has no network.
@@ -51,7 +51,7 @@ impl Source {
     ///
     /// # Errors
     /// If what it passed is not a UDP socket.
-    pub fn find() -> io::Result<Self> {
+    pub(super) fn find() -> io::Result<Self> {
         match ListenFd::from_env().take_udp_socket(0)? {
             Some(socket) => Ok(Self::Passed(socket)),
             None if net_tables::is_mounted() => Ok(Self::Absent),
@@ -62,7 +62,7 @@ impl Source {
 
 /// The socket, bound or not yet, or none.
 #[derive(Debug)]
-pub struct Listener {
+pub(super) struct Listener {
     listen: SocketAddr,
     link: Option<(UdpLink, Granted)>,
     bound: Result<(), Errno>,
@@ -75,7 +75,7 @@ impl Listener {
     /// # Errors
     /// If the configuration names no address, or another one than the service manager's, or the system makes no socket
     /// for it.
-    pub fn open(config: &ReceiverConfig, source: Source) -> Result<Self, ReceiveError> {
+    pub(super) fn open(config: &ReceiverConfig, source: Source) -> Result<Self, ReceiveError> {
         let listen = config.link.listen.ok_or(ReceiveError::NoAddress)?;
         let buffer = config.link.socket_buffer;
         let mut listener = Self {
@@ -106,7 +106,7 @@ impl Listener {
     }
 
     /// Returns the state of the socket.
-    pub fn state(&self) -> Listening {
+    pub(super) fn state(&self) -> Listening {
         match (&self.link, self.bound) {
             (None, _) => Listening::NotPassed,
             (Some((_, granted)), Ok(())) => Listening::Bound(*granted),
@@ -115,7 +115,7 @@ impl Listener {
     }
 
     /// Returns the link, if it is bound; else waits a moment and tries again.
-    pub fn poll(&mut self) -> Option<(&mut UdpLink, Granted)> {
+    pub(super) fn poll(&mut self) -> Option<(&mut UdpLink, Granted)> {
         if self.bound.is_err() {
             thread::sleep(RETRY);
             self.bind();
@@ -125,13 +125,13 @@ impl Listener {
     }
 
     /// Returns how many datagrams the kernel has dropped.
-    pub fn kernel_drops(&self) -> u64 {
+    pub(super) fn kernel_drops(&self) -> u64 {
         let link = self.link.as_ref();
         link.map_or(0, |(link, _)| link.kernel_drops())
     }
 
     /// Returns the socket, for the fences.
-    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.link.as_ref().map(|(link, _)| link.as_fd())
     }
 
@@ -153,7 +153,7 @@ impl Listener {
 }
 
 /// Returns the texts of both alarms, each if it stands.
-pub fn alarms(
+pub(super) fn alarms(
     listen: SocketAddr,
     state: Listening,
     tables: &NetTables,

@@ -30,7 +30,7 @@ const BATCH_MAX: usize = 512;
 
 /// What is to be made durable.
 #[derive(Debug)]
-pub enum Delivery {
+pub(super) enum Delivery {
     /// A container of one block, not judged yet.
     Block {
         /// The set.
@@ -53,7 +53,7 @@ pub enum Delivery {
 
 /// Where everything stands.
 #[derive(Debug, Clone)]
-pub struct Folders {
+pub(super) struct Folders {
     /// The folder of the sets.
     pub assembly: PathBuf,
     /// Where files are staged.
@@ -67,7 +67,7 @@ pub struct Folders {
 }
 
 /// The thread's end of everything.
-pub struct Publisher {
+pub(super) struct Publisher {
     /// Where everything stands.
     pub folders: Folders,
     /// The list of completed containers.
@@ -93,7 +93,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If the disk fails; a full one is no failure.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<()> {
         while let Ok(first) = self.deliveries.recv() {
             self.deliver_with(first)?;
         }
@@ -104,7 +104,7 @@ impl Publisher {
     ///
     /// # Errors
     /// As [`Publisher::run`].
-    pub fn turn(&mut self) -> io::Result<bool> {
+    pub(super) fn turn(&mut self) -> io::Result<bool> {
         match self.deliveries.try_recv() {
             Ok(first) => self.deliver_with(first).map(|()| true),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(false),
@@ -267,6 +267,6 @@ enum Staged {
 }
 
 /// The name of a container in `inbox/`, and in `tmp/` before.
-pub fn file_name(name: &InboxName) -> OsString {
+pub(super) fn file_name(name: &InboxName) -> OsString {
     format!("{name}.container").into()
 }

@@ -31,7 +31,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 const WINDOW_US: u64 = 250_000;
 
 /// The reader, and what it keeps between two looks at the link.
-pub struct Reader {
+pub(super) struct Reader {
     intake: Intake,
     deframer: Deframer,
     /// Slabs that come back.
@@ -84,7 +84,7 @@ impl LinkRate {
 
 impl Reader {
     /// Reads datagrams of this size off the link, into slabs that are `free`, and hands them on.
-    pub fn new(
+    pub(super) fn new(
         intake: Intake,
         size: DatagramBytes,
         free: Receiver<Slab>,
@@ -106,7 +106,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the socket fails.
-    pub fn run(mut self, shared: &Shared) -> io::Result<()> {
+    pub(super) fn run(mut self, shared: &Shared) -> io::Result<()> {
         loop {
             if shared.stop.load(Ordering::Relaxed) || !self.turn(shared)? {
                 return Ok(());
@@ -118,7 +118,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the socket fails.
-    pub fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
+    pub(super) fn turn(&mut self, shared: &Shared) -> io::Result<bool> {
         if shared.keys_changed.swap(false, Ordering::Acquire)
             && let Some((keys, issued_last)) = shared.lock_keys().take()
         {

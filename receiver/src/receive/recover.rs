@@ -22,7 +22,7 @@ use crate::spool::beacon_file;
 use crate::spool::completed::{CompletedLog, Record};
 
 /// What an earlier process left, taken up.
-pub struct Recovered {
+pub(super) struct Recovered {
     /// The folders of receive.
     pub folders: Folders,
     /// The machine, which knows every set and every completed container.
@@ -40,7 +40,7 @@ impl Recovered {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn take_up(
+    pub(super) fn take_up(
         state: &ReceiverState,
         memory_bytes: usize,
         mut sync: SyncBatch,

@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::view::{Constants, LineMeter, view_of};
 
 /// Everything that receive records and shows.
-pub struct Report {
+pub(super) struct Report {
     state: ReceiverState,
     audit: AuditLog,
     /// The alarms of this role.
@@ -32,7 +32,7 @@ pub struct Report {
 
 impl Report {
     /// Nothing recorded yet.
-    pub fn new(
+    pub(super) fn new(
         state: ReceiverState,
         audit: AuditLog,
         alarms: Alarms,
@@ -55,7 +55,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of the log.
-    pub fn note(&mut self, event: &str, fields: Fields<'_>) -> Result<(), AuditLogError> {
+    pub(super) fn note(&mut self, event: &str, fields: Fields<'_>) -> Result<(), AuditLogError> {
         self.audit.append(utc_now(), event, fields);
         self.audit.commit()
     }
@@ -64,7 +64,10 @@ impl Report {
     ///
     /// # Errors
     /// Those of the log.
-    pub fn note_forged(&mut self, report: Option<forged::Report>) -> Result<(), AuditLogError> {
+    pub(super) fn note_forged(
+        &mut self,
+        report: Option<forged::Report>,
+    ) -> Result<(), AuditLogError> {
         let Some(forged::Report { serials, sets }) = report else {
             return Ok(());
         };
@@ -80,7 +83,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of the log.
-    pub fn checkpoint(&mut self, now: Mono) -> Result<(), AuditLogError> {
+    pub(super) fn checkpoint(&mut self, now: Mono) -> Result<(), AuditLogError> {
         self.audit.checkpoint(now)
     }
 
@@ -88,7 +91,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of the log.
-    pub fn checkpoint_if_due(&mut self, now: Mono) -> Result<(), AuditLogError> {
+    pub(super) fn checkpoint_if_due(&mut self, now: Mono) -> Result<(), AuditLogError> {
         match self.audit.is_checkpoint_due(now) {
             true => self.audit.checkpoint(now),
             false => Ok(()),
@@ -99,7 +102,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of the disk, but for a full one: the view's time shows its age.
-    pub fn write_view(&mut self, now: UtcTime, shared: &Shared) -> io::Result<()> {
+    pub(super) fn write_view(&mut self, now: UtcTime, shared: &Shared) -> io::Result<()> {
         let link = shared.link();
         let line = match &link {
             LinkState::Udp(_) => None,

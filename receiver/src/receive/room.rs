@@ -11,14 +11,14 @@ use super::assemble::Input;
 use super::way::Way;
 
 /// The disk, and what the configuration allows of it.
-pub struct Room {
+pub(super) struct Room {
     state: ReceiverState,
     spool_bytes_max: u64,
 }
 
 impl Room {
     /// The state folder, and the bytes that its inbox and its incomplete containers may have.
-    pub fn new(state: ReceiverState, spool_bytes_max: ByteSize) -> Self {
+    pub(super) fn new(state: ReceiverState, spool_bytes_max: ByteSize) -> Self {
         Self {
             state,
             spool_bytes_max: spool_bytes_max.0,
@@ -29,7 +29,7 @@ impl Room {
     ///
     /// # Errors
     /// If the disk cannot be read.
-    pub fn tell(&self, way: &Way) -> io::Result<()> {
+    pub(super) fn tell(&self, way: &Way) -> io::Result<()> {
         let mut inbox_bytes = 0_u64;
         for entry in durable::list(&self.state.inbox())? {
             // Release takes containers away meanwhile.

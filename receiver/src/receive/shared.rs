@@ -15,7 +15,7 @@ use crate::steps::deframe::HeldKey;
 
 /// What a thread tells the main one.
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// A link key verified a datagram for the first time.
     KeyVerified(BundleId),
     /// A thread has failed; the process must end.
@@ -51,7 +51,7 @@ pub struct AssemblyView {
 }
 
 /// The common ground.
-pub struct Shared {
+pub(super) struct Shared {
     /// Every thread ends soon after this is set.
     pub stop: AtomicBool,
     /// New keys are there for the reader.
@@ -72,7 +72,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Nothing seen yet; events go to the main thread.
-    pub fn new(events: SyncSender<Event>) -> Self {
+    pub(super) fn new(events: SyncSender<Event>) -> Self {
         Self {
             stop: AtomicBool::new(false),
             keys_changed: AtomicBool::new(false),
@@ -86,38 +86,38 @@ impl Shared {
     }
 
     /// Gives the reader new keys.
-    pub fn set_keys(&self, keys: Vec<HeldKey>, issued_last: u64) {
+    pub(super) fn set_keys(&self, keys: Vec<HeldKey>, issued_last: u64) {
         *lock(&self.keys) = Some((keys, issued_last));
         self.keys_changed.store(true, Ordering::Release);
     }
 
     /// The keys that the reader has not taken yet.
-    pub fn lock_keys(&self) -> MutexGuard<'_, Option<(Vec<HeldKey>, u64)>> {
+    pub(super) fn lock_keys(&self) -> MutexGuard<'_, Option<(Vec<HeldKey>, u64)>> {
         lock(&self.keys)
     }
 
     /// Tells the main thread something; when it does not listen any more, or too much is told, it does not matter.
-    pub fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         let _ = self.events.try_send(event);
     }
 
     /// The sets with forged symbols that the log has not heard of.
-    pub fn forged(&self) -> MutexGuard<'_, Forged> {
+    pub(super) fn forged(&self) -> MutexGuard<'_, Forged> {
         lock(&self.forged)
     }
 
     /// Sets the state of the link.
-    pub fn set_link(&self, state: LinkState) {
+    pub(super) fn set_link(&self, state: LinkState) {
         *lock(&self.link) = state;
     }
 
     /// Returns the state of the link.
-    pub fn link(&self) -> LinkState {
+    pub(super) fn link(&self) -> LinkState {
         lock(&self.link).clone()
     }
 
     /// Adds what the reader saw.
-    pub fn add_read(&self, tally: &Tally, kernel_drops: u64, authentic_us: Option<u64>) {
+    pub(super) fn add_read(&self, tally: &Tally, kernel_drops: u64, authentic_us: Option<u64>) {
         let mut read = lock(&self.read);
         read.tally.add(tally);
         read.kernel_drops = kernel_drops;
@@ -125,17 +125,17 @@ impl Shared {
     }
 
     /// What the reader has seen.
-    pub fn read(&self) -> ReadView {
+    pub(super) fn read(&self) -> ReadView {
         *lock(&self.read)
     }
 
     /// Replaces what the assembler shows.
-    pub fn set_assembly(&self, view: AssemblyView) {
+    pub(super) fn set_assembly(&self, view: AssemblyView) {
         *lock(&self.assembly) = view;
     }
 
     /// What the assembler shows.
-    pub fn assembly(&self) -> AssemblyView {
+    pub(super) fn assembly(&self) -> AssemblyView {
         lock(&self.assembly).clone()
     }
 }

@@ -12,7 +12,7 @@ use crate::steps::deframe::{Frame, Symbol};
 
 /// A receive buffer and what authentic datagrams are in it.
 #[derive(Debug)]
-pub struct Slab {
+pub(super) struct Slab {
     /// The received bytes.
     pub bytes: Box<[u8]>,
     entries: Vec<Entry>,
@@ -37,7 +37,7 @@ enum Content {
 
 /// An authentic datagram of a slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrived<'s> {
+pub(super) enum Arrived<'s> {
     /// A symbol and its payload.
     Symbol(Symbol, &'s [u8]),
     /// A beacon's payload, and the bundle whose link key verified it.
@@ -46,7 +46,7 @@ pub enum Arrived<'s> {
 
 impl Slab {
     /// An empty slab.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
             entries: Vec::new(),
@@ -55,7 +55,7 @@ impl Slab {
     }
 
     /// Notes what a datagram that starts at `datagram` carries. Cover is not worth a note.
-    pub fn push(&mut self, datagram: usize, frame: &Frame) {
+    pub(super) fn push(&mut self, datagram: usize, frame: &Frame) {
         let content = match frame {
             Frame::Cover => return,
             Frame::Beacon(bundle) => Content::Beacon(*bundle),
@@ -75,17 +75,17 @@ impl Slab {
     }
 
     /// Tells whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// How many symbols and beacons are in it.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.entries.len()
     }
 
     /// What is in it, in the order of arrival. Payloads are `symbol_bytes` long.
-    pub fn arrived(&self, symbol_bytes: usize) -> impl Iterator<Item = Arrived<'_>> {
+    pub(super) fn arrived(&self, symbol_bytes: usize) -> impl Iterator<Item = Arrived<'_>> {
         self.entries.iter().filter_map(move |entry| {
             let start = entry.datagram + PAYLOAD_OFFSET;
             let payload = self.bytes.get(start..start + symbol_bytes)?;
@@ -104,7 +104,7 @@ impl Slab {
     }
 
     /// Forgets what is in it.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.sets.clear();
     }

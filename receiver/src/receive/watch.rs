@@ -13,7 +13,7 @@ use super::keys::LinkKeys;
 use super::way::Way;
 
 /// Watches the folders that release writes for receive, and holds what the assembler does not know yet.
-pub struct StateWatch {
+pub(super) struct StateWatch {
     watch: DirWatch,
     damaged: DirIndex,
     keys: LinkKeys,
@@ -30,7 +30,7 @@ impl StateWatch {
     ///
     /// # Errors
     /// If a folder cannot be watched, or the times of the keys' first use cannot be read.
-    pub fn open(state: &ReceiverState, channel: ChannelId) -> io::Result<Self> {
+    pub(super) fn open(state: &ReceiverState, channel: ChannelId) -> io::Result<Self> {
         let mut watch = DirWatch::new()?;
         watch.add(&state.link_keys(), Notice::ArrivalsAndRemovals)?;
         watch.add(&state.handover_folder(), Notice::Arrivals)?;
@@ -56,7 +56,7 @@ impl StateWatch {
     ///
     /// # Errors
     /// If the keys cannot be read.
-    pub fn take_changes(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
+    pub(super) fn take_changes(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
         let changes = self.watch.drain()?;
         let is_damaged = |(folder, _): &(DirIndex, _)| *folder == self.damaged;
         self.is_handed_back |= changes.overflowed || changes.names.iter().any(is_damaged);
@@ -74,7 +74,7 @@ impl StateWatch {
     ///
     /// # Errors
     /// If the keys cannot be read.
-    pub fn load_keys(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
+    pub(super) fn load_keys(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
         let in_force = self.keys.load(now)?;
         let fault = in_force.faults.first();
         self.key_fault =
@@ -96,7 +96,7 @@ impl StateWatch {
     ///
     /// # Errors
     /// If the keys cannot be read.
-    pub fn load_keys_if_due(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
+    pub(super) fn load_keys_if_due(&mut self, now: UtcTime, way: &Way) -> io::Result<()> {
         match now.as_s().is_multiple_of(60) {
             true => self.load_keys(now, way),
             false => Ok(()),
@@ -104,7 +104,7 @@ impl StateWatch {
     }
 
     /// Returns whether the key of a bundle has never verified a datagram before.
-    pub fn is_new(&self, bundle: BundleId) -> bool {
+    pub(super) fn is_new(&self, bundle: BundleId) -> bool {
         self.keys.is_new(bundle)
     }
 
@@ -112,12 +112,12 @@ impl StateWatch {
     ///
     /// # Errors
     /// If the time cannot be written.
-    pub fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
+    pub(super) fn handle_verified(&mut self, bundle: BundleId, now: UtcTime) -> io::Result<()> {
         self.keys.handle_verified(bundle, now)
     }
 
     /// Returns the text of the alarm `link-key`, if a key file cannot be used.
-    pub fn key_alarm(&self) -> Option<&str> {
+    pub(super) fn key_alarm(&self) -> Option<&str> {
         self.key_fault.as_deref()
     }
 

@@ -26,7 +26,7 @@ use crate::pipeline::Tally;
 const STACK_BYTES: usize = 1 << 20;
 
 /// The four parts, and the ends of their queues that the main thread holds.
-pub struct Way {
+pub(super) struct Way {
     shared: Arc<Shared>,
     input: SyncSender<Input>,
     events: Receiver<Event>,
@@ -46,7 +46,7 @@ struct Parts {
 
 impl Way {
     /// Connects the parts, on the caller's thread so far.
-    pub fn new(
+    pub(super) fn new(
         intake: Intake,
         size: DatagramBytes,
         memory_bytes: usize,
@@ -110,7 +110,7 @@ impl Way {
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub fn spawn(&mut self) -> io::Result<()> {
+    pub(super) fn spawn(&mut self) -> io::Result<()> {
         let Some(parts) = self.here.take() else {
             return Ok(());
         };
@@ -145,7 +145,7 @@ impl Way {
     }
 
     /// What the parts and the main thread share.
-    pub fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }
 
@@ -153,7 +153,7 @@ impl Way {
     ///
     /// # Errors
     /// The input, if the assembler is so busy that there is no room for it.
-    pub fn tell(&self, input: Input) -> Result<(), Input> {
+    pub(super) fn tell(&self, input: Input) -> Result<(), Input> {
         match self.input.try_send(input) {
             Err(TrySendError::Full(input)) => Err(input),
             // An assembler that is gone has left an event.
@@ -162,7 +162,7 @@ impl Way {
     }
 
     /// Returns the next event of a part.
-    pub fn poll_event(&self) -> Option<Event> {
+    pub(super) fn poll_event(&self) -> Option<Event> {
         self.events.try_recv().ok()
     }
 
@@ -170,7 +170,7 @@ impl Way {
     ///
     /// # Errors
     /// Those of the link.
-    pub fn read_link(&mut self) -> io::Result<()> {
+    pub(super) fn read_link(&mut self) -> io::Result<()> {
         match &mut self.here {
             Some(parts) => parts.reader.turn(&self.shared).map(drop),
             None => Ok(()),
@@ -181,7 +181,7 @@ impl Way {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn pass_on(&mut self) -> io::Result<()> {
+    pub(super) fn pass_on(&mut self) -> io::Result<()> {
         if let Some(parts) = &mut self.here {
             while parts.turn(&self.shared)? {}
         }
@@ -192,7 +192,7 @@ impl Way {
     ///
     /// # Errors
     /// Those of the disk, and a thread that panicked.
-    pub fn stop(&mut self) -> Result<(), ReceiveError> {
+    pub(super) fn stop(&mut self) -> Result<(), ReceiveError> {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.pass_on()?;
         if let Some(parts) = self.here.take() {

@@ -30,7 +30,7 @@ use crate::steps::fec::SourceBlock;
 
 /// A set that start-up found.
 #[derive(Debug, PartialEq, Eq)]
-pub struct FoundSet {
+pub(crate) struct FoundSet {
     /// The set.
     pub set: SetId,
     /// Blocks that are in the data file.
@@ -43,7 +43,7 @@ pub struct FoundSet {
 
 /// The data file of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataFile {
+pub(crate) enum DataFile {
     /// There is one.
     There,
     /// There is none.
@@ -52,7 +52,7 @@ pub enum DataFile {
 
 /// The folder `assembly/`.
 #[derive(Debug)]
-pub struct AssemblyStore {
+pub(crate) struct AssemblyStore {
     root: PathBuf,
     tmp: PathBuf,
     known: BTreeSet<SetId>,
@@ -68,13 +68,13 @@ struct OpenSet {
 }
 
 /// The path of a set's data file.
-pub fn data_path(root: &Path, set: &SetId) -> PathBuf {
+pub(crate) fn data_path(root: &Path, set: &SetId) -> PathBuf {
     root.join(folder_name(set)).join("data")
 }
 
 impl AssemblyStore {
     /// The store in `root`; what it writes is staged in `tmp`, on the same file system.
-    pub fn new(root: PathBuf, tmp: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
         Self {
             root,
             tmp,
@@ -88,7 +88,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// If the folder cannot be read or cleaned.
-    pub fn scan(&mut self) -> io::Result<Vec<FoundSet>> {
+    pub(crate) fn scan(&mut self) -> io::Result<Vec<FoundSet>> {
         let mut found = Vec::new();
         for entry in durable::list(&self.root)? {
             let entry = entry?;
@@ -111,7 +111,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// Those of the system; a full disk is one, and then the block counts as missing.
-    pub fn write_block(&mut self, set: &SetId, block: &SourceBlock) -> io::Result<()> {
+    pub(crate) fn write_block(&mut self, set: &SetId, block: &SourceBlock) -> io::Result<()> {
         let range = set.geometry.block_range(block.shape());
         let number = block.shape().number;
         let open = self.open_set(set)?;
@@ -128,7 +128,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// Those of the system; a full disk is one, and then what was there before is still there.
-    pub fn spill(&mut self, set: &SetId, buffer: &BlockBuffer) -> io::Result<()> {
+    pub(crate) fn spill(&mut self, set: &SetId, buffer: &BlockBuffer) -> io::Result<()> {
         let folder = self.folder(set)?;
         let staged = part_file::stage(&self.tmp, set.geometry.symbol_bytes(), buffer)?;
         // It need not survive a crash: what is lost of it comes again.
@@ -142,7 +142,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// If the file cannot be read although it is there.
-    pub fn restore(
+    pub(crate) fn restore(
         &self,
         set: &SetId,
         block: u32,
@@ -168,7 +168,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// If the file stays.
-    pub fn forget_part(&mut self, set: &SetId, block: u32) -> io::Result<()> {
+    pub(crate) fn forget_part(&mut self, set: &SetId, block: u32) -> io::Result<()> {
         remove_any(
             &self
                 .root
@@ -181,7 +181,7 @@ impl AssemblyStore {
     ///
     /// # Errors
     /// If something stays.
-    pub fn forget(&mut self, set: &SetId) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, set: &SetId) -> io::Result<()> {
         self.open.remove(set);
         if self.known.remove(set) {
             remove_any(&self.root.join(folder_name(set)))?;
@@ -190,7 +190,7 @@ impl AssemblyStore {
     }
 
     /// Closes the files of a set that is being finished.
-    pub fn close(&mut self, set: &SetId) {
+    pub(crate) fn close(&mut self, set: &SetId) {
         self.open.remove(set);
     }
 

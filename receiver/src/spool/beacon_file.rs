@@ -19,7 +19,7 @@ const MAGIC: &[u8; 8] = b"VALBCN\x00\x02";
 const HASH_BYTES: usize = 32;
 
 /// The file's bytes.
-pub fn encode(beacon: &SignedBeacon) -> Vec<u8> {
+pub(crate) fn encode(beacon: &SignedBeacon) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&beacon.bundle.0.to_be_bytes());
     bytes.extend_from_slice(&beacon.payload);
@@ -32,7 +32,7 @@ pub fn encode(beacon: &SignedBeacon) -> Vec<u8> {
 ///
 /// # Errors
 /// The system's, with its number; [`io::ErrorKind::InvalidData`] for a file that `receive` did not write.
-pub fn read(path: &Path) -> io::Result<Option<SignedBeacon>> {
+pub(crate) fn read(path: &Path) -> io::Result<Option<SignedBeacon>> {
     let bytes_max = MAGIC.len() + 4 + usize::from(DATAGRAM_BYTES_MAX) + HASH_BYTES;
     let file = match open_regular(path) {
         Ok((file, _)) => file,

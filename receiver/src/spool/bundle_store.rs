@@ -20,10 +20,10 @@ use crate::spool::slots::record;
 use crate::spool::slots_key::SlotsKey;
 
 /// Name of the bundle in the courier's folder.
-pub const BUNDLE_FILE: &str = "channel.bundle";
+pub(crate) const BUNDLE_FILE: &str = "channel.bundle";
 
 /// Name of the statement that administrators sign.
-pub const STATEMENT_FILE: &str = "channel.bundle.statement";
+pub(crate) const STATEMENT_FILE: &str = "channel.bundle.statement";
 
 /// Why a bundle could not be made.
 #[derive(Debug, Error)]
@@ -61,7 +61,7 @@ pub struct BundlePlan {
 
 /// The file of a link key: what `receive` needs of a bundle.
 #[derive(Serialize, Deserialize)]
-pub struct LinkKeyFile {
+pub(crate) struct LinkKeyFile {
     /// The bundle that brought it.
     pub bundle: BundleId,
     /// Its id in datagrams.
@@ -81,7 +81,7 @@ pub struct LinkKeyFile {
 ///
 /// # Errors
 /// [`BundleStoreError`]; what was written by then is swept by [`settle`] at the next start.
-pub fn make(
+pub(crate) fn make(
     state: &ReceiverState,
     plan: &BundlePlan,
     out: &Path,
@@ -194,7 +194,7 @@ fn name_of(path: &Path) -> io::Result<&OsStr> {
 ///
 /// # Errors
 /// The system's.
-pub fn settle(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
+pub(crate) fn settle(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
     let folder = state.slots();
     match durable::rename_new(&new_path(&folder, bundle), &state.slots_of(bundle)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -208,7 +208,7 @@ pub fn settle(state: &ReceiverState, bundle: BundleId) -> io::Result<()> {
 ///
 /// # Errors
 /// The system's.
-pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
+pub(crate) fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
     for bundle in known {
         settle(state, *bundle)?;
     }
@@ -231,7 +231,11 @@ pub fn recover(state: &ReceiverState, known: &[BundleId]) -> io::Result<()> {
 ///
 /// # Errors
 /// The system's. `receive` may write in the folder, and put something into the way.
-pub fn hand_over(state: &ReceiverState, known: &[BundleId], ended: &[BundleId]) -> io::Result<()> {
+pub(crate) fn hand_over(
+    state: &ReceiverState,
+    known: &[BundleId],
+    ended: &[BundleId],
+) -> io::Result<()> {
     let handover = state.handover();
     known.iter().try_for_each(|bundle| handover.give(*bundle))?;
     // The list first: what is taken in between is erased by it.

@@ -18,14 +18,14 @@ use valise_common::limits::SETS_PER_SERIAL_MAX;
 use valise_common::os::durable::{Access, Sync, SyncBatch, is_full, replace, with_reserve};
 
 /// A completed container.
-pub type Record = (Serial, ContainerHash);
+pub(crate) type Record = (Serial, ContainerHash);
 
 /// Lines that may be superfluous before the list is rewritten.
 const SUPERFLUOUS_MAX: usize = 4_096;
 
 /// The list, open for appending.
 #[derive(Debug)]
-pub struct CompletedLog {
+pub(crate) struct CompletedLog {
     path: PathBuf,
     tmp: PathBuf,
     file: File,
@@ -38,7 +38,7 @@ impl CompletedLog {
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn open(path: PathBuf, tmp: PathBuf) -> io::Result<(Self, Vec<Record>)> {
+    pub(crate) fn open(path: PathBuf, tmp: PathBuf) -> io::Result<(Self, Vec<Record>)> {
         let file = open_append(&path)?;
         let mut log = Self {
             path,
@@ -55,7 +55,7 @@ impl CompletedLog {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn append(&mut self, records: &[Record], batch: &mut SyncBatch) -> io::Result<()> {
+    pub(crate) fn append(&mut self, records: &[Record], batch: &mut SyncBatch) -> io::Result<()> {
         if self.lines > self.live.saturating_mul(2).saturating_add(SUPERFLUOUS_MAX) {
             self.rewrite()?;
         }
@@ -67,7 +67,7 @@ impl CompletedLog {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn remove(&mut self, names: &[InboxName], batch: &mut SyncBatch) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, names: &[InboxName], batch: &mut SyncBatch) -> io::Result<()> {
         let line = |name: &InboxName| format!("{} -{}\n", name.serial, name.container);
         let text: String = names.iter().map(line).collect();
         self.write(&text, names.len(), batch)

@@ -20,7 +20,7 @@ use crate::steps::publish::part_files;
 use crate::steps::verify::{Judged, Policy, Refused, judge};
 
 /// A container to open, with all that this takes.
-pub struct OpenTask {
+pub(crate) struct OpenTask {
     /// Where it stands.
     pub path: PathBuf,
     /// What its name says.
@@ -41,7 +41,7 @@ pub struct OpenTask {
 
 /// What became of it.
 #[derive(Debug)]
-pub enum OpenedFile {
+pub(crate) enum OpenedFile {
     /// Something stands in its place, or its rights are wrong: it may be read another time.
     Unreadable(io::Error),
     /// It did not open and claims nothing.
@@ -66,7 +66,7 @@ pub enum OpenedFile {
 ///
 /// # Errors
 /// The system's; a full disk among them. What the container holds is never an error.
-pub fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
+pub(crate) fn open_container(task: &OpenTask) -> io::Result<OpenedFile> {
     let (file, container_bytes) = match open_regular(&task.path) {
         Err(error) if is_in_the_way(&error) => return Ok(OpenedFile::Unreadable(error)),
         other => other?,
@@ -193,7 +193,7 @@ fn open_file(
 ///
 /// # Errors
 /// The system's.
-pub fn hash_container(path: &Path) -> io::Result<ContainerHash> {
+pub(crate) fn hash_container(path: &Path) -> io::Result<ContainerHash> {
     hash_file(&mut open_regular(path)?.0)
 }
 

@@ -13,13 +13,13 @@ use super::link_udp::Train;
 const READ_BYTES: usize = 16 << 10;
 
 /// Bytes of a tty that the kernel keeps while nobody reads.
-pub const KERNEL_BYTES: u64 = 4 << 10;
+pub(crate) const KERNEL_BYTES: u64 = 4 << 10;
 
 /// Time that a read waits for bytes. The reader checks in between whether to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A serial port that frames arrive at.
-pub struct SerialLink {
+pub(crate) struct SerialLink {
     line: Line,
     decoder: FrameDecoder,
     buffer: Box<[u8]>,
@@ -27,7 +27,7 @@ pub struct SerialLink {
 
 impl SerialLink {
     /// Opens the port if it is there.
-    pub fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
+    pub(crate) fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
         Self {
             line: Line::open(device, baud, Direction::Receive, now),
             decoder: FrameDecoder::new(datagram),
@@ -36,23 +36,23 @@ impl SerialLink {
     }
 
     /// The line, for its state and its alarm.
-    pub fn line(&self) -> &Line {
+    pub(crate) fn line(&self) -> &Line {
         &self.line
     }
 
     /// Looks whether the device is there, and opens it again if it is time. Returns whether it is open.
-    pub fn look(&mut self, now: Mono) -> bool {
+    pub(crate) fn look(&mut self, now: Mono) -> bool {
         self.line.look(now)
     }
 
     /// Returns the counters of the line.
-    pub fn figures(&self) -> LineFigures {
+    pub(crate) fn figures(&self) -> LineFigures {
         self.decoder.figures()
     }
 
     /// Waits a tenth of a second for bytes and decodes them. `trains` is emptied first, and then has the place of each datagram
     /// in `datagrams`. Invalid frames are counted in `dropped`. If the device is gone, `line` has the fault.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         datagrams: &mut [u8],
         trains: &mut Vec<Train>,

@@ -19,13 +19,13 @@ use nix::sys::socket::{
 use valise_common::units::ByteSize;
 
 /// Bytes of the largest UDP message, and so of the longest train.
-pub const MESSAGE_BYTES: usize = 65_536;
+pub(crate) const MESSAGE_BYTES: usize = 65_536;
 
 /// Messages that one call takes: what they bring at most stays in a core's own cache until it has been opened.
-pub const MESSAGES_MAX: usize = 4;
+pub(crate) const MESSAGES_MAX: usize = 4;
 
 /// Bytes of a buffer for [`UdpLink::receive`].
-pub const BUFFER_BYTES: usize = MESSAGE_BYTES * MESSAGES_MAX;
+pub(crate) const BUFFER_BYTES: usize = MESSAGE_BYTES * MESSAGES_MAX;
 
 /// How long [`UdpLink::receive`] waits, so that a reader notices when it is to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ pub struct Granted {
 
 /// A train of datagrams in the buffer: `bytes`, cut into pieces of `datagram_bytes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Train {
+pub(crate) struct Train {
     /// Where it stands.
     pub bytes: Range<usize>,
     /// The size of its datagrams; the last may be shorter.
@@ -50,7 +50,7 @@ pub struct Train {
 
 /// A UDP socket: made or passed before the fences, which allow no other one, and bound when its address and port are free.
 #[derive(Debug)]
-pub struct UdpLink {
+pub(crate) struct UdpLink {
     socket: UdpSocket,
     // The kernel's counter of drops has 32 bits and starts with the socket; what an earlier process had of it is not known.
     drops_seen: Option<u32>,
@@ -62,7 +62,7 @@ impl UdpLink {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn open(listen: SocketAddr, asked: ByteSize) -> io::Result<(Self, Granted)> {
+    pub(crate) fn open(listen: SocketAddr, asked: ByteSize) -> io::Result<(Self, Granted)> {
         let family = match listen {
             SocketAddr::V4(_) => AddressFamily::Inet,
             SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -78,7 +78,7 @@ impl UdpLink {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn passed(socket: UdpSocket, asked: ByteSize) -> io::Result<(Self, Granted)> {
+    pub(crate) fn passed(socket: UdpSocket, asked: ByteSize) -> io::Result<(Self, Granted)> {
         socket.set_nonblocking(false)?;
         Self::set_up(socket, asked, None)
     }
@@ -118,7 +118,7 @@ impl UdpLink {
     ///
     /// # Errors
     /// If the port is in use, or the system refuses.
-    pub fn bind(&self, listen: SocketAddr) -> Result<(), Errno> {
+    pub(crate) fn bind(&self, listen: SocketAddr) -> Result<(), Errno> {
         bind(self.socket.as_raw_fd(), &SockaddrStorage::from(listen))
     }
 
@@ -133,7 +133,7 @@ impl UdpLink {
 
     /// Datagrams that the kernel dropped because its buffer was full, as far as it has told: it tells with the next
     /// datagram that arrives.
-    pub fn kernel_drops(&self) -> u64 {
+    pub(crate) fn kernel_drops(&self) -> u64 {
         self.drops
     }
 
@@ -141,7 +141,7 @@ impl UdpLink {
     ///
     /// # Errors
     /// If the socket fails.
-    pub fn receive(&mut self, buffer: &mut [u8], trains: &mut Vec<Train>) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], trains: &mut Vec<Train>) -> io::Result<()> {
         trains.clear();
         assert_eq!(
             buffer.len(),

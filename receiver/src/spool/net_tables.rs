@@ -26,7 +26,7 @@ const NOT_YET_OURS: u32 = 0x08 | 0x40;
 
 /// Frames that an interface has sent since the host was switched on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Count {
+pub(crate) struct Count {
     /// The interface.
     pub interface: String,
     /// Its frames.
@@ -34,13 +34,13 @@ pub struct Count {
 }
 
 /// Whether this process's unit keeps it off the network.
-pub fn is_mounted() -> bool {
+pub(crate) fn is_mounted() -> bool {
     Path::new(MOUNTED).join("dev").exists()
 }
 
 /// The tables of the host's network. A file that is not there is a table that says nothing.
 #[derive(Debug)]
-pub struct NetTables {
+pub(crate) struct NetTables {
     routes: Option<File>,
     local: Option<File>,
     addresses6: Option<File>,
@@ -49,7 +49,7 @@ pub struct NetTables {
 
 impl NetTables {
     /// Opens the tables. To be called before the fences.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let folder = Path::new(if is_mounted() { MOUNTED } else { OWN });
         let open = |name: &str| File::open(folder.join(name)).ok();
         Self {
@@ -61,7 +61,7 @@ impl NetTables {
     }
 
     /// Returns whether this host has the address. A table that cannot be read counts as yes.
-    pub fn has(&self, address: SocketAddr) -> bool {
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
         if address.ip().is_unspecified() {
             return true;
         }
@@ -75,7 +75,7 @@ impl NetTables {
 
     /// Returns the count of the interface that has an address. Of the loopback interface, of an address that no interface
     /// has, and of the unspecified address there is none.
-    pub fn sent(&self, address: IpAddr) -> Option<Count> {
+    pub(crate) fn sent(&self, address: IpAddr) -> Option<Count> {
         let interface = match address {
             IpAddr::V4(address) => {
                 interface_by_route(&read(self.routes.as_ref())?, address.octets())

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 ///
 /// # Errors
 /// The system's own, with its number; [`io::ErrorKind::InvalidInput`] for what is no regular file.
-pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = OpenOptions::new()
         .read(true)
@@ -31,7 +31,7 @@ pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
 
 /// Whether an error comes of what stands at a path, which whoever may write there can bring about. A disk that fails is
 /// another matter: nobody knows then what it holds, and the process ends.
-pub fn is_in_the_way(error: &io::Error) -> bool {
+pub(crate) fn is_in_the_way(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     if matches!(errno, Some(Errno::ENXIO | Errno::ENODEV)) {
         return true;

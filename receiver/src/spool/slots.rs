@@ -13,10 +13,10 @@ use super::slots_key::SlotsKey;
 use crate::model::rows::BundleRow;
 
 /// Length of a record.
-pub const RECORD_BYTES: usize = 64;
+pub(crate) const RECORD_BYTES: usize = 64;
 
 /// Returns the record of one slot, as it is written.
-pub fn record(
+pub(crate) fn record(
     header: &SlotsHeader,
     serial: Serial,
     slot: &SlotSecret,
@@ -49,7 +49,7 @@ fn covered(
 }
 
 /// The slots of one bundle, open for reading and erasing.
-pub struct SlotFile {
+pub(crate) struct SlotFile {
     table: SlotTable<RECORD_BYTES>,
     /// The key that covers the records, if one does.
     key: Option<SlotsKey>,
@@ -60,7 +60,7 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`SlotsError`] when the file is absent, open to others, of another bundle, or covered with another key.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         channel: ChannelId,
         bundle: &BundleRow,
@@ -79,7 +79,7 @@ impl SlotFile {
     }
 
     /// Returns whether the slot of a serial is in the file, erased or not: not if the file was cut.
-    pub fn holds(&self, serial: Serial) -> bool {
+    pub(crate) fn holds(&self, serial: Serial) -> bool {
         self.table.holds(serial)
     }
 
@@ -87,7 +87,7 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`SlotsError`] when the disk fails.
-    pub fn slot(&self, serial: Serial) -> Result<Option<SlotSecret>, SlotsError> {
+    pub(crate) fn slot(&self, serial: Serial) -> Result<Option<SlotSecret>, SlotsError> {
         let Some(mut record) = self.table.read(serial)? else {
             return Ok(None);
         };
@@ -103,7 +103,7 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`SlotsError`] when the disk fails.
-    pub fn erase(&self, serial: Serial) -> Result<(), SlotsError> {
+    pub(crate) fn erase(&self, serial: Serial) -> Result<(), SlotsError> {
         self.table.erase(serial)
     }
 
@@ -111,7 +111,7 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`SlotsError`] when the disk fails; the process must end.
-    pub fn sync(&self) -> Result<(), SlotsError> {
+    pub(crate) fn sync(&self) -> Result<(), SlotsError> {
         self.table.sync()
     }
 }

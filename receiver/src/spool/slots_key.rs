@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::slots::RECORD_BYTES;
 
 /// The name of the credential.
-pub const CREDENTIAL: &str = "valise-slots";
+pub(crate) const CREDENTIAL: &str = "valise-slots";
 
 const KEY_BYTES: usize = 32;
 
@@ -40,20 +40,20 @@ pub enum SlotsKeyError {
 }
 
 /// Where the service manager puts the credential, if it gave this process any.
-pub fn credential() -> Option<PathBuf> {
+pub(crate) fn credential() -> Option<PathBuf> {
     env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join(CREDENTIAL))
 }
 
 /// What slots are covered with on the disk.
 #[derive(Clone)]
-pub struct SlotsKey(Arc<Secret32>);
+pub(crate) struct SlotsKey(Arc<Secret32>);
 
 impl SlotsKey {
     /// Reads the credential of this process.
     ///
     /// # Errors
     /// [`SlotsKeyError`].
-    pub fn load() -> Result<Self, SlotsKeyError> {
+    pub(crate) fn load() -> Result<Self, SlotsKeyError> {
         let path = credential().ok_or(SlotsKeyError::None)?;
         match read_bounded(&path, KEY_BYTES).map(Zeroizing::new) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SlotsKeyError::None),
@@ -63,7 +63,7 @@ impl SlotsKey {
     }
 
     /// Takes a key of 32 bytes; `None` for another length.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
         Secret32::from_slice(bytes).map(|key| Self(Arc::new(key)))
     }
 

@@ -20,15 +20,15 @@ mod receive;
 pub use receive::{AssemblingView, LineView, ReceiveView};
 
 /// Serials as ranges of first and last.
-pub type Ranges = Vec<(Serial, Serial)>;
+pub(crate) type Ranges = Vec<(Serial, Serial)>;
 
 /// A set as ranges.
-pub fn ranges_of(set: &SerialSet) -> Ranges {
+pub(crate) fn ranges_of(set: &SerialSet) -> Ranges {
     set.ranges().collect()
 }
 
 /// Ranges as a set.
-pub fn set_of(ranges: &Ranges) -> SerialSet {
+pub(crate) fn set_of(ranges: &Ranges) -> SerialSet {
     let mut set = SerialSet::new();
     ranges
         .iter()
@@ -38,7 +38,7 @@ pub fn set_of(ranges: &Ranges) -> SerialSet {
 
 /// What `release` shows. Of claimed serials the register tells, of the others this does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseView {
+pub(crate) struct ReleaseView {
     /// When it was written.
     pub time: UtcTime,
     /// The same on a clock that nobody sets.
@@ -74,7 +74,7 @@ pub struct ReleaseView {
 
 /// The newest beacon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BeaconView {
+pub(crate) struct BeaconView {
     /// The bundle whose link key verified it.
     pub bundle: BundleId,
     /// The highest serial issued.
@@ -97,7 +97,7 @@ pub struct BeaconView {
 
 impl BeaconView {
     /// The beacon as the states need it.
-    pub fn announced(&self) -> Announced {
+    pub(crate) fn announced(&self) -> Announced {
         Announced {
             highest: self.highest,
             settled: self.settled,
@@ -110,7 +110,7 @@ impl BeaconView {
 
 /// How many serials are in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// The highest serial that anything tells of.
     pub highest: u64,
     /// Claimed by a container: released, quarantined or discarded.
@@ -125,7 +125,7 @@ pub struct Counts {
 
 /// A bundle and its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleView {
+pub(crate) struct BundleView {
     /// Its number.
     pub bundle: BundleId,
     /// Its first serial.
@@ -142,7 +142,7 @@ pub struct BundleView {
 
 /// What went wrong since the start, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Cables released.
     pub released: u64,
     /// Cables put into quarantine.
@@ -155,7 +155,7 @@ pub struct Counters {
 
 impl ReleaseView {
     /// Cables by state, as far as they are counted.
-    pub fn cables(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn cables(&self) -> [(&'static str, u64); 4] {
         let counts = &self.counts;
         [
             ("complete", counts.complete),
@@ -166,14 +166,14 @@ impl ReleaseView {
     }
 
     /// Slots that are left, and those of the bundles that have some left.
-    pub fn slots(&self) -> (u64, u64) {
+    pub(crate) fn slots(&self) -> (u64, u64) {
         let live = self.bundles.iter().filter(|bundle| bundle.left > 0);
         let left = live.clone().map(|bundle| bundle.left).sum();
         (left, live.map(|bundle| u64::from(bundle.count)).sum())
     }
 
     /// Writes what a monitor reads.
-    pub fn write_metrics(&self, metrics: &mut Metrics) {
+    pub(crate) fn write_metrics(&self, metrics: &mut Metrics) {
         let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
         metrics.write(&self.alarms, |sheet| {
             sheet.gauges(
@@ -213,7 +213,7 @@ impl ReleaseView {
     ///
     /// # Errors
     /// The system's.
-    pub fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
         durable::replace(tmp, path, &text, Access::Everyone, Sync::No)
     }

@@ -10,14 +10,14 @@ use valise_common::units::Mono;
 
 /// Names a set for as long as it is collected; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SetNumber(pub u64);
+pub(crate) struct SetNumber(pub u64);
 
 /// A block of a set that is being collected.
-pub type BlockKey = (SetNumber, u32);
+pub(crate) type BlockKey = (SetNumber, u32);
 
 /// What became of a symbol.
 #[derive(Debug)]
-pub enum Collected {
+pub(crate) enum Collected {
     /// It is new, and more are needed.
     Stored,
     /// It is new, and the block has k symbols now. The collector has forgotten the block.
@@ -32,7 +32,7 @@ pub enum Collected {
 /// `budget_bytes` for all blocks, full ones that were handed out and not recycled yet included. A block that leaves for
 /// the disk counts no more: it is written and freed before the next symbol is looked at.
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     budget_bytes: usize,
     used_bytes: usize,
     blocks: BTreeMap<BlockKey, Held>,
@@ -52,7 +52,7 @@ struct Held {
 
 /// Whether symbols of a block are on their way back from disk: until then it must not leave, or they would be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restore {
+pub(crate) enum Restore {
     /// They are; see [`Collector::restored`].
     Pending,
     /// There are none.
@@ -61,7 +61,7 @@ pub enum Restore {
 
 /// There is no memory for a block now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoRoom;
+pub(crate) struct NoRoom;
 
 /// Spare buffers are kept up to this share of the budget, enough for the blocks that become whole nearly together.
 const SPARE_SHARE: usize = 2;
@@ -77,7 +77,7 @@ const BLOCK_OVERHEAD_BYTES: usize = 512;
 
 impl Collector {
     /// A collector with a bound of memory.
-    pub fn new(budget_bytes: usize) -> Self {
+    pub(crate) fn new(budget_bytes: usize) -> Self {
         Self {
             budget_bytes,
             used_bytes: 0,
@@ -89,12 +89,12 @@ impl Collector {
     }
 
     /// Tells whether symbols of this block are in memory.
-    pub fn holds(&self, key: BlockKey) -> bool {
+    pub(crate) fn holds(&self, key: BlockKey) -> bool {
         self.blocks.contains_key(&key)
     }
 
     /// How many symbols of a set's blocks are in memory.
-    pub fn symbol_count(&self, set: SetNumber) -> u64 {
+    pub(crate) fn symbol_count(&self, set: SetNumber) -> u64 {
         let blocks = self.blocks.range((set, 0)..=(set, u32::MAX));
         blocks
             .map(|(_, held)| u64::from(held.buffer.held_count()))
@@ -102,7 +102,7 @@ impl Collector {
     }
 
     /// Bytes of memory in use: blocks, spare buffers, and full blocks that were handed out.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 
@@ -110,7 +110,7 @@ impl Collector {
     ///
     /// # Errors
     /// [`NoRoom`] if the block is begun already, or not even everything that may leave would make room.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         now: Mono,
         key: BlockKey,
@@ -135,7 +135,13 @@ impl Collector {
     }
 
     /// Puts a symbol into a block that was begun. The index is below k + m and the symbol S bytes long.
-    pub fn insert(&mut self, now: Mono, key: BlockKey, index: u16, symbol: &[u8]) -> Collected {
+    pub(crate) fn insert(
+        &mut self,
+        now: Mono,
+        key: BlockKey,
+        index: u16,
+        symbol: &[u8],
+    ) -> Collected {
         let Some(held) = self.blocks.get_mut(&key) else {
             return Collected::Duplicate;
         };
@@ -155,7 +161,7 @@ impl Collector {
     }
 
     /// The symbols of a block have come back from disk, or never will: it may leave again.
-    pub fn restored(&mut self, key: BlockKey) {
+    pub(crate) fn restored(&mut self, key: BlockKey) {
         if let Some(held) = self.blocks.get_mut(&key) {
             held.restore = Restore::No;
         }
@@ -163,7 +169,7 @@ impl Collector {
 
     /// Takes a block out that has not progressed since `before`; to be repeated until `None`. Its memory does not count
     /// any more.
-    pub fn poll_idle(&mut self, before: Mono) -> Option<(BlockKey, BlockBuffer)> {
+    pub(crate) fn poll_idle(&mut self, before: Mono) -> Option<(BlockKey, BlockBuffer)> {
         let key = self.recency.oldest()?;
         let held = self.blocks.get(&key)?;
         if held.restore == Restore::Pending || held.progressed >= before {
@@ -173,19 +179,19 @@ impl Collector {
     }
 
     /// When the block that has been quiet for the longest progressed.
-    pub fn oldest_progress(&self) -> Option<Mono> {
+    pub(crate) fn oldest_progress(&self) -> Option<Mono> {
         let held = self.blocks.get(&self.recency.oldest()?)?;
         Some(held.progressed)
     }
 
     /// Takes any block out; to be repeated until `None`. Its memory does not count any more.
-    pub fn poll_any(&mut self) -> Option<(BlockKey, BlockBuffer)> {
+    pub(crate) fn poll_any(&mut self) -> Option<(BlockKey, BlockBuffer)> {
         let key = *self.blocks.first_key_value()?.0;
         self.evict(key).map(|buffer| (key, buffer))
     }
 
     /// Forgets every block of a set.
-    pub fn forget(&mut self, set: SetNumber) {
+    pub(crate) fn forget(&mut self, set: SetNumber) {
         let blocks = self.blocks.range((set, 0)..=(set, u32::MAX));
         let keys: Vec<BlockKey> = blocks.map(|(key, _)| *key).collect();
         for key in keys {
@@ -196,13 +202,13 @@ impl Collector {
     }
 
     /// Takes the memory of a full block back.
-    pub fn recycle(&mut self, buffer: BlockBuffer) {
+    pub(crate) fn recycle(&mut self, buffer: BlockBuffer) {
         self.release(cost_bytes(&buffer));
         self.offer(buffer);
     }
 
     /// Takes the memory of a block that left as a spare, if there is use for it.
-    pub fn offer(&mut self, buffer: BlockBuffer) {
+    pub(crate) fn offer(&mut self, buffer: BlockBuffer) {
         let cost = cost_bytes(&buffer);
         let bound = self.budget_bytes / SPARE_SHARE;
         let fits = self.spare_bytes + cost <= bound && self.used_bytes + cost <= self.budget_bytes;
@@ -310,7 +316,7 @@ fn cost_bytes(buffer: &BlockBuffer) -> usize {
 /// Stamps move only every 64th time that anything progresses, so that a symbol costs a comparison and not two map
 /// operations.
 #[derive(Debug)]
-pub struct Recency<K> {
+pub(crate) struct Recency<K> {
     order: BTreeMap<Stamp, K>,
     next: u64,
     progress_count: u64,
@@ -318,7 +324,7 @@ pub struct Recency<K> {
 
 /// The place of a thing in the order of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     epoch: u64,
     distinct: u64,
 }
@@ -335,7 +341,7 @@ impl<K> Default for Recency<K> {
 
 impl<K: Copy> Recency<K> {
     /// Adds a thing that progressed just now.
-    pub fn insert(&mut self, key: K) -> Stamp {
+    pub(crate) fn insert(&mut self, key: K) -> Stamp {
         self.next += 1;
         let stamp = Stamp {
             epoch: self.progress_count / 64,
@@ -346,7 +352,7 @@ impl<K: Copy> Recency<K> {
     }
 
     /// The thing has progressed.
-    pub fn touch(&mut self, key: K, stamp: &mut Stamp) {
+    pub(crate) fn touch(&mut self, key: K, stamp: &mut Stamp) {
         self.progress_count += 1;
         if stamp.epoch != self.progress_count / 64 {
             self.order.remove(stamp);
@@ -355,17 +361,17 @@ impl<K: Copy> Recency<K> {
     }
 
     /// The thing is gone.
-    pub fn remove(&mut self, stamp: &Stamp) {
+    pub(crate) fn remove(&mut self, stamp: &Stamp) {
         self.order.remove(stamp);
     }
 
     /// What has been quiet for the longest.
-    pub fn oldest(&self) -> Option<K> {
+    pub(crate) fn oldest(&self) -> Option<K> {
         self.iter().next()
     }
 
     /// Everything, the quietest first.
-    pub fn iter(&self) -> impl Iterator<Item = K> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = K> {
         self.order.values().copied()
     }
 }

@@ -6,7 +6,7 @@ use valise_common::fec::{BlockBuffer, BlockCodec, BlockShape, Geometry};
 ///
 /// Whether they are the container's own symbols, only its hash can tell.
 #[derive(Debug)]
-pub struct SourceBlock {
+pub(crate) struct SourceBlock {
     buffer: BlockBuffer,
     // Bytes of the container in the block; less than k·S in the last one.
     length: usize,
@@ -14,7 +14,7 @@ pub struct SourceBlock {
 
 impl SourceBlock {
     /// The container's bytes in this block, without the padding of the last symbol.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // There is a source for as long as this value exists: only `rebuild` makes one, and nothing changes the buffer.
         self.buffer
             .source()
@@ -23,28 +23,28 @@ impl SourceBlock {
     }
 
     /// Which block it is.
-    pub fn shape(&self) -> &BlockShape {
+    pub(crate) fn shape(&self) -> &BlockShape {
         self.buffer.shape()
     }
 
     /// Memory that the block holds: at least its bytes.
-    pub fn allocated_bytes(&self) -> usize {
+    pub(crate) fn allocated_bytes(&self) -> usize {
         self.buffer.allocated_bytes()
     }
 
     /// The memory, for the next block.
-    pub fn into_buffer(self) -> BlockBuffer {
+    pub(crate) fn into_buffer(self) -> BlockBuffer {
         self.buffer
     }
 }
 
 /// A full block whose padding is not zero: some of its symbols are forged.
 #[derive(Debug)]
-pub struct Forged(pub BlockBuffer);
+pub(crate) struct Forged(pub BlockBuffer);
 
 /// Rebuilds blocks; keeps the codec's tables and work space between them.
 #[derive(Default)]
-pub struct Rebuilder {
+pub(crate) struct Rebuilder {
     codec: BlockCodec,
 }
 
@@ -53,7 +53,7 @@ impl Rebuilder {
     ///
     /// # Errors
     /// [`Forged`] if the block's padding is not zero. A block of fewer than k symbols is our own bug and panics.
-    pub fn rebuild(
+    pub(crate) fn rebuild(
         &mut self,
         geometry: &Geometry,
         mut buffer: BlockBuffer,

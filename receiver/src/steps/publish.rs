@@ -56,7 +56,7 @@ impl std::fmt::Display for StageName {
 
 /// The file names of a cable's parts: numbered, with the extension of the media type. What the drafter called a file
 /// never becomes a name here.
-pub fn part_files(manifest: &Manifest) -> Vec<String> {
+pub(crate) fn part_files(manifest: &Manifest) -> Vec<String> {
     let names = manifest.parts.iter().zip(1..);
     names
         .map(|(part, number)| part_file(number, part.media_type.extension()))
@@ -64,30 +64,30 @@ pub fn part_files(manifest: &Manifest) -> Vec<String> {
 }
 
 /// A file of a cable's folder that is not a part of the cable: its path in the folder, and its bytes.
-pub type Paper = (String, Vec<u8>);
+pub(crate) type Paper = (String, Vec<u8>);
 
 /// The folders of papers inside a cable's folder.
-pub const PAPER_FOLDERS: [&str; 2] = [APPROVALS_FOLDER, TRUST_FOLDER];
+pub(crate) const PAPER_FOLDERS: [&str; 2] = [APPROVALS_FOLDER, TRUST_FOLDER];
 
 /// The bytes that officers signed.
-pub const MANIFEST_FILE: &str = "manifest.txt";
+pub(crate) const MANIFEST_FILE: &str = "manifest.txt";
 
 /// The [`ReleaseRecord`].
-pub const RECORD_FILE: &str = "release.json";
+pub(crate) const RECORD_FILE: &str = "release.json";
 
 /// What `sha256sum --check` takes: every other file of the folder, in byte order.
-pub const SUMS_FILE: &str = "SHA256SUMS";
+pub(crate) const SUMS_FILE: &str = "SHA256SUMS";
 
 const APPROVALS_FOLDER: &str = "approvals";
 const TRUST_FOLDER: &str = "trust";
 
 /// Returns the path of an approval in a cable's folder: armoured, so that `ssh-keygen -Y verify` takes it.
-pub fn approval_path(officer: &PersonId) -> String {
+pub(crate) fn approval_path(officer: &PersonId) -> String {
     format!("{APPROVALS_FOLDER}/{}", approval_file(officer))
 }
 
 /// Returns the path, in a cable's folder, of the trust list or of one of its signatures.
-pub fn trust_path(file: &str) -> String {
+pub(crate) fn trust_path(file: &str) -> String {
     format!("{TRUST_FOLDER}/{file}")
 }
 
@@ -185,7 +185,7 @@ impl ReleaseRecord {
 
 /// Returns the files beside the parts, the same in every mailbox. `list` holds the trust list that decided, and its
 /// signatures, by file name.
-pub fn papers(cable: &Verified, list: Vec<(String, Vec<u8>)>) -> Vec<Paper> {
+pub(crate) fn papers(cable: &Verified, list: Vec<(String, Vec<u8>)>) -> Vec<Paper> {
     let mut papers = vec![
         (MANIFEST_FILE.to_owned(), cable.manifest_bytes().to_vec()),
         (RECORD_FILE.to_owned(), ReleaseRecord::of(cable).encode()),
@@ -213,7 +213,7 @@ pub fn papers(cable: &Verified, list: Vec<(String, Vec<u8>)>) -> Vec<Paper> {
 }
 
 /// Returns the text of `SHA256SUMS` for files by path.
-pub fn sums(hashes: &BTreeMap<String, Sha256Digest>) -> String {
+pub(crate) fn sums(hashes: &BTreeMap<String, Sha256Digest>) -> String {
     hashes.iter().fold(String::new(), |text, (path, sha256)| {
         text + &format!("{sha256}  {path}\n")
     })

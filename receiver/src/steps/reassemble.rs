@@ -15,7 +15,7 @@ use super::collect::{NoRoom, Recency, SetNumber, Stamp};
 
 /// What a set is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Symbols.
     Collecting,
     /// Its hash, and its name in `inbox/`.
@@ -24,7 +24,7 @@ pub enum Phase {
 
 /// One set: a container as one geometry cuts it.
 #[derive(Debug)]
-pub struct Assembly {
+pub(crate) struct Assembly {
     id: SetId,
     number: SetNumber,
     phase: Phase,
@@ -42,50 +42,50 @@ pub struct Assembly {
 
 impl Assembly {
     /// The set.
-    pub fn id(&self) -> SetId {
+    pub(crate) fn id(&self) -> SetId {
         self.id
     }
 
     /// Its number here.
-    pub fn number(&self) -> SetNumber {
+    pub(crate) fn number(&self) -> SetNumber {
         self.number
     }
 
     /// What it waits for.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Tells whether a block is rebuilt.
-    pub fn is_done(&self, block: u32) -> bool {
+    pub(crate) fn is_done(&self, block: u32) -> bool {
         let (word, bit) = place(block);
         self.done.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Tells whether every block is rebuilt.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.done_count == self.id.geometry.block_count()
     }
 
     /// Tells whether symbols of an incomplete block are on disk.
-    pub fn is_spilled(&self, block: u32) -> bool {
+    pub(crate) fn is_spilled(&self, block: u32) -> bool {
         self.spilled.contains_key(&block)
     }
 
     /// Incomplete blocks on disk, with how many symbols each has.
-    pub fn spilled(&self) -> impl Iterator<Item = (u32, u16)> {
+    pub(crate) fn spilled(&self) -> impl Iterator<Item = (u32, u16)> {
         self.spilled
             .iter()
             .map(|(block, symbols)| (*block, *symbols))
     }
 
     /// Source symbols of the blocks that are rebuilt.
-    pub fn done_symbols(&self) -> u64 {
+    pub(crate) fn done_symbols(&self) -> u64 {
         self.done_symbols
     }
 
     /// Bytes from the container's beginning that are there without a hole.
-    pub fn prefix_bytes(&self) -> u64 {
+    pub(crate) fn prefix_bytes(&self) -> u64 {
         let last = self
             .prefix_blocks
             .checked_sub(1)
@@ -121,7 +121,7 @@ fn place(block: u32) -> (usize, u64) {
 /// # Bounds
 /// Four sets a serial, [`limits::SETS_MAX`] in all, 8 MiB of bitmaps, [`limits::SPILLED_BLOCKS_MAX`] incomplete blocks on disk.
 #[derive(Debug, Default)]
-pub struct Sets {
+pub(crate) struct Sets {
     by_serial: BTreeMap<Serial, Vec<Assembly>>,
     ids: BTreeMap<SetNumber, SetId>,
     recency: Recency<SetNumber>,
@@ -134,7 +134,7 @@ pub struct Sets {
 
 impl Sets {
     /// Finds a set.
-    pub fn find(&self, id: &SetId) -> Option<&Assembly> {
+    pub(crate) fn find(&self, id: &SetId) -> Option<&Assembly> {
         self.by_serial
             .get(&id.serial)?
             .iter()
@@ -142,7 +142,7 @@ impl Sets {
     }
 
     /// The sets of one container that are being collected, whatever their geometry: at most four.
-    pub fn collecting_of(&self, serial: Serial, container: &ContainerId) -> Vec<SetId> {
+    pub(crate) fn collecting_of(&self, serial: Serial, container: &ContainerId) -> Vec<SetId> {
         let of_serial = self.by_serial.get(&serial).into_iter().flatten();
         of_serial
             .filter(|set| set.phase == Phase::Collecting && set.id.container == *container)
@@ -151,7 +151,7 @@ impl Sets {
     }
 
     /// Finds a set by its number.
-    pub fn find_number(&self, number: SetNumber) -> Option<&Assembly> {
+    pub(crate) fn find_number(&self, number: SetNumber) -> Option<&Assembly> {
         self.find(self.ids.get(&number)?)
     }
 
@@ -163,17 +163,17 @@ impl Sets {
     }
 
     /// How many sets there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.ids.len()
     }
 
     /// Bytes that all sets have on disk.
-    pub fn disk_bytes(&self) -> u64 {
+    pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk_bytes
     }
 
     /// Every set, by serial.
-    pub fn iter(&self) -> impl Iterator<Item = &Assembly> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Assembly> {
         self.by_serial.values().flatten()
     }
 
@@ -181,7 +181,7 @@ impl Sets {
     ///
     /// # Errors
     /// [`NoRoom`] if the set has too many blocks, or whatever could yield is being finished.
-    pub fn poll_yielding(&self, id: &SetId) -> Result<Option<SetId>, NoRoom> {
+    pub(crate) fn poll_yielding(&self, id: &SetId) -> Result<Option<SetId>, NoRoom> {
         let blocks = id.geometry.block_count();
         if blocks > limits::SET_BLOCKS_MAX {
             return Err(NoRoom);
@@ -203,7 +203,7 @@ impl Sets {
     }
 
     /// The set that progressed least recently, apart from one; sets that are being finished don't count.
-    pub fn quietest(&self, besides: Option<SetNumber>) -> Option<SetId> {
+    pub(crate) fn quietest(&self, besides: Option<SetNumber>) -> Option<SetId> {
         let mut sets = self
             .recency
             .iter()
@@ -218,7 +218,7 @@ impl Sets {
     ///
     /// # Errors
     /// [`NoRoom`] if there is none.
-    pub fn begin(&mut self, id: SetId) -> Result<SetNumber, NoRoom> {
+    pub(crate) fn begin(&mut self, id: SetId) -> Result<SetNumber, NoRoom> {
         if self.poll_yielding(&id)?.is_some() {
             return Err(NoRoom);
         }
@@ -245,7 +245,7 @@ impl Sets {
     }
 
     /// A new symbol of the set has come.
-    pub fn progressed(&mut self, id: &SetId) {
+    pub(crate) fn progressed(&mut self, id: &SetId) {
         self.progress_count += 1;
         let sets = self.by_serial.get_mut(&id.serial);
         if let Some(set) = sets.and_then(|sets| sets.iter_mut().find(|set| set.id == *id)) {
@@ -255,7 +255,7 @@ impl Sets {
     }
 
     /// A block of the set is rebuilt. What was on disk of it is not needed any more.
-    pub fn block_done(&mut self, id: &SetId, block: u32) {
+    pub(crate) fn block_done(&mut self, id: &SetId, block: u32) {
         self.spill_gone(id, block);
         let Some(set) = self.find_mut(id) else { return };
         if set.is_done(block) {
@@ -277,7 +277,7 @@ impl Sets {
     }
 
     /// A block that was rebuilt could not be written: it must be collected anew.
-    pub fn block_lost(&mut self, id: &SetId, block: u32) {
+    pub(crate) fn block_lost(&mut self, id: &SetId, block: u32) {
         let Some(set) = self.find_mut(id) else { return };
         if !set.is_done(block) {
             return;
@@ -300,7 +300,12 @@ impl Sets {
     ///
     /// # Errors
     /// [`NoRoom`] if there are too many there already: the block's symbols are lost.
-    pub fn block_spilled(&mut self, id: &SetId, block: u32, symbols: u16) -> Result<(), NoRoom> {
+    pub(crate) fn block_spilled(
+        &mut self,
+        id: &SetId,
+        block: u32,
+        symbols: u16,
+    ) -> Result<(), NoRoom> {
         self.spill_gone(id, block);
         if self.spilled_count >= limits::SPILLED_BLOCKS_MAX {
             return Err(NoRoom);
@@ -315,7 +320,7 @@ impl Sets {
     }
 
     /// What was on disk of an incomplete block is not there any more.
-    pub fn spill_gone(&mut self, id: &SetId, block: u32) {
+    pub(crate) fn spill_gone(&mut self, id: &SetId, block: u32) {
         let Some(set) = self.find_mut(id) else { return };
         let Some(symbols) = set.spilled.remove(&block) else {
             return;
@@ -327,14 +332,14 @@ impl Sets {
     }
 
     /// The set is being finished: it takes no symbols and does not yield.
-    pub fn finishing(&mut self, id: &SetId) {
+    pub(crate) fn finishing(&mut self, id: &SetId) {
         if let Some(set) = self.find_mut(id) {
             set.phase = Phase::Finishing;
         }
     }
 
     /// Forgets a set.
-    pub fn remove(&mut self, id: &SetId) -> Option<Assembly> {
+    pub(crate) fn remove(&mut self, id: &SetId) -> Option<Assembly> {
         let sets = self.by_serial.get_mut(&id.serial)?;
         let place = sets.iter().position(|set| set.id == *id)?;
         let set = sets.swap_remove(place);
@@ -356,7 +361,7 @@ fn bitmap_words(blocks: u64) -> Result<usize, NoRoom> {
 
 /// Whether a container is what its id says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is.
     Intact(ContainerHash),
     /// It is not: someone forged symbols, or a block was torn by a crash.
@@ -365,25 +370,25 @@ pub enum Verdict {
 
 /// Hashes a container as it grows.
 #[derive(Debug, Clone, Default)]
-pub struct ContainerHasher {
+pub(crate) struct ContainerHasher {
     hasher: blake3::Hasher,
     hashed_bytes: u64,
 }
 
 impl ContainerHasher {
     /// Takes the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.hashed_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     }
 
     /// Bytes taken so far.
-    pub fn hashed_bytes(&self) -> u64 {
+    pub(crate) fn hashed_bytes(&self) -> u64 {
         self.hashed_bytes
     }
 
     /// Compares what was taken with an id.
-    pub fn verdict(&self, id: &ContainerId) -> Verdict {
+    pub(crate) fn verdict(&self, id: &ContainerId) -> Verdict {
         let hash = ContainerHash::from_bytes(*self.hasher.finalize().as_bytes());
         if hash.id() == *id {
             Verdict::Intact(hash)

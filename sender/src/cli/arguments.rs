@@ -26,7 +26,7 @@ use super::audit::AuditCommand;
     arg_required_else_help = true,
     after_help = "Example:\n  valise-sender --config sender.toml status"
 )]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The configuration file.
     #[arg(
         long,
@@ -42,7 +42,7 @@ pub struct Arguments {
 
 /// Everything that the program does.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Runs gate and transmit as one user, until one of them ends.
     #[command(after_help = "Example:\n  valise-sender --config sender.toml run")]
     Run,
@@ -150,7 +150,7 @@ pub enum Command {
 
 /// `bundle …`.
 #[derive(Debug, Subcommand)]
-pub enum BundleCommand {
+pub(super) enum BundleCommand {
     /// Takes a bundle from the courier's folder.
     #[command(after_help = "Example:\n  valise-sender bundle import courier/")]
     Import(BundleImport),
@@ -161,7 +161,7 @@ pub enum BundleCommand {
 
 /// `trust …`.
 #[derive(Debug, Subcommand)]
-pub enum TrustCommand {
+pub(super) enum TrustCommand {
     /// Explains a trust list and how it differs from the one in force, before or after it is signed.
     #[command(after_help = "Example:\n  valise-sender trust check trust.toml")]
     Check(TrustFile),
@@ -177,7 +177,7 @@ pub enum TrustCommand {
 
 /// `clock …`.
 #[derive(Debug, Subcommand)]
-pub enum ClockCommand {
+pub(super) enum ClockCommand {
     /// After a clock that ran ahead: sets "now" back to the clock.
     #[command(after_help = "Example:\n  valise-sender clock accept")]
     Accept(Shown),
@@ -185,7 +185,7 @@ pub enum ClockCommand {
 
 /// Options of `submit`.
 #[derive(Debug, Args)]
-pub struct Submit {
+pub(super) struct Submit {
     /// Classification and categories.
     #[arg(long, value_parser = parse_label)]
     pub label: Label,
@@ -220,7 +220,7 @@ pub struct Submit {
 
 /// Options of `list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(super) struct List {
     /// Only cables in this state, such as submitted, approved, transmitted, retained or expired.
     #[arg(long)]
     pub state: Option<String>,
@@ -234,7 +234,7 @@ pub struct List {
 
 /// Options of `show`.
 #[derive(Debug, Args)]
-pub struct Show {
+pub(super) struct Show {
     /// The cable's id.
     pub id: MessageId,
     /// One JSON document instead of text.
@@ -244,7 +244,7 @@ pub struct Show {
 
 /// A command on one cable.
 #[derive(Debug, Args)]
-pub struct OneCable {
+pub(super) struct OneCable {
     /// The cable's id.
     pub id: MessageId,
     /// One JSON document instead of text.
@@ -254,7 +254,7 @@ pub struct OneCable {
 
 /// Options of `read`.
 #[derive(Debug, Args)]
-pub struct Read {
+pub(super) struct Read {
     /// The cable's id.
     pub id: MessageId,
     /// The number of one part; by default every part is shown in order.
@@ -270,7 +270,7 @@ pub struct Read {
 
 /// Options of `export`.
 #[derive(Debug, Args)]
-pub struct Export {
+pub(super) struct Export {
     /// The cable's id.
     pub id: MessageId,
     /// The folder to make.
@@ -284,7 +284,7 @@ pub struct Export {
 /// Options of `approve`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("approval").required(true).args(["key", "signature"])))]
-pub struct Approve {
+pub(super) struct Approve {
     /// The cable's id.
     pub id: MessageId,
     /// Sign here, with this key, through ssh-keygen.
@@ -303,7 +303,7 @@ pub struct Approve {
 
 /// Options of `reject`.
 #[derive(Debug, Args)]
-pub struct Reject {
+pub(super) struct Reject {
     /// The cable's id.
     pub id: MessageId,
     /// Why, for the drafter; it is kept in the audit log, so without content of the cable.
@@ -316,7 +316,7 @@ pub struct Reject {
 
 /// Options of `resend`.
 #[derive(Debug, Args)]
-pub struct Resend {
+pub(super) struct Resend {
     /// Serials and ranges, with commas between them.
     #[arg(value_name = "SERIALS")]
     pub serials: String,
@@ -327,7 +327,7 @@ pub struct Resend {
 
 /// Options of `bundle import`.
 #[derive(Debug, Args)]
-pub struct BundleImport {
+pub(super) struct BundleImport {
     /// The courier's folder.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,

@@ -5,7 +5,7 @@ use valise_common::host::cli::audit::AuditVerify;
 
 /// `audit …`.
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(super) enum AuditCommand {
     /// Verifies the logs of both roles, or one that is named, and reports what that proves and what not.
     #[command(
         after_help = "Example:\n  valise-sender audit verify\n  valise-sender audit verify copied/gate.log --key init.txt --public-key init.txt \\\n    --checkpoint january.checkpoints\n\n\

@@ -34,7 +34,7 @@ struct Given {
 }
 
 /// `submit`
-pub fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
+pub(super) fn submit(config: &SenderConfig, options: &Submit) -> Result<(), CliError> {
     let parts = given_parts(&options.files)?;
     let mut text = toml::Table::new();
     set(&mut text, "request", "submit");
@@ -160,13 +160,13 @@ fn given_parts(files: &[OsString]) -> Result<Vec<Given>, CliError> {
 }
 
 /// The refusal of a path whose bytes are no text: a cable's names are.
-pub fn not_utf8(path: &OsStr) -> CliError {
+pub(super) fn not_utf8(path: &OsStr) -> CliError {
     let shown = shown_name(path);
     CliError::Usage(format!("{shown}: the name is not UTF-8; rename it"))
 }
 
 /// `approve`
-pub fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError> {
+pub(super) fn approve(config: &SenderConfig, options: &Approve) -> Result<(), CliError> {
     let signature = match (&options.signature, &options.key) {
         (Some(path), _) => sign::read_signature(path)?,
         (None, Some(key)) => {
@@ -204,7 +204,7 @@ fn show_and_ask(manifest: &[u8], yes: bool) -> Result<(), CliError> {
 }
 
 /// `reject`
-pub fn reject(config: &SenderConfig, options: &Reject) -> Result<(), CliError> {
+pub(super) fn reject(config: &SenderConfig, options: &Reject) -> Result<(), CliError> {
     let mut text = toml::Table::new();
     set(&mut text, "request", "reject");
     set(&mut text, "id", options.id.to_string());
@@ -217,7 +217,7 @@ pub fn reject(config: &SenderConfig, options: &Reject) -> Result<(), CliError> {
 }
 
 /// `withdraw`
-pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliError> {
+pub(super) fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliError> {
     let mut text = toml::Table::new();
     set(&mut text, "request", "withdraw");
     set(&mut text, "id", options.id.to_string());
@@ -228,7 +228,7 @@ pub fn withdraw(config: &SenderConfig, options: &OneCable) -> Result<(), CliErro
 }
 
 /// `resend`
-pub fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
+pub(super) fn resend(config: &SenderConfig, options: &Resend) -> Result<(), CliError> {
     SerialSet::parse(&options.serials).map_err(CliError::Usage)?;
     let mut text = toml::Table::new();
     set(&mut text, "request", "resend");

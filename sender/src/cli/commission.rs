@@ -85,7 +85,7 @@ fn stand_in(config: &SenderConfig) -> Result<StandIn, CliError> {
 }
 
 /// `bundle import`
-pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<(), CliError> {
+pub(super) fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<(), CliError> {
     // Without a gate it holds every PSK, and the link key.
     sandbox::protect_memory().map_err(CliError::system)?;
     let [bundle, statement] = [BUNDLE_NAME, STATEMENT_NAME].map(|name| options.folder.join(name));
@@ -115,7 +115,7 @@ pub fn bundle_import(config: &SenderConfig, options: &BundleImport) -> Result<()
 }
 
 /// `trust import`
-pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
+pub(super) fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), CliError> {
     let files = signed_files(&options.file, LIST_FILE)
         .map_err(|error| CliError::of_given(&options.file, &error))?;
     let role = stand_in(config)?;
@@ -134,7 +134,7 @@ pub fn trust_import(config: &SenderConfig, options: &TrustFile) -> Result<(), Cl
 }
 
 /// `clock accept`
-pub fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn clock_accept(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
     confirm_if_attended("Take the clock of this host as right? What is over by it expires.")?;
     let answer = request_with(config, "clock-accept", &[])?;
     print_answer(&answer, options.json, || {

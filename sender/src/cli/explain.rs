@@ -11,7 +11,7 @@ use valise_common::units::count_of;
 use super::{CliError, print_json, print_line, read_config};
 
 /// `check-config`
-pub fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
+pub(super) fn check_config(path: &Path, options: &Shown) -> Result<(), CliError> {
     let config = read_config(path)?;
     let unknown: Vec<&str> = config
         .persons

@@ -29,7 +29,7 @@ fn is_ours_alone(folder: &Path) -> bool {
 }
 
 /// `export`
-pub fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
+pub(super) fn export(config: &SenderConfig, options: &Export) -> Result<(), CliError> {
     let bytes = waiting_manifest(config, &options.id)?;
     let manifest = Manifest::decode(&bytes).map_err(CliError::system)?;
     let pending = SenderState::new(&config.state).pending_of(&options.id);

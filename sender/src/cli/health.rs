@@ -21,7 +21,7 @@ struct Link {
 }
 
 /// `status`
-pub fn status(config: &SenderConfig, options: Status) -> Result<(), CliError> {
+pub(super) fn status(config: &SenderConfig, options: Status) -> Result<(), CliError> {
     let state = SenderState::new(&config.state);
     status::status(options, &state.view(), |ages| health(config, &state, ages))
 }

@@ -33,7 +33,7 @@ const STATES: [&str; 11] = [
 ];
 
 /// What gate shows, with its signs of life.
-pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
+pub(super) fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
     let state = SenderState::new(&config.state);
     check_reader(&state.view(), &state.requests())?;
     let (lock, path) = (state.lock(Role::Gate), state.view_of(Role::Gate));
@@ -41,7 +41,7 @@ pub fn look_at_gate(config: &SenderConfig) -> Result<Observed<View>, CliError> {
 }
 
 /// What gate shows. Standard error tells if gate does not keep it up to date.
-pub fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
+pub(super) fn read_view(config: &SenderConfig) -> Result<Option<View>, CliError> {
     SenderState::new(&config.state).check_commissioned()?;
     let shown = look_at_gate(config)?;
     warn("valise-sender", shown.warning());
@@ -75,7 +75,7 @@ impl<'a> Row<'a> {
 }
 
 /// Returns a cable as `list --json` has it, with the reason why it ended or is not sealed.
-pub fn cable_json(config: &SenderConfig, id: &MessageId) -> Result<Value, CliError> {
+pub(super) fn cable_json(config: &SenderConfig, id: &MessageId) -> Result<Value, CliError> {
     let view = read_view(config)?;
     let cable = view.and_then(|view| view.cables.into_iter().find(|cable| cable.id == *id));
     let Some(cable) = cable else {
@@ -88,7 +88,7 @@ pub fn cable_json(config: &SenderConfig, id: &MessageId) -> Result<Value, CliErr
 }
 
 /// `list`
-pub fn list(config: &SenderConfig, options: &List) -> Result<(), CliError> {
+pub(super) fn list(config: &SenderConfig, options: &List) -> Result<(), CliError> {
     if let Some(state) = &options.state
         && !STATES.contains(&state.as_str())
     {
@@ -157,12 +157,12 @@ fn line_of(cable: &CableView) -> String {
 }
 
 /// Returns the person that the calling user is.
-pub fn person_here(config: &SenderConfig) -> Option<PersonId> {
+pub(super) fn person_here(config: &SenderConfig) -> Option<PersonId> {
     persons_by_uid(&config.persons).remove(&nix::unistd::getuid().as_raw())
 }
 
 /// Returns the trust list in force, if there is one.
-pub fn list_in_force(config: &SenderConfig) -> Result<Option<TrustList>, CliError> {
+pub(super) fn list_in_force(config: &SenderConfig) -> Result<Option<TrustList>, CliError> {
     let held = trust::in_force(&SenderState::new(&config.state))?;
     Ok(held.map(|(_, list)| list))
 }
@@ -206,7 +206,7 @@ fn needs_me(cable: &CableView, me: &PersonId, list: Option<&TrustList>) -> bool 
 }
 
 /// `show`
-pub fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
+pub(super) fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
     let view = read_view(config)?;
     let cable = view
         .as_ref()
@@ -272,7 +272,7 @@ pub fn show(config: &SenderConfig, options: &Show) -> Result<(), CliError> {
 }
 
 /// `bundle status`
-pub fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
+pub(super) fn bundle_status(config: &SenderConfig, options: &Shown) -> Result<(), CliError> {
     let Some(view) = read_view(config)? else {
         return Err(CliError::Refused(
             "no bundle was imported; run bundle import".to_owned(),

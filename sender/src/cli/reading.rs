@@ -31,7 +31,7 @@ const MARGIN_AGAIN: &str = "  ";
 const ROW_COLUMNS_MIN: usize = 20;
 
 /// `read`
-pub fn read(config: &SenderConfig, options: &Read) -> Result<(), CliError> {
+pub(super) fn read(config: &SenderConfig, options: &Read) -> Result<(), CliError> {
     let id = &options.id;
     let bytes = waiting_manifest(config, id)?;
     let manifest = Manifest::decode(&bytes).map_err(CliError::system)?;

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use valise_common::config::SenderConfig;
 use valise_common::host::cli::ask;
-pub use valise_common::host::cli::ask::print_answer;
+pub(super) use valise_common::host::cli::ask::print_answer;
 use valise_common::host::folders::SenderState;
 use valise_common::host::requests::Request;
 
 use super::CliError;
 
 /// Begins a request on this host.
-pub fn begin(config: &SenderConfig) -> Result<Request, CliError> {
+pub(super) fn begin(config: &SenderConfig) -> Result<Request, CliError> {
     ask::begin(&SenderState::new(&config.state))
 }
 
 /// Makes the request visible, waits, and returns gate's answer.
-pub fn ask(
+pub(super) fn ask(
     config: &SenderConfig,
     request: Request,
     text: &toml::Table,
@@ -27,6 +27,6 @@ pub fn ask(
 }
 
 /// One key of a request's text.
-pub fn set(table: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
+pub(super) fn set(table: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
     table.insert(key.to_owned(), value.into());
 }

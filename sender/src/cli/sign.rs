@@ -20,7 +20,7 @@ struct Scratch(
 );
 
 /// Signs a manifest's exact bytes with a key.
-pub fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> {
+pub(super) fn approve_with(key: &Path, manifest: &[u8]) -> Result<Signature, CliError> {
     if !key.is_file() {
         return Err(CliError::Usage(format!(
             "{}: no such key file",
@@ -74,7 +74,7 @@ fn reason_of(written: &str) -> String {
 }
 
 /// Reads a signature that was made elsewhere.
-pub fn read_signature(path: &Path) -> Result<Signature, CliError> {
+pub(super) fn read_signature(path: &Path) -> Result<Signature, CliError> {
     let shown = path.display();
     let bytes = read_bounded(path, limits::REQUEST_TEXT_BYTES_MAX)
         .map_err(|error| CliError::of_given(path, &error))?;

@@ -9,7 +9,7 @@ use valise_common::os::service::units::{self, LineUse};
 use super::{CliError, read_config};
 
 /// `systemd-generator`
-pub fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError> {
+pub(super) fn generate(path: &Path, options: &SystemdGenerator) -> Result<(), CliError> {
     // The role's own unit waits for the file.
     let (true, Some(folder)) = (path.exists(), options.folders.first()) else {
         return Ok(());

@@ -18,7 +18,7 @@ use super::look::{list_in_force, person_here, read_view};
 use crate::spool::pending::MANIFEST_NAME;
 
 /// Returns the manifest of a waiting cable, exactly as gate keeps it, checked to be one.
-pub fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>, CliError> {
+pub(super) fn waiting_manifest(config: &SenderConfig, id: &MessageId) -> Result<Vec<u8>, CliError> {
     let state = SenderState::new(&config.state);
     state.check_commissioned()?;
     let path = state.pending_of(id).join(MANIFEST_NAME);
@@ -86,7 +86,7 @@ fn why_closed(config: &SenderConfig, id: &MessageId, error: &io::Error, path: &P
 
 /// Returns the manifest for a terminal: its bytes hold no control or invisible characters, and letters that would reorder a line
 /// are escaped.
-pub fn manifest_text(bytes: &[u8]) -> Result<String, CliError> {
+pub(super) fn manifest_text(bytes: &[u8]) -> Result<String, CliError> {
     let manifest = Manifest::decode(bytes).map_err(CliError::system)?;
     let mut lines = Vec::new();
     let text = String::from_utf8_lossy(bytes);

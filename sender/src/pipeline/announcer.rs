@@ -18,7 +18,7 @@ const PASS_DATAGRAMS: u64 = 16;
 
 /// Composes and schedules beacons.
 #[derive(Debug)]
-pub struct Announcer {
+pub(super) struct Announcer {
     entries_max: usize,
     interval_us: u64,
     known: BTreeMap<Serial, BeaconEntry>,
@@ -44,7 +44,7 @@ enum Flag {
 
 /// Whether the beacon of a pass may wait for more such passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub(super) enum Patience {
     /// Other symbols go on: one beacon tells of several passes.
     More,
     /// Nothing else is there to send.
@@ -56,7 +56,11 @@ impl Announcer {
     ///
     /// # Shape
     /// `datagrams_us`: time on the link of so many datagrams, where it is known.
-    pub fn new(symbol_bytes: u16, datagrams_us: impl Fn(u32) -> Option<u64>, now: Mono) -> Self {
+    pub(super) fn new(
+        symbol_bytes: u16,
+        datagrams_us: impl Fn(u32) -> Option<u64>,
+        now: Mono,
+    ) -> Self {
         Self {
             entries_max: Beacon::entries_max(symbol_bytes),
             interval_us: INTERVAL_US
@@ -75,17 +79,17 @@ impl Announcer {
     }
 
     /// Takes up the time in the beacons before the start.
-    pub fn restore_time(&mut self, now: Mono, time_us: u64) {
+    pub(super) fn restore_time(&mut self, now: Mono, time_us: u64) {
         self.time = Some((time_us, now));
     }
 
     /// The time in the last beacon, µs since 1970; 0 before the first.
-    pub fn time_us(&self) -> u64 {
+    pub(super) fn time_us(&self) -> u64 {
         self.time.map_or(0, |(time_us, _)| time_us)
     }
 
     /// Takes what gate knows. A serial that gate has given up is told as such, whatever the outbox still holds of it.
-    pub fn handle_spool(&mut self, spool: SpoolBeacon) {
+    pub(super) fn handle_spool(&mut self, spool: SpoolBeacon) {
         if spool.given_up != self.spool.given_up {
             let entry = |given_up: &GivenUp| BeaconEntry {
                 serial: given_up.serial,
@@ -103,7 +107,7 @@ impl Announcer {
     }
 
     /// Takes the state of a container in the outbox.
-    pub fn handle_entry(&mut self, entry: BeaconEntry, settling: Settling) {
+    pub(super) fn handle_entry(&mut self, entry: BeaconEntry, settling: Settling) {
         match settling {
             Settling::Open => self.unsettled.insert(entry.serial),
             Settling::Settled => self.unsettled.remove(&entry.serial),
@@ -112,46 +116,46 @@ impl Announcer {
     }
 
     /// Forgets a container that has left the outbox.
-    pub fn handle_gone(&mut self, serial: Serial) {
+    pub(super) fn handle_gone(&mut self, serial: Serial) {
         self.unsettled.remove(&serial);
         self.known.remove(&serial);
     }
 
     /// The link has fallen silent: the next pass's beacon need not wait.
-    pub fn handle_silence(&mut self) {
+    pub(super) fn handle_silence(&mut self) {
         self.sent_since = PASS_DATAGRAMS;
     }
 
     /// A pass begins or has ended: a beacon says so.
-    pub fn handle_pass(&mut self) {
+    pub(super) fn handle_pass(&mut self) {
         self.pass_flag = Flag::Raised;
     }
 
     /// What was sent last has not left: serials that were settled by it are open again.
-    pub fn handle_link_lost(&mut self) {
+    pub(super) fn handle_link_lost(&mut self) {
         self.settled = 0;
         self.pass_flag = Flag::Raised;
     }
 
     /// Counts datagrams that leave.
-    pub fn handle_sent(&mut self, count: u32) {
+    pub(super) fn handle_sent(&mut self, count: u32) {
         self.sent_since = self.sent_since.saturating_add(u64::from(count));
     }
 
     /// Whether a beacon leaves next.
-    pub fn is_due(&self, now: Mono, patience: Patience) -> bool {
+    pub(super) fn is_due(&self, now: Mono, patience: Patience) -> bool {
         let flagged = self.pass_flag == Flag::Raised
             && (patience == Patience::Last || self.sent_since >= PASS_DATAGRAMS);
         flagged || now >= self.due_at
     }
 
     /// When the next beacon leaves on a silent link.
-    pub fn due_at(&self) -> Mono {
+    pub(super) fn due_at(&self) -> Mono {
         self.due_at
     }
 
     /// The beacon that leaves now.
-    pub fn compose(&mut self, now: Mono, utc_us: u64) -> Beacon {
+    pub(super) fn compose(&mut self, now: Mono, utc_us: u64) -> Beacon {
         self.pass_flag = Flag::Clear;
         self.sent_since = 0;
         self.due_at = now.plus_us(self.interval_us);
@@ -244,7 +248,7 @@ impl Announcer {
 
 /// Whether a serial still awaits its passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settling {
+pub(super) enum Settling {
     /// It does.
     Open,
     /// It has had them.

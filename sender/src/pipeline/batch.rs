@@ -6,7 +6,7 @@ use crate::steps::interleave::Run;
 
 /// What consecutive datagrams of a batch carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Slot {
+pub(crate) enum Slot {
     /// Noise, so many datagrams of it.
     Cover(u32),
     /// One beacon.
@@ -17,7 +17,7 @@ pub enum Slot {
 
 impl Slot {
     /// Datagrams.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         match self {
             Slot::Cover(count) => *count,
             Slot::Beacon(_) => 1,
@@ -28,19 +28,19 @@ impl Slot {
 
 /// One batch, in the order of the link. Reused from call to call.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     slots: Vec<Slot>,
     count: u32,
 }
 
 impl Batch {
     /// What the datagrams carry.
-    pub fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
     /// Datagrams in all.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 

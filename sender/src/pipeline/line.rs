@@ -16,7 +16,7 @@ enum State {
 
 /// What leaves next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// So many datagrams of cover.
     Cover(u32),
     /// A beacon or symbols.
@@ -27,7 +27,7 @@ pub enum Next {
 
 /// What there is to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
+pub(super) enum Demand {
     /// A beacon or symbols.
     Traffic,
     /// Nothing.
@@ -36,7 +36,7 @@ pub enum Demand {
 
 /// The link's warm-up and run-down.
 #[derive(Debug)]
-pub struct Line {
+pub(super) struct Line {
     state: State,
     lead_count: u32,
 }
@@ -46,7 +46,7 @@ impl Line {
     ///
     /// # Shape
     /// `lead_count`: datagrams of cover before the first symbol and behind the last.
-    pub fn new(lead_count: u32) -> Self {
+    pub(super) fn new(lead_count: u32) -> Self {
         Self {
             state: State::Idle,
             lead_count,
@@ -54,17 +54,17 @@ impl Line {
     }
 
     /// The link was down: it warms up again.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.state = State::Idle;
     }
 
     /// Whether a batch must leave although there may be nothing to send.
-    pub fn is_running_down(&self) -> bool {
+    pub(super) fn is_running_down(&self) -> bool {
         !matches!(self.state, State::Idle)
     }
 
     /// What leaves next, at most `room` datagrams.
-    pub fn next(&mut self, demand: Demand, room: u32) -> Next {
+    pub(super) fn next(&mut self, demand: Demand, room: u32) -> Next {
         loop {
             match (self.state, demand) {
                 (State::Idle, Demand::Nothing) => return Next::Silence,

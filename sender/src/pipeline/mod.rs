@@ -26,11 +26,11 @@ use crate::steps::interleave::Lane;
 use crate::steps::pace::{self, Pace};
 
 use announcer::{Announcer, Patience};
-pub use batch::{Batch, Slot};
+pub(crate) use batch::{Batch, Slot};
 use line::{Demand, Line, Next};
 use passes::Passes;
 use transmission::{Phase, Transmission};
-pub use values::{
+pub(crate) use values::{
     GivenUp, Now, Outlook, PassEnded, Progress, RefusedContainer, Sealed, Settings, SpoolBeacon,
     Totals, WarmUp,
 };
@@ -40,7 +40,7 @@ const UNLIMITED_BITS: u64 = 1_000_000_000;
 
 /// The transmit side as a pure machine.
 #[derive(Debug)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     symbol_bytes: u16,
     cover: Cover,
     passes: Passes,
@@ -52,7 +52,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A silent link and no container.
-    pub fn new(settings: Settings, now: Now) -> Self {
+    pub(crate) fn new(settings: Settings, now: Now) -> Self {
         let Settings {
             datagram,
             wire_bytes,
@@ -86,12 +86,12 @@ impl Pipeline {
     }
 
     /// Takes up the time in the beacons before the start: it must not fall.
-    pub fn restore_beacon_time(&mut self, now: Now, time_us: u64) {
+    pub(crate) fn restore_beacon_time(&mut self, now: Now, time_us: u64) {
         self.announcer.restore_time(now.mono, time_us);
     }
 
     /// The time in the last beacon, µs since 1970; 0 before the first.
-    pub fn beacon_time_us(&self) -> u64 {
+    pub(crate) fn beacon_time_us(&self) -> u64 {
         self.announcer.time_us()
     }
 
@@ -99,7 +99,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`RefusedContainer`] if this link cannot carry it.
-    pub fn handle_container(
+    pub(crate) fn handle_container(
         &mut self,
         now: Now,
         sealed: Sealed,
@@ -123,7 +123,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`RefusedContainer`] if this link cannot carry it.
-    pub fn handle_unchecked(
+    pub(crate) fn handle_unchecked(
         &mut self,
         now: Now,
         sealed: Sealed,
@@ -135,23 +135,27 @@ impl Pipeline {
     }
 
     /// Lets a container leave that is what gate sealed.
-    pub fn handle_checked(&mut self, now: Now, serial: Serial) {
+    pub(crate) fn handle_checked(&mut self, now: Now, serial: Serial) {
         self.passes.release(now, serial);
     }
 
     /// Forgets a container that gate has deleted, or that cannot be sent.
-    pub fn handle_gone(&mut self, serial: Serial) {
+    pub(crate) fn handle_gone(&mut self, serial: Serial) {
         self.passes.handle_gone(serial, &mut self.announcer);
     }
 
     /// Takes what gate knows of serials. To be called before the containers that were found together with it.
-    pub fn handle_spool(&mut self, spool: SpoolBeacon) {
+    pub(crate) fn handle_spool(&mut self, spool: SpoolBeacon) {
         self.announcer.handle_spool(spool);
     }
 
     /// Begins again what a link that was down has swallowed: every pass on the link, and those of `ended` that are not yet
     /// known to have left.
-    pub fn handle_link_lost(&mut self, now: Now, ended: impl IntoIterator<Item = PassEnded>) {
+    pub(crate) fn handle_link_lost(
+        &mut self,
+        now: Now,
+        ended: impl IntoIterator<Item = PassEnded>,
+    ) {
         self.passes
             .handle_link_lost(now, ended, &mut self.announcer);
         self.announcer.handle_link_lost();
@@ -159,7 +163,7 @@ impl Pipeline {
     }
 
     /// Composes the next batch, if one may leave now. What it names counts as sent.
-    pub fn poll_batch(&mut self, now: Now, batch: &mut Batch) -> bool {
+    pub(crate) fn poll_batch(&mut self, now: Now, batch: &mut Batch) -> bool {
         batch.clear();
         if !self.has_work(now) {
             self.pace.rest();
@@ -203,17 +207,17 @@ impl Pipeline {
     }
 
     /// Takes the next pass that has been sent to its end. Its progress must become durable.
-    pub fn poll_ended(&mut self) -> Option<PassEnded> {
+    pub(crate) fn poll_ended(&mut self) -> Option<PassEnded> {
         self.passes.poll_ended()
     }
 
     /// Takes the progress of the next container that has moved since the last call. Losing it costs a part of a pass.
-    pub fn poll_progress(&mut self) -> Option<Progress> {
+    pub(crate) fn poll_progress(&mut self) -> Option<Progress> {
         self.passes.poll_progress()
     }
 
     /// When to call [`Pipeline::poll_batch`] again if nothing else happens; in the past if at once.
-    pub fn next_wakeup(&self, now: Now) -> Mono {
+    pub(crate) fn next_wakeup(&self, now: Now) -> Mono {
         let ready_at = self.pace.ready_at().unwrap_or(now.mono);
         if self.has_work(now) {
             return ready_at;
@@ -224,32 +228,32 @@ impl Pipeline {
     }
 
     /// The blocks on the link, most urgent first: their repair symbols will be needed.
-    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.passes.lanes()
     }
 
     /// A container that is known.
-    pub fn sealed(&self, serial: Serial) -> Option<&Sealed> {
+    pub(crate) fn sealed(&self, serial: Serial) -> Option<&Sealed> {
         self.passes.find(serial).map(|known| &known.sealed)
     }
 
     /// All containers that are known.
-    pub fn serials(&self) -> impl Iterator<Item = Serial> {
+    pub(crate) fn serials(&self) -> impl Iterator<Item = Serial> {
         self.passes.iter().map(|(serial, _)| serial)
     }
 
     /// What left so far.
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         self.totals
     }
 
     /// Containers that wait for a pass, for each precedence.
-    pub fn depths(&self) -> [usize; 4] {
+    pub(crate) fn depths(&self) -> [usize; 4] {
         self.passes.depths()
     }
 
     /// Progress of the containers whose passes are on the link.
-    pub fn on_link(&self) -> impl Iterator<Item = Progress> {
+    pub(crate) fn on_link(&self) -> impl Iterator<Item = Progress> {
         let transmissions = self.passes.iter().map(|(_, known)| known);
         transmissions
             .filter(|known| matches!(known.phase, Phase::OnLink(_)))

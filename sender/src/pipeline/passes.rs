@@ -19,7 +19,7 @@ const EXPIRY_LOOK_US: u64 = 1_000_000;
 ///
 /// Each change of a container goes to the announcer, for the next beacon.
 #[derive(Debug)]
-pub struct Passes {
+pub(super) struct Passes {
     repair: Percent,
     /// Time from the end of a pass to the beginning of the next.
     interleave: Span,
@@ -40,7 +40,12 @@ struct Class {
 
 impl Passes {
     /// No container. Bursts of the link are `burst_count` datagrams long, of symbols of this size.
-    pub fn new(burst_count: u64, symbol_bytes: u16, repair: Percent, interleave: Span) -> Self {
+    pub(super) fn new(
+        burst_count: u64,
+        symbol_bytes: u16,
+        repair: Percent,
+        interleave: Span,
+    ) -> Self {
         let class = || Class {
             interleaver: Interleaver::new(burst_count, symbol_bytes),
             opening: None,
@@ -57,7 +62,7 @@ impl Passes {
     }
 
     /// Takes a container that is new, or whose wanted passes a resend has raised.
-    pub fn handle_container(
+    pub(super) fn handle_container(
         &mut self,
         now: Now,
         sealed: Sealed,
@@ -84,7 +89,7 @@ impl Passes {
     }
 
     /// Keeps a container from leaving before [`Passes::release`].
-    pub fn hold(&mut self, serial: Serial) {
+    pub(super) fn hold(&mut self, serial: Serial) {
         if let Some(known) = self.transmissions.get_mut(&serial)
             && let Some(place) = known.place()
         {
@@ -94,7 +99,7 @@ impl Passes {
     }
 
     /// Lets a container leave that was held.
-    pub fn release(&mut self, now: Now, serial: Serial) {
+    pub(super) fn release(&mut self, now: Now, serial: Serial) {
         if let Some(known) = self.transmissions.get_mut(&serial)
             && matches!(known.phase, Phase::Held)
         {
@@ -104,7 +109,7 @@ impl Passes {
     }
 
     /// Forgets a container that gate has deleted, or that cannot be sent.
-    pub fn handle_gone(&mut self, serial: Serial, announcer: &mut Announcer) {
+    pub(super) fn handle_gone(&mut self, serial: Serial, announcer: &mut Announcer) {
         // A batch counts as sent when it is composed. A pass whose container could not be read was not sent.
         self.ended.retain(|ended| ended.progress.serial != serial);
         let Some(known) = self.transmissions.remove(&serial) else {
@@ -119,7 +124,7 @@ impl Passes {
     }
 
     /// Begins the passes again that a lost link has swallowed: every pass on the link, and those of `ended`.
-    pub fn handle_link_lost(
+    pub(super) fn handle_link_lost(
         &mut self,
         now: Now,
         ended: impl IntoIterator<Item = PassEnded>,
@@ -154,7 +159,11 @@ impl Passes {
     }
 
     /// Returns the most urgent class that has something to send, its lanes filled up.
-    pub fn ready_class(&mut self, now: Now, announcer: &mut Announcer) -> Option<Precedence> {
+    pub(super) fn ready_class(
+        &mut self,
+        now: Now,
+        announcer: &mut Announcer,
+    ) -> Option<Precedence> {
         Precedence::ALL.into_iter().find(|precedence| {
             self.fill_lanes(*precedence, now, announcer);
             !self.class(*precedence).interleaver.is_empty()
@@ -162,7 +171,7 @@ impl Passes {
     }
 
     /// Returns the next symbols of a class, at most `room`. They count as sent.
-    pub fn next_run(
+    pub(super) fn next_run(
         &mut self,
         now: Now,
         class: Precedence,
@@ -183,45 +192,45 @@ impl Passes {
     }
 
     /// Returns the next pass that has been sent to its end.
-    pub fn poll_ended(&mut self) -> Option<PassEnded> {
+    pub(super) fn poll_ended(&mut self) -> Option<PassEnded> {
         self.ended.pop_front()
     }
 
     /// Returns the progress of the next container that has moved since the last call.
-    pub fn poll_progress(&mut self) -> Option<Progress> {
+    pub(super) fn poll_progress(&mut self) -> Option<Progress> {
         let serial = self.moved.pop_first()?;
         self.find(serial).map(Transmission::progress)
     }
 
     /// Returns whether a block is on the link, or a pass on it has more blocks.
-    pub fn has_symbols(&self) -> bool {
+    pub(super) fn has_symbols(&self) -> bool {
         let has_symbols = |class: &Class| !class.interleaver.is_empty() || class.opening.is_some();
         self.classes.iter().any(has_symbols)
     }
 
     /// Returns when the next pass may begin.
-    pub fn next_time(&self) -> Option<Mono> {
+    pub(super) fn next_time(&self) -> Option<Mono> {
         self.queue.next_time()
     }
 
     /// Returns the number of containers that wait for a pass, for each precedence.
-    pub fn depths(&self) -> [usize; 4] {
+    pub(super) fn depths(&self) -> [usize; 4] {
         self.queue.depths()
     }
 
     /// Returns the blocks on the link, most urgent first.
-    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         let classes = self.classes.iter();
         classes.flat_map(|class| class.interleaver.lanes())
     }
 
     /// Returns a container that is known.
-    pub fn find(&self, serial: Serial) -> Option<&Transmission> {
+    pub(super) fn find(&self, serial: Serial) -> Option<&Transmission> {
         self.transmissions.get(&serial)
     }
 
     /// Returns every container, by serial.
-    pub fn iter(&self) -> impl Iterator<Item = (Serial, &Transmission)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Serial, &Transmission)> {
         let transmissions = self.transmissions.iter();
         transmissions.map(|(serial, known)| (*serial, known))
     }

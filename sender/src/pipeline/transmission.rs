@@ -13,7 +13,7 @@ use crate::steps::queue::Place;
 
 /// What a container does now.
 #[derive(Debug)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Its next pass waits since, or until, this time.
     Waiting(Mono),
     /// A pass is on the link.
@@ -26,7 +26,7 @@ pub enum Phase {
 
 /// A pass on the link.
 #[derive(Debug)]
-pub struct Pass {
+pub(super) struct Pass {
     /// Symbols sent.
     position: u64,
     /// Blocks below this one are open or have been sent.
@@ -39,7 +39,7 @@ pub struct Pass {
 
 /// One container on its way.
 #[derive(Debug)]
-pub struct Transmission {
+pub(super) struct Transmission {
     /// The container.
     pub sealed: Sealed,
     /// What it does now.
@@ -52,7 +52,12 @@ pub struct Transmission {
 
 impl Transmission {
     /// A container that gate has put into the outbox, now or before a restart.
-    pub fn new(sealed: Sealed, progress: Option<Progress>, repair: Percent, now: Mono) -> Self {
+    pub(super) fn new(
+        sealed: Sealed,
+        progress: Option<Progress>,
+        repair: Percent,
+        now: Mono,
+    ) -> Self {
         let first_passes = progress
             .as_ref()
             .map_or(sealed.passes, |known| known.first_passes);
@@ -74,12 +79,12 @@ impl Transmission {
     }
 
     /// Passes sent to their end.
-    pub fn passes_done(&self) -> u8 {
+    pub(super) fn passes_done(&self) -> u8 {
         self.passes_done
     }
 
     /// Begins the next pass, where an earlier process left it if one did.
-    pub fn begin_pass(&mut self) {
+    pub(super) fn begin_pass(&mut self) {
         assert!(
             matches!(self.phase, Phase::Waiting(_)),
             "a pass begins once"
@@ -96,7 +101,7 @@ impl Transmission {
     }
 
     /// Takes the pass off the link, to go on at that place not before this time.
-    pub fn suspend(&mut self, until: Mono) {
+    pub(super) fn suspend(&mut self, until: Mono) {
         if let Phase::OnLink(_) = self.phase {
             self.resume = Some(self.progress());
         }
@@ -104,7 +109,7 @@ impl Transmission {
     }
 
     /// Opens the next block of the pass; `None` when all are open or sent.
-    pub fn open_block(&mut self) -> Option<Lane> {
+    pub(super) fn open_block(&mut self) -> Option<Lane> {
         let (geometry, repair) = (self.sealed.geometry, self.repair);
         let Phase::OnLink(pass) = &mut self.phase else {
             return None;
@@ -132,7 +137,7 @@ impl Transmission {
     }
 
     /// Notes symbols that leave.
-    pub fn handle_sent(&mut self, run: &Run) {
+    pub(super) fn handle_sent(&mut self, run: &Run) {
         let Phase::OnLink(pass) = &mut self.phase else {
             return;
         };
@@ -145,13 +150,13 @@ impl Transmission {
     }
 
     /// Whether the last symbol of the pass has left.
-    pub fn is_pass_over(&self) -> bool {
+    pub(super) fn is_pass_over(&self) -> bool {
         let block_count = self.sealed.geometry.block_count();
         matches!(&self.phase, Phase::OnLink(pass) if pass.open.is_empty() && pass.next_block == block_count)
     }
 
     /// Counts the pass that has been sent to its end. Its successor, if one is wanted, waits until `next_at`.
-    pub fn end_pass(&mut self, next_at: Mono) {
+    pub(super) fn end_pass(&mut self, next_at: Mono) {
         self.passes_done = self.passes_done.saturating_add(1);
         let more = self.passes_done < self.sealed.passes;
         self.phase = if more {
@@ -162,14 +167,14 @@ impl Transmission {
     }
 
     /// Goes back to the beginning of the pass that follows so many, to begin not before this time.
-    pub fn repeat_pass(&mut self, passes_done: u8, next_at: Mono) {
+    pub(super) fn repeat_pass(&mut self, passes_done: u8, next_at: Mono) {
         self.passes_done = passes_done.min(self.passes_done);
         self.resume = None;
         self.phase = Phase::Waiting(next_at);
     }
 
     /// Returns its place in the queue, if its next pass waits.
-    pub fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Place> {
         let Phase::Waiting(eligible_at) = self.phase else {
             return None;
         };
@@ -181,7 +186,7 @@ impl Transmission {
     }
 
     /// Returns its entry in the beacons.
-    pub fn entry(&self) -> BeaconEntry {
+    pub(super) fn entry(&self) -> BeaconEntry {
         let state = match self.phase {
             Phase::OnLink(_) => EntryState::OnLink,
             Phase::Done => EntryState::PassesDone,
@@ -197,7 +202,7 @@ impl Transmission {
     }
 
     /// Returns whether it has had the passes that were wanted at first: a resend does not unsettle a serial.
-    pub fn settling(&self) -> Settling {
+    pub(super) fn settling(&self) -> Settling {
         match self.passes_done >= self.first_passes {
             true => Settling::Settled,
             false => Settling::Open,
@@ -205,7 +210,7 @@ impl Transmission {
     }
 
     /// Returns what is to be recorded of it.
-    pub fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         let mut progress = Progress {
             serial: self.sealed.serial,
             passes_done: self.passes_done,

@@ -11,7 +11,7 @@ use valise_common::wire::DatagramBytes;
 
 /// One instant, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub(crate) struct Now {
     /// For everything that is measured.
     pub mono: Mono,
     /// Microseconds since 1970: for `not-after` and for the beacons' advisory time.
@@ -20,7 +20,7 @@ pub struct Now {
 
 /// What the configuration says of the link and its losses.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Bytes of every datagram.
     pub datagram: DatagramBytes,
     /// Bytes of a datagram on the link, with what the link adds.
@@ -41,7 +41,7 @@ pub struct Settings {
 
 /// Cover at the start and the end of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WarmUp {
+pub(crate) enum WarmUp {
     /// About a millisecond of cover on each side: a diode may lose the first and the last datagrams.
     Cover,
     /// No cover: a receiver finds the start of each frame on a serial line by itself.
@@ -50,7 +50,7 @@ pub enum WarmUp {
 
 /// Why a container cannot be sent on this link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RefusedContainer {
+pub(crate) enum RefusedContainer {
     /// It was cut for datagrams of another size, and is bound to its geometry for life.
     #[error(
         "serial {serial} was cut into symbols of {symbol_bytes} bytes, the link carries {link_symbol_bytes}: set \
@@ -68,7 +68,7 @@ pub enum RefusedContainer {
 
 /// A sealed container as transmit knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// Serial.
     pub serial: Serial,
     /// Precedence.
@@ -139,7 +139,7 @@ pub struct Progress {
 
 /// A pass that has been sent to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassEnded {
+pub(crate) struct PassEnded {
     /// What must be durable.
     pub progress: Progress,
     /// Whether more passes are wanted.
@@ -148,7 +148,7 @@ pub struct PassEnded {
 
 /// What comes behind a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outlook {
+pub(crate) enum Outlook {
     /// Another pass.
     MorePasses,
     /// Nothing: the container has been transmitted.

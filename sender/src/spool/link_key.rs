@@ -38,7 +38,7 @@ pub enum LinkKeyError {
 }
 
 /// A link key and where it came from.
-pub struct StoredLinkKey {
+pub(crate) struct StoredLinkKey {
     /// The bundle that brought it.
     pub bundle: BundleId,
     /// Its id in datagrams.
@@ -70,7 +70,7 @@ impl Drop for Fields {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
+pub(crate) fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
     let fields = Fields {
         bundle: stored.bundle,
         key_id: stored.key_id,
@@ -88,7 +88,7 @@ pub fn place(state: &SenderState, stored: &StoredLinkKey) -> io::Result<()> {
 ///
 /// # Errors
 /// [`LinkKeyError`] if the newest cannot be used: an older one in its place would be what a receiver no longer takes.
-pub fn newest(state: &SenderState) -> Result<Option<StoredLinkKey>, LinkKeyError> {
+pub(crate) fn newest(state: &SenderState) -> Result<Option<StoredLinkKey>, LinkKeyError> {
     state.handover().take(&state.tmp(Role::Transmit))?;
     let mut bundles = Vec::new();
     for entry in durable::list(&state.link_keys())? {

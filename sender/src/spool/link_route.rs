@@ -42,7 +42,7 @@ const USABLE: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 
 /// The way to the receiver, good as far as this host can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub(crate) struct Way {
     /// The interface that datagrams leave through.
     interface: u32,
     /// How often the interface has lost its carrier: a loss between two looks shows here.
@@ -51,7 +51,7 @@ pub struct Way {
 
 /// The reason why no datagram leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// No route leads to the receiver.
     NoRoute(IpAddr),
     /// The address is not one host's: a broadcast address, for example.
@@ -77,7 +77,7 @@ pub enum Obstacle {
 
 /// A neighbour entry that is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// There is none.
     None,
     /// The kernel asks for the link address, and nobody has answered yet.
@@ -88,7 +88,7 @@ pub enum Entry {
 
 /// What a look at the way found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Look {
     /// Datagrams leave.
     Good(Way),
     /// They do not.
@@ -107,7 +107,7 @@ impl fmt::Display for Entry {
 
 impl Obstacle {
     /// Returns the command that removes it, if there is one.
-    pub fn repair(&self) -> Option<String> {
+    pub(crate) fn repair(&self) -> Option<String> {
         match self {
             // The kernel drops the routes of an interface that is down.
             Obstacle::NoRoute(to) => Some(format!(
@@ -167,7 +167,7 @@ impl fmt::Display for Obstacle {
 }
 
 /// Looks at the way to the receiver.
-pub struct RouteWatch {
+pub(crate) struct RouteWatch {
     netlink: Netlink,
     to: SocketAddr,
     bind: Option<SocketAddr>,
@@ -178,7 +178,7 @@ impl RouteWatch {
     ///
     /// # Errors
     /// If the kernel or the service manager refuses the socket.
-    pub fn open(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<Self> {
+    pub(crate) fn open(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<Self> {
         Ok(Self {
             netlink: Netlink::open()?,
             to,
@@ -190,7 +190,7 @@ impl RouteWatch {
     ///
     /// # Errors
     /// [`Errno`] if the kernel's tables cannot be read.
-    pub fn look(&mut self) -> Result<Look, Errno> {
+    pub(crate) fn look(&mut self) -> Result<Look, Errno> {
         let to = self.to.ip();
         let route = match self.route() {
             Ok(route) => route,

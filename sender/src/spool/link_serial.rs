@@ -34,7 +34,7 @@ const SLOW_BY: u64 = 100;
 
 /// A serial port that frames leave by, one at a time.
 #[derive(Debug)]
-pub struct SerialLink {
+pub(crate) struct SerialLink {
     line: Line,
     datagram: DatagramBytes,
     frame: Vec<u8>,
@@ -47,7 +47,7 @@ pub struct SerialLink {
 
 /// Progress of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// The frame has left, except for some milliseconds.
     Whole,
     /// The next bytes of the frame leave at this time.
@@ -58,7 +58,7 @@ pub enum Sent {
 
 impl SerialLink {
     /// Opens the port if it is there.
-    pub fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
+    pub(crate) fn open(device: PathBuf, baud: u32, datagram: DatagramBytes, now: Mono) -> Self {
         Self {
             line: Line::open(device, baud, Direction::Send, now),
             datagram,
@@ -70,28 +70,28 @@ impl SerialLink {
     }
 
     /// Bytes of a frame on the line, at most.
-    pub fn wire_bytes(&self) -> u32 {
+    pub(crate) fn wire_bytes(&self) -> u32 {
         u32::try_from(frame_bytes_max(self.datagram)).unwrap_or(u32::MAX)
     }
 
     /// Returns the bits of frames that leave in a second. A byte is ten bits on the line and eight in a frame.
-    pub fn frame_bits(&self) -> u64 {
+    pub(crate) fn frame_bits(&self) -> u64 {
         let bits = u64::from(self.line.baud()) * 8 / u64::from(LINE_BITS_PER_BYTE);
         bits - bits / SLOW_BY
     }
 
     /// Returns the port, to wait until it takes bytes, if it is open.
-    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.line.port().ok()?.as_fd())
     }
 
     /// The line, for its state and its alarm.
-    pub fn line(&self) -> &Line {
+    pub(crate) fn line(&self) -> &Line {
         &self.line
     }
 
     /// Looks whether the device is there, and opens it again if it is time. Returns whether it is open.
-    pub fn look(&mut self, now: Mono) -> bool {
+    pub(crate) fn look(&mut self, now: Mono) -> bool {
         let is_open = self.line.look(now);
         if !is_open {
             self.forget();
@@ -101,13 +101,13 @@ impl SerialLink {
     }
 
     /// Drops the rest of a frame.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.frame.clear();
         self.sent_bytes = 0;
     }
 
     /// Sends a datagram as far as the line takes it now. To be called again with the same datagram until it is whole.
-    pub fn send(&mut self, datagram: &[u8], now: Mono) -> Sent {
+    pub(crate) fn send(&mut self, datagram: &[u8], now: Mono) -> Sent {
         let port = match self.line.port() {
             Ok(port) => port,
             Err(_) => return Sent::Stopped(LinkError::Down(Errno::ENODEV)),

@@ -27,7 +27,7 @@ const MESSAGES_MAX: usize = 4;
 
 /// Why datagrams could not leave. They have not; the caller tries the rest again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     /// The send buffer is full: wait until the socket is writable.
     #[error("the send buffer is full")]
     Full,
@@ -41,7 +41,7 @@ pub enum LinkError {
 
 /// How datagrams are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segmentation {
+pub(crate) enum Segmentation {
     /// By the kernel.
     Kernel,
     /// Here, each its own message.
@@ -49,7 +49,7 @@ pub enum Segmentation {
 }
 
 /// A socket that only sends: made before the fences, which allow no other one.
-pub struct UdpLink {
+pub(crate) struct UdpLink {
     to: SocketAddr,
     bind: Option<SocketAddr>,
     is_bound: bool,
@@ -67,7 +67,7 @@ impl UdpLink {
     ///
     /// # Errors
     /// If the system makes no such socket.
-    pub fn open(
+    pub(crate) fn open(
         to: SocketAddr,
         bind: Option<SocketAddr>,
         datagram: DatagramBytes,
@@ -103,7 +103,7 @@ impl UdpLink {
     }
 
     /// Bytes of an IP packet with its headers: what the rate counts.
-    pub fn wire_bytes(&self) -> u32 {
+    pub(crate) fn wire_bytes(&self) -> u32 {
         let headers = match self.to {
             SocketAddr::V4(_) => 20 + 8,
             SocketAddr::V6(_) => 40 + 8,
@@ -112,12 +112,12 @@ impl UdpLink {
     }
 
     /// Datagrams of one call to [`UdpLink::send`].
-    pub fn batch_count_max(&self) -> u32 {
+    pub(crate) fn batch_count_max(&self) -> u32 {
         u32::try_from(self.segments() * MESSAGES_MAX).unwrap_or(u32::MAX)
     }
 
     /// Cuts datagrams here from now on, as on a kernel that cannot.
-    pub fn segment_here(&mut self) {
+    pub(crate) fn segment_here(&mut self) {
         self.segmentation = Segmentation::Here;
         // A kernel that refuses this cuts nothing either.
         let _ = setsockopt(&self.socket, sockopt::UdpGsoSegment, &0);
@@ -131,7 +131,7 @@ impl UdpLink {
     }
 
     /// The socket, to wait until it is writable; none while the link is down.
-    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
         self.is_connected.then(|| self.socket.as_fd())
     }
 
@@ -139,7 +139,7 @@ impl UdpLink {
     ///
     /// # Bounds
     /// At most [`UdpLink::batch_count_max`] of them.
-    pub fn send(&mut self, datagrams: &[u8]) -> (usize, Result<(), LinkError>) {
+    pub(crate) fn send(&mut self, datagrams: &[u8]) -> (usize, Result<(), LinkError>) {
         let mut sent = 0;
         if !self.is_connected
             && let Err(errno) = self.connect()

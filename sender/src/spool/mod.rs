@@ -1,15 +1,15 @@
 //! Contact with the world: files, folders, the register, the link. Nothing here decides.
 
-pub mod outbox_write;
-pub mod pending;
-pub mod register;
-pub mod slots;
-pub mod view;
+pub(crate) mod outbox_write;
+pub(crate) mod pending;
+pub(crate) mod register;
+pub(crate) mod slots;
+pub(crate) mod view;
 
-pub mod link_key;
-pub mod link_route;
-pub mod link_serial;
-pub mod link_udp;
-pub mod netlink;
-pub mod outbox;
-pub mod progress;
+pub(crate) mod link_key;
+pub(crate) mod link_route;
+pub(crate) mod link_serial;
+pub(crate) mod link_udp;
+pub(crate) mod netlink;
+pub(crate) mod outbox;
+pub(crate) mod progress;

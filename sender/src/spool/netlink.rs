@@ -30,7 +30,7 @@ const ANSWER_BYTES_MAX: usize = 32 << 10;
 const OLDER_MAX: usize = 64;
 
 /// A socket for questions. To be opened before the fences, which allow no new one.
-pub struct Netlink {
+pub(crate) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct Netlink {
 
 /// An answer: the table's header, and its attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The header of the table, as long as that of the question.
     pub header: Vec<u8>,
     attributes: Vec<(u16, Vec<u8>)>,
@@ -49,7 +49,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the kernel or the service manager refuses.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
@@ -67,7 +67,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`Errno`]: the kernel's, among them that there is no such entry.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         kind: u16,
         header: &[u8],
@@ -92,26 +92,26 @@ impl Netlink {
 
 impl Answer {
     /// Returns the value of an attribute.
-    pub fn attribute(&self, kind: u16) -> Option<&[u8]> {
+    pub(crate) fn attribute(&self, kind: u16) -> Option<&[u8]> {
         let mut attributes = self.attributes.iter();
         let found = attributes.find(|(found, _)| *found == kind);
         found.map(|(_, value)| value.as_slice())
     }
 
     /// Returns the value of an attribute that is a number.
-    pub fn number(&self, kind: u16) -> Option<u32> {
+    pub(crate) fn number(&self, kind: u16) -> Option<u32> {
         number_at(self.attribute(kind)?, 0)
     }
 }
 
 /// Returns the 32-bit number at an offset.
-pub fn number_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn number_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset.checked_add(4)?)?;
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// Returns the 16-bit number at an offset.
-pub fn short_at(bytes: &[u8], offset: usize) -> Option<u16> {
+pub(crate) fn short_at(bytes: &[u8], offset: usize) -> Option<u16> {
     let bytes = bytes.get(offset..offset.checked_add(2)?)?;
     bytes.try_into().ok().map(u16::from_ne_bytes)
 }

@@ -16,7 +16,7 @@ use valise_common::host::folders::{OutboxName, SenderState};
 use valise_common::ids::{ContainerHash, ContainerId, Serial};
 use valise_common::os::durable::{self, checked};
 
-pub use crate::pipeline::{GivenUp, SpoolBeacon};
+pub(crate) use crate::pipeline::{GivenUp, SpoolBeacon};
 
 /// Why a file of the outbox cannot be used.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ pub enum OutboxError {
 
 /// What a file name of the outbox means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboxFile {
+pub(crate) enum OutboxFile {
     /// A sealed container.
     Container(OutboxName),
     /// Its [`FecFile`].
@@ -67,7 +67,7 @@ pub enum OutboxFile {
 
 impl OutboxFile {
     /// Reads a file name; `None` for any that gate does not write.
-    pub fn parse(name: &OsStr) -> Option<Self> {
+    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
         let container = OutboxName::of_container(name).map(Self::Container);
         let fec = || OutboxName::of_geometry(name).map(Self::Fec);
         let beacon = || (name == "beacon").then_some(Self::Beacon);
@@ -91,13 +91,13 @@ pub struct FecFile {
 
 /// The outbox, read only.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     state: SenderState,
 }
 
 impl Outbox {
     /// The outbox of a sender's state.
-    pub fn new(state: SenderState) -> Self {
+    pub(crate) fn new(state: SenderState) -> Self {
         Self { state }
     }
 
@@ -105,7 +105,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub fn containers(&self) -> Result<BTreeMap<Serial, OutboxName>, OutboxError> {
+    pub(crate) fn containers(&self) -> Result<BTreeMap<Serial, OutboxName>, OutboxError> {
         let mut found = BTreeMap::new();
         for entry in durable::list(&self.state.outbox())? {
             if let Some(name) = OutboxName::of_container(&entry?.file_name()) {
@@ -119,7 +119,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If it cannot be read, or is not what gate writes.
-    pub fn fec(&self, name: &OutboxName) -> Result<Option<FecFile>, OutboxError> {
+    pub(crate) fn fec(&self, name: &OutboxName) -> Result<Option<FecFile>, OutboxError> {
         let Some(text) = read(&self.state.geometry(name))? else {
             return Ok(None);
         };
@@ -136,7 +136,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If it cannot be read, or is not what gate writes.
-    pub fn beacon(&self) -> Result<SpoolBeacon, OutboxError> {
+    pub(crate) fn beacon(&self) -> Result<SpoolBeacon, OutboxError> {
         let Some(text) = read(&self.state.outbox_beacon())? else {
             return Ok(SpoolBeacon::default());
         };
@@ -152,7 +152,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If it cannot be opened, or has not the length that its geometry was made for.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         name: &OutboxName,
         geometry: &Geometry,

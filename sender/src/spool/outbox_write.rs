@@ -19,7 +19,7 @@ use super::outbox::{FecFile, SpoolBeacon, parse};
 use crate::model::ledger::Cable;
 
 /// The name of a cable's files in the outbox, once it has a serial.
-pub fn name_of(cable: &Cable) -> Option<OutboxName> {
+pub(crate) fn name_of(cable: &Cable) -> Option<OutboxName> {
     let serial = cable.serial()?;
     Some(OutboxName {
         precedence: cable.precedence,
@@ -29,7 +29,7 @@ pub fn name_of(cable: &Cable) -> Option<OutboxName> {
 }
 
 /// The name under `tmp/` by which start-up finds a finished container again.
-pub fn staged_name(serial: Serial) -> String {
+pub(crate) fn staged_name(serial: Serial) -> String {
     format!("sealed-{serial}.container")
 }
 

@@ -23,7 +23,7 @@ use valise_common::os::group::give_to_group_of;
 use valise_common::sshsig::{Signature, SshsigError};
 
 /// The name of the manifest's file.
-pub const MANIFEST_NAME: &str = "manifest.txt";
+pub(crate) const MANIFEST_NAME: &str = "manifest.txt";
 const HASH_NAME: &str = "manifest.sha256";
 const APPROVALS_NAME: &str = "approvals";
 const FOLDER_MODE: u32 = 0o750;

@@ -11,7 +11,7 @@ use valise_common::host::folders::{Role, SenderState};
 use valise_common::ids::Serial;
 use valise_common::os::durable::{self, Access, StagedFile, Sync, SyncBatch};
 
-pub use crate::pipeline::Progress;
+pub(crate) use crate::pipeline::Progress;
 
 fn is_no_progress(path: &Path) -> bool {
     let is_large =
@@ -23,7 +23,7 @@ fn is_no_progress(path: &Path) -> bool {
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
+pub(crate) fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
     let mut found = BTreeMap::new();
     for entry in durable::list(folder)? {
         let entry = entry?;
@@ -41,7 +41,7 @@ pub fn read_all(folder: &Path) -> io::Result<BTreeMap<Serial, Progress>> {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
+pub(crate) fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
     let path = folder.join(serial.to_string());
     match durable::read_bounded(&path, limits::PROGRESS_BYTES_MAX) {
         Ok(text) => {
@@ -66,7 +66,11 @@ pub fn read(folder: &Path, serial: Serial) -> io::Result<Option<Progress>> {
 ///
 /// # Errors
 /// If one cannot be written, synced or renamed; after a failed sync the process must end.
-pub fn write_all(state: &SenderState, all: &[Progress], batch: &mut SyncBatch) -> io::Result<()> {
+pub(crate) fn write_all(
+    state: &SenderState,
+    all: &[Progress],
+    batch: &mut SyncBatch,
+) -> io::Result<()> {
     let mut staged = Vec::with_capacity(all.len());
     for progress in all {
         let mut file = StagedFile::create(&state.tmp(Role::Transmit))?;
@@ -86,7 +90,7 @@ pub fn write_all(state: &SenderState, all: &[Progress], batch: &mut SyncBatch) -
 ///
 /// # Errors
 /// If it cannot be written or renamed.
-pub fn write_unsynced(state: &SenderState, progress: &Progress) -> io::Result<()> {
+pub(crate) fn write_unsynced(state: &SenderState, progress: &Progress) -> io::Result<()> {
     let (tmp, dest) = (
         state.tmp(Role::Transmit),
         state.progress_of(progress.serial),

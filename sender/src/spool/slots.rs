@@ -24,7 +24,7 @@ const AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// Any error of the system.
-pub fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
+pub(crate) fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
     let mut staged = StagedFile::create(tmp)?;
     staged.write_all(&header_of(bundle).encode(None))?;
     let mut buffer = Vec::with_capacity(RECORD_BYTES * AT_ONCE);
@@ -41,7 +41,7 @@ pub fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
 }
 
 /// Returns the header of a bundle's slot file.
-pub fn header_of(bundle: &Bundle) -> SlotsHeader {
+pub(crate) fn header_of(bundle: &Bundle) -> SlotsHeader {
     SlotsHeader {
         channel: bundle.channel,
         bundle: bundle.id,

@@ -23,7 +23,7 @@ const TRANSMITTED_SHOWN_S: u64 = 3_600;
 
 /// One cable, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CableView {
+pub(crate) struct CableView {
     /// Its message-id.
     pub id: MessageId,
     /// Its serial, once issued.
@@ -70,7 +70,7 @@ pub struct CableView {
 
 /// One bundle, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleView {
+pub(crate) struct BundleView {
     /// Its number.
     pub bundle: BundleId,
     /// Its first serial.
@@ -85,7 +85,7 @@ pub struct BundleView {
 
 /// The host, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostView {
+pub(crate) struct HostView {
     /// When the view was written.
     pub time: UtcTime,
     /// The same on a clock that nobody sets.
@@ -115,7 +115,7 @@ pub struct HostView {
 
 /// The whole view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct View {
+pub(crate) struct View {
     /// The host.
     #[serde(flatten)]
     pub host: HostView,
@@ -124,7 +124,7 @@ pub struct View {
 }
 
 /// The state of a cable, in the words of the architecture.
-pub fn state_word(cable: &Cable, progress: Option<&Progress>, now: UtcTime) -> &'static str {
+pub(crate) fn state_word(cable: &Cable, progress: Option<&Progress>, now: UtcTime) -> &'static str {
     match cable.phase {
         Phase::Open if cable.approvals.is_empty() => "submitted",
         Phase::Open | Phase::Sealing => "approved",
@@ -143,7 +143,7 @@ pub fn state_word(cable: &Cable, progress: Option<&Progress>, now: UtcTime) -> &
 
 impl CableView {
     /// Shows a cable. `blocked` says why it is not being sealed although it could be.
-    pub fn new(
+    pub(crate) fn new(
         cable: &Cable,
         progress: Option<&Progress>,
         blocked: Option<&String>,
@@ -183,7 +183,7 @@ impl CableView {
 
 /// Writes views. Cables that did not change are not encoded again.
 #[derive(Debug, Default)]
-pub struct ViewWriter {
+pub(crate) struct ViewWriter {
     cables: BTreeMap<(UtcTime, MessageId), String>,
     keys: BTreeMap<MessageId, (UtcTime, MessageId)>,
 }
@@ -193,7 +193,7 @@ impl ViewWriter {
     ///
     /// # Errors
     /// If it cannot be encoded, which nothing in it allows.
-    pub fn put(&mut self, cable: &CableView) -> Result<(), serde_json::Error> {
+    pub(crate) fn put(&mut self, cable: &CableView) -> Result<(), serde_json::Error> {
         let key = (cable.submitted, cable.id);
         self.keys.insert(cable.id, key);
         self.cables.insert(key, serde_json::to_string(cable)?);
@@ -201,7 +201,7 @@ impl ViewWriter {
     }
 
     /// Forgets every cable that `keep` does not want.
-    pub fn retain(&mut self, keep: impl Fn(&MessageId) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&MessageId) -> bool) {
         self.keys.retain(|id, key| {
             let kept = keep(id);
             if !kept {
@@ -230,7 +230,7 @@ impl ViewWriter {
     ///
     /// # Errors
     /// Any error of the system.
-    pub fn write(&self, state: &SenderState, host: &HostView) -> io::Result<()> {
+    pub(crate) fn write(&self, state: &SenderState, host: &HostView) -> io::Result<()> {
         let text = self.text(host).map_err(io::Error::other)?;
         let tmp = state.tmp(Role::Gate);
         replace(

@@ -8,7 +8,7 @@ use super::kept::Kept;
 
 /// A source block of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockKey {
+pub(crate) struct BlockKey {
     /// The container's serial.
     pub serial: Serial,
     /// The source block.
@@ -17,13 +17,13 @@ pub struct BlockKey {
 
 /// One source block in memory: k symbols, the container's last one padded with zeros.
 #[derive(Debug, Default)]
-pub struct SourceBlock {
+pub(crate) struct SourceBlock {
     bytes: Vec<u8>,
 }
 
 impl SourceBlock {
     /// Makes room for a block, and gives the part that must be filled from the container: all but the zero padding.
-    pub fn begin(&mut self, geometry: &Geometry, shape: &BlockShape) -> (u64, &mut [u8]) {
+    pub(crate) fn begin(&mut self, geometry: &Geometry, shape: &BlockShape) -> (u64, &mut [u8]) {
         let range = geometry.block_range(shape);
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         self.bytes.resize(geometry.source_bytes(shape), 0);
@@ -44,7 +44,7 @@ impl SourceBlock {
 /// # Bounds
 /// [`limits::SOURCE_BYTES_MAX`] and one block more; beyond it the oldest go, and are read again when their turn comes.
 #[derive(Debug)]
-pub struct SourceBlocks {
+pub(crate) struct SourceBlocks {
     kept: Kept<BlockKey>,
 }
 
@@ -58,29 +58,29 @@ impl Default for SourceBlocks {
 
 impl SourceBlocks {
     /// The k symbols of a block, if it is in memory.
-    pub fn symbols(&self, key: BlockKey) -> Option<&[u8]> {
+    pub(crate) fn symbols(&self, key: BlockKey) -> Option<&[u8]> {
         self.kept.find(&key)
     }
 
     /// Memory for a block that is to be read, of so many bytes; to be given back by [`SourceBlocks::keep`].
-    pub fn spare(&mut self, bytes: usize) -> SourceBlock {
+    pub(crate) fn spare(&mut self, bytes: usize) -> SourceBlock {
         SourceBlock {
             bytes: self.kept.spare(bytes),
         }
     }
 
     /// Keeps a block that has been read.
-    pub fn keep(&mut self, key: BlockKey, block: SourceBlock) {
+    pub(crate) fn keep(&mut self, key: BlockKey, block: SourceBlock) {
         self.kept.keep(key, block.bytes);
     }
 
     /// Forgets a block that has left.
-    pub fn drop_block(&mut self, key: BlockKey) {
+    pub(crate) fn drop_block(&mut self, key: BlockKey) {
         self.kept.forget(|kept| *kept == key);
     }
 
     /// Forgets all blocks of a container.
-    pub fn drop_container(&mut self, serial: Serial) {
+    pub(crate) fn drop_container(&mut self, serial: Serial) {
         self.kept.forget(|kept| kept.serial == serial);
     }
 }

@@ -9,7 +9,7 @@ use super::kept::Kept;
 
 /// Whose repair symbols, and of which pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RepairKey {
+pub(crate) struct RepairKey {
     /// The container's serial.
     pub serial: Serial,
     /// The pass, from 0.
@@ -22,7 +22,7 @@ pub struct RepairKey {
 ///
 /// # Bounds
 /// [`limits::REPAIR_BYTES_MAX`] and one block more; beyond it the oldest go, and are made again when their turn comes.
-pub struct Repairs {
+pub(crate) struct Repairs {
     codec: BlockCodec,
     kept: Kept<RepairKey>,
 }
@@ -38,7 +38,7 @@ impl Default for Repairs {
 
 impl Repairs {
     /// Makes the repair symbols that a pass sends of a block, from its k source symbols.
-    pub fn encode(
+    pub(crate) fn encode(
         &mut self,
         key: RepairKey,
         geometry: &Geometry,
@@ -56,22 +56,22 @@ impl Repairs {
     }
 
     /// The repair symbols of a block, in the order in which the pass sends them.
-    pub fn symbols(&self, key: &RepairKey) -> Option<&[u8]> {
+    pub(crate) fn symbols(&self, key: &RepairKey) -> Option<&[u8]> {
         self.kept.find(key)
     }
 
     /// Forgets symbols that have left.
-    pub fn drop_block(&mut self, key: &RepairKey) {
+    pub(crate) fn drop_block(&mut self, key: &RepairKey) {
         self.kept.forget(|kept| kept == key);
     }
 
     /// Forgets whatever is kept of a container.
-    pub fn drop_container(&mut self, serial: Serial) {
+    pub(crate) fn drop_container(&mut self, serial: Serial) {
         self.kept.forget(|kept| kept.serial == serial);
     }
 
     /// Whether another block may be encoded ahead of its turn without pushing one out.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.kept.bytes() < limits::REPAIR_BYTES_MAX / 2
     }
 }

@@ -9,7 +9,7 @@ use valise_common::wire::{
 };
 
 /// Seals the datagrams of one session, each under the next counter.
-pub struct Framer {
+pub(crate) struct Framer {
     link_key: LinkKey,
     key: EpochKey,
     key_id: LinkKeyId,
@@ -19,7 +19,7 @@ pub struct Framer {
 
 impl Framer {
     /// Begins a session.
-    pub fn new(
+    pub(crate) fn new(
         link_key: LinkKey,
         key_id: LinkKeyId,
         session: SessionId,
@@ -35,29 +35,29 @@ impl Framer {
     }
 
     /// Begins another session under the same link key.
-    pub fn renew(&mut self, session: SessionId) {
+    pub(crate) fn renew(&mut self, session: SessionId) {
         self.key = EpochKey::derive(&self.link_key, session, Epoch::FIRST);
         self.counter = 0;
     }
 
     /// The session, as observers see it.
-    pub fn session(&self) -> SessionId {
+    pub(crate) fn session(&self) -> SessionId {
         self.key.session()
     }
 
     /// The link key in use.
-    pub fn key_id(&self) -> LinkKeyId {
+    pub(crate) fn key_id(&self) -> LinkKeyId {
         self.key_id
     }
 
     /// Whether so many more datagrams fit the session. If not, a new one must begin: a repeated counter would be a repeated
     /// nonce.
-    pub fn has_room(&self, count: u32) -> bool {
+    pub(crate) fn has_room(&self, count: u32) -> bool {
         self.counter + u64::from(count) <= limits::COUNTER_MAX
     }
 
     /// Seals a datagram whose payload, a symbol, stands in its place already.
-    pub fn symbol(
+    pub(crate) fn symbol(
         &mut self,
         set: &SetId,
         pass: u8,
@@ -70,13 +70,13 @@ impl Framer {
     }
 
     /// Seals a beacon.
-    pub fn beacon(&mut self, beacon: &Beacon, buffer: &mut [u8]) {
+    pub(crate) fn beacon(&mut self, beacon: &Beacon, buffer: &mut [u8]) {
         beacon.encode(self.payload(buffer));
         self.seal(&InnerHeader::Beacon, buffer);
     }
 
     /// Seals noise.
-    pub fn cover(&mut self, buffer: &mut [u8]) {
+    pub(crate) fn cover(&mut self, buffer: &mut [u8]) {
         self.payload(buffer).fill(0);
         self.seal(&InnerHeader::Cover, buffer);
     }

@@ -10,7 +10,7 @@ use valise_common::limits;
 
 /// One block in one pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
+pub(crate) struct Lane {
     /// The container's serial.
     pub serial: Serial,
     /// The pass, from 0.
@@ -27,7 +27,7 @@ pub struct Lane {
 
 impl Lane {
     /// Symbols that the pass sends of the block.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.source_count + self.repair_count
     }
 
@@ -49,7 +49,7 @@ impl Lane {
 
 /// Consecutive symbols of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// The lane, as it was before these symbols: `lane.sent` is the first of them.
     pub lane: Lane,
     /// How many.
@@ -58,14 +58,14 @@ pub struct Run {
 
 impl Run {
     /// Whether nothing of the lane is left behind this run.
-    pub fn ends_lane(&self) -> bool {
+    pub(crate) fn ends_lane(&self) -> bool {
         self.lane.sent + self.count == self.lane.count()
     }
 }
 
 /// The lanes of one class.
 #[derive(Debug)]
-pub struct Interleaver {
+pub(crate) struct Interleaver {
     burst_count: u64,
     symbol_bytes: u64,
     lanes: VecDeque<Lane>,
@@ -79,7 +79,7 @@ impl Interleaver {
     ///
     /// # Shape
     /// `burst_count`: datagrams that one burst takes from the link.
-    pub fn new(burst_count: u64, symbol_bytes: u16) -> Self {
+    pub(crate) fn new(burst_count: u64, symbol_bytes: u16) -> Self {
         Self {
             burst_count: burst_count.max(1),
             symbol_bytes: u64::from(symbol_bytes),
@@ -91,7 +91,7 @@ impl Interleaver {
     }
 
     /// Whether one more block should be opened before the next symbol leaves.
-    pub fn wants_lane(&self) -> bool {
+    pub(crate) fn wants_lane(&self) -> bool {
         self.lanes.is_empty()
             || (self.tolerance < self.burst_count
                 && self.bytes < limits::INTERLEAVE_BYTES_MAX
@@ -99,7 +99,7 @@ impl Interleaver {
     }
 
     /// Adds a block that has something left to send.
-    pub fn open(&mut self, lane: Lane) {
+    pub(crate) fn open(&mut self, lane: Lane) {
         assert!(lane.sent < lane.count(), "an empty lane would never end");
         self.tolerance += lane.tolerance(self.burst_count);
         self.bytes += u64::from(lane.count()) * self.symbol_bytes;
@@ -107,17 +107,17 @@ impl Interleaver {
     }
 
     /// Whether nothing is left to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
     /// The blocks in work.
-    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
     }
 
     /// Takes the next symbols, at most so many.
-    pub fn next_run(&mut self, count_max: u32) -> Option<Run> {
+    pub(crate) fn next_run(&mut self, count_max: u32) -> Option<Run> {
         let alone = self.lanes.len() == 1;
         let lane = self.lanes.front_mut()?;
         if self.turn_left == 0 {
@@ -145,7 +145,7 @@ impl Interleaver {
     }
 
     /// Drops what is left of a container.
-    pub fn drop_container(&mut self, serial: Serial) {
+    pub(crate) fn drop_container(&mut self, serial: Serial) {
         self.turn_left = 0;
         for _ in 0..self.lanes.len() {
             if self.lanes.front().is_some_and(|lane| lane.serial == serial) {

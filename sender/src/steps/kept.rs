@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// # Bounds
 /// So many bytes of memory, spare memory included, and one buffer more.
 #[derive(Debug)]
-pub struct Kept<K> {
+pub(super) struct Kept<K> {
     bytes_max: usize,
     kept: VecDeque<(K, Vec<u8>)>,
     kept_bytes: usize,
@@ -21,7 +21,7 @@ pub struct Kept<K> {
 
 impl<K: Copy + PartialEq> Kept<K> {
     /// Nothing yet, and at most so many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
             kept: VecDeque::new(),
@@ -32,7 +32,7 @@ impl<K: Copy + PartialEq> Kept<K> {
     }
 
     /// A buffer, if it is still here.
-    pub fn find(&self, key: &K) -> Option<&[u8]> {
+    pub(super) fn find(&self, key: &K) -> Option<&[u8]> {
         // Some dozen are here at a time, and the one asked for is usually among the newest.
         let mut newest_first = self.kept.iter().rev();
         newest_first
@@ -41,7 +41,7 @@ impl<K: Copy + PartialEq> Kept<K> {
     }
 
     /// Memory for so many bytes, of any length and content now; to be given back by [`Kept::keep`].
-    pub fn spare(&mut self, bytes: usize) -> Vec<u8> {
+    pub(super) fn spare(&mut self, bytes: usize) -> Vec<u8> {
         // Neither too small, for growing would copy it, nor so large that most of it lies idle.
         let fits = |spare: &Vec<u8>| (bytes..=bytes.saturating_mul(2)).contains(&spare.capacity());
         match self.spare.iter().rposition(fits) {
@@ -51,7 +51,7 @@ impl<K: Copy + PartialEq> Kept<K> {
     }
 
     /// Keeps a buffer; the oldest make room for it.
-    pub fn keep(&mut self, key: K, buffer: Vec<u8>) {
+    pub(super) fn keep(&mut self, key: K, buffer: Vec<u8>) {
         self.kept_bytes += buffer.capacity();
         self.kept.push_back((key, buffer));
         while self.kept_bytes + self.spare_bytes > self.bytes_max {
@@ -66,14 +66,14 @@ impl<K: Copy + PartialEq> Kept<K> {
     }
 
     /// Forgets the buffers that `which` picks.
-    pub fn forget(&mut self, which: impl Fn(&K) -> bool) {
+    pub(super) fn forget(&mut self, which: impl Fn(&K) -> bool) {
         while let Some(position) = self.kept.iter().position(|kept| which(&kept.0)) {
             self.drop_at(position);
         }
     }
 
     /// Bytes of the buffers that are kept, without spare memory.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.kept_bytes
     }
 

@@ -19,7 +19,7 @@ const TOKENS_PER_BIT: u128 = 1_000_000;
 
 /// Token-bucket pacing of one link.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     wire_bits: u64,
     batch_count: u32,
     lead_count: u32,
@@ -48,7 +48,7 @@ impl Pace {
     ///
     /// # Shape
     /// `wire_bytes`: an IP packet with its headers. `batch_count_max`: datagrams that the link takes in one call.
-    pub fn new(rate: Rate, wire_bytes: u32, batch_count_max: u32, now: Mono) -> Self {
+    pub(crate) fn new(rate: Rate, wire_bytes: u32, batch_count_max: u32, now: Mono) -> Self {
         let wire_bits = u64::from(wire_bytes) * 8;
         assert!(
             wire_bits > 0 && batch_count_max > 0,
@@ -87,12 +87,12 @@ impl Pace {
     }
 
     /// There is nothing to send: the time until there is makes no arrears.
-    pub fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.since = Since::Idle;
     }
 
     /// How many datagrams may leave now: a whole batch, or none yet.
-    pub fn allowance(&mut self, now: Mono) -> u32 {
+    pub(crate) fn allowance(&mut self, now: Mono) -> u32 {
         let cost = self.cost(self.batch_count);
         let Some(buckets) = &mut self.buckets else {
             return self.batch_count;
@@ -110,7 +110,7 @@ impl Pace {
     }
 
     /// Takes the tokens of datagrams that leave, at most the allowance.
-    pub fn spend(&mut self, count: u32) {
+    pub(crate) fn spend(&mut self, count: u32) {
         let cost = self.cost(count);
         if let Some(buckets) = &mut self.buckets {
             assert!(count <= self.batch_count, "no more leaves than was allowed");
@@ -120,19 +120,19 @@ impl Pace {
     }
 
     /// When a whole batch may leave; in the past if it may already.
-    pub fn ready_at(&self) -> Option<Mono> {
+    pub(crate) fn ready_at(&self) -> Option<Mono> {
         let cost = self.cost(self.batch_count);
         let buckets = self.buckets.as_ref()?;
         Some(buckets.long.ready_at(cost).max(buckets.peak.ready_at(cost)))
     }
 
     /// Datagrams of about a millisecond, at least one: the cover before the first symbol and behind the last.
-    pub fn lead_count(&self) -> u32 {
+    pub(crate) fn lead_count(&self) -> u32 {
         self.lead_count
     }
 
     /// Time on the link of so many datagrams, rounded up; nothing is known of an unlimited link.
-    pub fn time_us(&self, count: u32) -> Option<u64> {
+    pub(crate) fn time_us(&self, count: u32) -> Option<u64> {
         let rate = self.buckets.as_ref()?.long.rate;
         u64::try_from(self.cost(count).div_ceil(rate)).ok()
     }
@@ -143,7 +143,7 @@ impl Pace {
 }
 
 /// How many datagrams a span of time on the link holds, rounded up.
-pub fn datagrams_in(rate_bits: u64, wire_bytes: u32, span_us: u64) -> u64 {
+pub(crate) fn datagrams_in(rate_bits: u64, wire_bytes: u32, span_us: u64) -> u64 {
     let bits = u128::from(rate_bits) * u128::from(span_us);
     let each = u128::from(wire_bytes) * 8 * TOKENS_PER_BIT;
     u64::try_from(bits.div_ceil(each)).unwrap_or(u64::MAX)

@@ -11,13 +11,13 @@ use valise_common::units::Mono;
 
 /// Passes that wait for their turn.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     classes: [BTreeSet<(Mono, Serial)>; 4],
 }
 
 /// Where a pass stands in the queue; needed to take it out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its class.
     pub precedence: Precedence,
     /// When it may begin.
@@ -28,19 +28,19 @@ pub struct Place {
 
 impl Queue {
     /// Adds a pass.
-    pub fn push(&mut self, place: Place) {
+    pub(crate) fn push(&mut self, place: Place) {
         self.class_mut(place.precedence)
             .insert((place.eligible_at, place.serial));
     }
 
     /// Takes out a pass that will not be sent after all.
-    pub fn remove(&mut self, place: Place) {
+    pub(crate) fn remove(&mut self, place: Place) {
         self.class_mut(place.precedence)
             .remove(&(place.eligible_at, place.serial));
     }
 
     /// Takes the next pass of a class, if one may begin by now.
-    pub fn pop_ready(&mut self, precedence: Precedence, now: Mono) -> Option<Serial> {
+    pub(crate) fn pop_ready(&mut self, precedence: Precedence, now: Mono) -> Option<Serial> {
         let class = self.class_mut(precedence);
         let first = *class.first()?;
         if first.0 > now {
@@ -51,7 +51,7 @@ impl Queue {
     }
 
     /// When the next pass of any class may begin; in the past if it may already.
-    pub fn next_time(&self) -> Option<Mono> {
+    pub(crate) fn next_time(&self) -> Option<Mono> {
         self.classes
             .iter()
             .filter_map(|class| class.first())
@@ -60,7 +60,7 @@ impl Queue {
     }
 
     /// Passes that wait, for each class.
-    pub fn depths(&self) -> [usize; 4] {
+    pub(crate) fn depths(&self) -> [usize; 4] {
         self.classes.each_ref().map(BTreeSet::len)
     }
 

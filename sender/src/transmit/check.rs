@@ -27,7 +27,7 @@ const STEP_BYTES: u64 = 4 << 20;
 
 /// What became of a comparison.
 #[derive(Debug)]
-pub enum Compared {
+pub(super) enum Compared {
     /// The file is what gate sealed.
     Intact,
     /// Gate has deleted it.
@@ -37,7 +37,7 @@ pub enum Compared {
 }
 
 /// The comparison, as the sending thread sees it.
-pub struct Checker {
+pub(super) struct Checker {
     shared: Arc<Shared>,
     wake: PipeReader,
     /// Compares on the caller's thread, if there is no other.
@@ -78,7 +78,7 @@ impl Checker {
     ///
     /// # Errors
     /// If the system has no thread or descriptor left.
-    pub fn start(threading: Threading, outbox: Outbox) -> io::Result<Self> {
+    pub(super) fn start(threading: Threading, outbox: Outbox) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (wake, waker) = io::pipe()?;
         let comparing = Comparing {
@@ -104,7 +104,7 @@ impl Checker {
     ///
     /// # Errors
     /// If the descriptor cannot be written.
-    pub fn add(&mut self, sealed: Sealed) -> io::Result<()> {
+    pub(super) fn add(&mut self, sealed: Sealed) -> io::Result<()> {
         let key = (sealed.precedence, sealed.serial);
         lock(&self.shared.state).wanted.insert(key, sealed);
         match &mut self.here {
@@ -115,7 +115,7 @@ impl Checker {
     }
 
     /// Forgets a container that gate has deleted.
-    pub fn forget(&self, precedence: Precedence, serial: Serial) {
+    pub(super) fn forget(&self, precedence: Precedence, serial: Serial) {
         lock(&self.shared.state)
             .wanted
             .remove(&(precedence, serial));
@@ -125,7 +125,7 @@ impl Checker {
     ///
     /// # Errors
     /// If the descriptor cannot be read.
-    pub fn take(&mut self) -> io::Result<Vec<(Sealed, Compared)>> {
+    pub(super) fn take(&mut self) -> io::Result<Vec<(Sealed, Compared)>> {
         let done = std::mem::take(&mut lock(&self.shared.state).done);
         // The thread writes one byte for each, after it has put it there; it may come a moment later.
         let mut bytes = vec![0; done.len()];
@@ -250,7 +250,7 @@ fn verdict(sealed: &Sealed, hasher: &blake3::Hasher) -> Compared {
 ///
 /// # Errors
 /// [`OutboxError::Hash`] if it is not what gate sealed, or the system's.
-pub fn compare_now(file: &File, sealed: &Sealed) -> Result<(), OutboxError> {
+pub(super) fn compare_now(file: &File, sealed: &Sealed) -> Result<(), OutboxError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file)?;
     match verdict(sealed, &hasher) {

@@ -19,7 +19,7 @@ use crate::spool::outbox::OutboxError;
 use crate::steps::frame::Framer;
 
 /// The containers, and the batch of their symbols that leaves next.
-pub struct Containers {
+pub(super) struct Containers {
     pipeline: Pipeline,
     loader: Loader,
     checker: Checker,
@@ -31,7 +31,7 @@ pub struct Containers {
 
 impl Containers {
     /// No container yet.
-    pub fn new(pipeline: Pipeline, loader: Loader, checker: Checker) -> Self {
+    pub(super) fn new(pipeline: Pipeline, loader: Loader, checker: Checker) -> Self {
         Self {
             pipeline,
             loader,
@@ -46,7 +46,7 @@ impl Containers {
     ///
     /// # Errors
     /// [`TransmitError`]; the process must end.
-    pub fn handle_changes(
+    pub(super) fn handle_changes(
         &mut self,
         now: Now,
         watch: &mut StateWatch,
@@ -117,7 +117,7 @@ impl Containers {
     ///
     /// # Errors
     /// If the comparison's descriptor cannot be read.
-    pub fn handle_compared(&mut self, now: Now) -> io::Result<()> {
+    pub(super) fn handle_compared(&mut self, now: Now) -> io::Result<()> {
         for (sealed, compared) in self.checker.take()? {
             let serial = sealed.serial;
             let known = self.pipeline.sealed(serial);
@@ -140,13 +140,13 @@ impl Containers {
     }
 
     /// Composes the next batch, if one may leave now, and returns its count of datagrams.
-    pub fn poll_batch(&mut self, now: Now) -> Option<u32> {
+    pub(super) fn poll_batch(&mut self, now: Now) -> Option<u32> {
         let has_batch = self.pipeline.poll_batch(now, &mut self.batch);
         has_batch.then(|| self.batch.count())
     }
 
     /// Makes the datagrams of the batch in `buffer`. A container that cannot be read is given up.
-    pub fn fill(&mut self, framer: &mut Framer, buffer: &mut [u8]) {
+    pub(super) fn fill(&mut self, framer: &mut Framer, buffer: &mut [u8]) {
         let unreadable = self
             .loader
             .fill(&self.batch, &self.pipeline, framer, buffer);
@@ -160,18 +160,18 @@ impl Containers {
     }
 
     /// Makes repair symbols ahead of their turn; returns whether there were some to make.
-    pub fn prepare(&mut self) -> bool {
+    pub(super) fn prepare(&mut self) -> bool {
         self.loader.prepare(&self.pipeline)
     }
 
     /// Notes that the last batch has left, and returns its count of datagrams.
-    pub fn handle_batch_left(&mut self) -> u32 {
+    pub(super) fn handle_batch_left(&mut self) -> u32 {
         self.take_progress();
         self.batch.count()
     }
 
     /// Returns the next pass that has left to its end.
-    pub fn poll_ended(&mut self) -> Option<PassEnded> {
+    pub(super) fn poll_ended(&mut self) -> Option<PassEnded> {
         let ended = self.pipeline.poll_ended()?;
         self.loader.close(ended.progress.serial);
         self.left.remove(&ended.progress.serial);
@@ -179,33 +179,33 @@ impl Containers {
     }
 
     /// Begins the passes again that a lost link has swallowed: those on the link, and `ended`.
-    pub fn handle_link_lost(&mut self, now: Now, ended: Vec<PassEnded>) {
+    pub(super) fn handle_link_lost(&mut self, now: Now, ended: Vec<PassEnded>) {
         self.pipeline.handle_link_lost(now, ended);
         self.take_progress();
     }
 
     /// Returns when the next batch may leave.
-    pub fn next_wakeup(&self, now: Now) -> Mono {
+    pub(super) fn next_wakeup(&self, now: Now) -> Mono {
         self.pipeline.next_wakeup(now)
     }
 
     /// Returns the progress since the last call.
-    pub fn take_left(&mut self) -> BTreeMap<Serial, Progress> {
+    pub(super) fn take_left(&mut self) -> BTreeMap<Serial, Progress> {
         std::mem::take(&mut self.left)
     }
 
     /// Returns the text of the alarm `container`, if there is a container that cannot be sent.
-    pub fn alarm(&self) -> Option<String> {
+    pub(super) fn alarm(&self) -> Option<String> {
         self.unsendable.alarm()
     }
 
     /// Returns the state of the passes, for the view.
-    pub fn pipeline(&self) -> &Pipeline {
+    pub(super) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
     /// Returns the containers whose passes are on the link, for the view.
-    pub fn on_link(&self) -> Vec<OnLinkView> {
+    pub(super) fn on_link(&self) -> Vec<OnLinkView> {
         let on_link = self.pipeline.on_link().filter_map(|progress| {
             let sealed = self.pipeline.sealed(progress.serial)?;
             Some(OnLinkView {

@@ -23,12 +23,12 @@ const DOWN_US: u64 = 200_000;
 /// Interval of the looks at the way: a loss between two looks shows in the interface's count.
 const LOOK_US: u64 = 20_000;
 /// Interval of the looks while the way is blocked.
-pub const BLOCKED_LOOK_US: u64 = 50_000;
+pub(super) const BLOCKED_LOOK_US: u64 = 50_000;
 /// A link that is down for less is no alarm: a host that answers ARP does so by then.
 const ALARM_AFTER_US: u64 = 1_000_000;
 
 /// The link, and the datagrams of the last batch that have not left yet.
-pub struct Link {
+pub(super) struct Link {
     medium: Medium,
     /// Bytes of every datagram.
     pub datagram: DatagramBytes,
@@ -49,7 +49,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Medium::open`].
-    pub fn open(config: &SenderConfig, now: Mono) -> Result<Self, TransmitError> {
+    pub(super) fn open(config: &SenderConfig, now: Mono) -> Result<Self, TransmitError> {
         let datagram = DatagramBytes::new(config.datagram_bytes());
         let datagram = datagram.ok_or_else(|| TransmitError::missing("link.datagram_bytes"))?;
         let medium = Medium::open(config, datagram, now)?;
@@ -68,12 +68,12 @@ impl Link {
     }
 
     /// What carries the datagrams.
-    pub fn medium(&self) -> &Medium {
+    pub(super) fn medium(&self) -> &Medium {
         &self.medium
     }
 
     /// Returns the descriptor that becomes writable when the kernel has room again, if the link waits for it.
-    pub fn awaits_room(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn awaits_room(&self) -> Option<BorrowedFd<'_>> {
         if !self.lacks_room {
             return None;
         }
@@ -81,12 +81,12 @@ impl Link {
     }
 
     /// Has the next [`Link::send`] try at once: the kernel has room.
-    pub fn retry_now(&mut self) {
+    pub(super) fn retry_now(&mut self) {
         self.retry_at = Mono(0);
     }
 
     /// Looks at the way to the receiver, if it is time.
-    pub fn look(&mut self, now: Mono) -> Seen {
+    pub(super) fn look(&mut self, now: Mono) -> Seen {
         let interval_us = if self.is_blocked() {
             BLOCKED_LOOK_US
         } else {
@@ -100,13 +100,13 @@ impl Link {
     }
 
     /// Returns when the way may be looked at again.
-    pub fn next_look_at(&self) -> Mono {
+    pub(super) fn next_look_at(&self) -> Mono {
         self.looked_at
             .map_or(Mono(0), |looked_at| looked_at.plus_us(LOOK_US))
     }
 
     /// Looks at the way to the receiver. A way that cannot be seen counts as up: there is an alarm for it.
-    pub fn look_now(&mut self, now: Mono) -> Seen {
+    pub(super) fn look_now(&mut self, now: Mono) -> Seen {
         self.looked_at = Some(now);
         let was_blocked = self.is_blocked();
         let (seen, obstacle) = self.medium.look(now, was_blocked);
@@ -119,7 +119,7 @@ impl Link {
     }
 
     /// Opens and checks a serial port before there is a link key, so that its alarm is raised during commissioning.
-    pub fn look_before_key(&mut self, now: Mono) {
+    pub(super) fn look_before_key(&mut self, now: Mono) {
         if self.is_line() {
             self.look(now);
             if !self.is_blocked() {
@@ -133,24 +133,24 @@ impl Link {
     }
 
     /// Returns whether the last look found the way blocked: what is handed over now is lost.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         // A socket that has not been looked at is not blocked.
         self.medium.is_blocked() && (self.is_line() || self.obstacle.is_some())
     }
 
     /// Returns whether a datagram of noise may bring the link up.
-    pub fn is_probe_due(&mut self, now: Mono) -> bool {
+    pub(super) fn is_probe_due(&mut self, now: Mono) -> bool {
         self.medium.is_probe_due(now)
     }
 
     /// Hands the only datagram of the last batch to the kernel, whatever becomes of it.
-    pub fn send_probe(&mut self) {
+    pub(super) fn send_probe(&mut self) {
         self.medium.send_probe(&self.buffer[self.unsent.clone()]);
         self.forget_unsent();
     }
 
     /// Gives up what is left of the last batch: its passes begin again.
-    pub fn forget_unsent(&mut self) {
+    pub(super) fn forget_unsent(&mut self) {
         self.unsent = 0..0;
         self.lacks_room = false;
         self.retry_at = Mono(0);
@@ -158,7 +158,7 @@ impl Link {
     }
 
     /// Returns whether datagrams leave, as far as is known.
-    pub fn state(&self) -> LinkState {
+    pub(super) fn state(&self) -> LinkState {
         match self.obstacle {
             Some(_) => LinkState::Down,
             None => LinkState::Up,
@@ -166,13 +166,13 @@ impl Link {
     }
 
     /// Returns the alarm `link-down`, if the link has been down long enough.
-    pub fn alarm(&self, now: Mono) -> Option<Cause> {
+    pub(super) fn alarm(&self, now: Mono) -> Option<Cause> {
         let (since, cause) = self.obstacle.as_ref()?;
         (now.since_us(*since) >= ALARM_AFTER_US).then(|| cause.clone())
     }
 
     /// Returns the text of the alarm `link-unwatched`, if the way cannot be seen.
-    pub fn unwatched_alarm(&self) -> Option<String> {
+    pub(super) fn unwatched_alarm(&self) -> Option<String> {
         let fault = self.medium.route_fault()?;
         Some(format!("the state of the link cannot be read ({fault})"))
     }
@@ -202,12 +202,12 @@ impl Link {
     }
 
     /// Returns whether the whole of the last batch has left.
-    pub fn is_clear(&self) -> bool {
+    pub(super) fn is_clear(&self) -> bool {
         self.unsent.is_empty()
     }
 
     /// Returns room for a batch, which counts as unsent from now on.
-    pub fn room(&mut self, count: u32) -> &mut [u8] {
+    pub(super) fn room(&mut self, count: u32) -> &mut [u8] {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         self.unsent = 0..count * self.datagram.to_usize();
         self.retry_at = Mono(0);
@@ -215,7 +215,7 @@ impl Link {
     }
 
     /// Sends what is left of the batch, and returns when to try again if not all of it left.
-    pub fn send(&mut self, now: Mono) -> Option<Mono> {
+    pub(super) fn send(&mut self, now: Mono) -> Option<Mono> {
         if now < self.retry_at {
             return Some(self.retry_at);
         }

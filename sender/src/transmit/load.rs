@@ -23,7 +23,7 @@ use crate::steps::frame::Framer;
 use crate::steps::interleave::{Lane, Run};
 
 /// Reads, encodes and seals what a batch names.
-pub struct Loader {
+pub(super) struct Loader {
     outbox: Outbox,
     datagram: DatagramBytes,
     repair: Percent,
@@ -39,7 +39,7 @@ struct OpenContainer {
 
 /// A container could not be read. Its datagrams carry cover instead, and nothing more is asked of it.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(super) struct Unreadable {
     /// Which.
     pub serial: Serial,
     /// Why; none if gate has deleted it.
@@ -48,7 +48,7 @@ pub struct Unreadable {
 
 impl Loader {
     /// A loader with nothing open.
-    pub fn new(outbox: Outbox, datagram: DatagramBytes, repair: Percent) -> Self {
+    pub(super) fn new(outbox: Outbox, datagram: DatagramBytes, repair: Percent) -> Self {
         Self {
             outbox,
             datagram,
@@ -61,7 +61,7 @@ impl Loader {
 
     /// Makes the datagrams of a batch, one behind the other in `buffer`, which is exactly as long. Returns the containers
     /// that could not be read.
-    pub fn fill(
+    pub(super) fn fill(
         &mut self,
         batch: &Batch,
         pipeline: &Pipeline,
@@ -100,7 +100,7 @@ impl Loader {
     }
 
     /// Makes the repair symbols of one block ahead of their turn. Tells whether there was one to do.
-    pub fn prepare(&mut self, pipeline: &Pipeline) -> bool {
+    pub(super) fn prepare(&mut self, pipeline: &Pipeline) -> bool {
         if !self.repairs.has_room() {
             return false;
         }
@@ -117,7 +117,7 @@ impl Loader {
     }
 
     /// Closes a container: its pass has ended, or gate has deleted it.
-    pub fn close(&mut self, serial: Serial) {
+    pub(super) fn close(&mut self, serial: Serial) {
         self.open.remove(&serial);
         self.blocks.drop_container(serial);
         self.repairs.drop_container(serial);

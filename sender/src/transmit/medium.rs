@@ -22,7 +22,7 @@ const PROBE_US: u64 = 1_000_000;
 const STABLE_US: u64 = 1_000_000;
 
 /// The carrier of datagrams.
-pub enum Medium {
+pub(super) enum Medium {
     /// A socket.
     Udp(Udp),
     /// A serial port.
@@ -30,7 +30,7 @@ pub enum Medium {
 }
 
 /// A socket, and the way of its datagrams.
-pub struct Udp {
+pub(super) struct Udp {
     socket: UdpLink,
     bind: Option<SocketAddr>,
     route: Result<RouteWatch, String>,
@@ -40,7 +40,7 @@ pub struct Udp {
 }
 
 /// A serial port.
-pub struct Serial {
+pub(super) struct Serial {
     port: SerialLink,
     /// The port was open at the last look, and no write has failed since.
     was_up: bool,
@@ -51,7 +51,7 @@ pub struct Serial {
 
 /// What a look at the way means for what has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub(super) enum Seen {
     /// It is too early for another look.
     Nothing,
     /// The link is up, and has been since the last look.
@@ -64,7 +64,7 @@ pub enum Seen {
 
 /// What became of a batch that was handed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handed {
+pub(super) enum Handed {
     /// All of it has left.
     Whole,
     /// A line has taken a part of the datagram, and takes more at this time.
@@ -78,7 +78,7 @@ impl Medium {
     ///
     /// # Errors
     /// If the configuration names no usable link. A missing serial port is not an error: [`Medium::port_fault`] has it.
-    pub fn open(
+    pub(super) fn open(
         config: &SenderConfig,
         datagram: DatagramBytes,
         now: Mono,
@@ -117,7 +117,7 @@ impl Medium {
     }
 
     /// Bytes of a datagram on the link: an IP packet with its headers, or a frame.
-    pub fn wire_bytes(&self) -> u32 {
+    pub(super) fn wire_bytes(&self) -> u32 {
         match self {
             Medium::Udp(udp) => udp.socket.wire_bytes(),
             Medium::Serial(serial) => serial.port.wire_bytes(),
@@ -125,7 +125,7 @@ impl Medium {
     }
 
     /// Bits of the link that a datagram takes.
-    pub fn wire_bits(&self) -> u64 {
+    pub(super) fn wire_bits(&self) -> u64 {
         let bits_per_byte = match self {
             Medium::Udp(_) => 8,
             Medium::Serial(_) => LINE_BITS_PER_BYTE,
@@ -134,7 +134,7 @@ impl Medium {
     }
 
     /// Datagrams that the link takes at a time.
-    pub fn batch_count_max(&self) -> u32 {
+    pub(super) fn batch_count_max(&self) -> u32 {
         match self {
             Medium::Udp(udp) => udp.socket.batch_count_max(),
             Medium::Serial(_) => 1,
@@ -142,7 +142,7 @@ impl Medium {
     }
 
     /// The rate that datagrams are composed at: that of the configuration, or what the line carries.
-    pub fn rate(&self, configured: Rate) -> Rate {
+    pub(super) fn rate(&self, configured: Rate) -> Rate {
         match self {
             Medium::Udp(_) => configured,
             Medium::Serial(serial) => Rate::BitsPerSecond(serial.port.frame_bits()),
@@ -150,7 +150,7 @@ impl Medium {
     }
 
     /// Returns the socket, for the sandbox. A serial port needs no entry: the role opens it again later.
-    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Medium::Udp(udp) => Some(udp.socket.as_fd()),
             Medium::Serial(_) => None,
@@ -158,7 +158,7 @@ impl Medium {
     }
 
     /// Returns the descriptor that becomes writable when the kernel has room again, if the link is up.
-    pub fn writable(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn writable(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Medium::Udp(udp) => udp.socket.writable(),
             Medium::Serial(serial) => serial.port.writable(),
@@ -166,7 +166,7 @@ impl Medium {
     }
 
     /// Returns the fault of a serial port, if it has one.
-    pub fn port_fault(&self) -> Option<Fault> {
+    pub(super) fn port_fault(&self) -> Option<Fault> {
         match self {
             Medium::Udp(_) => None,
             Medium::Serial(serial) => serial.port.line().port().err(),
@@ -174,7 +174,7 @@ impl Medium {
     }
 
     /// Returns why the route to the receiver cannot be watched.
-    pub fn route_fault(&self) -> Option<&str> {
+    pub(super) fn route_fault(&self) -> Option<&str> {
         match self {
             Medium::Udp(udp) => udp.route.as_ref().err().map(String::as_str),
             Medium::Serial(_) => None,
@@ -182,7 +182,7 @@ impl Medium {
     }
 
     /// Looks at the way to the receiver, and returns what obstructs it. A way that cannot be seen counts as up.
-    pub fn look(&mut self, now: Mono, was_blocked: bool) -> (Seen, Option<Cause>) {
+    pub(super) fn look(&mut self, now: Mono, was_blocked: bool) -> (Seen, Option<Cause>) {
         match self {
             Medium::Udp(udp) => udp.look(was_blocked),
             Medium::Serial(serial) => serial.look(now),
@@ -190,7 +190,7 @@ impl Medium {
     }
 
     /// Returns whether the last look found the way blocked.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         match self {
             Medium::Udp(udp) => udp.route.is_ok() && udp.way.is_none(),
             Medium::Serial(serial) => serial.port.line().port().is_err(),
@@ -198,7 +198,7 @@ impl Medium {
     }
 
     /// Returns whether the medium has worked long enough to count as up: a socket at once.
-    pub fn is_stable(&self, now: Mono) -> bool {
+    pub(super) fn is_stable(&self, now: Mono) -> bool {
         match self {
             Medium::Udp(_) => true,
             Medium::Serial(serial) => {
@@ -209,7 +209,7 @@ impl Medium {
 
     /// Returns whether a datagram of noise is due. It is lost, but has the kernel ask for the next hop's link address: where
     /// somebody answers, the link comes up.
-    pub fn is_probe_due(&mut self, now: Mono) -> bool {
+    pub(super) fn is_probe_due(&mut self, now: Mono) -> bool {
         let Medium::Udp(udp) = self else {
             return false;
         };
@@ -222,21 +222,21 @@ impl Medium {
     }
 
     /// Hands a datagram of noise to the kernel, whatever becomes of it.
-    pub fn send_probe(&mut self, datagram: &[u8]) {
+    pub(super) fn send_probe(&mut self, datagram: &[u8]) {
         if let Medium::Udp(udp) = self {
             let _ = udp.socket.send(datagram);
         }
     }
 
     /// Forgets a datagram that a line has taken a part of.
-    pub fn forget_unsent(&mut self) {
+    pub(super) fn forget_unsent(&mut self) {
         if let Medium::Serial(serial) = self {
             serial.port.forget();
         }
     }
 
     /// Hands datagrams to the kernel, and returns how many of them have left.
-    pub fn send(&mut self, datagrams: &[u8], now: Mono) -> (usize, Handed) {
+    pub(super) fn send(&mut self, datagrams: &[u8], now: Mono) -> (usize, Handed) {
         match self {
             Medium::Udp(udp) => match udp.socket.send(datagrams) {
                 (count, Ok(())) => (count, Handed::Whole),
@@ -254,7 +254,7 @@ impl Medium {
     }
 
     /// Returns the cause of a failure to send.
-    pub fn handle_refusal(&mut self, errno: Errno) -> Cause {
+    pub(super) fn handle_refusal(&mut self, errno: Errno) -> Cause {
         match self {
             Medium::Udp(udp) => {
                 udp.lacks_neighbour = false;

@@ -16,7 +16,7 @@ use crate::spool::link_key::LinkKeyError;
 use crate::steps::frame::Framer;
 
 /// The link in use.
-pub struct Outlet {
+pub(super) struct Outlet {
     link: Link,
     session: Option<Session>,
     settling: Settling,
@@ -28,7 +28,7 @@ pub struct Outlet {
 
 impl Outlet {
     /// The link without a session: nothing can leave.
-    pub fn new(link: Link, kind: LinkKind) -> Self {
+    pub(super) fn new(link: Link, kind: LinkKind) -> Self {
         Self {
             link,
             session: None,
@@ -45,7 +45,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`TransmitError`]; the process must end. A key that does not parse is not an error but an alarm.
-    pub fn take_key(
+    pub(super) fn take_key(
         &mut self,
         state: &SenderState,
         recorder: &mut Recorder,
@@ -86,12 +86,12 @@ impl Outlet {
     }
 
     /// The link, to read its state.
-    pub fn link(&self) -> &Link {
+    pub(super) fn link(&self) -> &Link {
         &self.link
     }
 
     /// The link, to look at it and to send.
-    pub fn link_mut(&mut self) -> &mut Link {
+    pub(super) fn link_mut(&mut self) -> &mut Link {
         &mut self.link
     }
 
@@ -99,7 +99,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`TransmitError`] if the session's counter is used up and the next session does not begin.
-    pub fn room(
+    pub(super) fn room(
         &mut self,
         count: u32,
         recorder: &mut Recorder,
@@ -119,7 +119,11 @@ impl Outlet {
     ///
     /// # Errors
     /// [`TransmitError`] as of [`Outlet::room`].
-    pub fn probe(&mut self, now: Mono, recorder: &mut Recorder) -> Result<Mono, TransmitError> {
+    pub(super) fn probe(
+        &mut self,
+        now: Mono,
+        recorder: &mut Recorder,
+    ) -> Result<Mono, TransmitError> {
         if self.session.is_some() && self.link.is_probe_due(now) {
             if let Some((framer, datagram)) = self.room(1, recorder)? {
                 framer.cover(datagram);
@@ -130,49 +134,49 @@ impl Outlet {
     }
 
     /// Takes a pass whose last datagram has been handed to the kernel.
-    pub fn handle_ended(&mut self, now: Mono, ended: PassEnded) {
+    pub(super) fn handle_ended(&mut self, now: Mono, ended: PassEnded) {
         self.settling.handle_ended(now, ended);
     }
 
     /// Returns the next pass that counts as sent, the link being up at this time.
-    pub fn poll_settled(&mut self, up_at: Mono) -> Option<PassEnded> {
+    pub(super) fn poll_settled(&mut self, up_at: Mono) -> Option<PassEnded> {
         self.settling.poll_settled(up_at)
     }
 
     /// Returns every pass that waits to count as sent.
-    pub fn take_settling(&mut self) -> Vec<PassEnded> {
+    pub(super) fn take_settling(&mut self) -> Vec<PassEnded> {
         self.settling.take_all()
     }
 
     /// Gives up what has not left, and returns the passes that may not have left the host.
-    pub fn take_lost(&mut self) -> Vec<PassEnded> {
+    pub(super) fn take_lost(&mut self) -> Vec<PassEnded> {
         self.link.forget_unsent();
         self.settling.take_all()
     }
 
     /// Returns when the link must be looked at for a pass that settles.
-    pub fn due_at(&self) -> Option<Mono> {
+    pub(super) fn due_at(&self) -> Option<Mono> {
         let due_at = self.settling.due_at()?;
         Some(due_at.max(self.link.next_look_at()))
     }
 
     /// Returns whether the device is one that the sandbox keeps from this process.
-    pub fn is_other_device(&self) -> bool {
+    pub(super) fn is_other_device(&self) -> bool {
         self.is_kept && self.link.medium().port_fault() == Some(Fault::Forbidden)
     }
 
     /// Returns the text of the alarm `link-key`, if the newest link key cannot be used.
-    pub fn key_alarm(&self) -> Option<&str> {
+    pub(super) fn key_alarm(&self) -> Option<&str> {
         self.key_fault.as_deref()
     }
 
     /// Returns the session, without which nothing can leave.
-    pub fn session(&self) -> Option<&Session> {
+    pub(super) fn session(&self) -> Option<&Session> {
         self.session.as_ref()
     }
 
     /// Returns whether datagrams leave.
-    pub fn state(&self) -> LinkState {
+    pub(super) fn state(&self) -> LinkState {
         match self.session {
             Some(_) => self.link.state(),
             None => LinkState::NoKey,

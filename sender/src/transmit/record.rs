@@ -40,7 +40,7 @@ pub enum RecordError {
 }
 
 /// The writer, as the sending thread sees it.
-pub struct Recorder {
+pub(super) struct Recorder {
     shared: Arc<Shared>,
     way: Way,
 }
@@ -91,7 +91,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub fn start(
+    pub(super) fn start(
         threading: Threading,
         state: SenderState,
         audit: AuditLog,
@@ -121,7 +121,7 @@ impl Recorder {
     }
 
     /// An event for the audit log.
-    pub fn event(&mut self, event: &'static str, fields: Vec<(&'static str, Value)>) {
+    pub(super) fn event(&mut self, event: &'static str, fields: Vec<(&'static str, Value)>) {
         self.add_event(event, fields, None);
     }
 
@@ -129,7 +129,7 @@ impl Recorder {
     ///
     /// # Errors
     /// What the thread ended with.
-    pub fn event_durable(
+    pub(super) fn event_durable(
         &mut self,
         event: &'static str,
         fields: Vec<(&'static str, Value)>,
@@ -157,7 +157,7 @@ impl Recorder {
     }
 
     /// A pass has been sent to its end: to be made durable.
-    pub fn ended(&mut self, ended: PassEnded) {
+    pub(super) fn ended(&mut self, ended: PassEnded) {
         self.add(|waiting| {
             waiting.moved.remove(&ended.progress.serial);
             waiting.ended.push(ended);
@@ -165,7 +165,7 @@ impl Recorder {
     }
 
     /// Containers have moved on, and what there is to see.
-    pub fn moved(&mut self, moved: impl Iterator<Item = Progress>, view: TransmitView) {
+    pub(super) fn moved(&mut self, moved: impl Iterator<Item = Progress>, view: TransmitView) {
         self.add(|waiting| {
             waiting
                 .moved
@@ -175,7 +175,7 @@ impl Recorder {
     }
 
     /// Returns whether writing has ended, which only an error brings about.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         match &self.way {
             Way::Beside(thread) => thread.as_ref().is_none_or(JoinHandle::is_finished),
             Way::Caller(_, failed) => failed.is_some(),
@@ -186,7 +186,7 @@ impl Recorder {
     ///
     /// # Errors
     /// What the thread ended with.
-    pub fn stop(mut self) -> Result<(), RecordError> {
+    pub(super) fn stop(mut self) -> Result<(), RecordError> {
         self.add(|waiting| waiting.stop = true);
         self.join()
     }

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::view::TransmitView;
 
 /// What is recorded at once, and what gathers until the second is over.
-pub struct Report {
+pub(super) struct Report {
     /// Writes to the disk.
     pub recorder: Recorder,
     /// The alarms of this role.
@@ -27,7 +27,7 @@ pub struct Report {
 
 impl Report {
     /// The first second begins now.
-    pub fn new(recorder: Recorder, alarms: Alarms, rate: Rate, now: Mono) -> Self {
+    pub(super) fn new(recorder: Recorder, alarms: Alarms, rate: Rate, now: Mono) -> Self {
         Self {
             recorder,
             alarms,
@@ -40,7 +40,7 @@ impl Report {
 
     /// Raises and clears the alarms of link keys and containers. To be called after every change: one that is cleared before
     /// the second is over is recorded too.
-    pub fn handle_faults(&mut self, outlet: &Outlet, containers: &Containers) {
+    pub(super) fn handle_faults(&mut self, outlet: &Outlet, containers: &Containers) {
         let time = clock::utc_now();
         self.alarms
             .set_text(Alarm::LinkKey, time, outlet.key_alarm());
@@ -49,17 +49,17 @@ impl Report {
     }
 
     /// Counts datagrams that have left.
-    pub fn handle_sent(&mut self, datagram_count: u32) {
+    pub(super) fn handle_sent(&mut self, datagram_count: u32) {
         self.datagram_count += u64::from(datagram_count);
     }
 
     /// Returns whether the second is over.
-    pub fn is_due(&self, now: Mono) -> bool {
+    pub(super) fn is_due(&self, now: Mono) -> bool {
         now.since_us(self.began) >= SECOND_US
     }
 
     /// Ends the second: records alarms, progress and the view.
-    pub fn end_second(&mut self, now: Mono, outlet: &Outlet, containers: &mut Containers) {
+    pub(super) fn end_second(&mut self, now: Mono, outlet: &Outlet, containers: &mut Containers) {
         self.record_alarms(now, outlet);
         let view = self.view(now, outlet, containers);
         let moved = containers.take_left().into_values();
@@ -78,7 +78,7 @@ impl Report {
     ///
     /// # Errors
     /// What recording ended with.
-    pub fn stop(self) -> Result<(), RecordError> {
+    pub(super) fn stop(self) -> Result<(), RecordError> {
         self.recorder.stop()
     }
 

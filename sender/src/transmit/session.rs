@@ -12,7 +12,7 @@ use crate::spool::link_key::{self, StoredLinkKey};
 use crate::steps::frame::Framer;
 
 /// The session on the link.
-pub struct Session {
+pub(super) struct Session {
     /// What seals its datagrams.
     pub framer: Framer,
     /// The bundle that brought its key.
@@ -24,7 +24,7 @@ impl Session {
     ///
     /// # Errors
     /// If the newest key cannot be used, or the kernel gives no random bytes.
-    pub fn newest(
+    pub(super) fn newest(
         state: &SenderState,
         datagram: DatagramBytes,
         in_use: Option<BundleId>,
@@ -49,13 +49,13 @@ impl Session {
     ///
     /// # Errors
     /// If the kernel gives no random bytes.
-    pub fn renew(&mut self) -> Result<(), TransmitError> {
+    pub(super) fn renew(&mut self) -> Result<(), TransmitError> {
         self.framer.renew(random()?);
         Ok(())
     }
 
     /// What the audit log says of it.
-    pub fn fields(&self) -> Vec<(&'static str, Value)> {
+    pub(super) fn fields(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("session", json!(self.framer.session())),
             ("key_id", json!(self.framer.key_id())),
@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// What `status` shows of it.
-    pub fn view(&self) -> SessionView {
+    pub(super) fn view(&self) -> SessionView {
         SessionView {
             session: self.framer.session(),
             key_id: self.framer.key_id(),

@@ -9,13 +9,13 @@ use crate::spool::outbox::OutboxError;
 
 /// Containers that cannot be sent, and that gate still has as queued.
 #[derive(Debug, Default)]
-pub struct Unsendable {
+pub(super) struct Unsendable {
     serials: BTreeMap<Serial, Why>,
 }
 
 /// Why a container cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub(super) enum Why {
     /// It, or the file beside it, is not what gate wrote.
     Damaged,
     /// It was cut for symbols of so many bytes.
@@ -40,22 +40,22 @@ impl From<&OutboxError> for Why {
 
 impl Unsendable {
     /// Notes a container that cannot be sent, and that gate still has as queued.
-    pub fn insert(&mut self, serial: Serial, why: Why) {
+    pub(super) fn insert(&mut self, serial: Serial, why: Why) {
         self.serials.insert(serial, why);
     }
 
     /// Forgets a container that came again, or that gate has deleted.
-    pub fn remove(&mut self, serial: Serial) {
+    pub(super) fn remove(&mut self, serial: Serial) {
         self.serials.remove(&serial);
     }
 
     /// Returns their serials.
-    pub fn serials(&self) -> impl Iterator<Item = Serial> {
+    pub(super) fn serials(&self) -> impl Iterator<Item = Serial> {
         self.serials.keys().copied()
     }
 
     /// Returns the text of the alarm: the first of them, and how many more there are.
-    pub fn alarm(&self) -> Option<String> {
+    pub(super) fn alarm(&self) -> Option<String> {
         let (serial, why) = self.serials.first_key_value()?;
         let mut text = describe(*serial, *why);
         let others = self.serials.len() - 1;

@@ -18,7 +18,7 @@ use crate::spool::progress::{self, Progress};
 
 /// What may have changed.
 #[derive(Debug, Default)]
-pub struct SpoolChanges {
+pub(super) struct SpoolChanges {
     /// A link key.
     pub keys: bool,
     /// What gate knows.
@@ -31,7 +31,7 @@ pub struct SpoolChanges {
 
 /// What has changed of the containers.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// New, or with other wanted passes.
     pub arrived: Vec<Arrived>,
     /// Deleted by gate.
@@ -42,7 +42,7 @@ pub struct Found {
 
 /// A container in the outbox.
 #[derive(Debug)]
-pub struct Arrived {
+pub(super) struct Arrived {
     /// What transmit knows of it.
     pub sealed: Sealed,
     /// How far an earlier process came.
@@ -50,7 +50,7 @@ pub struct Arrived {
 }
 
 /// Watches the folders that gate writes for transmit.
-pub struct StateWatch {
+pub(super) struct StateWatch {
     state: SenderState,
     outbox: Outbox,
     watch: DirWatch,
@@ -59,7 +59,7 @@ pub struct StateWatch {
 
 impl SpoolChanges {
     /// Everything must be read again.
-    pub fn everything() -> Self {
+    pub(super) fn everything() -> Self {
         Self {
             keys: true,
             spool: true,
@@ -93,7 +93,7 @@ impl SpoolChanges {
 }
 
 /// The name of a container's files in the outbox.
-pub fn name_of(sealed: &Sealed) -> OutboxName {
+pub(super) fn name_of(sealed: &Sealed) -> OutboxName {
     let Sealed {
         precedence,
         serial,
@@ -109,7 +109,7 @@ pub fn name_of(sealed: &Sealed) -> OutboxName {
 
 impl StateWatch {
     /// Begins to watch. What is there already must be read afterwards: [`SpoolChanges::everything`].
-    pub fn new(state: &SenderState) -> Result<Self, TransmitError> {
+    pub(super) fn new(state: &SenderState) -> Result<Self, TransmitError> {
         let mut watch = DirWatch::new().during("watch folders")?;
         let outbox = watch.add(&state.outbox(), Notice::ArrivalsAndRemovals);
         let outbox_index = outbox.during("watch outbox/")?;
@@ -126,7 +126,7 @@ impl StateWatch {
     }
 
     /// Takes what has changed.
-    pub fn take(&mut self) -> Result<SpoolChanges, TransmitError> {
+    pub(super) fn take(&mut self) -> Result<SpoolChanges, TransmitError> {
         let mut changes = SpoolChanges::default();
         changes.add(
             self.watch.drain().during("watch folders")?,
@@ -136,7 +136,7 @@ impl StateWatch {
     }
 
     /// What gate knows, if that changed. Adds to `changes` the containers that had arrived when gate wrote it.
-    pub fn spool(
+    pub(super) fn spool(
         &mut self,
         changes: &mut SpoolChanges,
     ) -> Result<Option<SpoolBeacon>, TransmitError> {
@@ -155,7 +155,7 @@ impl StateWatch {
     }
 
     /// What has changed of the containers; `known` are those that transmit knows.
-    pub fn containers(
+    pub(super) fn containers(
         &self,
         changes: SpoolChanges,
         known: impl Fn(Serial) -> Option<OutboxName>,

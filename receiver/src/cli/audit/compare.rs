@@ -43,14 +43,14 @@ enum SenderEvent {
 /// A line that verified and yet is not what its program writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is no line of {0}: is it another role's log?")]
-pub struct NotOfRole(&'static str);
+pub(super) struct NotOfRole(&'static str);
 
 /// Both logs, as far as they were read.
 ///
 /// # Bounds
 /// A row a serial, and the bundles; lines that name no serial cost nothing.
 #[derive(Debug, Default)]
-pub struct Comparison {
+pub(super) struct Comparison {
     rows: BTreeMap<Serial, Row>,
     gaps: SerialSet,
     not_sent: SerialSet,
@@ -75,7 +75,7 @@ impl Comparison {
     ///
     /// # Errors
     /// [`NotOfRole`] for a line of another shape.
-    pub fn take_sender(&mut self, line: &[u8]) -> Result<(), NotOfRole> {
+    pub(super) fn take_sender(&mut self, line: &[u8]) -> Result<(), NotOfRole> {
         let event = serde_json::from_slice(line).map_err(|_| NotOfRole("gate"))?;
         match event {
             SenderEvent::Sealing { id, serial } => self.sent(serial).id = Some(id),
@@ -114,7 +114,7 @@ impl Comparison {
     ///
     /// # Errors
     /// [`NotOfRole`] for a line of another shape.
-    pub fn take_receiver(&mut self, line: &[u8]) -> Result<(), NotOfRole> {
+    pub(super) fn take_receiver(&mut self, line: &[u8]) -> Result<(), NotOfRole> {
         let record = AuditRecord::parse(line).ok_or(NotOfRole("release"))?;
         if record.event == "init" {
             let channel = record.fields.get("channel").and_then(Value::as_str);
@@ -207,7 +207,7 @@ impl Comparison {
     }
 
     /// Goes over every serial that either log names.
-    pub fn finish(mut self) -> Compared {
+    pub(super) fn finish(mut self) -> Compared {
         let missing: Vec<Serial> = self.gaps.iter().collect();
         for serial in missing {
             self.rows.entry(serial).or_default().is_gap = true;
@@ -250,7 +250,7 @@ impl Comparison {
 
 /// Both logs, compared.
 #[derive(Debug)]
-pub struct Compared {
+pub(super) struct Compared {
     /// Every serial that either names.
     pub rows: BTreeMap<Serial, Row>,
     /// What is wrong with the channel as a whole.

@@ -19,7 +19,7 @@ use valise_common::serial_set::SerialSet;
 
 /// Options of `audit reconcile`.
 #[derive(Debug, Args)]
-pub struct Reconcile {
+pub(crate) struct Reconcile {
     /// A copy of the sender's audit/gate.log.
     #[arg(value_name = "SENDER.log")]
     pub sender: PathBuf,
@@ -38,7 +38,7 @@ pub struct Reconcile {
 }
 
 /// `audit reconcile`
-pub fn reconcile(
+pub(crate) fn reconcile(
     config: impl FnOnce() -> Result<ReceiverConfig, CliError>,
     options: &Reconcile,
 ) -> Result<(), CliError> {

@@ -5,7 +5,7 @@ use valise_common::ids::{ContainerHash, MessageId};
 
 /// What both logs say of a serial.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
+pub(super) struct Row {
     /// The sender's log.
     pub sent: Option<Sent>,
     /// The receiver's log, if a container claimed the serial.
@@ -20,7 +20,7 @@ pub struct Row {
 
 /// The sender's side of a serial.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sent {
+pub(super) struct Sent {
     /// The cable.
     pub id: Option<MessageId>,
     /// Every container that was sealed under it: more than one only after a crash while sealing.
@@ -33,7 +33,7 @@ pub struct Sent {
 
 /// The receiver's side of a serial.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Received {
+pub(super) struct Received {
     /// How far it came.
     pub state: ReceivedState,
     /// The container that claimed it.
@@ -46,7 +46,7 @@ pub struct Received {
 
 /// How far a received container came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ReceivedState {
+pub(super) enum ReceivedState {
     /// Its publishing was committed.
     #[default]
     Publishing,
@@ -60,7 +60,7 @@ pub enum ReceivedState {
 
 impl Received {
     /// Takes a later event over earlier ones; what it does not name stays.
-    pub fn claim(
+    pub(super) fn claim(
         &mut self,
         state: ReceivedState,
         container: Option<ContainerHash>,
@@ -77,7 +77,7 @@ impl Received {
 /// The one state of a serial in both logs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     /// A cable has the serial, and is not sealed yet.
     Issued,
     /// Sealed, and on its way: the receiver need not have it yet.
@@ -100,7 +100,7 @@ pub enum State {
 
 impl State {
     /// Its word.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             State::Issued => "issued",
             State::Sealed => "sealed",
@@ -118,7 +118,7 @@ impl State {
 /// What an auditor must look into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Problem {
+pub(super) enum Problem {
     /// The receiver opened a container that the sender's log never sealed.
     Unsealed,
     /// The receiver opened another container than the sender sealed.
@@ -131,7 +131,7 @@ pub enum Problem {
 
 impl Problem {
     /// What it means.
-    pub fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Problem::Unsealed => "received without having been sealed",
             Problem::ContainerDiffers => "another container was received than was sealed",
@@ -143,7 +143,7 @@ impl Problem {
 
 impl Row {
     /// Its one state.
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         if let Some(received) = &self.received {
             return match received.state {
                 ReceivedState::Quarantined => State::Quarantined,
@@ -176,7 +176,7 @@ impl Row {
     }
 
     /// What an auditor must look into, if anything.
-    pub fn problem(&self) -> Option<Problem> {
+    pub(super) fn problem(&self) -> Option<Problem> {
         let Some(received) = self.received.as_ref() else {
             return self.told_not_sent();
         };
@@ -204,13 +204,13 @@ impl Row {
     }
 
     /// The cable, as the receiver or else the sender names it.
-    pub fn message_id(&self) -> Option<MessageId> {
+    pub(super) fn message_id(&self) -> Option<MessageId> {
         let received = self.received.as_ref().and_then(|one| one.message_id);
         received.or(self.sent.as_ref().and_then(|one| one.id))
     }
 
     /// Why it is held, was destroyed, or was given up.
-    pub fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         match (&self.received, &self.sent) {
             (Some(received), _) => received.reason.as_deref(),
             (None, Some(sent)) => sent.given_up.as_deref(),
