@@ -1,10 +1,11 @@
 //! `check-config`: what the configuration means, and what this host has against it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use valise_common::config::{Fences, LinkKind, ReceiverConfig};
 use valise_common::host::cli::Shown;
 use valise_common::host::commissioned::HostError;
 use valise_common::host::folders::ReceiverState;
+use valise_common::ids::ChannelId;
 use valise_common::os::serial;
 
 use super::{CliError, print_json, print_line};
@@ -20,6 +21,23 @@ pub(super) fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
         Err(HostError::NotCommissioned { .. }) => None,
         Err(error) => return Err(error.into()),
     };
+    if options.json {
+        return print_json(&document(config, commissioned));
+    }
+    let lines = lines(config, commissioned);
+    lines.iter().try_for_each(|line| print_line(line))?;
+    for (mailbox, group) in &config.mailboxes {
+        print_line(&format!(
+            "mailbox     {mailbox} is fetched by group {group}"
+        ))?;
+    }
+    warnings(config)
+        .iter()
+        .try_for_each(|warning| print_line(&format!("warning: {warning}")))
+}
+
+/// Returns the configuration for a person, a line each.
+fn lines(config: &ReceiverConfig, commissioned: Option<ChannelId>) -> Vec<String> {
     let link = &config.link;
     let from = match link.kind {
         LinkKind::Udp => link
@@ -30,7 +48,7 @@ pub(super) fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
             .as_ref()
             .map(|device| format!("the serial line {} at {} baud", device.display(), link.baud)),
     };
-    let lines = [
+    [
         format!("state       everything is below {}", config.state.display()),
         match commissioned {
             Some(channel) => format!("channel     {channel}"),
@@ -78,14 +96,18 @@ pub(super) fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
     ]
     .into_iter()
     .chain(not_used(config))
-    .collect::<Vec<_>>();
-    if options.json {
-        let mailboxes: serde_json::Map<String, serde_json::Value> = config
-            .mailboxes
-            .iter()
-            .map(|(mailbox, group)| (mailbox.to_string(), json!(group)))
-            .collect();
-        return print_json(&json!({
+    .collect()
+}
+
+/// Returns the configuration as a JSON document.
+fn document(config: &ReceiverConfig, commissioned: Option<ChannelId>) -> Value {
+    let link = &config.link;
+    let mailboxes: serde_json::Map<String, serde_json::Value> = config
+        .mailboxes
+        .iter()
+        .map(|(mailbox, group)| (mailbox.to_string(), json!(group)))
+        .collect();
+    json!({
             "state": config.state.display().to_string(),
             "channel": commissioned,
             "listen": link.listen.map(|address| address.to_string()),
@@ -104,17 +126,7 @@ pub(super) fn check(config: &ReceiverConfig, options: &Shown) -> Result<(), CliE
             "sandbox_required": config.sandbox.required == Fences::Required,
             "log_level": config.log.level,
             "warnings": warnings(config),
-        }));
-    }
-    lines.iter().try_for_each(|line| print_line(line))?;
-    for (mailbox, group) in &config.mailboxes {
-        print_line(&format!(
-            "mailbox     {mailbox} is fetched by group {group}"
-        ))?;
-    }
-    warnings(config)
-        .iter()
-        .try_for_each(|warning| print_line(&format!("warning: {warning}")))
+    })
 }
 
 /// What the file holds of the sender's keys.

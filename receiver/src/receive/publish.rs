@@ -117,6 +117,7 @@ impl Publisher {
         self.deliver(batch)
     }
 
+    /// Makes a batch durable: first the files, then the list, then the names in the inbox.
     fn deliver(&mut self, batch: Vec<Delivery>) -> io::Result<()> {
         let mut leaving: Vec<Leaving> = Vec::new();
         let mut beacon = None;
@@ -125,39 +126,8 @@ impl Publisher {
             match delivery {
                 Delivery::Beacon(writing) => beacon = Some(writing),
                 Delivery::HandedBack => handed_back = true,
-                Delivery::File { set, hash } => {
-                    let name = InboxName {
-                        serial: set.serial,
-                        container: hash.id(),
-                    };
-                    let data = data_path(&self.folders.assembly, &set);
-                    // The name too, before a line says that nothing more is to be collected.
-                    self.sync.add_dir(data.parent().unwrap_or(&data));
-                    self.sync.add_dir(&self.folders.assembly);
-                    let file = FinishedFile::found(data);
-                    leaving.push(Leaving {
-                        set,
-                        name,
-                        hash,
-                        file,
-                    });
-                }
-                Delivery::Block { set, block } => {
-                    let staged = self.stage(&set, &block, &leaving);
-                    let finished = match staged {
-                        Ok(Staged::Leaving(container)) => {
-                            leaving.push(container);
-                            None
-                        }
-                        Ok(Staged::Judged(verdict)) => Some(Finished::Judged(verdict)),
-                        Err(error) if is_full(&error) => Some(Finished::NoDisk),
-                        Err(error) => return Err(error),
-                    };
-                    self.report(Input::Recycle(block));
-                    if let Some(finished) = finished {
-                        self.report(Input::Finished(set, finished));
-                    }
-                }
+                Delivery::File { set, hash } => leaving.push(self.found(set, hash)),
+                Delivery::Block { set, block } => self.take_block(set, block, &mut leaving)?,
             }
         }
         let beacon = match beacon {
@@ -170,39 +140,84 @@ impl Publisher {
             None => None,
         };
         self.sync.commit()?;
-        if !leaving.is_empty() {
-            let records: Vec<Record> = leaving
-                .iter()
-                .map(|container| (container.set.serial, container.hash))
-                .collect();
-            self.completed.append(&records, &mut self.sync)?;
-        }
-        let sets: Vec<(SetId, ContainerHash)> = leaving
-            .iter()
-            .map(|container| (container.set, container.hash))
-            .collect();
-        for Leaving { name, file, .. } in leaving {
-            let from = file.path().to_path_buf();
-            let to = self.folders.inbox.join(file_name(&name));
-            match file.publish_in(&to, &mut self.sync) {
-                // It is there already, as another geometry cut it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_any(&from)?,
-                result => result?,
-            }
-        }
+        let sets = self.list(&leaving)?;
+        self.publish(leaving)?;
         if let Some(beacon) = beacon {
             beacon?.replace_in(&self.folders.beacon, &mut self.sync)?;
         }
         self.sync.commit()?;
         for (set, hash) in sets {
-            self.report(Input::Finished(
-                set,
-                Finished::Judged(Verdict::Intact(hash)),
-            ));
+            let intact = Finished::Judged(Verdict::Intact(hash));
+            self.report(Input::Finished(set, intact));
         }
         if handed_back {
             let names = take_back(&self.folders.damaged, &mut self.completed, &mut self.sync)?;
             self.report(Input::TakenBack(names));
+        }
+        Ok(())
+    }
+
+    /// Takes a container whose file is complete in `assembly/`.
+    fn found(&mut self, set: SetId, hash: ContainerHash) -> Leaving {
+        let name = InboxName {
+            serial: set.serial,
+            container: hash.id(),
+        };
+        let data = data_path(&self.folders.assembly, &set);
+        // The name too, before a line says that nothing more is to be collected.
+        self.sync.add_dir(data.parent().unwrap_or(&data));
+        self.sync.add_dir(&self.folders.assembly);
+        Leaving {
+            set,
+            name,
+            hash,
+            file: FinishedFile::found(data),
+        }
+    }
+
+    /// Stages a container of one block, and gives its memory back.
+    fn take_block(
+        &mut self,
+        set: SetId,
+        block: Box<SourceBlock>,
+        leaving: &mut Vec<Leaving>,
+    ) -> io::Result<()> {
+        let finished = match self.stage(&set, &block, leaving) {
+            Ok(Staged::Leaving(container)) => {
+                leaving.push(container);
+                None
+            }
+            Ok(Staged::Judged(verdict)) => Some(Finished::Judged(verdict)),
+            Err(error) if is_full(&error) => Some(Finished::NoDisk),
+            Err(error) => return Err(error),
+        };
+        self.report(Input::Recycle(block));
+        if let Some(finished) = finished {
+            self.report(Input::Finished(set, finished));
+        }
+        Ok(())
+    }
+
+    /// Adds containers to the list of completed ones, and returns their sets.
+    fn list(&mut self, leaving: &[Leaving]) -> io::Result<Vec<(SetId, ContainerHash)>> {
+        let sets = leaving.iter().map(|one| (one.set, one.hash));
+        let records: Vec<Record> = sets.clone().map(|(set, hash)| (set.serial, hash)).collect();
+        if !records.is_empty() {
+            self.completed.append(&records, &mut self.sync)?;
+        }
+        Ok(sets.collect())
+    }
+
+    /// Gives containers their names in `inbox/`.
+    fn publish(&mut self, leaving: Vec<Leaving>) -> io::Result<()> {
+        for Leaving { name, file, .. } in leaving {
+            let from = file.path().to_path_buf();
+            let to = self.folders.inbox.join(file_name(&name));
+            match file.publish_in(&to, &mut self.sync) {
+                // The container is there already, as another geometry cut it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_any(&from)?,
+                result => result?,
+            }
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use valise_common::label::Label;
 use valise_common::precedence::Precedence;
 use valise_common::units::UtcTime;
 
+use super::event::Event;
+
 /// The progress of a cable, by the log alone. The files beside it show which ones are queued and on the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,6 +100,44 @@ pub struct Cable {
 }
 
 impl Cable {
+    /// Returns the cable of a submission; `None` for another event.
+    pub(crate) fn submitted(time: UtcTime, event: &Event) -> Option<Self> {
+        let Event::Submitted {
+            id,
+            request,
+            drafter,
+            label,
+            precedence,
+            to,
+            not_after,
+            act_by,
+            body_bytes,
+            needed,
+        } = event
+        else {
+            return None;
+        };
+        Some(Cable {
+            id: *id,
+            request: *request,
+            phase: Phase::Open,
+            drafter: drafter.clone(),
+            label: label.clone(),
+            precedence: *precedence,
+            to: to.clone(),
+            not_after: *not_after,
+            act_by: *act_by,
+            body_bytes: *body_bytes,
+            needed: *needed,
+            approvals: Vec::new(),
+            issued: None,
+            reason: None,
+            rejected_by: None,
+            submitted: time,
+            changed: time,
+        })
+    }
+
     /// The serial, once issued.
     pub fn serial(&self) -> Option<Serial> {
         self.issued.as_ref().map(|issued| issued.serial)
@@ -118,6 +158,16 @@ pub struct HeldBundle {
 }
 
 impl HeldBundle {
+    /// A bundle whose slots are all unused.
+    pub(crate) fn new(first: Serial, count: u32, sha256: ContainerHash) -> Self {
+        Self {
+            first,
+            count,
+            void: false,
+            sha256,
+        }
+    }
+
     /// Its last serial.
     pub fn last(&self) -> Serial {
         self.first

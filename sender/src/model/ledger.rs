@@ -35,39 +35,11 @@ impl Ledger {
     /// Adds one event. Tells which cable changed.
     pub fn apply(&mut self, time: UtcTime, event: &Event) -> Option<MessageId> {
         match event {
-            Event::Submitted {
-                id,
-                request,
-                drafter,
-                label,
-                precedence,
-                to,
-                not_after,
-                act_by,
-                body_bytes,
-                needed,
-            } => {
-                let cable = Cable {
-                    id: *id,
-                    request: *request,
-                    phase: Phase::Open,
-                    drafter: drafter.clone(),
-                    label: label.clone(),
-                    precedence: *precedence,
-                    to: to.clone(),
-                    not_after: *not_after,
-                    act_by: *act_by,
-                    body_bytes: *body_bytes,
-                    needed: *needed,
-                    approvals: Vec::new(),
-                    issued: None,
-                    reason: None,
-                    rejected_by: None,
-                    submitted: time,
-                    changed: time,
-                };
-                self.cables.insert(*id, cable);
-                Some(*id)
+            Event::Submitted { .. } => {
+                let cable = Cable::submitted(time, event)?;
+                let id = cable.id;
+                self.cables.insert(id, cable);
+                Some(id)
             }
             Event::Approved { id, by } => {
                 let cable = self.cables.get_mut(id)?;
@@ -165,12 +137,7 @@ impl Ledger {
                 if let Some(old) = replaces.and_then(|id| self.bundles.get_mut(&id)) {
                     old.void = true;
                 }
-                let held = HeldBundle {
-                    first: *first_serial,
-                    count: *count,
-                    void: false,
-                    sha256: *sha256,
-                };
+                let held = HeldBundle::new(*first_serial, *count, *sha256);
                 self.bundles.insert(*bundle, held);
                 None
             }
