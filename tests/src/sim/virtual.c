@@ -1,15 +1,20 @@
 /* Preloaded into the simulation's own process: time stands still at what the simulation set, random bytes follow from its
-   seed, and syncfs reaches a disk that is served through FUSE. The file whose name is in VALISE_SIM_CLOCK stays mapped:
+   seed, syncfs reaches a disk that is served through FUSE, and memory is counted. The file whose name is in VALISE_SIM_CLOCK
+   stays mapped:
 
    offset  0  u64  seed; while it is 0, time and random bytes are the real ones
            8  u64  blocks of 8 random bytes that were drawn
           16  i64  wall clock, microseconds since 1970
-          24  i64  monotonic clock, microseconds; the time since the host's start too */
+          24  i64  monotonic clock, microseconds; the time since the host's start too
+          32  i64  the thread whose memory is counted
+          40  i64  bytes that this thread has taken and not given back
+          48  i64  the most of them */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -22,6 +27,7 @@
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Defined below under its own name: its declaration takes any arguments. */
 long forward_syscall(long number, ...) __asm__("syscall");
@@ -31,6 +37,9 @@ static volatile struct {
 	uint64_t drawn;
 	int64_t utc_us;
 	int64_t mono_us;
+	int64_t counted;
+	int64_t held;
+	int64_t held_most;
 } *sim;
 
 static void *real(void **found, const char *name)
@@ -102,6 +111,29 @@ time_t time(time_t *at)
 	return now.tv_sec;
 }
 
+/* Who sleeps finds that the time has passed. */
+static int has_slept(const struct timespec *span)
+{
+	int64_t us = span->tv_sec * 1000000 + (span->tv_nsec + 999) / 1000;
+	if (!is_virtual())
+		return 0;
+	sim->utc_us += us;
+	sim->mono_us += us;
+	return 1;
+}
+
+int nanosleep(const struct timespec *span, struct timespec *left)
+{
+	REAL(int (*)(const struct timespec *, struct timespec *), "nanosleep");
+	return has_slept(span) ? 0 : call(span, left);
+}
+
+int clock_nanosleep(clockid_t id, int flags, const struct timespec *span, struct timespec *left)
+{
+	REAL(int (*)(clockid_t, int, const struct timespec *, struct timespec *), "clock_nanosleep");
+	return flags == 0 && has_slept(span) ? 0 : call(id, flags, span, left);
+}
+
 /* SplitMix64 at any place of its sequence. */
 static uint64_t block(uint64_t number)
 {
@@ -170,4 +202,77 @@ int syncfs(int fd)
 	if (fstatfs(fd, &fs) == 0 && fs.f_type == 0x65735546)
 		return fsetxattr(fd, "user.valise.syncfs", "", 0, 0);
 	return call(fd);
+}
+
+/* The C library's own, whatever else is preloaded. */
+void *__libc_malloc(size_t);
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+void __libc_free(void *);
+
+static void count(int64_t bytes)
+{
+	static __thread int64_t thread __attribute__((tls_model("initial-exec")));
+	if (!sim || !sim->counted)
+		return;
+	if (!thread)
+		thread = gettid();
+	if (sim->counted != thread)
+		return;
+	sim->held += bytes;
+	if (sim->held > sim->held_most)
+		sim->held_most = sim->held;
+}
+
+static void *counted(void *block)
+{
+	if (block)
+		count((int64_t)malloc_usable_size(block));
+	return block;
+}
+
+void *malloc(size_t bytes)
+{
+	return counted(__libc_malloc(bytes));
+}
+
+void *calloc(size_t many, size_t bytes)
+{
+	return counted(__libc_calloc(many, bytes));
+}
+
+void *realloc(void *block, size_t bytes)
+{
+	int64_t before = block ? (int64_t)malloc_usable_size(block) : 0;
+	void *now = __libc_realloc(block, bytes);
+	if (now || bytes == 0)
+		count((now ? (int64_t)malloc_usable_size(now) : 0) - before);
+	return now;
+}
+
+void *memalign(size_t to, size_t bytes)
+{
+	return counted(__libc_memalign(to, bytes));
+}
+
+void *aligned_alloc(size_t to, size_t bytes)
+{
+	return memalign(to, bytes);
+}
+
+int posix_memalign(void **block, size_t to, size_t bytes)
+{
+	void *found = memalign(to, bytes);
+	if (!found)
+		return ENOMEM;
+	*block = found;
+	return 0;
+}
+
+void free(void *block)
+{
+	if (block)
+		count(-(int64_t)malloc_usable_size(block));
+	__libc_free(block);
 }

@@ -1,4 +1,5 @@
-//! Clocks that stand still, random bytes that follow from a seed, and a `syncfs` that reaches a simulated disk.
+//! Clocks that stand still, random bytes that follow from a seed, a `syncfs` that reaches a simulated disk, and a count of
+//! the memory that is held.
 //!
 //! All of it is a library that a process is started with, so a simulation starts itself again: it makes a [`VirtualTime`],
 //! sets [`VirtualTime::environment`] on a command for its own program, and finds it there by [`VirtualTime::inherited`].
@@ -12,6 +13,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::gettid;
+
 use crate::harness::{Context as _, Result, compile_library};
 
 /// The variable that holds the path of the file that the library maps.
@@ -22,6 +25,12 @@ const SEED: u64 = 0;
 const DRAWN: u64 = 8;
 const UTC_US: u64 = 16;
 const MONO_US: u64 = 24;
+const COUNTED: u64 = 32;
+const HELD: u64 = 40;
+const HELD_MOST: u64 = 48;
+
+/// Bytes of the file.
+const FILE_BYTES: usize = 56;
 
 /// The clocks and the random bytes of a process and of those that it starts.
 #[derive(Debug)]
@@ -40,7 +49,7 @@ impl VirtualTime {
         let library = folder.join("virtual.so");
         let path = folder.join("virtual");
         compile_library("tests/src/sim/virtual.c", &library)?;
-        fs::write(&path, [0; 32]).context("write", &path)?;
+        fs::write(&path, [0; FILE_BYTES]).context("write", &path)?;
         Self::at(library, path)
     }
 
@@ -101,6 +110,49 @@ impl VirtualTime {
         self.set(SEED, seed)
     }
 
+    /// Returns the monotonic clock, in microseconds. Who has slept has moved it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn mono_us(&self) -> Result<u64> {
+        self.number(MONO_US)
+    }
+
+    /// Counts the memory of this thread from now on, and of no other.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn count_memory(&self) -> Result<()> {
+        self.set(COUNTED, u64::try_from(gettid().as_raw()).unwrap_or(0))
+    }
+
+    /// Returns the bytes that the counted thread has taken and not given back, below 0 if it gave back more. The most of them
+    /// is counted from here.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn begin_memory(&self) -> Result<i64> {
+        let held = self.number(HELD)?;
+        self.set(HELD_MOST, held)?;
+        Ok(held.cast_signed())
+    }
+
+    /// Returns the bytes that are held now, and the most of them since [`VirtualTime::begin_memory`].
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn memory(&self) -> Result<(i64, i64)> {
+        let (now, most) = (self.number(HELD)?, self.number(HELD_MOST)?);
+        Ok((now.cast_signed(), most.cast_signed()))
+    }
+
+    fn number(&self, offset: u64) -> Result<u64> {
+        let mut bytes = [0; 8];
+        let read = self.file.read_exact_at(&mut bytes, offset);
+        read.context("read", &self.path)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
     fn set(&self, offset: u64, number: u64) -> Result<()> {
         // Written through the page that the processes have mapped.
         let written = self.file.write_all_at(&number.to_ne_bytes(), offset);
@@ -114,6 +166,7 @@ mod tests {
     use std::collections::HashSet;
     use std::process::Command;
     use std::thread;
+    use std::time::Duration;
 
     use nix::unistd::syncfs;
     use valise_common::os::{clock, entropy};
@@ -179,6 +232,11 @@ mod tests {
         assert_eq!((clock::mono_now(), clock::boot_now()), (Mono(42), Mono(42)));
         time.set_mono_us(43).unwrap();
         assert_eq!(clock::mono_now(), Mono(43));
+        thread::sleep(Duration::from_secs(3_600));
+        assert_eq!(clock::mono_now(), Mono(3_600_000_043));
+        assert_eq!(clock::utc_now_us(), 1_000_003_600_000_007);
+        assert_eq!(time.mono_us().unwrap(), 3_600_000_043);
+        check_memory(time);
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::mount(&Image::empty(), folder.path()).unwrap();
         fs::write(folder.path().join("a"), b"text").unwrap();
@@ -192,6 +250,20 @@ mod tests {
         assert_eq!(cut.read("a").unwrap(), b"text");
         time.set_seed(0).unwrap();
         assert!(clock::utc_now_us() >= real_us);
+    }
+
+    fn check_memory(time: &VirtualTime) {
+        time.count_memory().unwrap();
+        let before = time.begin_memory().unwrap();
+        let kept = vec![1_u8; 1 << 20];
+        drop(vec![1_u8; 2 << 20]);
+        thread::spawn(|| drop(vec![1_u8; 64 << 20])).join().unwrap();
+        let (now, most) = time.memory().unwrap();
+        let close = |bytes: i64, to: i64| (to..to + (64 << 10)).contains(&bytes);
+        assert!(close(now - before, 1 << 20), "{}", now - before);
+        assert!(close(most - before, 3 << 20), "{}", most - before);
+        drop(kept);
+        assert!(close(time.begin_memory().unwrap() - before, 0));
     }
 
     /// What the system call itself draws, as the crate getrandom makes it in its older versions.
