@@ -79,6 +79,9 @@ impl Run<'_> {
                 self.log
                     .add(self.now_us, format!("cable {number}: {step:?} is done"));
                 self.cables[number].next = after(step);
+                if step == Step::Second && self.cables[number].is_approved() {
+                    self.cables[number].quorum_at_us = Some(self.now_us);
+                }
             }
             Err(reason) => {
                 let reason = reason.replace(&name, "NAME");
@@ -252,6 +255,9 @@ impl Run<'_> {
             );
         }
         // A cable may be held back because a clock was wrong when it came.
+        for cable in &mut self.cables {
+            cable.resends += u64::from(!cable.has_arrived());
+        }
         for serial in missing {
             // One request each: gate refuses all serials of a request if one is no longer kept.
             let text = format!("request = \"resend\"\nserials = \"{serial}\"\n");
@@ -288,12 +294,13 @@ impl Run<'_> {
     }
 
     /// The serial of each cable that gate shows, by its id.
-    fn serials(&self) -> Result<std::collections::BTreeMap<String, u64>> {
+    pub(super) fn serials(&self) -> Result<std::collections::BTreeMap<String, u64>> {
         let view = self.site.sender_state().view_of(Role::Gate);
-        let Ok(view) = fs::read(view) else {
-            return Ok(std::collections::BTreeMap::new());
+        // A power cut may have torn it: gate writes the next one.
+        let view: Value = match fs::read(view) {
+            Ok(view) => serde_json::from_slice(&view).unwrap_or_default(),
+            Err(_) => Value::Null,
         };
-        let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
         let cables = view["cables"].as_array().cloned().unwrap_or_default();
         let serials = cables.iter().filter_map(|cable| {
             let id = cable["id"].as_str()?.to_owned();

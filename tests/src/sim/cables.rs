@@ -37,6 +37,14 @@ pub struct Cable {
     pub manifest: Vec<u8>,
     /// The mailboxes in which it was seen.
     pub seen: BTreeSet<String>,
+    /// Its serial, once gate shows it.
+    pub serial: Option<u64>,
+    /// When it had its quorum.
+    pub quorum_at_us: Option<u64>,
+    /// Resends that operators asked for.
+    pub resends: u64,
+    /// All passes have left that it gets without a resend.
+    pub was_sent: bool,
 }
 
 /// The steps of a cable's people.
@@ -71,6 +79,10 @@ impl Cable {
             id: None,
             manifest: Vec::new(),
             seen: BTreeSet::new(),
+            serial: None,
+            quorum_at_us: None,
+            resends: 0,
+            was_sent: false,
         }
     }
 
@@ -151,6 +163,7 @@ impl Mailboxes {
                     Some(number) => {
                         events.push(format!("cable {number} is in {mailbox}"));
                         cables[number].seen.insert(mailbox.to_owned());
+                        cables[number].serial = Some(cable.record().serial.get());
                         wrong.extend(compare(&cables[number], manifest, mailbox));
                         if cable.record().verified > manifest.not_after {
                             wrong

@@ -6,12 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use valise_common::host::folders::Role;
 use valise_common::host::worker::Threading;
 use valise_common::os::clock;
+use valise_common::units::Mono;
 use valise_receiver::receive::{self, Receive};
 use valise_receiver::release::{self, Release};
 use valise_receiver::spool::publish::Groups;
 use valise_sender::gate;
 use valise_sender::transmit::{self, Transmit};
 
+use super::plan::Link;
 use super::site::Site;
 use super::{Result, wrong};
 
@@ -65,28 +67,28 @@ impl Running {
     ///
     /// # Errors
     /// The reason if the role does not start.
-    pub fn start(site: &Site, role: Role) -> std::result::Result<Self, Ended> {
+    pub fn start(site: &Site, link: Link, role: Role) -> std::result::Result<Self, Ended> {
         guarded(|| {
             Ok(match role {
                 Role::Gate => {
-                    let gate = gate::host::Gate::open(&site.sender_config()?).map_err(wrong)?;
+                    let gate = gate::host::Gate::open(&site.sender_config(link)?).map_err(wrong)?;
                     let daemon = gate::Daemon::start(gate, Vec::new(), Threading::Caller);
                     Running::Gate(Box::new(daemon.map_err(wrong)?))
                 }
                 Role::Transmit => {
-                    let config = site.sender_config()?;
+                    let config = site.sender_config(link)?;
                     let claimed = transmit::Claimed::take(&config).map_err(wrong)?;
                     let started = Transmit::start(&config, claimed, Threading::Caller);
                     Running::Transmit(Box::new(started.map_err(wrong)?))
                 }
                 Role::Receive => {
-                    let config = site.receiver_config()?;
+                    let config = site.receiver_config(link)?;
                     let claimed = receive::Claimed::take(&config).map_err(wrong)?;
                     let started = Receive::start(&config, claimed, Threading::Caller);
                     Running::Receive(Box::new(started.map_err(wrong)?))
                 }
                 Role::Release => {
-                    let (config, state) = (site.receiver_config()?, site.receiver_state());
+                    let (config, state) = (site.receiver_config(link)?, site.receiver_state());
                     let opened = Release::open(config, state, Groups::default(), Threading::Caller);
                     let daemon = release::Daemon::start(opened.map_err(wrong)?);
                     Running::Release(Box::new(daemon.map_err(wrong)?))
@@ -95,31 +97,40 @@ impl Running {
         })
     }
 
-    /// Gives the role its turn. `has_datagrams`: some wait in receive's socket.
+    /// Gives the role its turn. `has_datagrams`: some wait for receive. `after_batch` is called when transmit may have sent.
+    /// Returns when transmit wants its next turn.
     ///
     /// # Errors
     /// The reason if the process must end.
-    pub fn turn(&mut self, has_datagrams: bool) -> std::result::Result<(), Ended> {
+    pub fn turn(
+        &mut self,
+        has_datagrams: bool,
+        mut after_batch: impl FnMut() -> Result<()>,
+    ) -> std::result::Result<Option<Mono>, Ended> {
         guarded(|| match self {
-            Running::Gate(daemon) => daemon.turn().map_err(wrong),
-            Running::Release(daemon) => daemon.turn().map_err(wrong),
+            Running::Gate(daemon) => daemon.turn().map(|()| None).map_err(wrong),
+            Running::Release(daemon) => daemon.turn().map(|()| None).map_err(wrong),
             Running::Receive(receive) => {
                 receive.turn().map_err(wrong)?;
                 match has_datagrams {
-                    true => receive.read_link().map_err(wrong),
-                    false => receive.pass_on().map_err(wrong),
+                    true => receive.read_link().map_err(wrong)?,
+                    false => receive.pass_on().map_err(wrong)?,
                 }
+                Ok(None)
             }
             Running::Transmit(transmit) => {
+                let mut next = Mono(0);
                 for _ in 0..BATCHES_MAX {
                     transmit.take_changes().map_err(wrong)?;
-                    let wake = transmit.turn().map_err(wrong)?;
-                    let wake = wake.ok_or_else(|| wrong("nothing can be written down"))?;
-                    if wake > clock::mono_now() {
+                    let wake = transmit.turn();
+                    after_batch()?;
+                    let wake = wake.map_err(wrong)?;
+                    next = wake.ok_or_else(|| wrong("nothing can be written down"))?;
+                    if next > clock::mono_now() {
                         break;
                     }
                 }
-                Ok(())
+                Ok(Some(next))
             }
         })
     }

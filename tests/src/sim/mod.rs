@@ -7,10 +7,14 @@ pub mod disk;
 pub mod virtual_time;
 
 mod acts;
+mod arrivals;
 mod cables;
 mod finish;
 mod host;
+mod in_time;
+mod line;
 mod log;
+mod memory;
 mod people;
 mod plan;
 mod run;

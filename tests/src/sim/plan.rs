@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use valise_common::host::folders::Role;
+use valise_common::limits::{DATAGRAM_BYTES_SERIAL, DATAGRAM_BYTES_UDP, LINE_BITS_PER_BYTE};
 use valise_common::units::Percent;
 
 use super::disk::{Failing, Failure, Operation};
@@ -13,8 +14,61 @@ use crate::wire::{LineConditions, Prng};
 /// Faults come up to this moment; then everything is repaired, and what was accepted must arrive.
 pub const CHAOS_US: u64 = 40_000_000;
 
-/// Bodies beyond gate's and release's threshold go through their workers.
-const LARGE_BODY_BYTES: u64 = 1_300_000;
+/// Passes of each cable.
+pub const PASSES: u8 = 2;
+
+/// Memory for blocks that receive may use: the least that a configuration can give it.
+pub const ASSEMBLY_BYTES: u64 = 32 << 20;
+
+/// Parts of at least this size are large. Three of them go beyond gate's and release's threshold, to their workers.
+pub const LARGE_BODY_BYTES: u64 = 1_300_000;
+
+/// The draws of a seed that were added later have a sequence of their own, so that a seed keeps the faults that it had.
+const LATER: u64 = 0x5e71_a11e;
+
+/// The link between the hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Datagrams.
+    Udp,
+    /// Frames on a serial line.
+    Serial {
+        /// Bits a second.
+        baud: u32,
+    },
+}
+
+impl Link {
+    /// Bits a second.
+    pub fn bits(self) -> u32 {
+        match self {
+            Link::Udp => 8_000_000,
+            Link::Serial { baud } => baud,
+        }
+    }
+
+    /// Bytes of a datagram.
+    pub fn datagram_bytes(self) -> u16 {
+        match self {
+            Link::Udp => DATAGRAM_BYTES_UDP,
+            Link::Serial { .. } => DATAGRAM_BYTES_SERIAL,
+        }
+    }
+
+    /// Returns how long so many datagrams are on the link.
+    pub fn time_us(self, datagrams: u64) -> u64 {
+        let bytes = datagrams * u64::from(self.datagram_bytes());
+        let bits = match self {
+            // IP and UDP take 28 bytes of each packet.
+            Link::Udp => (bytes + 28 * datagrams) * 8,
+            // A frame has ten bytes more at most, and one part in a hundred of the line stays free.
+            Link::Serial { .. } => {
+                (bytes + 10 * datagrams) * u64::from(LINE_BITS_PER_BYTE) * 101 / 100
+            }
+        };
+        bits * 1_000_000 / u64::from(self.bits())
+    }
+}
 
 /// The fate of a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +121,10 @@ pub enum Fault {
     Fail(Role, Failing, u64, Failure),
     /// A host's disk has so many bytes left, for this time.
     Full(Address, u64, u64),
-    /// Nothing passes the line for this time.
+    /// Nothing passes the line for this time: it is lost.
     Blackout(u64),
+    /// Nothing passes the line for this time: it waits.
+    Stuck(u64),
     /// The wall clock of both hosts leaps by so many seconds.
     Clock(i64),
     /// Somebody sends datagrams that are not ours: of chance, or recorded earlier.
@@ -118,25 +174,48 @@ pub struct Plan {
     pub cables: Vec<CablePlan>,
     /// The faults, by their time.
     pub faults: Vec<(u64, Fault)>,
+    /// The link.
+    pub link: Link,
     /// The line.
     pub line: LineConditions,
 }
 
 impl Plan {
-    /// Draws a run.
-    pub fn draw(prng: &mut Prng) -> Self {
+    /// Draws a run of a seed.
+    pub fn draw(seed: u64, prng: &mut Prng) -> Self {
         let mut cables: Vec<CablePlan> = (0..2 + prng.below(5)).map(|_| draw_cable(prng)).collect();
         cables.sort_by_key(|cable| cable.at_us);
         // Some runs are quiet, so that what arrives without a fault is seen too.
         let count = prng.below(12);
-        let mut faults: Vec<(u64, Fault)> = (0..count)
+        let faults: Vec<(u64, Fault)> = (0..count)
             .map(|_| (prng.below(CHAOS_US), draw_fault(prng)))
             .collect();
-        faults.sort_by_key(|(at_us, _)| *at_us);
-        Self {
+        let mut plan = Self {
             cables,
             faults,
+            link: Link::Udp,
             line: draw_line(prng),
+        };
+        plan.draw_later(seed);
+        plan.faults.sort_by_key(|(at_us, _)| *at_us);
+        plan
+    }
+
+    /// Draws what was added later.
+    fn draw_later(&mut self, seed: u64) {
+        let mut prng = Prng::new(seed ^ LATER);
+        if seed % 7 == 3 || seed % 7 == 6 {
+            let baud = [115_200, 921_600, 4_000_000][place(&mut prng, 3)];
+            self.link = Link::Serial { baud };
+            self.line = draw_serial_line(&mut prng);
+            // What all parts of a run together take is seconds on each line.
+            let most = u64::from(baud) / 16;
+            let parts = self.cables.iter_mut().flat_map(|cable| &mut cable.parts);
+            parts.for_each(|bytes| *bytes = (*bytes).min(most));
+            if prng.below(3) == 0 {
+                let stuck = Fault::Stuck(200_000 + prng.below(8_000_000));
+                self.faults.push((prng.below(CHAOS_US), stuck));
+            }
         }
     }
 }
@@ -236,6 +315,27 @@ fn draw_line(prng: &mut Prng) -> LineConditions {
         reorder_hold: Duration::from_micros(1 + prng.below(20_000)),
         duplicate: ppm(prng, 30_000),
         corrupt: ppm(prng, 10_000),
+    }
+}
+
+/// A serial line loses, repeats and changes bytes: one of them costs a frame of 590.
+fn draw_serial_line(prng: &mut Prng) -> LineConditions {
+    let ppm = |prng: &mut Prng, most: u64| {
+        let drawn = prng.below(most);
+        Percent::from_ppm(u32::try_from(drawn).unwrap_or(0))
+    };
+    if prng.below(3) == 0 {
+        return LineConditions::CLEAN;
+    }
+    LineConditions {
+        loss: match prng.below(2) {
+            0 => ppm(prng, 200),
+            _ => ppm(prng, 60_000),
+        },
+        burst: Duration::from_micros(prng.below(30_000)),
+        duplicate: ppm(prng, 200),
+        corrupt: ppm(prng, 200),
+        ..LineConditions::CLEAN
     }
 }
 

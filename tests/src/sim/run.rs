@@ -1,22 +1,22 @@
 //! One run: a seed, two hosts, a line, people and faults.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use valise_common::host::folders::Role;
 use valise_common::os::durable::hold_reserve;
 
+use super::arrivals::Arrivals;
 use super::cables::{Cable, Mailboxes};
 use super::disk::{Disk, Failing, Failure, Image, Operation};
 use super::host::{Address, Ended, Running};
+use super::line::Line;
 use super::log::Log;
-use super::plan::{CHAOS_US, Fault, Plan, Rot, place};
+use super::plan::{CHAOS_US, Fault, Link, Plan, Rot, place};
 use super::site::Site;
 use super::virtual_time::VirtualTime;
 use super::{Result, wrong};
-use crate::wire::{Prng, Wire};
+use crate::wire::Prng;
 
 /// The roles in the order in which they have their turns.
 const ROLES: [Role; 4] = [Role::Gate, Role::Transmit, Role::Receive, Role::Release];
@@ -36,9 +36,6 @@ const RESTART_US: u64 = 2_000_000;
 /// Every approved cable must have arrived by now.
 const END_US: u64 = CHAOS_US + 240_000_000;
 
-/// Datagrams that somebody recorded.
-const RECORDED_MAX: usize = 512;
-
 /// A role, and the faults to come.
 #[derive(Default)]
 struct Slot {
@@ -51,6 +48,8 @@ struct Slot {
     fails: Option<(Failing, u64, Failure)>,
     /// The role may end until then: a failure may show only in a later turn.
     may_end_until_us: u64,
+    /// Memory that the role holds between its turns.
+    held_bytes: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,10 +71,14 @@ pub struct Run<'s> {
     faults: std::iter::Peekable<std::vec::IntoIter<(u64, Fault)>>,
     pub(super) cables: Vec<Cable>,
     pub(super) mailboxes: Mailboxes,
-    wire: Wire,
-    out: UdpSocket,
-    recorded: Vec<Vec<u8>>,
-    dark_until_us: u64,
+    pub(super) link: Link,
+    pub(super) line: Line<'s>,
+    /// When transmit wants its next turn, on a serial line.
+    wake_us: u64,
+    /// Since when nothing hinders a host.
+    pub(super) unhindered_at_us: BTreeMap<Address, u64>,
+    /// When it is checked again what must have happened.
+    pub(super) in_time_at_us: u64,
     full_until_us: BTreeMap<Address, u64>,
     /// Kinds of files with a flipped bit. Such a file may be lost, but not in silence.
     pub(super) rotten: Vec<Rot>,
@@ -106,8 +109,9 @@ impl<'s> Run<'s> {
         // The hosts' randomness follows from the seed too, but is not 0: then the kernel's would be taken.
         time.set_seed(seed.wrapping_mul(2).wrapping_add(1))
             .map_err(wrong)?;
+        time.count_memory().map_err(wrong)?;
         let mut prng = Prng::new(seed);
-        let plan = Plan::draw(&mut prng);
+        let plan = Plan::draw(seed, &mut prng);
         let mut disks = BTreeMap::new();
         for host in [Address::Sender, Address::Receiver] {
             let disk = Disk::mount(site.image(host), &site.mount_point(host)).map_err(wrong)?;
@@ -116,7 +120,11 @@ impl<'s> Run<'s> {
         let cables = (0..)
             .zip(plan.cables)
             .map(|(number, plan)| Cable::new(number, plan));
-        let out = UdpSocket::bind("127.0.0.1:0").map_err(wrong)?;
+        let mut arrivals = Arrivals::new(plan.link);
+        if let Some((id, key)) = site.link_key() {
+            arrivals.add_key(id, key);
+        }
+        let line = Line::new(&site.ends, plan.link, plan.line, prng.bits(), arrivals)?;
         let mut run = Run {
             site,
             time,
@@ -127,14 +135,15 @@ impl<'s> Run<'s> {
                 .collect(),
             now_us: 0,
             ahead_s: 0,
-            wire: Wire::new(plan.line, prng.bits()),
             faults: plan.faults.into_iter().peekable(),
             cables: cables.collect(),
             prng,
             mailboxes: Mailboxes::default(),
-            out,
-            recorded: Vec::new(),
-            dark_until_us: 0,
+            link: plan.link,
+            line,
+            wake_us: u64::MAX,
+            unhindered_at_us: BTreeMap::new(),
+            in_time_at_us: 0,
             full_until_us: BTreeMap::new(),
             rotten: Vec::new(),
             clock_leapt: false,
@@ -148,7 +157,10 @@ impl<'s> Run<'s> {
             active: false,
             must_look: false,
         };
-        run.log.add(0, format!("seed {seed}, line {:?}", plan.line));
+        run.log.add(
+            0,
+            format!("seed {seed}, {:?}, line {:?}", plan.link, plan.line),
+        );
         while !run.is_over() {
             run.step()?;
         }
@@ -172,13 +184,22 @@ impl<'s> Run<'s> {
         self.handle_faults()?;
         self.handle_people()?;
         self.turn(Role::Gate, false)?;
+        self.wake_us = u64::MAX;
         self.turn(Role::Transmit, false)?;
         self.carry()?;
         self.turn(Role::Receive, false)?;
         self.turn(Role::Release, false)?;
         self.look()?;
         self.take_some()?;
-        self.now_us += STEP_US[usize::from(!self.active)];
+        self.check_in_time()?;
+        let step_us = match self.active {
+            true => STEP_US[0],
+            false => self
+                .wake_us
+                .saturating_sub(self.now_us)
+                .clamp(STEP_US[0], STEP_US[1]),
+        };
+        self.now_us += step_us;
         Ok(())
     }
 
@@ -186,6 +207,13 @@ impl<'s> Run<'s> {
         let utc_us = (BEGIN_US + self.now_us).saturating_add_signed(self.ahead_s * 1_000_000);
         self.time.set_utc_us(utc_us).map_err(wrong)?;
         self.time.set_mono_us(UP_US + self.now_us).map_err(wrong)
+    }
+
+    /// Takes in that a role has slept.
+    fn note_time(&mut self) -> Result<()> {
+        let mono_us = self.time.mono_us().map_err(wrong)?;
+        self.now_us = self.now_us.max(mono_us.saturating_sub(UP_US));
+        Ok(())
     }
 
     fn handle_faults(&mut self) -> Result<()> {
@@ -233,6 +261,7 @@ impl<'s> Run<'s> {
             Fault::Stall(role, for_us) => self.slot(role).stalls_until_us = now_us + for_us,
             Fault::Stop(role) => {
                 let stopped = self.slot(role).running.take().map(Running::stop);
+                self.note_time()?;
                 self.slot(role).start_at_us = now_us + RESTART_US;
                 if let Some(Err(ended)) = stopped {
                     self.handle_ended(role, ended)?;
@@ -242,7 +271,8 @@ impl<'s> Run<'s> {
                 self.disk(host)?.set_free(Some(free_bytes));
                 self.full_until_us.insert(host, now_us + for_us);
             }
-            Fault::Blackout(for_us) => self.dark_until_us = now_us + for_us,
+            Fault::Blackout(for_us) => self.line.dark_until_us = now_us + for_us,
+            Fault::Stuck(for_us) => self.line.stuck_until_us = now_us + for_us,
             Fault::Clock(by_s) => {
                 self.ahead_s += by_s;
                 self.clock_leapt = true;
@@ -251,14 +281,7 @@ impl<'s> Run<'s> {
             }
             Fault::Foreign(count) => {
                 for _ in 0..count {
-                    let bytes = match self.recorded.is_empty() || self.prng.below(2) == 0 {
-                        true => {
-                            let mut bytes = vec![0; 1_472];
-                            self.prng.fill(&mut bytes);
-                            bytes
-                        }
-                        false => self.recorded[place(&mut self.prng, self.recorded.len())].clone(),
-                    };
+                    let bytes = self.line.foreign(&mut self.prng);
                     self.hand_to_receive(&bytes)?;
                 }
             }
@@ -273,6 +296,7 @@ impl<'s> Run<'s> {
         let now_us = self.now_us;
         let slot = self.slot(role);
         if slot.stalls_until_us > now_us || (slot.running.is_none() && slot.start_at_us > now_us) {
+            self.hinder(host);
             return Ok(());
         }
         let mut running = slot.running.take();
@@ -292,17 +316,42 @@ impl<'s> Run<'s> {
             disk.fail_at(failing, number, failure);
             self.slot(role).may_end_until_us = now_us + RESTART_US;
         }
-        let result = match &mut running {
-            Some(running) => running.turn(has_datagram),
-            None => Running::start(self.site, role).map(|started| running = Some(started)),
+        let (line, time) = (&mut self.line, self.time);
+        let before_bytes = time.begin_memory().map_err(wrong)?;
+        // What the simulation itself takes in the turn.
+        let mut own_bytes = 0;
+        let after_batch = || {
+            if line.is_serial() {
+                let (before, _) = time.memory().map_err(wrong)?;
+                line.take_sent(now_us)?;
+                own_bytes += time.memory().map_err(wrong)?.0 - before;
+            }
+            Ok(())
         };
+        let result = match &mut running {
+            Some(running) => running.turn(has_datagram, after_batch),
+            None => Running::start(self.site, self.link, role).map(|started| {
+                running = Some(started);
+                None
+            }),
+        };
+        let (now_bytes, most_bytes) = time.memory().map_err(wrong)?;
+        let slot = self.slot(role);
+        let held_bytes = if is_start { 0 } else { slot.held_bytes };
+        slot.held_bytes = held_bytes + now_bytes - before_bytes - own_bytes;
+        self.check_memory(
+            role,
+            held_bytes + most_bytes - before_bytes - own_bytes.max(0),
+        );
         let disk = self.disk(host)?;
         let (done, is_dead) = (disk.operations(), disk.is_killed());
+        if is_dead || is_start || fails.is_some() || self.full_until_us.contains_key(&host) {
+            self.hinder(host);
+        }
         if is_dead {
             // A dead process changes nothing any more, whatever is dropped here.
             drop(running);
-            let disk = self.disk(host)?;
-            disk.reset();
+            self.disk(host)?.reset();
             let last = done.last();
             self.log
                 .add(now_us, format!("{role} died at {last:?} {}", done.len()));
@@ -315,7 +364,8 @@ impl<'s> Run<'s> {
                 _ => Ok(()),
             };
         }
-        disk.reset();
+        self.disk(host)?.reset();
+        self.note_time()?;
         self.active |= !done.is_empty();
         self.must_look |= role == Role::Release && done.contains(&Operation::Rename);
         let slot = self.slot(role);
@@ -334,7 +384,7 @@ impl<'s> Run<'s> {
             && refusing == role
         {
             match result {
-                Ok(()) => {
+                Ok(_) => {
                     let text = format!("{role} starts, although its log was put back");
                     self.log.violation(now_us, text);
                 }
@@ -347,15 +397,19 @@ impl<'s> Run<'s> {
             return Ok(());
         }
         match result {
-            Ok(()) => {
+            Ok(wake) => {
                 if is_start {
                     self.log.add(now_us, format!("{role} starts"));
+                }
+                if let Some(wake) = wake.filter(|_| self.line.is_serial()) {
+                    self.wake_us = wake.0.saturating_sub(UP_US);
                 }
                 self.slot(role).running = running;
                 Ok(())
             }
             Err(ended) => {
                 drop(running);
+                self.hinder(host);
                 let excuse = self.slot(role).may_end_until_us > now_us
                     || self.full_until_us.contains_key(&host)
                     || !self.rotten.is_empty();
@@ -474,21 +528,10 @@ impl<'s> Run<'s> {
 
     /// Carries over the line what transmit sent.
     fn carry(&mut self) -> Result<()> {
-        let now = Duration::from_micros(self.now_us);
-        let mut buffer = [0; 65_536];
-        while let Ok(bytes) = self.site.entrance.recv(&mut buffer) {
-            self.active = true;
-            if self.recorded.len() < RECORDED_MAX {
-                self.recorded.push(buffer[..bytes].to_vec());
-            }
-            if self.dark_until_us <= self.now_us {
-                self.wire.handle_datagram(now, &buffer[..bytes]);
-            }
-        }
-        while let Some(bytes) = self.wire.poll_datagram(now) {
+        self.active |= self.line.take_sent(self.now_us)?;
+        while let Some(bytes) = self.line.poll(self.now_us) {
             self.active = true;
             self.hand_to_receive(&bytes)?;
-            self.wire.recycle(bytes);
         }
         Ok(())
     }
@@ -499,8 +542,9 @@ impl<'s> Run<'s> {
         if slot.running.is_none() || slot.stalls_until_us > self.now_us {
             return Ok(());
         }
-        self.out.send_to(bytes, self.site.listen).map_err(wrong)?;
-        self.turn(Role::Receive, true)
+        self.line.hand_over(self.now_us, bytes)?;
+        self.turn(Role::Receive, true)?;
+        self.line.drop_unread()
     }
 
     /// Looks at what readers see.

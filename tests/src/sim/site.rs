@@ -1,16 +1,16 @@
 //! Two commissioned hosts as images of their disks, made once: every run begins with them.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
+use valise_common::bundle::Bundle;
 use valise_common::config::{ReceiverConfig, SenderConfig};
 use valise_common::history::log::AuditLog;
 use valise_common::host::commissioned::Host;
 use valise_common::host::folders::{ReceiverState, Role, SenderState};
 use valise_common::host::trust_store::SignedList;
 use valise_common::host::worker::Threading;
-use valise_common::ids::ChannelId;
+use valise_common::ids::{ChannelId, LinkKeyId};
 use valise_common::os::clock;
 use valise_common::os::entropy;
 use valise_common::secret::Secret32;
@@ -23,7 +23,9 @@ use valise_sender::gate;
 
 use super::disk::{Disk, Image};
 use super::host::Address;
+use super::line::Ends;
 use super::people::{Officer, place};
+use super::plan::{ASSEMBLY_BYTES, Link, PASSES};
 use super::{Result, wrong};
 use crate::attack::Token;
 
@@ -40,10 +42,10 @@ pub struct Site {
     images: [Image; 2],
     /// The first keys of the four audit logs.
     first_keys: Vec<(Role, Secret32)>,
-    /// The socket that transmit sends to.
-    pub entrance: UdpSocket,
-    /// The address on which receive listens.
-    pub listen: SocketAddr,
+    /// The link key of the bundle.
+    link_key: Option<(LinkKeyId, Secret32)>,
+    /// Both ends of the link.
+    pub ends: Ends,
 }
 
 impl Site {
@@ -53,11 +55,7 @@ impl Site {
     /// The failure.
     pub fn make() -> Result<Self> {
         let folder = tempfile::tempdir().map_err(wrong)?;
-        let entrance = UdpSocket::bind("127.0.0.1:0").map_err(wrong)?;
-        entrance.set_nonblocking(true).map_err(wrong)?;
-        let free = UdpSocket::bind("127.0.0.1:0").map_err(wrong)?;
-        let listen = free.local_addr().map_err(wrong)?;
-        drop(free);
+        let ends = Ends::open(folder.path())?;
         for host in ["sender", "receiver"] {
             fs::create_dir(folder.path().join(host)).map_err(wrong)?;
         }
@@ -65,8 +63,8 @@ impl Site {
             folder,
             images: [Image::empty(), Image::empty()],
             first_keys: Vec::new(),
-            entrance,
-            listen,
+            link_key: None,
+            ends,
         };
         let administrators = [Token::new(1), Token::new(2)];
         let keys: Vec<PublicKey> = administrators
@@ -117,19 +115,25 @@ impl Site {
         Some(Secret32::new(*key.expose()))
     }
 
+    /// Returns the link key of the bundle that both hosts have.
+    pub fn link_key(&self) -> Option<(LinkKeyId, Secret32)> {
+        let (id, key) = self.link_key.as_ref()?;
+        Some((*id, Secret32::new(*key.expose())))
+    }
+
     /// The configuration of the sender. The persons are users that every Debian has.
     ///
     /// # Errors
     /// If it does not parse.
-    pub fn sender_config(&self) -> Result<SenderConfig> {
-        let to = self.entrance.local_addr().map_err(wrong)?;
+    pub fn sender_config(&self, link: Link) -> Result<SenderConfig> {
+        let link_table = self.ends.sender_table(link)?;
         let persons: Vec<String> = Officer::ALL
             .iter()
             .map(|officer| format!("{} = \"{}\"\n", officer.user(), officer.person()))
             .collect();
         SenderConfig::parse(&format!(
-            "state = {:?}\n[persons]\ndaemon = \"a.drafter\"\n{}[link]\nkind = \"udp\"\nto = \"{to}\"\nrate = \"8 Mbit/s\"\n\
-             datagram_bytes = 1472\n[fec]\nrepair = \"25 %\"\npasses = 2\ninterleave = \"20 ms\"\n[metrics]\nfolder = {:?}\n",
+            "state = {:?}\n[persons]\ndaemon = \"a.drafter\"\n{}[link]\n{link_table}\
+             [fec]\nrepair = \"25 %\"\npasses = {PASSES}\ninterleave = \"20 ms\"\n[metrics]\nfolder = {:?}\n",
             self.sender_state().root(),
             persons.concat(),
             self.mount_point(Address::Sender).join("metrics"),
@@ -141,11 +145,11 @@ impl Site {
     ///
     /// # Errors
     /// If it does not parse.
-    pub fn receiver_config(&self) -> Result<ReceiverConfig> {
+    pub fn receiver_config(&self, link: Link) -> Result<ReceiverConfig> {
         ReceiverConfig::parse(&format!(
-            "state = {:?}\n[link]\nkind = \"udp\"\nlisten = \"{}\"\ndatagram_bytes = 1472\n[metrics]\nfolder = {:?}\n",
+            "state = {:?}\n[link]\n{}[memory]\nassembly = \"{ASSEMBLY_BYTES} B\"\n[metrics]\nfolder = {:?}\n",
             self.receiver_state().root(),
-            self.listen,
+            self.ends.receiver_table(link),
             self.mount_point(Address::Receiver).join("metrics"),
         ))
         .map_err(wrong)
@@ -177,7 +181,7 @@ impl Site {
             administrators: keys.to_vec(),
         };
         state.write_host(host).map_err(wrong)?;
-        let config = self.receiver_config()?;
+        let config = self.receiver_config(Link::Udp)?;
         let mut here =
             Release::open(config, state, Groups::default(), Threading::Caller).map_err(wrong)?;
         let stick = self.mount_point(Address::Receiver).join(COURIER);
@@ -192,6 +196,9 @@ impl Site {
             let from = stick.join(name);
             fs::copy(&from, self.folder.path().join(name)).map_err(wrong)?;
         }
+        let bundle = fs::read(self.folder.path().join("channel.bundle")).map_err(wrong)?;
+        let bundle = Bundle::decode(&bundle).map_err(wrong)?;
+        self.link_key = Some((bundle.link_key_id, Secret32::new(*bundle.link_key.expose())));
         let list = self.folder.path().join("trust.toml");
         sign(
             &list,
@@ -226,7 +233,7 @@ impl Site {
         let statement = self.folder.path().join("channel.bundle.statement");
         let text = fs::read(&statement).map_err(wrong)?;
         sign(&statement, &text, "bundle@valise", administrators)?;
-        let gate = gate::host::Gate::open(&self.sender_config()?).map_err(wrong)?;
+        let gate = gate::host::Gate::open(&self.sender_config(Link::Udp)?).map_err(wrong)?;
         let mut daemon = gate::Daemon::start(gate, Vec::new(), Threading::Caller).map_err(wrong)?;
         for (request, base) in [
             (

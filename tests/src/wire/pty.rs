@@ -109,6 +109,28 @@ impl Pty {
         Ok(())
     }
 
+    /// Returns how many bytes wait for whoever reads the slave. The kernel has moved all that were given by then, if they fit
+    /// one of its buffers.
+    ///
+    /// # Errors
+    /// When the terminal fails.
+    pub fn unread_bytes(&self) -> io::Result<u64> {
+        let mut ready = [PollFd::new(self.slave.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::ZERO)?;
+        Ok(rustix::io::ioctl_fionread(&self.slave)?)
+    }
+
+    /// Takes away what nobody has read.
+    ///
+    /// # Errors
+    /// When the terminal fails.
+    pub fn drop_unread(&self) -> io::Result<()> {
+        Ok(rustix::termios::tcflush(
+            &self.slave,
+            rustix::termios::QueueSelector::IFlush,
+        )?)
+    }
+
     /// Waits for bytes that were written to the slave; returns whether there are some.
     ///
     /// # Errors
