@@ -17,7 +17,7 @@ use valise_common::serial_set::SerialSet;
 
 mod receive;
 
-pub use receive::{AssemblingView, LineView, ReceiveView};
+pub(crate) use receive::{AssemblingView, LineView, ReceiveView};
 
 /// Serials as ranges of first and last.
 pub(crate) type Ranges = Vec<(Serial, Serial)>;

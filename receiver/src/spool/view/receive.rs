@@ -14,7 +14,7 @@ use valise_common::wire::{Counters, DropReason};
 
 /// What `receive` shows, once a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReceiveView {
+pub(crate) struct ReceiveView {
     /// When this was written.
     pub time: UtcTime,
     /// The same on a clock that nobody sets.
@@ -61,7 +61,7 @@ pub struct ReceiveView {
 
 /// Counters of a serial line since the start of `receive`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LineView {
+pub(crate) struct LineView {
     /// Bits a second of the line.
     pub baud: u32,
     /// Bytes that arrived.
@@ -78,7 +78,7 @@ pub struct LineView {
 
 /// A container that is being collected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AssemblingView {
+pub(crate) struct AssemblingView {
     /// Its serial, as the link claims it.
     pub serial: Serial,
     /// Its id.
@@ -93,7 +93,7 @@ pub struct AssemblingView {
 
 impl ReceiveView {
     /// Writes what a monitor reads.
-    pub fn write_metrics(&self, metrics: &mut Metrics, datagram_bytes: u16) {
+    pub(crate) fn write_metrics(&self, metrics: &mut Metrics, datagram_bytes: u16) {
         let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
         let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         metrics.write(&self.alarms, |sheet| {
@@ -189,12 +189,12 @@ impl ReceiveView {
     ///
     /// # Errors
     /// The system's, and a view of another program version.
-    pub fn read(path: &Path) -> io::Result<Option<ReceiveView>> {
+    pub(crate) fn read(path: &Path) -> io::Result<Option<ReceiveView>> {
         super::read_view(path)
     }
 
     /// The serials of which some symbols are here.
-    pub fn assembling_set(&self) -> SerialSet {
+    pub(crate) fn assembling_set(&self) -> SerialSet {
         let mut set = SerialSet::new();
         self.assembling
             .iter()
@@ -203,13 +203,13 @@ impl ReceiveView {
     }
 
     /// Frames of a serial line that were not whole.
-    pub fn broken_frames(&self) -> u64 {
+    pub(crate) fn broken_frames(&self) -> u64 {
         let of = |reason| self.counters.of(reason);
         of(DropReason::FrameCobs) + of(DropReason::FrameLength) + of(DropReason::FrameCrc)
     }
 
     /// Since when no datagram has verified.
-    pub fn silent_since(&self) -> UtcTime {
+    pub(crate) fn silent_since(&self) -> UtcTime {
         self.last_datagram.unwrap_or(self.started)
     }
 }
