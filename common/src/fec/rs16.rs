@@ -35,7 +35,7 @@ pub(super) struct Rs16 {
 
 impl Rs16 {
     /// Makes the repair symbols of a pass; see [`super::BlockCodec::encode_pass`].
-    pub fn encode_pass(
+    pub(super) fn encode_pass(
         &mut self,
         geometry: &Geometry,
         symbols: &PassSymbols,
@@ -59,7 +59,7 @@ impl Rs16 {
     }
 
     /// Puts the source symbol into every slot that holds a repair symbol.
-    pub fn rebuild(
+    pub(super) fn rebuild(
         &mut self,
         shape: &BlockShape,
         symbol_bytes: usize,

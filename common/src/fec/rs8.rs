@@ -27,7 +27,7 @@ pub(super) struct Rs8 {
 
 impl Rs8 {
     /// Makes the repair symbols of a pass; see [`super::BlockCodec::encode_pass`].
-    pub fn encode_pass(
+    pub(super) fn encode_pass(
         &mut self,
         geometry: &Geometry,
         symbols: &PassSymbols,
@@ -53,7 +53,7 @@ impl Rs8 {
     }
 
     /// Puts the source symbol into every slot that holds a repair symbol.
-    pub fn rebuild(
+    pub(super) fn rebuild(
         &mut self,
         shape: &BlockShape,
         symbol_bytes: usize,

@@ -38,7 +38,12 @@ pub(super) enum Way {
 
 impl Way {
     /// The way in which a block with so many missing symbols is rebuilt faster than by the decoder, if there is one.
-    pub fn choose(k: usize, m: usize, symbol_bytes: usize, loss_count: usize) -> Option<Self> {
+    pub(super) fn choose(
+        k: usize,
+        m: usize,
+        symbol_bytes: usize,
+        loss_count: usize,
+    ) -> Option<Self> {
         let is_summed = k * loss_count < k + m && 4 * unit_bytes(k) <= symbol_bytes;
         match loss_count <= LOSSES_MAX {
             true if is_summed => Some(Self::Summed),
@@ -85,7 +90,7 @@ pub(super) struct Syndromes {
 
 impl Syndromes {
     /// Gives work space back.
-    pub fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         self.units = None;
         self.syndromes = Vec::new();
     }
@@ -162,7 +167,7 @@ impl Syndromes {
     /// # Shape
     /// `slice`: which bytes of each symbol; `encoder` is kept for encoded syndromes. `bytes`: k·S; in the place of a missing
     /// source symbol stands the repair symbol that came, and afterwards what was rebuilt.
-    pub fn rebuild(
+    pub(super) fn rebuild(
         &mut self,
         encoder: &mut Option<ReedSolomonEncoder>,
         (k, m): (usize, usize),

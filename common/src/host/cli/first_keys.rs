@@ -17,7 +17,7 @@ use crate::os::durable::{erase, sync_parent};
 
 /// Where the first keys go. A file that is not kept is erased when this is dropped.
 #[derive(Debug)]
-pub struct FirstKeys {
+pub(super) struct FirstKeys {
     file: Option<(PathBuf, File)>,
 }
 
@@ -27,7 +27,7 @@ impl FirstKeys {
     /// # Errors
     /// [`CliError::Refused`] if something has its name, [`CliError::Usage`] if none is named and nothing that is printed is
     /// seen, [`CliError::System`] if it cannot be made.
-    pub fn open(out: Option<&Path>) -> Result<Self, CliError> {
+    pub(super) fn open(out: Option<&Path>) -> Result<Self, CliError> {
         let Some(path) = out else {
             if is_lost(io::stdout()) {
                 return Err(CliError::usage(
@@ -61,7 +61,7 @@ impl FirstKeys {
     ///
     /// # Errors
     /// [`CliError::System`] if it cannot be written.
-    pub fn hand_over(&mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
+    pub(super) fn hand_over(&mut self, text: &Zeroizing<String>) -> Result<(), CliError> {
         let failed = |place: &dyn Display, error: &io::Error| {
             CliError::System(format!("the auditor's keys: {place}: {error}"))
         };
@@ -79,7 +79,7 @@ impl FirstKeys {
     ///
     /// # Errors
     /// As [`print_done`].
-    pub fn keep(mut self) -> Result<(), CliError> {
+    pub(super) fn keep(mut self) -> Result<(), CliError> {
         let Some((path, _)) = self.file.take() else {
             return Ok(());
         };
@@ -91,7 +91,7 @@ impl FirstKeys {
 }
 
 /// Returns what `init` gives the auditor: secret first keys and public checkpoint keys, by role.
-pub fn text(
+pub(super) fn text(
     keys: &BTreeMap<&str, String>,
     checkpoint_keys: &BTreeMap<&str, String>,
 ) -> Zeroizing<String> {
