@@ -193,8 +193,10 @@ impl Index {
             Ok(index)
         };
         match attempt("?mode=ro") {
-            // A reader that may not write the folder cannot make the side files of a register at rest, and needs none.
-            Err(error) if error.is_unreachable() => attempt("?mode=ro&immutable=1"),
+            // Who may not write the folder, or finds no room, cannot make the side files of a register at rest, and needs none.
+            Err(error) if error.is_unreachable() || error.is_full() => {
+                attempt("?mode=ro&immutable=1")
+            }
             opened => opened,
         }
     }

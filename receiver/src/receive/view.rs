@@ -22,7 +22,7 @@ pub struct LineMeter {
 
 impl LineMeter {
     /// Nothing has arrived yet.
-    pub fn new(baud: u32, now: Mono) -> Self {
+    pub(super) fn new(baud: u32, now: Mono) -> Self {
         Self {
             baud,
             looked_at: now,
@@ -31,7 +31,7 @@ impl LineMeter {
     }
 
     /// Returns the counters, with the rate since the last look.
-    pub fn look(&mut self, figures: &LineFigures, now: Mono) -> LineView {
+    pub(super) fn look(&mut self, figures: &LineFigures, now: Mono) -> LineView {
         let span_us = now.since_us(self.looked_at).max(1);
         let bits = (figures.bytes - self.bytes).saturating_mul(LINE_BITS_PER_BYTE.into());
         (self.looked_at, self.bytes) = (now, figures.bytes);
@@ -56,7 +56,7 @@ pub struct Constants {
 }
 
 /// Puts the threads' views together.
-pub fn view_of(
+pub(super) fn view_of(
     time: UtcTime,
     constants: Constants,
     read: &ReadView,

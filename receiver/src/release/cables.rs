@@ -176,8 +176,12 @@ impl Release {
         match opened {
             Err(error) if is_full(&error) => self.wait_for_room(incoming, &error)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Nobody but this process deletes there; without its file there is nothing to do.
+                // Nobody but this process deletes there; without its file there is nothing to do but to answer.
                 self.inbox.waiting.remove(&incoming.name);
+                if let Origin::Quarantine { request, by } = incoming.origin {
+                    let text = format!("the container of serial {serial} is gone from quarantine/");
+                    self.refuse(&request, "quarantine-recheck", by, &text)?;
+                }
             }
             Err(error) => return Err(error.into()),
             Ok(OpenedFile::Unreadable(error)) => self.wait_to_read(incoming, &error)?,

@@ -138,6 +138,9 @@ impl Daemon {
         if mono.since_us(self.ticked) >= TICK_US {
             self.ticked = mono;
             release.keep_up_requests(mono)?;
+            if !release.worker.is_busy() {
+                release.requests.look_again();
+            }
             release.publish_blocked(mono)?;
             release.observe()?;
         }

@@ -80,7 +80,7 @@ impl Release {
         let mut release = Release {
             sync: SyncBatch::new(state.root())?,
             eraser: Eraser::new(state.tmp(Role::Release)),
-            requests: RequestService::start(requests)?,
+            requests: RequestService::new(requests)?,
             worker: worker::start(threading, state.clone(), slots_key.clone())?,
             config,
             host,

@@ -154,8 +154,23 @@ impl Release {
         self.shown.alarms.set(Alarm::TrustMissing, now, none, || {
             "no trust list is in force".to_owned()
         });
-        let receive = ReceiveView::read(&self.state.view_of(Role::Receive)).unwrap_or_default();
-        let forged = receive.as_ref().map_or(0, |view| view.poisoned);
+        for (alarm, text) in &self.shown.fences {
+            self.shown.alarms.set(*alarm, now, 1, || text.as_str());
+        }
+        let mono = self.mono();
+        self.shown
+            .neighbour
+            .watch(&mut self.shown.alarms, clock, mono);
+        // A view that cannot be read has an alarm of its own, and ends none of these.
+        if let Ok(receive) = ReceiveView::read(&self.state.view_of(Role::Receive)) {
+            self.watch_receive(receive.as_ref(), now);
+        }
+        Ok(())
+    }
+
+    /// Shows what `receive` reports of the link.
+    fn watch_receive(&mut self, receive: Option<&ReceiveView>, now: UtcTime) {
+        let forged = receive.map_or(0, |view| view.poisoned);
         self.shown
             .alarms
             .set(Alarm::Forged, now, u64::from(forged > 0), || {
@@ -164,15 +179,8 @@ impl Release {
                     count_of(forged, "set")
                 )
             });
-        for (alarm, text) in &self.shown.fences {
-            self.shown.alarms.set(*alarm, now, 1, || text.as_str());
-        }
-        let mono = self.mono();
-        self.shown
-            .neighbour
-            .watch(&mut self.shown.alarms, clock, mono);
-        let last = receive.as_ref().map(ReceiveView::silent_since);
-        let silent_s = last.map_or(0, |last| clock.since(last));
+        let last = receive.map(ReceiveView::silent_since);
+        let silent_s = last.map_or(0, |last| clock::utc_now().since(last));
         let limit_s = self.config.silence_alarm().as_s();
         self.shown
             .alarms
@@ -182,7 +190,6 @@ impl Release {
                     last.unwrap_or(UtcTime::EPOCH)
                 )
             });
-        Ok(())
     }
 
     fn watch_cables(

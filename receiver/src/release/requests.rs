@@ -69,17 +69,12 @@ impl Release {
             count += 1;
         }
         self.requests.finish()?;
-        self.requests.end(now);
+        self.requests.end();
         Ok(())
     }
 
     fn serve(&mut self, found: Found) -> Result<(), ReleaseError> {
         let name = found.name.as_str();
-        if found.answered {
-            // The folder of a request that was answered, or another one under its name.
-            self.requests.repeated(name);
-            return Ok(());
-        }
         let by = Asker::user(found.owner_uid);
         // Looked at before anything is copied: the copy and the answer need room.
         let files = self.requests.requests();
@@ -117,6 +112,10 @@ impl Release {
                 self.requests.leave(name);
                 Ok(())
             }
+            Err(_) if found.answered => {
+                self.requests.leave(name);
+                Ok(())
+            }
             // Whether its author or this host's disk caused it cannot always be told; no request may end the daemon.
             Err(refused) => {
                 let text = refused.to_string();
@@ -134,8 +133,21 @@ impl Release {
             uid: taken.owner_uid,
             asked: Some(taken.idempotency_key.clone()),
         };
+        let reply = self.ledger.register().reply(&taken.idempotency_key)?;
+        if found.answered {
+            // The folder that was answered, or another one under its name; somebody's only copy of a file stays.
+            if reply.is_some() || taken.files.is_empty() {
+                self.requests.repeated(name);
+            } else {
+                tracing::info!(
+                    "a folder in requests/ has the name of an accepted request; place it under a new name"
+                );
+                self.requests.leave(name);
+            }
+            return Ok(());
+        }
         // Done before a crash, and not answered.
-        if let Some(reply) = self.ledger.register().reply(&taken.idempotency_key)? {
+        if let Some(reply) = reply {
             let answer = match reply {
                 Reply::Accepted(text) => Answer::Accepted(text),
                 Reply::Refused(text) => Answer::Refused(text),
@@ -260,6 +272,7 @@ impl Release {
         told: Option<&str>,
     ) -> Result<(), ReleaseError> {
         let uid = by.uid;
+        self.requests.count_refusal(uid, self.mono());
         let event = refusal(request, logged, by);
         let answer = match self.happened(self.now(), event)? {
             Verdict::Refused(reason) => reason,

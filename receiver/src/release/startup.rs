@@ -40,6 +40,7 @@ impl Release {
         durable::clear_tmp(&self.state.tmp(Role::Release), |_| false)?;
         durable::finish_erasing(self.state.root())?;
         durable::finish_erasing(&self.state.slots())?;
+        self.requests.take_over()?;
         let imported = self.ledger.register().trust()?;
         let store = self.state.trust_store();
         self.trust = match imported {
@@ -138,9 +139,14 @@ impl Release {
             }
         }
         self.sync.commit()?;
+        self.settle_published(&rows)
+    }
+
+    /// Takes cables as released whose folders are visible; blocked ones stay as they are. Returns how many are released.
+    pub(super) fn settle_published(&mut self, rows: &[CableRow]) -> Result<u64, ReleaseError> {
         let now = self.now();
         let mut count = 0;
-        for row in &rows {
+        for row in rows {
             if let Some(message_id) = row.message_id
                 && !self.inbox.blocked.contains(&row.serial)
             {
@@ -154,7 +160,7 @@ impl Release {
         if self.inbox.blocked.is_empty() {
             self.shown.alarms.set(Alarm::Blocked, now, 0, String::new);
         }
-        for row in &rows {
+        for row in rows {
             if !self.inbox.blocked.contains(&row.serial) {
                 self.erase_claimed(row)?;
             }

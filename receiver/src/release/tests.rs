@@ -52,7 +52,7 @@ fn await_worker(release: &mut Release) {
 fn keep_from_answering(world: &World, release: &mut Release) {
     let absent = world.state.tmp(Role::Release).join("absent");
     let requests = Requests::new(world.state.requests(), absent);
-    release.requests = RequestService::start(requests).unwrap();
+    release.requests = RequestService::new(requests).unwrap();
 }
 
 /// Lets the daemon work until nothing is left that it could do.
@@ -1516,7 +1516,11 @@ fn forged_symbols_are_an_alarm_once_however_many_there_are() {
     let world = World::new();
     let mut release = world.release();
     for poisoned in [0, 1, 5_000] {
-        let text = format!("{{\"poisoned\":{poisoned}}}");
+        let text = format!(
+            r#"{{"time":"2026-11-22T21:53:18Z","started":"2026-11-22T21:00:00Z","last_datagram":null,"symbols":0,"beacons":0,
+            "covers":0,"counters":{{}},"kernel_drops":0,"socket_buffer_asked":0,"socket_buffer_granted":0,"completed":0,
+            "poisoned":{poisoned},"yielded":0,"assembling_count":0,"assembling":[],"memory_bytes":0,"disk_bytes":0,"alarms":[]}}"#
+        );
         fs::write(world.state.view_of(Role::Receive), text).unwrap();
         release.observe().unwrap();
         let alarmed = alarm_codes(&release).contains(&"forged".to_owned());
@@ -1524,6 +1528,10 @@ fn forged_symbols_are_an_alarm_once_however_many_there_are() {
         release.log_alarms().unwrap();
     }
     assert_eq!(world.log_text().matches("\"code\":\"forged\"").count(), 1);
+    // A damaged view ends no alarm.
+    fs::write(world.state.view_of(Role::Receive), "{").unwrap();
+    release.observe().unwrap();
+    assert!(alarm_codes(&release).contains(&"forged".to_owned()));
 }
 
 /// Asks for the destruction of bundle 1 in one of the two ways.
@@ -1894,7 +1902,10 @@ fn a_cable_whose_name_is_always_taken_waits_over_a_restart_and_is_released_then(
         !world.state.container(&name).exists(),
         "it is staged for good"
     );
-    // A blocked cable keeps its staged folders.
+    // As long as it is blocked, it keeps its staged folders.
+    let rows = release.ledger.register().cables(Some(Claim::Publishing));
+    assert_eq!(release.settle_published(&rows.unwrap()).unwrap(), 0);
+    assert!(!world.slot_is_erased(1) && blocked(&release));
     release.clear_stage().unwrap();
     assert_eq!(fs::read_dir(world.state.stage()).unwrap().count(), 2);
     release.publish_blocked(release.mono()).unwrap();
@@ -2291,6 +2302,46 @@ fn a_recheck_of_a_container_that_cannot_be_read_is_refused_as_the_systems_failur
         "{text}"
     );
     assert_eq!(row(&release, 1).unwrap().claim, Claim::Quarantined);
+}
+
+#[test]
+fn a_list_that_is_placed_under_the_name_of_an_accepted_request_stays() {
+    let world = World::new();
+    let mut release = world.release();
+    place(&world, "ask", "request = \"clock-accept\"\n");
+    settle(&mut release);
+    let requests = world.state.requests();
+    assert_eq!(answer(&world, "ask").0, "accepted");
+    assert!(!requests.join("ask").exists());
+    // It would have no effect, and its author has no other copy.
+    place(&world, "ask", "request = \"trust-import\"\n");
+    fs::write(requests.join("ask/trust.toml"), "a list").unwrap();
+    settle(&mut release);
+    assert!(requests.join("ask/trust.toml").exists());
+    // A request without files is taken away: its answer is there.
+    fs::remove_dir_all(requests.join("ask")).unwrap();
+    place(&world, "ask", "request = \"clock-accept\"\n");
+    settle(&mut release);
+    assert!(!requests.join("ask").exists());
+    assert_eq!(world.log_count("clock-accepted"), 1);
+}
+
+#[test]
+fn a_recheck_whose_container_is_gone_is_refused() {
+    let world = World::new();
+    let manifest = world.manifest(&[b"x"]);
+    let name = world.deliver(1, &world.approved(1, &manifest, &["b"], b"x"));
+    let mut release = world.release();
+    settle(&mut release);
+    place(
+        &world,
+        "again",
+        "request = \"quarantine-recheck\"\nserial = 1\n",
+    );
+    look_and_serve(&mut release);
+    fs::remove_file(world.state.quarantined(&name)).unwrap();
+    release.recheck_some().unwrap();
+    assert_eq!(answer(&world, "again").0, "refused");
 }
 
 #[test]

@@ -135,6 +135,8 @@ impl Gate {
         });
         self.commit()?;
         self.outgoing.in_sealing.remove(&issued.serial);
+        self.outgoing.progress.remove(&issued.serial);
+        self.waiting.unblock(&id);
         if !self
             .outgoing
             .slots

@@ -108,7 +108,9 @@ impl Daemon {
             tracing::warn!("the trust list allows software keys: for exercises only");
         }
         gate.history.record(&Event::Start { software_keys });
+        gate.requests.take_over()?;
         let mut large = gate.recover()?;
+        gate.shown.set_time(gate.history.log_time());
         if gate.history.ledger().trust.is_none() {
             gate.shown
                 .alarm(Alarm::TrustMissing, "no trust list is in force");
@@ -156,6 +158,15 @@ impl Daemon {
     }
 
     fn serve(&mut self, signals: &Signals) -> Result<(), GateError> {
+        let served = self.serve_turns(signals);
+        if served.is_err() {
+            // The journal has them, although the log no longer does.
+            self.gate.shown.log_alarms(&mut self.gate.history);
+        }
+        served
+    }
+
+    fn serve_turns(&mut self, signals: &Signals) -> Result<(), GateError> {
         loop {
             while let Some(asked) = signals.take()? {
                 if asked == Asked::Stop {
@@ -275,7 +286,7 @@ impl Daemon {
                 Done::Prepared(result) => {
                     let request = self.intake.take_prepared(&mut self.gate, result);
                     let large = self.gate.handle(request.into_iter().collect())?;
-                    self.gate.requests.end(clock::mono_now());
+                    self.gate.requests.end();
                     self.hand_over(large)?;
                     self.upkeep_wanted = true;
                 }
@@ -308,7 +319,7 @@ impl Daemon {
             self.hand_over(large)?;
             self.upkeep_wanted = true;
         }
-        self.gate.requests.end(clock::mono_now());
+        self.gate.requests.end();
         Ok(())
     }
 

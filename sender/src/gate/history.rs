@@ -182,7 +182,12 @@ impl History {
 
     /// Returns why the time is not believed, if it is not.
     pub fn doubt(&self) -> Option<Doubt> {
-        self.time.doubt(self.reading())
+        self.doubt_of(self.reading())
+    }
+
+    /// The same by one look at everything that tells the time.
+    pub fn doubt_of(&self, reading: Reading) -> Option<Doubt> {
+        self.time.doubt(reading)
     }
 
     /// Takes the time as right.

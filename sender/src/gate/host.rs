@@ -101,6 +101,9 @@ impl Gate {
         }
         let tmp = state.tmp(Role::Gate);
         let requests = Requests::new(state.requests(), tmp.clone());
+        // What was found here is logged even if the start fails.
+        shown.log_alarms(&mut history);
+        history.commit()?;
         Ok(Self {
             _lock: lock,
             config: config.clone(),
@@ -108,7 +111,7 @@ impl Gate {
             waiting: Waiting::new(&state),
             outgoing: Outgoing::new(&state),
             shown,
-            requests: RequestService::start(requests.clone())?,
+            requests: RequestService::new(requests.clone())?,
             sync: SyncBatch::new(state.root())?,
             eraser: Eraser::new(tmp.clone()),
             preparer: Preparer {

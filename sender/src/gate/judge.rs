@@ -55,7 +55,7 @@ impl Gate {
                 Ok(prepared) => &prepared.found,
                 Err(refused) => &refused.found,
             };
-            if found.answered {
+            if self.preparer.requests.is_accepted(&found.name) {
                 self.settle_accepted(request)?;
                 continue;
             }
@@ -160,6 +160,7 @@ impl Gate {
                 .answer(now, &found.name, found.owner_uid, answer);
         }
         for (found, reason) in batch.refused {
+            self.requests.count_refusal(found.owner_uid, now);
             let answer = requests::Answer::Refused(reason);
             self.requests
                 .answer(now, &found.name, found.owner_uid, answer);

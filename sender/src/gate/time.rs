@@ -96,7 +96,7 @@ impl Gate {
     pub fn watch_clock(&mut self) -> Option<Doubt> {
         let reading = self.history.reading();
         let (clock, logged, now) = (reading.clock, reading.logged, reading.now);
-        let doubt = self.history.doubt();
+        let doubt = self.history.doubt_of(reading);
         if !matches!(doubt, Some(Doubt::Ahead { .. })) {
             self.shown.alarms.clear(Alarm::ClockAhead);
         }
@@ -146,6 +146,7 @@ impl Gate {
     pub fn accept_clock(&mut self, uid: u32) -> Result<String, GateError> {
         self.shown.log_alarms(&mut self.history);
         self.history.accept_clock(uid)?;
+        self.shown.set_time(self.history.log_time());
         self.shown.alarms.clear(Alarm::ClockAhead);
         self.shown.alarms.clear(Alarm::Clock);
         // No time of day in the answer: one that was lost with a killed process must come out the same again.

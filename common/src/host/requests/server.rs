@@ -23,6 +23,9 @@ use crate::os::durable::{
 /// Names that one scan looks at, so that a requester who fills the directory costs a bounded time.
 const NAMES_MAX: usize = 1_000_000;
 
+/// Requests that are known to have been there when a daemon started.
+const LEFT_OVER_MAX: usize = 100_000;
+
 /// A daemon's end of `requests/`.
 #[derive(Debug, Clone)]
 pub struct Requests {
@@ -65,7 +68,7 @@ impl Requests {
     /// If the directory cannot be read.
     ///
     /// # Bounds
-    /// A million names.
+    /// A million names are looked at, 100,000 are kept.
     pub(super) fn left_over(&self) -> io::Result<BTreeSet<String>> {
         self.finish_erasing()?;
         let mut names = BTreeSet::new();
@@ -76,6 +79,7 @@ impl Requests {
             if is_folder
                 && let Ok(name) = entry.file_name().into_string()
                 && is_request_name(&name)
+                && names.len() < LEFT_OVER_MAX
             {
                 names.insert(name);
             }
@@ -164,6 +168,17 @@ impl Requests {
         matches!(self.answer_of(name), Some(Answer::Accepted(_)))
     }
 
+    /// Has the answer `accepted` of a request synced with the batch.
+    ///
+    /// # Errors
+    /// If the answer cannot be opened.
+    pub(super) fn sync_accepted(&self, name: &str, batch: &mut SyncBatch) -> io::Result<()> {
+        let answer = self.requests.join(Kind::Accepted.file(name));
+        batch.add_file(fs::File::open(answer)?)?;
+        batch.add_dir(&self.requests);
+        Ok(())
+    }
+
     /// Takes a hidden folder away that its writer left behind, in one step, into the daemon's `tmp/`. Its eraser erases it there.
     ///
     /// # Errors
@@ -239,10 +254,7 @@ impl Requests {
         text: &str,
         batch: &mut SyncBatch,
     ) -> io::Result<()> {
-        assert!(
-            is_request_name(name),
-            "names come from scan, which returns no others"
-        );
+        assert!(is_request_name(name), "the queue holds no other names");
         let mut staged = StagedFile::create(&self.tmp)?;
         self.let_read(&staged, owner_uid)?;
         // One write: an answer that a crash tears cannot end in this LF.

@@ -35,8 +35,6 @@ pub struct RequestService {
     batch: SyncBatch,
     /// Accepted requests whose answers are in the batch.
     accepted: Vec<String>,
-    /// Owners of refused requests, once for each.
-    refused: Vec<u32>,
     /// Requests to be looked at again with the next ones.
     postponed: Vec<Found>,
     /// Something changed that may let a request be judged.
@@ -45,25 +43,32 @@ pub struct RequestService {
 }
 
 impl RequestService {
-    /// Serves `requests`, and erases what an earlier process left half erased there.
+    /// Serves `requests`; nothing is looked at yet.
     ///
     /// # Errors
-    /// If the folder cannot be read.
-    pub fn start(requests: Requests) -> io::Result<Self> {
-        let left_over = requests.left_over()?;
+    /// If the folder cannot be opened.
+    pub fn new(requests: Requests) -> io::Result<Self> {
         Ok(Self {
             queue: RequestQueue::default(),
             in_hand: BTreeSet::new(),
-            left_over,
+            left_over: BTreeSet::new(),
             unanswered: Unanswered::default(),
             batch: SyncBatch::new(requests.folder())?,
             accepted: Vec::new(),
-            refused: Vec::new(),
             postponed: Vec::new(),
             look_again: true,
             expired: None,
             requests,
         })
+    }
+
+    /// Erases what an earlier process left half erased, and notes the requests that are there.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        self.left_over = self.requests.left_over()?;
+        Ok(())
     }
 
     /// The folder's files.
@@ -106,9 +111,10 @@ impl RequestService {
     /// # Errors
     /// If the folder cannot be read.
     pub fn begin(&mut self, now: Mono) -> io::Result<()> {
-        self.look_again = false;
-        for found in std::mem::take(&mut self.postponed) {
-            self.queue.put_back(&found);
+        if std::mem::take(&mut self.look_again) {
+            for found in std::mem::take(&mut self.postponed) {
+                self.queue.put_back(&found);
+            }
         }
         self.queue.look(&self.requests, now)
     }
@@ -133,11 +139,13 @@ impl RequestService {
         }
     }
 
+    /// Counts a refusal: whoever is refused again and again waits.
+    pub fn count_refusal(&mut self, owner_uid: u32, now: Mono) {
+        self.queue.refused(owner_uid, now);
+    }
+
     /// Ends a turn: its refusals have been counted.
-    pub fn end(&mut self, now: Mono) {
-        for owner_uid in std::mem::take(&mut self.refused) {
-            self.queue.refused(owner_uid, now);
-        }
+    pub fn end(&mut self) {
         self.queue.settled();
     }
 
@@ -156,9 +164,6 @@ impl RequestService {
     pub fn answer(&mut self, now: Mono, name: &str, owner_uid: u32, answer: Answer) {
         self.in_hand.remove(name);
         let is_accepted = matches!(answer, Answer::Accepted(_));
-        if !is_accepted {
-            self.refused.push(owner_uid);
-        }
         let (requests, batch) = (&self.requests, &mut self.batch);
         let is_written = self
             .unanswered
@@ -168,10 +173,14 @@ impl RequestService {
         }
     }
 
-    /// Ends a request that has its answer already.
+    /// Ends a request that has the answer `accepted` already.
     pub fn repeated(&mut self, name: &str) {
         self.in_hand.remove(name);
-        self.accepted.push(name.to_owned());
+        // The process that wrote the answer may have been killed before it synced it.
+        match self.requests.sync_accepted(name, &mut self.batch) {
+            Ok(()) => self.accepted.push(name.to_owned()),
+            Err(error) => tracing::warn!("an answered request stays: {error}"),
+        }
     }
 
     /// Makes the answers durable, and takes away the folders of accepted requests.
@@ -195,15 +204,12 @@ impl RequestService {
     /// A failure of the disk; the process must end.
     pub fn keep_up(&mut self, alarms: &mut Alarms, utc: UtcTime, now: Mono) -> io::Result<()> {
         let (requests, batch) = (&self.requests, &mut self.batch);
-        for name in self.unanswered.retry(requests, now, batch) {
-            self.look_again = true;
-            // A refused folder is its author's to take back.
-            if self.requests.is_accepted(&name) {
-                self.accepted.push(name);
-            }
-        }
+        let written = self.unanswered.retry(requests, now, batch);
         self.finish()?;
-        self.look_again |= !self.postponed.is_empty();
+        for name in written {
+            // The folder may be another one by now: whoever judges requests looks before it is taken away.
+            self.queue.notice(&self.requests, OsStr::new(&name))?;
+        }
         self.queue.take_abandoned(&self.requests, now);
         for (alarm, level, text) in self.queue.alarms(&self.requests, now) {
             alarms.set(alarm, utc, level, || text);
@@ -211,7 +217,9 @@ impl RequestService {
         let expired = self.expired.get_or_insert(now);
         if now.since_us(*expired) >= EXPIRE_US {
             *expired = now;
-            self.requests.expire_answers(ANSWERS_KEPT)?;
+            if let Err(error) = self.requests.expire_answers(ANSWERS_KEPT) {
+                tracing::warn!("old answers cannot be looked for: {error}");
+            }
         }
         Ok(())
     }

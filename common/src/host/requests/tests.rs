@@ -63,7 +63,7 @@ impl Host {
 
     /// Returns the requests that a daemon would take in hand.
     fn found(&self) -> Vec<Found> {
-        let mut service = RequestService::start(self.server.clone()).unwrap();
+        let mut service = RequestService::new(self.server.clone()).unwrap();
         let mut found = Vec::new();
         while service.is_due(Mono(0)) {
             service.begin(Mono(0)).unwrap();
@@ -739,7 +739,8 @@ fn a_request_in_hand_is_not_taken_again_and_its_folder_goes_after_its_answer() {
     let host = host();
     let folder = host.by_hand("x");
     let us = geteuid().as_raw();
-    let mut service = RequestService::start(host.server.clone()).unwrap();
+    let mut service = RequestService::new(host.server.clone()).unwrap();
+    service.take_over().unwrap();
     assert!(service.is_left_over("by-hand"));
     service.begin(Mono(0)).unwrap();
     let found = service.next(Mono(0)).unwrap();
@@ -773,13 +774,13 @@ fn a_request_in_hand_is_not_taken_again_and_its_folder_goes_after_its_answer() {
 fn a_refused_folder_stays_and_is_a_request_again_without_its_answer() {
     let host = host();
     let folder = host.by_hand("x");
-    let mut service = RequestService::start(host.server.clone()).unwrap();
+    let mut service = RequestService::new(host.server.clone()).unwrap();
     service.begin(Mono(0)).unwrap();
     let found = service.next(Mono(0)).unwrap();
     let refused = Answer::Refused("no".into());
     service.answer(Mono(0), &found.name, geteuid().as_raw(), refused);
     service.finish().unwrap();
-    service.end(Mono(0));
+    service.end();
     service.look_at_all();
     service.begin(Mono(0)).unwrap();
     assert_eq!(service.next(Mono(0)), None);
@@ -787,4 +788,80 @@ fn a_refused_folder_stays_and_is_a_request_again_without_its_answer() {
     service.notice("by-hand.refused".as_ref()).unwrap();
     assert!(folder.exists() && service.is_due(Mono(0)));
     assert_eq!(service.next(Mono(0)).unwrap().name, "by-hand");
+}
+
+#[test]
+fn a_postponed_request_waits_until_something_changed_and_holds_up_no_other() {
+    let host = host();
+    for name in ["a", "b", "c"] {
+        fs::create_dir(host.state.requests().join(name)).unwrap();
+    }
+    let mut service = RequestService::new(host.server.clone()).unwrap();
+    service.begin(Mono(0)).unwrap();
+    for name in ["a", "b"] {
+        let found = service.next(Mono(0)).unwrap();
+        assert_eq!(found.name, name);
+        service.postpone(found);
+    }
+    service.end();
+    // The next turn does not begin with them.
+    service.begin(Mono(0)).unwrap();
+    let other = service.next(Mono(0)).unwrap();
+    assert_eq!(other.name, "c");
+    service.leave(&other.name);
+    service.end();
+    while service.is_due(Mono(0)) {
+        service.begin(Mono(0)).unwrap();
+        assert_eq!(service.next(Mono(0)), None);
+    }
+    service.look_again();
+    service.begin(Mono(0)).unwrap();
+    assert_eq!(service.next(Mono(0)).unwrap().name, "a");
+}
+
+#[test]
+fn a_folder_that_is_placed_before_an_answer_could_be_written_is_not_taken_away_unseen() {
+    let host = host();
+    let folder = host.by_hand("x");
+    let us = geteuid().as_raw();
+    let mut service = RequestService::new(host.server.clone()).unwrap();
+    service.begin(Mono(0)).unwrap();
+    let found = service.next(Mono(0)).unwrap();
+    let (tmp, away) = (host.state.tmp(Role::Gate), host.state.root().join("away"));
+    fs::rename(&tmp, &away).unwrap();
+    service.answer(Mono(0), &found.name, us, Answer::Accepted("yes".into()));
+    service.finish().unwrap();
+    fs::rename(&away, &tmp).unwrap();
+    // Its author takes it back, and another one comes under its name.
+    fs::remove_dir_all(&folder).unwrap();
+    host.by_hand("y");
+    let mut alarms = crate::host::alarms::Alarms::new(Role::Gate, host.state.root());
+    let later = Mono(MINUTE_US);
+    service
+        .keep_up(&mut alarms, crate::units::UtcTime::from_s(1), later)
+        .unwrap();
+    assert!(folder.exists());
+    service.begin(later).unwrap();
+    let found = service.next(later).unwrap();
+    assert!(found.answered && found.name == "by-hand");
+}
+
+#[test]
+fn refusals_that_are_counted_make_their_owner_wait() {
+    let host = host();
+    let us = geteuid().as_raw();
+    let mut service = RequestService::new(host.server.clone()).unwrap();
+    for number in 0..150 {
+        fs::create_dir(host.state.requests().join(format!("r{number:03}"))).unwrap();
+    }
+    service.begin(Mono(0)).unwrap();
+    let mut judged = 0;
+    while let Some(found) = service.next(Mono(0)) {
+        service.count_refusal(us, Mono(0));
+        service.answer(Mono(0), &found.name, us, Answer::Refused("no".into()));
+        service.end();
+        judged += 1;
+    }
+    assert_eq!(judged, queue::REFUSED_AT_ONCE);
+    assert!(!service.is_due(Mono(0)) || service.next(Mono(0)).is_none());
 }

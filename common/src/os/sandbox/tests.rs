@@ -78,7 +78,7 @@ fn gate_works_on_its_state_and_reaches_nothing_else() {
             .unwrap();
             let server = Requests::new(state.requests(), tmp.clone());
             let mut batch = SyncBatch::new(state.root()).unwrap();
-            let mut service = RequestService::start(server.clone()).unwrap();
+            let mut service = RequestService::new(server.clone()).unwrap();
             service.begin(Mono(0)).unwrap();
             let found = service.next(Mono(0)).unwrap();
             let limits = TakeLimits {
