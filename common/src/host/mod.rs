@@ -6,6 +6,7 @@ pub mod commissioned;
 pub mod folders;
 pub mod handover;
 pub mod life;
+pub mod link_role;
 pub mod metrics;
 pub mod neighbour;
 pub mod profile;

@@ -56,6 +56,11 @@ struct PortAccess {
 }
 
 impl Profile {
+    /// The role.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Adds a file to read: the credential of the unit.
     pub fn reading(mut self, file: Option<PathBuf>) -> Self {
         self.read.extend(file);
@@ -69,7 +74,7 @@ impl Profile {
     }
 
     /// Adds the socket of the link: the only one that transmit sends on and does not read, the only one that receive reads.
-    pub fn with_link(mut self, socket: BorrowedFd<'_>) -> Self {
+    pub(crate) fn with_link(mut self, socket: BorrowedFd<'_>) -> Self {
         self.link = Medium::Socket(socket.as_raw_fd());
         self
     }
@@ -79,7 +84,7 @@ impl Profile {
     /// An adapter that is plugged in again is another file, so the role may use, in this direction, what its user may below
     /// `/dev`; of devices, its unit leaves it the ports. Root may use every disk: it gets this one file, see
     /// [`Confinement::keeps_root_from_ports`].
-    pub fn with_port(mut self, device: &Path, direction: Direction) -> Self {
+    pub(crate) fn with_port(mut self, device: &Path, direction: Direction) -> Self {
         let below = match geteuid().is_root() {
             true => device.to_path_buf(),
             false => PathBuf::from(DEVICES),
@@ -134,7 +139,7 @@ impl Confinement {
 
     /// Returns whether this process is root's and may open no serial port but the one that was there: with another one it is to
     /// end, and to be started again.
-    pub fn keeps_root_from_ports(&self) -> bool {
+    pub(crate) fn keeps_root_from_ports(&self) -> bool {
         geteuid().is_root() && self.holds(Fence::Files)
     }
 

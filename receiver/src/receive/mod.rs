@@ -48,17 +48,15 @@ use serde_json::json;
 use valise_common::alarm::Alarm;
 use valise_common::config::{LinkKind, ReceiverConfig};
 use valise_common::host::folders::{ReceiverState, Role};
-use valise_common::host::life;
+use valise_common::host::link_role::{OpenLink, confine};
 use valise_common::host::metrics;
 use valise_common::host::profile;
 use valise_common::host::worker::Threading;
 use valise_common::os::clock::{mono_now, utc_now};
 use valise_common::os::durable::refill_reserve;
 use valise_common::os::lock::HostLock;
-use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox;
-use valise_common::os::serial::{Direction, Fault};
+use valise_common::os::serial::Direction;
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::units::{Mono, UtcTime};
@@ -90,26 +88,19 @@ fn run_once(config: &ReceiverConfig) -> Result<(), ReceiveError> {
     let signals = Signals::new()?;
     let state = ReceiverState::new(&config.state);
     let claimed = Claimed::take(config)?;
-    let runs = life::runs(Role::Receive);
     metrics::make_folder(&config.metrics.folder)?;
-    let mut profile = profile::receive(&state).writing(&config.metrics.folder);
-    profile = match (claimed.intake.socket(), &config.link.device) {
-        (Some(socket), _) => profile.with_link(socket),
-        (None, Some(device)) if config.link.kind == LinkKind::Serial => {
-            profile.with_port(device, Direction::Receive)
-        }
-        (None, _) => profile,
+    let profile = profile::receive(&state).writing(&config.metrics.folder);
+    let device = config.link.device.as_deref();
+    let link = OpenLink {
+        socket: claimed.intake.socket(),
+        port: device.filter(|_| config.link.kind == LinkKind::Serial),
+        direction: Direction::Receive,
+        fault: claimed.intake.port_fault(),
     };
-    let fault = claimed.intake.port_fault();
-    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
-    confinement.log();
-    Aes::detect().log();
+    let confined = confine(profile, &link, config.sandbox.required)?;
     let mut receive = Receive::start(config, claimed, Threading::Beside)?;
-    receive.link.is_kept = confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
-    receive.report.alarms.run_as(runs);
-    for (alarm, text) in confinement.alarms() {
-        receive.report.alarms.set(alarm, utc_now(), 1, || text);
-    }
+    receive.link.is_kept = confined.is_kept;
+    confined.report(&mut receive.report.alarms);
     // A role that is ready has a view.
     receive.write_view(utc_now())?;
     service::ready();

@@ -33,16 +33,14 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use valise_common::config::SenderConfig;
 use valise_common::host::folders::{Role, SenderState};
-use valise_common::host::life;
+use valise_common::host::link_role::{OpenLink, confine};
 use valise_common::host::metrics;
 use valise_common::host::profile;
 use valise_common::host::worker::Threading;
 use valise_common::os::clock;
 use valise_common::os::lock::HostLock;
-use valise_common::os::processor::Aes;
 use valise_common::os::room::outlast;
-use valise_common::os::sandbox;
-use valise_common::os::serial::{Direction, Fault};
+use valise_common::os::serial::Direction;
 use valise_common::os::service;
 use valise_common::os::signals::{Asked, Signals};
 use valise_common::units::Mono;
@@ -77,31 +75,21 @@ pub fn run(config: &SenderConfig) -> Result<(), TransmitError> {
 
 fn run_once(config: &SenderConfig) -> Result<(), TransmitError> {
     SenderState::new(&config.state).check_commissioned()?;
-    let runs = life::runs(Role::Transmit);
     let claimed = Claimed::take(config)?;
-    // Before any thread, which would stay outside of the sandbox, and after the lock and the link's device.
     metrics::make_folder(&config.metrics.folder).during("make metrics.folder")?;
-    let mut profile =
-        profile::transmit(&SenderState::new(&config.state)).writing(&config.metrics.folder);
-    profile = match (claimed.link.medium().socket(), &config.link.device) {
-        (Some(socket), _) => profile.with_link(socket),
-        (None, Some(device)) => profile.with_port(device, Direction::Send),
-        (None, None) => profile,
+    let profile = profile::transmit(&SenderState::new(&config.state));
+    let medium = claimed.link.medium();
+    let link = OpenLink {
+        socket: medium.socket(),
+        port: config.link.device.as_deref(),
+        direction: Direction::Send,
+        fault: medium.port_fault(),
     };
-    let fault = claimed.link.medium().port_fault();
-    let confinement = sandbox::enter(&profile, config.sandbox.required)?;
-    confinement.log();
-    Aes::detect().log();
+    let profile = profile.writing(&config.metrics.folder);
+    let confined = confine(profile, &link, config.sandbox.required)?;
     let mut transmit = Transmit::start(config, claimed, Threading::Beside)?;
-    transmit.outlet.is_kept =
-        confinement.keeps_root_from_ports() && fault != Some(Fault::Forbidden);
-    transmit.report.alarms.run_as(runs);
-    for (alarm, text) in confinement.alarms() {
-        transmit
-            .report
-            .alarms
-            .set(alarm, clock::utc_now(), 1, || text);
-    }
+    transmit.outlet.is_kept = confined.is_kept;
+    confined.report(&mut transmit.report.alarms);
     service::ready();
     while transmit.step()? == Flow::GoOn {}
     service::stopping();
