@@ -173,7 +173,7 @@ fn check_times(
     Ok(())
 }
 
-/// The latest `not-after` that a classification grants: also the default of a submission.
+/// Returns the latest `not-after` that a classification grants: also the default of a submission.
 pub(crate) fn latest_not_after(created: UtcTime, classification: &Classification) -> UtcTime {
     created.plus_s(u64::from(classification.validity_days_max) * DAY_S)
 }

@@ -98,7 +98,7 @@ pub enum BundleError {
     },
 }
 
-/// The length of a bundle of so many slots.
+/// Returns the length of a bundle of so many slots.
 pub fn bundle_bytes(count: u32) -> usize {
     // SLOTS_MAX slots are 1.25 GB: within usize on the 64-bit hosts that this runs on.
     usize::try_from(count)
@@ -108,7 +108,7 @@ pub fn bundle_bytes(count: u32) -> usize {
 }
 
 impl Bundle {
-    /// The number of slots.
+    /// Returns the number of slots.
     ///
     /// # Bounds
     /// 1 to [`SLOTS_MAX`].
@@ -116,7 +116,7 @@ impl Bundle {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// The serial behind the last slot's.
+    /// Returns the serial after the last slot's.
     ///
     /// # Errors
     /// [`BundleError::Count`] or [`BundleError::Serials`] if the fields are beyond their bounds.
@@ -193,7 +193,7 @@ impl Bundle {
     }
 }
 
-/// The serial behind the last of `count`, if there are such serials.
+/// Returns the serial behind the last of `count`, if there are such serials.
 fn end(first: u64, count: u32) -> Result<Serial, BundleError> {
     if !(1..=SLOTS_MAX).contains(&count) {
         return Err(BundleError::Count { count });
@@ -217,7 +217,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The bundle of the shared vectors, and its statement.
+    /// Returns the bundle of the shared vectors, and its statement.
     pub fn vector() -> (Vec<u8>, String) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/bundle.json");
         let vector: serde_json::Value =

@@ -107,7 +107,7 @@ macro_rules! hex_id {
                 Self(bytes)
             }
 
-            /// The bytes, in the order of the formats.
+            /// Returns the bytes, in the order of the formats.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
@@ -169,7 +169,7 @@ hex_id!(
 );
 
 impl ContainerHash {
-    /// The container's short name on the link.
+    /// Returns the container's short name on the link.
     pub fn id(&self) -> ContainerId {
         let mut id = [0; ContainerId::BYTES];
         id.copy_from_slice(&self.0[..ContainerId::BYTES]);
@@ -198,17 +198,17 @@ impl Serial {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The serial behind this one, while there is one.
+    /// Returns the serial after this one, while there is one.
     pub const fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
     }
 
-    /// The serial `count` further on, while there is one.
+    /// Returns the serial `count` further on, while there is one.
     pub const fn plus(self, count: u64) -> Option<Self> {
         match self.0.checked_add(count) {
             Some(number) => Self::new(number),
@@ -304,7 +304,7 @@ macro_rules! name_id {
         pub struct $name(String);
 
         impl $name {
-            /// The id as text.
+            /// Returns the id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

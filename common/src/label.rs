@@ -63,12 +63,12 @@ impl Label {
         Self::new(classification, categories)
     }
 
-    /// The classification's id.
+    /// Returns the classification's id.
     pub fn classification(&self) -> &ClassificationId {
         &self.classification
     }
 
-    /// The categories' ids in byte order.
+    /// Returns the categories' ids in byte order.
     pub fn categories(&self) -> &[CategoryId] {
         &self.categories
     }

@@ -47,7 +47,7 @@ impl Precedence {
         }
     }
 
-    /// The precedence of an index, if there is one.
+    /// Creates the precedence of an index, if there is one.
     pub fn from_index(index: u8) -> Option<Self> {
         Self::ALL.get(usize::from(index)).copied()
     }
@@ -60,7 +60,7 @@ impl Precedence {
         text.to_ascii_uppercase().parse()
     }
 
-    /// The word of the manifest.
+    /// Returns the word of the manifest.
     pub const fn as_str(self) -> &'static str {
         match self {
             Precedence::Flash => "FLASH",

@@ -22,7 +22,7 @@ impl Role {
     /// All of them.
     pub const ALL: [Role; 4] = [Role::Gate, Role::Transmit, Role::Receive, Role::Release];
 
-    /// The role's word, as in commands, folder names and log lines.
+    /// Returns the role's word, as in commands, folder names and log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Role::Gate => "gate",
@@ -32,7 +32,7 @@ impl Role {
         }
     }
 
-    /// The word of the host that the role works on.
+    /// Returns the word of the host that the role works on.
     pub const fn host(self) -> &'static str {
         match self {
             Role::Gate | Role::Transmit => "sender",

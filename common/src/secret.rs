@@ -73,7 +73,7 @@ impl<const N: usize> Secret<N> {
         text
     }
 
-    /// The bytes, for as long as the borrow lasts.
+    /// Returns the bytes, for as long as the borrow lasts.
     pub fn expose(&self) -> &[u8; N] {
         &self.0
     }

@@ -16,7 +16,7 @@ pub struct SerialSet {
 }
 
 impl SerialSet {
-    /// The empty set.
+    /// Returns the empty set.
     pub fn new() -> SerialSet {
         SerialSet::default()
     }
@@ -51,7 +51,7 @@ impl SerialSet {
         Ok(set)
     }
 
-    /// Whether `serial` is a member.
+    /// Returns whether `serial` is a member.
     pub fn contains(&self, serial: Serial) -> bool {
         let serial = serial.get();
         self.runs
@@ -119,14 +119,14 @@ impl SerialSet {
         *self = self.without(&gone);
     }
 
-    /// The runs in ascending order, as first and last serial.
+    /// Returns the runs in ascending order, as first and last serial.
     pub fn ranges(&self) -> impl Iterator<Item = (Serial, Serial)> + '_ {
         self.runs
             .iter()
             .filter_map(|(first, last)| Some((Serial::new(*first)?, Serial::new(*last)?)))
     }
 
-    /// The members that `other` lacks.
+    /// Returns the members that `other` lacks.
     pub fn without(&self, other: &SerialSet) -> SerialSet {
         let mut rest = SerialSet::new();
         for (first, last) in &self.runs {
@@ -155,7 +155,7 @@ impl SerialSet {
         rest
     }
 
-    /// How many serials the set holds.
+    /// Returns how many serials the set holds.
     pub fn serial_count(&self) -> u64 {
         self.runs
             .iter()
@@ -163,7 +163,7 @@ impl SerialSet {
             .fold(0, u64::saturating_add)
     }
 
-    /// The greatest member.
+    /// Returns the greatest member.
     pub fn last(&self) -> Option<Serial> {
         self.runs
             .values()
@@ -171,12 +171,12 @@ impl SerialSet {
             .and_then(|last| Serial::new(*last))
     }
 
-    /// Whether there is no member.
+    /// Returns whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Every member in ascending order.
+    /// Returns every member in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Serial> + '_ {
         self.runs
             .iter()

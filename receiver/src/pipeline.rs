@@ -34,7 +34,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// All datagrams.
+    /// Returns all datagrams.
     pub fn total(&self) -> u64 {
         let kept = self
             .symbols

@@ -23,7 +23,7 @@ pub enum Runs {
 }
 
 impl Runs {
-    /// The command that starts a role.
+    /// Returns the command that starts a role.
     pub fn start(self, role: Role) -> String {
         let host = role.host();
         match self {
@@ -32,7 +32,7 @@ impl Runs {
         }
     }
 
-    /// The command that restarts a role.
+    /// Returns the command that restarts a role.
     pub fn restart(self, role: Role) -> String {
         let host = role.host();
         match self {

@@ -17,17 +17,17 @@ macro_rules! alarms {
             /// Every alarm, by its word.
             pub const ALL: &'static [Alarm] = &[$(Alarm::$name,)*];
 
-            /// The word, as in `status` and in the audit log.
+            /// Returns the word, as in `status` and in the audit log.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Alarm::$name => $word,)* }
             }
 
-            /// The meaning: what follows from it.
+            /// Returns the meaning: what follows from it.
             pub const fn means(self) -> &'static str {
                 match self { $(Alarm::$name => $means,)* }
             }
 
-            /// The commands that repair it, the general one first. `{start}` and `{restart}` depend on how the role runs,
+            /// Returns the commands that repair it, the general one first. `{start}` and `{restart}` depend on how the role runs,
             /// a word in upper case in braces is what the alarm is about.
             pub(super) const fn templates(self) -> &'static [&'static str] {
                 match self { $(Alarm::$name => &[$($repair,)+],)* }
@@ -220,7 +220,7 @@ impl Alarm {
         all.find(|alarm| alarm.as_str() == word)
     }
 
-    /// The alarm of a role that does not run.
+    /// Creates the alarm of a role that does not run.
     pub(crate) const fn not_running(role: Role) -> Self {
         match role {
             Role::Gate => Self::GateNotRunning,
@@ -230,7 +230,7 @@ impl Alarm {
         }
     }
 
-    /// The alarm of a role that lives and does not work.
+    /// Creates the alarm of a role that lives and does not work.
     pub const fn hung(role: Role) -> Self {
         match role {
             Role::Gate => Self::GateHung,

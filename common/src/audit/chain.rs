@@ -35,7 +35,7 @@ impl ChainState {
         Ok(())
     }
 
-    /// Goes behind a whole line, given without its LF.
+    /// Moves past a whole line, given without its LF.
     pub(super) fn advance(&mut self, line: &[u8]) {
         self.head = *blake3::hash(line).as_bytes();
         self.next_seq += 1;
@@ -67,7 +67,7 @@ impl Chain {
         self.state
     }
 
-    /// The key of the next line.
+    /// Returns the key of the next line.
     pub fn key(&self) -> &Secret32 {
         &self.key
     }
@@ -110,13 +110,13 @@ impl Chain {
         lines.push(b'\n');
     }
 
-    /// Goes behind a whole line, given without its LF: the key of it is gone.
+    /// Moves past a whole line, given without its LF: the key of it is gone.
     fn advance(&mut self, line: &[u8]) {
         self.state.advance(line);
         self.key = next_key(&self.key);
     }
 
-    /// Verifies the next line, given without its LF, and goes behind it. An auditor has the first key anyway; a daemon wipes
+    /// Verifies the next line, given without its LF, and moves past it. An auditor has the first key anyway; a daemon wipes
     /// its stack when it has followed its log.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Chain {
 
 const KEY_CONTEXT: &str = "valise v1 audit";
 
-/// K of the line behind.
+/// Returns the key of the line after.
 fn next_key(key: &Secret32) -> Secret32 {
     Secret32::new(blake3::derive_key(KEY_CONTEXT, key.expose()))
 }

@@ -44,7 +44,7 @@ pub struct CheckpointKey {
 }
 
 impl CheckpointKey {
-    /// A key from its seed, under the origin's name, which must be a note key's name: without spaces and plus signs.
+    /// Creates a key from its seed, under the origin's name, which must be a note key's name: without spaces and plus signs.
     ///
     /// # Errors
     /// [`CheckpointError::Key`] for another name.
@@ -58,7 +58,7 @@ impl CheckpointKey {
         })
     }
 
-    /// The public half in the C2SP form `name+hash+key`, for the auditor.
+    /// Returns the public half in the C2SP form `name+hash+key`, for the auditor.
     pub fn verifier_text(&self) -> String {
         let public = self.key.verifying_key();
         let id = key_id(&self.origin, &public);
@@ -176,7 +176,7 @@ impl Checkpoint {
     }
 }
 
-/// The notes of a checkpoint file, in which an empty line stands behind each.
+/// Returns the notes of a checkpoint file, in which an empty line follows each.
 pub fn notes(file: &str) -> impl Iterator<Item = String> {
     let mut paragraphs = file.split("\n\n").filter(|paragraph| !paragraph.is_empty());
     std::iter::from_fn(move || {
@@ -191,7 +191,7 @@ const ED25519: u8 = 1;
 /// What a signature line begins with: an em dash and a space.
 const SIGNATURE_MARK: &str = "\u{2014} ";
 
-/// The first four bytes of SHA-256 of the name, LF, type and key.
+/// Returns the first four bytes of SHA-256 of the name, LF, type and key.
 fn key_id(origin: &str, key: &VerifyingKey) -> [u8; 4] {
     let mut hasher = Sha256::new();
     hasher.update(origin.as_bytes());

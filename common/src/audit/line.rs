@@ -124,7 +124,7 @@ pub enum LineFault {
     /// It is longer than any line that is written.
     #[error("longer than any line of an audit log")]
     Long,
-    /// It was not written behind the line before it, which is as it was written.
+    /// It does not follow from the line before it, which is as it was written.
     #[error("it was changed or put there: it does not follow from the line before")]
     Prev,
     /// It was changed, or was not written by the owner of the keys.
@@ -160,7 +160,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether a line is UTF-8, one JSON object, and has its fields in the order of the format, each once. For lines whose MAC
+/// Returns whether a line is UTF-8, one JSON object, and has its fields in the order of the format, each once. For lines whose MAC
 /// cannot be verified: who reads them must not see another event than another reader.
 pub(super) fn has_form(line: &[u8]) -> bool {
     let read = || {
@@ -265,7 +265,7 @@ fn read_hash(hex: &[u8]) -> Option<[u8; 32]> {
     is_lower.then_some(*hash.as_bytes())
 }
 
-/// The number that a line claims, without parsing the rest.
+/// Returns the number that a line claims, without parsing the rest.
 pub(crate) fn read_seq(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(SEQ_NAME)?;
     let digits = rest.iter().position(|byte| *byte == b',')?;

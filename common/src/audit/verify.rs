@@ -98,7 +98,7 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// The first bad line, or the first that may be bad; `None` when the log could not be read.
+    /// Returns the first bad line, or the first that may be bad; `None` when the log could not be read.
     pub fn line(&self) -> Option<u64> {
         match self {
             Self::Line { line, .. } => Some(*line),
@@ -109,7 +109,7 @@ impl AuditError {
         }
     }
 
-    /// The last line that may be the first bad one.
+    /// Returns the last line that may be the first bad one.
     pub fn line_last(&self) -> Option<u64> {
         match self {
             Self::Pair { last, .. } | Self::Rewritten { last, .. } => Some(*last),
@@ -176,12 +176,12 @@ impl<R: BufRead> Verifier<R> {
         }
     }
 
-    /// How many lines something vouches for besides the hashes between them: their MACs, or a witness of the last.
+    /// Returns how many lines something vouches for besides the hashes between them: their MACs, or a witness of the last.
     pub fn vouched(&self) -> u64 {
         self.vouched
     }
 
-    /// The next line that verifies, without its LF; `None` at the log's end, when all evidence was met.
+    /// Returns the next line that verifies, without its LF; `None` at the log's end, when all evidence was met.
     ///
     /// # Errors
     /// The first bad line. Nothing after it is handed out.

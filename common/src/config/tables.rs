@@ -19,7 +19,7 @@ pub enum LinkKind {
 }
 
 impl LinkKind {
-    /// The kind, as in the configuration.
+    /// Returns the kind, as in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Udp => "udp",

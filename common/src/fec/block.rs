@@ -14,7 +14,7 @@ pub struct BlockCodec {
 }
 
 impl BlockCodec {
-    /// A codec with nothing cached.
+    /// Creates a codec with nothing cached.
     pub fn new() -> Self {
         Self::default()
     }

@@ -50,7 +50,7 @@ pub(super) enum Slot {
 }
 
 impl BlockBuffer {
-    /// An empty buffer for a block.
+    /// Creates an empty buffer for a block.
     pub fn new(geometry: &Geometry, shape: &BlockShape) -> Self {
         let mut buffer = Self {
             shape: *shape,
@@ -80,7 +80,7 @@ impl BlockBuffer {
         self.empty_hint = 0;
     }
 
-    /// The block that this buffer is for.
+    /// Returns the block that this buffer is for.
     pub fn shape(&self) -> &BlockShape {
         &self.shape
     }
@@ -119,7 +119,7 @@ impl BlockBuffer {
         Insert::Stored
     }
 
-    /// Whether a symbol is held.
+    /// Returns whether a symbol is held.
     pub fn contains(&self, index: u16) -> bool {
         self.held.contains(index)
     }
@@ -129,17 +129,17 @@ impl BlockBuffer {
         self.shape.k - self.empty_count
     }
 
-    /// Whether k symbols are here, so that the block can be rebuilt.
+    /// Returns whether k symbols are here, so that the block can be rebuilt.
     pub fn is_enough(&self) -> bool {
         self.empty_count == 0
     }
 
-    /// The k·S bytes of the source, once every source symbol is there: all came, or the block has been rebuilt.
+    /// Returns the k·S bytes of the source, once every source symbol is there: all came, or the block has been rebuilt.
     pub fn source(&self) -> Option<&[u8]> {
         (self.empty_count == 0 && self.repair_count == 0).then_some(&self.bytes)
     }
 
-    /// Every symbol held with its index, for a store that keeps partial blocks.
+    /// Returns every symbol held with its index, for a store that keeps partial blocks.
     pub fn symbols(&self) -> impl Iterator<Item = (u16, &[u8])> {
         let symbols = self.bytes.chunks_exact(self.symbol_bytes);
         (0..self.shape.k)
@@ -162,7 +162,7 @@ impl BlockBuffer {
         self.empty_count
     }
 
-    /// The slots and their bytes, for a codec.
+    /// Returns the slots and their bytes, for a codec.
     pub(super) fn parts(&mut self) -> (&[Slot], &mut [u8]) {
         (&self.slots, &mut self.bytes)
     }
@@ -177,7 +177,7 @@ impl BlockBuffer {
         &mut self.bytes[slot * self.symbol_bytes..][..self.symbol_bytes]
     }
 
-    /// The lowest empty slot, of which there must be one. Slots never become empty again, so the search goes only upwards.
+    /// Returns the lowest empty slot, of which there must be one. Slots never become empty again, so the search goes only upwards.
     fn first_empty(&mut self) -> usize {
         while self.slots[self.empty_hint] != Slot::Empty {
             self.empty_hint += 1;

@@ -13,7 +13,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     pub const fn number(self) -> u8 {
         match self {
             Self::Rs8 => 1,
@@ -21,7 +21,7 @@ impl Codec {
         }
     }
 
-    /// The code with this number, if there is one.
+    /// Creates the code with this number, if there is one.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Rs8),

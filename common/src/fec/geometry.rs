@@ -213,12 +213,12 @@ impl Geometry {
         self.container_bytes
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The largest number of source symbols that a block may have: with the container's length, it fixes the partition.
+    /// Returns the largest number of source symbols that a block may have: with the container's length, it fixes the partition.
     pub fn k_max(&self) -> u16 {
         self.k_max
     }
@@ -243,7 +243,7 @@ impl Geometry {
         self.block_count
     }
 
-    /// The shape of a block, if there is one with this number.
+    /// Returns the shape of a block, if there is one with this number.
     pub fn block(&self, number: u32) -> Option<BlockShape> {
         let before = u64::from(number);
         if before >= self.block_count {
@@ -264,7 +264,7 @@ impl Geometry {
         })
     }
 
-    /// All blocks in order.
+    /// Returns all blocks in order.
     pub fn blocks(&self) -> impl Iterator<Item = BlockShape> + use<> {
         let geometry = *self;
         (0..=u32::MAX).map_while(move |number| geometry.block(number))

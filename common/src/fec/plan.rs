@@ -71,7 +71,7 @@ pub fn choose(
     )
 }
 
-/// The largest number of source symbols of a block: [`K_MAX`], halved until the block's bytes are within their bound.
+/// Returns the largest number of source symbols of a block: [`K_MAX`], halved until the block's bytes are within their bound.
 fn k_bound(symbol_bytes: u16) -> u16 {
     let mut k = K_MAX;
     while k > 1 && u32::from(k) * u32::from(symbol_bytes) > BLOCK_BYTES {
@@ -80,7 +80,7 @@ fn k_bound(symbol_bytes: u16) -> u16 {
     k
 }
 
-/// The code's dimension for a block of which one pass sends `once` repair symbols, and all passes `in_passes`.
+/// Returns the code's dimension for a block of which one pass sends `once` repair symbols, and all passes `in_passes`.
 fn m_for(codec: Codec, k_max: u16, once: u32, in_passes: u32) -> u16 {
     if once == 0 {
         return 0;
@@ -95,7 +95,7 @@ fn m_for(codec: Codec, k_max: u16, once: u32, in_passes: u32) -> u16 {
     u16::try_from(m).unwrap_or(u16::MAX)
 }
 
-/// The largest m that the code and a block's memory allow. Passes that would need more send repair symbols again.
+/// Returns the largest m that the code and a block's memory allow. Passes that would need more send repair symbols again.
 fn m_max(codec: Codec, k_max: u16, symbol_bytes: u16) -> u16 {
     let of_codec = match codec {
         Codec::Rs8 => limits::CODEC1_SYMBOLS_MAX - u32::from(k_max),
@@ -128,7 +128,7 @@ pub struct PassSymbols {
     repair_count: u16,
 }
 
-/// The symbols of a block that a pass sends. Passes and resends count on from 0 for a container's whole life.
+/// Returns the symbols of a block that a pass sends. Passes and resends count on from 0 for a container's whole life.
 pub fn pass_symbols(shape: &BlockShape, repair: Percent, pass: u8) -> PassSymbols {
     let repair_count = repair_in_pass(shape.k, repair).min(shape.m);
     let repair_start = match u32::from(shape.m) {
@@ -145,7 +145,7 @@ pub fn pass_symbols(shape: &BlockShape, repair: Percent, pass: u8) -> PassSymbol
 }
 
 impl PassSymbols {
-    /// All symbols of a block, each once.
+    /// Returns all symbols of a block, each once.
     pub(super) fn all(shape: &BlockShape) -> Self {
         Self {
             k: shape.k,
@@ -155,7 +155,7 @@ impl PassSymbols {
         }
     }
 
-    /// The numbers, 0..m, of the repair symbols in the order in which the pass sends them.
+    /// Returns the numbers, 0..m, of the repair symbols in the order in which the pass sends them.
     pub(super) fn repair_numbers(&self) -> impl Iterator<Item = u16> + use<> {
         let (start, m) = (u32::from(self.repair_start), u32::from(self.m));
         // Below m, so it fits.
@@ -177,7 +177,7 @@ impl PassSymbols {
         u32::from(self.k) + u32::from(self.repair_count)
     }
 
-    /// The symbol index of the n-th symbol that the pass sends, n from 0; no index twice.
+    /// Returns the symbol index of the n-th symbol that the pass sends, n from 0; no index twice.
     pub fn index(&self, n: u32) -> Option<u16> {
         if n >= self.count() {
             return None;

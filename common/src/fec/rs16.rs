@@ -98,20 +98,20 @@ impl Rs16 {
         }
     }
 
-    /// Whether the decoder has never been called, or its work space was given back.
+    /// Returns whether the decoder has never been called, or its work space was given back.
     #[cfg(test)]
     pub(crate) fn has_decoded_nothing(&self) -> bool {
         self.decoder.is_none()
     }
 
-    /// Whether there is no work space of either kind.
+    /// Returns whether there is no work space of either kind.
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
         self.encoder.is_none() && self.decoder.is_none()
     }
 }
 
-/// The source symbols that did not come, with the repair symbols that stand in their slots.
+/// Returns the source symbols that did not come, with the repair symbols that stand in their slots.
 fn losses(slots: &[Slot]) -> Vec<Loss> {
     let numbered = slots.iter().enumerate();
     let losses = numbered.filter_map(|(source, holds)| match holds {
@@ -125,7 +125,7 @@ fn losses(slots: &[Slot]) -> Vec<Loss> {
     losses.collect()
 }
 
-/// The slices of a symbol, of nearly one length: whole chunks, but for what the last one has at its end.
+/// Returns the slices of a symbol, of nearly one length: whole chunks, but for what the last one has at its end.
 fn slices(symbol_bytes: usize) -> impl Iterator<Item = Range<usize>> {
     let chunks = symbol_bytes.div_ceil(CHUNK_BYTES);
     let count = symbol_bytes.div_ceil(SLICE_BYTES_MAX);
@@ -145,7 +145,7 @@ fn encode<'e, 's>(
     encoder.encode().expect(CHECKED)
 }
 
-/// The encoder, its work space kept from the block before.
+/// Returns the encoder, its work space kept from the block before.
 fn ready_encoder(
     kept: &mut Option<ReedSolomonEncoder>,
     k: usize,
@@ -161,7 +161,7 @@ fn ready_encoder(
     }
 }
 
-/// The decoder, its work space kept from the block before.
+/// Returns the decoder, its work space kept from the block before.
 fn ready_decoder(
     kept: &mut Option<ReedSolomonDecoder>,
     k: usize,

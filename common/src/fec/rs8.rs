@@ -63,14 +63,14 @@ impl Rs8 {
         of_counts(&mut self.kept, shape).rebuild(symbol_bytes, slots, bytes, &mut self.repair);
     }
 
-    /// Whether it has been called yet.
+    /// Returns whether it has been called yet.
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
         self.kept.is_empty()
     }
 }
 
-/// The kept codec for these counts, or a new one; the least recently used one yields to it.
+/// Returns the kept codec for these counts, or a new one; the least recently used one yields to it.
 fn of_counts<'a>(kept: &'a mut Vec<OfCounts>, shape: &BlockShape) -> &'a mut OfCounts {
     let (k, m) = (usize::from(shape.k), usize::from(shape.m));
     let found = kept.iter().position(|one| one.k == k && one.m == m);

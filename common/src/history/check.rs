@@ -69,7 +69,7 @@ impl Place {
         }
     }
 
-    /// A log that the auditor names; its role is its name, if that is not given.
+    /// Creates a log that the auditor names; its role is its name, if that is not given.
     pub fn of_file(log: &Path, role: Option<&str>) -> Self {
         let stem = log.file_stem().and_then(|stem| stem.to_str());
         let role = role.or(stem.filter(|stem| ROLES.contains(stem)));
@@ -195,7 +195,7 @@ impl Check {
         })
     }
 
-    /// The next line that verifies, without its LF; `None` at the log's end, and behind the last line before a bad one.
+    /// Returns the next line that verifies, without its LF; `None` at the log's end, and behind the last line before a bad one.
     pub fn next_line(&mut self) -> Option<&[u8]> {
         match self.verifier.next_line() {
             Ok(line) => line,
@@ -340,7 +340,7 @@ impl Basis {
     }
 }
 
-/// The public key of a log's checkpoints, and whether the auditor brought it: else it is the one that lies beside the log.
+/// Returns the public key of a log's checkpoints, and whether the auditor brought it: else it is the one that lies beside the log.
 /// The role that an origin ends in.
 fn role_of(origin: &str) -> &str {
     origin.rsplit('/').next().unwrap_or(origin)
@@ -373,7 +373,7 @@ fn choose_verifier(
     }
 }
 
-/// The first key of a log: the one under which its first line verifies. If none does, the role's own, so that the report says so.
+/// Returns the first key of a log: the one under which its first line verifies. If none does, the role's own, so that the report says so.
 fn choose_first_key(place: &Place, brought: &Brought) -> Result<Option<Secret32>, CheckError> {
     let copy = |key: &Secret32| Secret32::new(*key.expose());
     let mut line = Vec::new();

@@ -226,7 +226,7 @@ impl Index {
         transaction.commit().map_err(failed)
     }
 
-    /// The number of lines of the log that the rows come from.
+    /// Returns the number of lines of the log that the rows come from.
     fn known(&self) -> Result<u64, IndexError> {
         match self.get("")? {
             Some(Known(lines)) => Ok(lines),
@@ -234,7 +234,7 @@ impl Index {
         }
     }
 
-    /// The row under a key.
+    /// Returns the row under a key.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -242,7 +242,7 @@ impl Index {
         Ok(self.select("key = ?2", Some(key), 1)?.pop())
     }
 
-    /// The row with an alias; the first of several in the order of their keys.
+    /// Returns the row with an alias; the first of several in the order of their keys.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -252,7 +252,7 @@ impl Index {
             .pop())
     }
 
-    /// The rows in a state, from the highest place down, at most `count_max`.
+    /// Returns the rows in a state, from the highest place down, at most `count_max`.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -260,7 +260,7 @@ impl Index {
         self.select("state = ?2 ORDER BY place DESC", Some(state), count_max)
     }
 
-    /// Every row of a kind, in the order of the keys.
+    /// Returns every row of a kind, in the order of the keys.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -294,7 +294,7 @@ impl Index {
         rows.ok_or_else(|| self.damaged(R::KIND))
     }
 
-    /// The keys of every row of a kind, in their order.
+    /// Returns the keys of every row of a kind, in their order.
     ///
     /// # Errors
     /// [`IndexError`].

@@ -298,7 +298,7 @@ impl AuditLog {
         self.commit()
     }
 
-    /// Whether an hour has passed since the last checkpoint that was asked for; at once for a log that was just opened. It is
+    /// Returns whether an hour has passed since the last checkpoint that was asked for; at once for a log that was just opened. It is
     /// counted, not read from the wall clock: "now" is never before the last line, so behind a clock that was set back it
     /// stands still for as long.
     pub fn is_checkpoint_due(&self, mono: Mono) -> bool {
@@ -307,12 +307,12 @@ impl AuditLog {
             .is_none_or(|at| mono.since_us(at) >= hour_us)
     }
 
-    /// The public half of the key that signs checkpoints, for the auditor.
+    /// Returns the public half of the key that signs checkpoints, for the auditor.
     pub fn verifier_text(&self) -> String {
         self.signer.verifier_text()
     }
 
-    /// The number of the next line.
+    /// Returns the number of the next line.
     pub fn next_seq(&self) -> u64 {
         self.chain.state().next_seq
     }
@@ -331,12 +331,12 @@ impl AuditLog {
         }
     }
 
-    /// The last committed line's time: "now" is never before it.
+    /// Returns the last committed line's time: "now" is never before it.
     pub fn last_time(&self) -> Option<UtcTime> {
         self.last_time
     }
 
-    /// The committed lines from number `seq` on, for rolling the register forward. Finds the first by bisection.
+    /// Returns the committed lines from number `seq` on, for rolling the register forward. Finds the first by bisection.
     ///
     /// # Errors
     /// The system's; a line that cannot be parsed is an error in the iterator.

@@ -57,12 +57,12 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// An error of the system, in its own words.
+    /// Creates an error of the system, in its own words.
     pub fn system(error: impl Display) -> Self {
         Self::System(error.to_string())
     }
 
-    /// A refusal, in its own words.
+    /// Creates a refusal, in its own words.
     pub fn refused(error: impl Display) -> Self {
         Self::Refused(error.to_string())
     }
@@ -87,7 +87,7 @@ impl CliError {
         }
     }
 
-    /// The failure of a command that took back what it had written, or could not.
+    /// Returns the failure of a command that took back what it had written, or could not.
     #[must_use]
     pub(crate) fn after_undo(self, undone: Result<(), Self>, place: &Path) -> Self {
         let place = place.display();
@@ -99,7 +99,7 @@ impl CliError {
         }
     }
 
-    /// The exit status of the process.
+    /// Returns the exit status of the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::Refused(_) => 1,

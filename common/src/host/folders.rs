@@ -130,7 +130,7 @@ impl<L: Layout> State<L> {
         }
     }
 
-    /// The folder that the configuration names.
+    /// Returns the folder that the configuration names.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -141,17 +141,17 @@ impl<L: Layout> State<L> {
         self.root.join("tmp").join(role.as_str())
     }
 
-    /// The room that a role holds on the disk: beside its log, where start-up deletes nothing.
+    /// Returns the file that holds room for a role on the disk: beside its log, where start-up deletes nothing.
     pub fn reserve(&self, role: Role) -> PathBuf {
         self.audit().join(format!("{role}.reserve"))
     }
 
-    /// The files of a role's audit log after the first.
+    /// Returns the files of a role's audit log after the first.
     pub(crate) fn audit_files(&self, role: Role) -> PathBuf {
         self.audit().join(role.as_str())
     }
 
-    /// The checkpoints of a role's audit log, which the role opens again while it works.
+    /// Returns the checkpoints of a role's audit log, which the role opens again while it works.
     pub fn checkpoints(&self, role: Role) -> PathBuf {
         self.audit().join(format!("{role}.checkpoints"))
     }
@@ -166,7 +166,7 @@ impl<L: Layout> State<L> {
         self.root.join(format!("{role}.lock"))
     }
 
-    /// The link key that came with a bundle.
+    /// Returns the link key that came with a bundle.
     pub fn link_key(&self, bundle: BundleId) -> PathBuf {
         self.link_keys().join(format!("{bundle}.key"))
     }
@@ -181,12 +181,12 @@ impl<L: Layout> State<L> {
         Handover::new(self.handover_folder(), self.link_keys())
     }
 
-    /// The slots of a bundle.
+    /// Returns the slots of a bundle.
     pub fn slots_of(&self, bundle: BundleId) -> PathBuf {
         self.slots().join(format!("{bundle}.slots"))
     }
 
-    /// The trust list and its signatures.
+    /// Returns the trust list and its signatures.
     pub fn trust_store(&self) -> TrustStore {
         TrustStore::new(&self.root, self.tmp(L::KEEPER))
     }
@@ -293,22 +293,22 @@ impl SenderState {
         progress => "progress";
     }
 
-    /// The folder of a pending submission.
+    /// Returns the folder of a pending submission.
     pub fn pending_of(&self, id: &MessageId) -> PathBuf {
         self.pending().join(id.to_string())
     }
 
-    /// A sealed container.
+    /// Returns a sealed container.
     pub fn container(&self, name: &OutboxName) -> PathBuf {
         self.outbox().join(format!("{name}.container"))
     }
 
-    /// The geometry of a sealed container.
+    /// Returns the geometry of a sealed container.
     pub fn geometry(&self, name: &OutboxName) -> PathBuf {
         self.outbox().join(format!("{name}.fec"))
     }
 
-    /// The passes of a serial.
+    /// Returns the passes of a serial.
     pub fn progress_of(&self, serial: Serial) -> PathBuf {
         self.progress().join(serial.to_string())
     }
@@ -334,38 +334,38 @@ impl ReceiverState {
         quarantine => "quarantine";
     }
 
-    /// A received container.
+    /// Returns a received container.
     pub fn container(&self, name: &InboxName) -> PathBuf {
         self.inbox().join(format!("{name}.container"))
     }
 
-    /// A container that release hands back.
+    /// Returns a container that release hands back.
     pub fn handed_back(&self, name: &InboxName) -> PathBuf {
         self.damaged().join(format!("{name}.container"))
     }
 
-    /// A container in quarantine.
+    /// Returns a container in quarantine.
     pub fn quarantined(&self, name: &InboxName) -> PathBuf {
         self.quarantine().join(format!("{name}.container"))
     }
 
-    /// A mailbox's folder.
+    /// Returns a mailbox's folder.
     pub fn mailbox(&self, mailbox: &MailboxId) -> PathBuf {
         self.released().join(mailbox.as_str())
     }
 
-    /// A cable published to a mailbox.
+    /// Returns a cable published to a mailbox.
     pub fn released_cable(&self, mailbox: &MailboxId, serial: Serial, id: &MessageId) -> PathBuf {
         self.mailbox(mailbox).join(format!("{serial}-{id}"))
     }
 }
 
-/// The file of a part in a pending or released folder: `part-001` and the media type's extension.
+/// Returns the file of a part in a pending or released folder: `part-001` and the media type's extension.
 pub fn part_file(number: usize, extension: &str) -> String {
     format!("part-{number:03}{extension}")
 }
 
-/// The file of an officer's approval in a pending or released folder.
+/// Returns the file of an officer's approval in a pending or released folder.
 pub fn approval_file(officer: &PersonId) -> String {
     format!("{officer}.sig")
 }

@@ -89,7 +89,7 @@ impl Handover {
         paths.try_for_each(|path| erase(&path).map(drop))
     }
 
-    /// The keys that were placed and not given.
+    /// Returns the keys that were placed and not given.
     ///
     /// # Errors
     /// If the folder cannot be read.

@@ -38,7 +38,7 @@ pub enum Life {
 }
 
 impl Life {
-    /// The state in two words at most, for `status`.
+    /// Returns the state in two words at most, for `status`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Life::NotRunning => "not running",
@@ -172,7 +172,7 @@ impl<T: DeserializeOwned> Observed<T> {
 }
 
 impl<T> Observed<T> {
-    /// The view, for a command that is of no use without it.
+    /// Returns the view, for a command that is of no use without it.
     ///
     /// # Errors
     /// Why the view does not parse, and what to do.
@@ -190,7 +190,7 @@ impl<T> Observed<T> {
         ))
     }
 
-    /// The same, with texts that include the age of the view or not.
+    /// Returns the same, with texts that include the age of the view or not.
     #[must_use]
     pub fn with(self, ages: Ages) -> Self {
         Self { ages, ..self }
@@ -213,7 +213,7 @@ impl<T> Observed<T> {
         }
     }
 
-    /// The warning for a command that shows what may not be true any more; `None` while the role works.
+    /// Returns the warning for a command that shows what may not be true any more; `None` while the role works.
     pub fn warning(&self) -> Option<String> {
         let role = self.role;
         match self.life {

@@ -73,7 +73,7 @@ impl StandIn {
         })))
     }
 
-    /// Tells whether the role has a user of its own, whom this process is not and cannot be: it has to ask the daemon.
+    /// Returns whether the role has a user of its own, whom this process is not and cannot be: it has to ask the daemon.
     pub fn is_foreign(&self) -> bool {
         matches!(self.0, Whose::Foreign)
     }

@@ -124,7 +124,7 @@ fn end(signal: Signal) {
     std::process::exit(3);
 }
 
-/// The signals that this process was started to ignore.
+/// Returns the signals that this process was started to ignore.
 fn ignored_signals() -> io::Result<Vec<Signal>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -110,7 +110,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// The exact bytes that officers sign.
+    /// Returns the exact bytes that officers sign.
     ///
     /// # Errors
     /// [`ManifestError`] when a field holds what no manifest may.
@@ -309,7 +309,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The value behind a field's name; `prefix` is the name with its colon and space.
+    /// Returns the value behind a field's name; `prefix` is the name with its colon and space.
     fn value(&mut self, prefix: &'static str) -> Result<&'a str, ManifestError> {
         self.next()
             .and_then(|line| line.strip_prefix(prefix))
@@ -346,7 +346,7 @@ impl<'a> Lines<'a> {
             .collect()
     }
 
-    /// The parts, the last line, and nothing behind it.
+    /// Returns the parts, the last line, and nothing behind it.
     fn parts(&mut self) -> Result<Vec<Part>, ManifestError> {
         const PREFIX: &str = "part: ";
         let mut parts = Vec::new();

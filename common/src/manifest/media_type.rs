@@ -80,7 +80,7 @@ const TABLE: &[(&str, &str)] = &[
 pub struct MediaType(String);
 
 impl MediaType {
-    /// The media type of a file name's extension, in any case, by a fixed table: never by the
+    /// Creates the media type of a file name's extension, in any case, by a fixed table: never by the
     /// content, and never by what the host has installed. Without a known extension it is
     /// `application/octet-stream`.
     pub fn for_extension(extension: &str) -> Self {
@@ -92,12 +92,12 @@ impl MediaType {
         Self(media_type.to_owned())
     }
 
-    /// The media type of a file name: that of what stands behind its last dot.
+    /// Creates the media type of a file name: that of what stands behind its last dot.
     pub fn for_file_name(name: &str) -> Self {
         Self::for_extension(name.rsplit_once('.').map_or("", |(_, extension)| extension))
     }
 
-    /// The extension that a released part gets, with its dot; `.bin` for what the table does not
+    /// Returns the extension that a released part gets, with its dot; `.bin` for what the table does not
     /// know.
     pub fn extension(&self) -> &'static str {
         TABLE
@@ -106,12 +106,12 @@ impl MediaType {
             .map_or(".bin", |(extension, _)| extension)
     }
 
-    /// Tells whether a part of this media type is text that a person can read as it is.
+    /// Returns whether a part of this media type is text that a person can read as it is.
     pub fn is_text(&self) -> bool {
         self.0.starts_with("text/") || ["application/json", "application/xml"].contains(&&*self.0)
     }
 
-    /// The media type as text.
+    /// Returns the media type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -88,7 +88,7 @@ impl FreeText {
         Self::parse(text.trim_matches(' '), chars_max)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -98,7 +98,7 @@ impl FreeText {
         self.0.chars().count()
     }
 
-    /// The text for a terminal or a page: see [`FileName::escaped`].
+    /// Returns the text for a terminal or a page: see [`FileName::escaped`].
     pub fn escaped(&self) -> String {
         escape(&self.0)
     }
@@ -142,12 +142,12 @@ impl FileName {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name for a terminal or a page: backslashes are doubled, and letters that are written
+    /// Returns the name for a terminal or a page: backslashes are doubled, and letters that are written
     /// from right to left stand as `\u{…}`, because they would reorder what stands around them.
     pub fn escaped(&self) -> String {
         escape(&self.0)
@@ -187,7 +187,7 @@ fn plain_space(c: char) -> char {
     }
 }
 
-/// Tells whether a character may not be in free text: control, invisible, reordering, unassigned, or another space than U+0020.
+/// Returns whether a character may not be in free text: control, invisible, reordering, unassigned, or another space than U+0020.
 pub(crate) fn is_forbidden(c: char) -> bool {
     use GeneralCategory as Category;
     if c == ' ' {
@@ -206,7 +206,7 @@ pub(crate) fn is_forbidden(c: char) -> bool {
     ) || in_ranges(DEFAULT_IGNORABLE, c)
 }
 
-/// Tells whether a letter is written from right to left.
+/// Returns whether a letter is written from right to left.
 pub(super) fn is_right_to_left(c: char) -> bool {
     in_ranges(RIGHT_TO_LEFT, c)
 }

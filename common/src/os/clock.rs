@@ -21,26 +21,26 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The present moment.
+    /// Creates the present moment.
     pub fn now() -> Self {
         Self {
             mono_us: mono_now().0,
         }
     }
 
-    /// The time since this moment; `None` if it was before the host's last start.
+    /// Returns the time since this moment; `None` if it was before the host's last start.
     pub fn age(&self) -> Option<Duration> {
         let age_us = mono_now().0.checked_sub(self.mono_us);
         age_us.map(Duration::from_micros)
     }
 }
 
-/// The wall clock, in whole seconds.
+/// Returns the wall clock, in whole seconds.
 pub fn utc_now() -> UtcTime {
     UtcTime::from_s(utc_now_us() / 1_000_000)
 }
 
-/// The wall clock, in microseconds since 1970; a clock before 1970 reads 0.
+/// Returns the wall clock, in microseconds since 1970; a clock before 1970 reads 0.
 pub fn utc_now_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -49,12 +49,12 @@ pub fn utc_now_us() -> u64 {
         .unwrap_or(0)
 }
 
-/// The monotonic clock, the same for all processes of a host since its start.
+/// Returns the monotonic clock, the same for all processes of a host since its start.
 pub fn mono_now() -> Mono {
     counted(ClockId::CLOCK_MONOTONIC)
 }
 
-/// The time since the host's start, which goes on while the host sleeps: what the wall clock is
+/// Returns the time since the host's start, which goes on while the host sleeps: what the wall clock is
 /// compared with.
 pub fn boot_now() -> Mono {
     counted(ClockId::CLOCK_BOOTTIME)

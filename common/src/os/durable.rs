@@ -179,7 +179,7 @@ pub fn clear_tmp(tmp: &Path, mut keep: impl FnMut(&OsStr) -> bool) -> io::Result
     Ok(())
 }
 
-/// The bytes that this user may still write on the file system of `path`.
+/// Returns the bytes that this user may still write on the file system of `path`.
 ///
 /// # Errors
 /// If the file system does not tell.

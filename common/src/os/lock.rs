@@ -58,7 +58,7 @@ impl HostLock {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Tells whether some process holds the lock, without taking it.
+    /// Returns whether some process holds the lock, without taking it.
     ///
     /// # Errors
     /// Any error of opening or asking; an absent file is a free lock.

@@ -25,7 +25,7 @@ const PROBE_BYTES: usize = 1 << 20;
 /// How often the disk is tried.
 const PROBE_EVERY_MS: u16 = 1_000;
 
-/// The text of the alarm `disk`, the same from whoever raises it: what is free, and what follows.
+/// Returns the text of the alarm `disk`, the same from whoever raises it: what is free, and what follows.
 pub fn disk_text(state: &Path, effect: &str) -> String {
     format!(
         "{} free on the disk of {}: {effect}",
@@ -34,7 +34,7 @@ pub fn disk_text(state: &Path, effect: &str) -> String {
     )
 }
 
-/// The text of the alarm `disk` as a command finds it, whatever the roles show.
+/// Returns the text of the alarm `disk` as a command finds it, whatever the roles show.
 pub(crate) fn disk_alarm(state: &Path) -> Option<Cause> {
     let root = state.display();
     let is_read_only = statvfs(state).is_ok_and(|told| told.flags().contains(FsFlags::ST_RDONLY));

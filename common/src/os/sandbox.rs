@@ -56,7 +56,7 @@ struct PortAccess {
 }
 
 impl Profile {
-    /// The role.
+    /// Returns the role.
     pub(crate) fn role(&self) -> Role {
         self.role
     }

@@ -23,7 +23,7 @@ pub fn size() -> Option<(usize, usize)> {
         .then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
-/// Tells whether a person types at standard input.
+/// Returns whether a person types at standard input.
 pub fn is_attended() -> bool {
     io::stdin().is_terminal()
 }

@@ -32,7 +32,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Tells whether anything changed.
+    /// Returns whether anything changed.
     pub fn any(&self) -> bool {
         self.overflowed || !self.names.is_empty()
     }

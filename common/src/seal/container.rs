@@ -75,7 +75,7 @@ impl Sealer {
         Ok((prefix, Self { segments }))
     }
 
-    /// How many bytes of package the next segment takes; 0 behind the last.
+    /// Returns how many bytes of package the next segment takes; 0 after the last.
     pub fn next_bytes(&self) -> usize {
         self.segments.next_bytes()
     }
@@ -102,7 +102,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Tells whether the last segment has been sealed.
+    /// Returns whether the last segment has been sealed.
     pub fn finished(&self) -> bool {
         self.segments.next_bytes() == 0
     }
@@ -161,13 +161,13 @@ impl Opener {
         })
     }
 
-    /// The header, as authenticated by the content key.
+    /// Returns the header, as authenticated by the content key.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How many bytes of container the next segment takes, tag included; 0 behind the last, and
-    /// behind one that failed.
+    /// Returns how many bytes of container the next segment takes, tag included; 0 after the last, and
+    /// after one that failed.
     pub fn next_bytes(&self) -> usize {
         match self.segments.next_bytes() {
             _ if self.broken => 0,
@@ -209,7 +209,7 @@ impl Opener {
         Ok(())
     }
 
-    /// Tells whether the last segment has verified: only then may anything of the package be used.
+    /// Returns whether the last segment has verified: only then may anything of the package be used.
     pub fn finished(&self) -> bool {
         !self.broken && self.segments.next_bytes() == 0
     }

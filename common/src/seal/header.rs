@@ -106,7 +106,7 @@ impl Header {
     }
 }
 
-/// The length of a container with a padded package of P bytes: 1264 + P + 16·⌈P/65536⌉.
+/// Returns the length of a container with a padded package of P bytes: 1264 + P + 16·⌈P/65536⌉.
 ///
 /// # Bounds
 /// P is at most 2^40; beyond it the result saturates.

@@ -113,7 +113,7 @@ pub enum PackageError {
 }
 
 impl PackageHeader {
-    /// The length of the package without padding.
+    /// Returns the length of the package without padding.
     ///
     /// # Errors
     /// [`PackageError`] if a length is beyond its bound.
@@ -183,7 +183,7 @@ impl PackageHeader {
         Ok(header)
     }
 
-    /// The bytes in front of the body.
+    /// Returns the bytes in front of the body.
     fn head_bytes(&self) -> u64 {
         HEADER_BYTES_U64 + u64::from(self.manifest_bytes) + u64::from(self.approvals_bytes)
     }

@@ -78,7 +78,7 @@ impl Segments {
             .min(SEGMENT_BYTES)
     }
 
-    /// The nonce of the next segment, which no other segment of this key ever gets.
+    /// Returns the nonce of the next segment, which no other segment of this key ever gets.
     fn advance(&mut self) -> Nonce {
         let last = self.remaining_bytes <= SEGMENT_BYTES_U64;
         self.remaining_bytes = self.remaining_bytes.saturating_sub(SEGMENT_BYTES_U64);

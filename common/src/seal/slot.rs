@@ -32,7 +32,7 @@ impl SlotSecret {
         Self { seed, psk }
     }
 
-    /// The sender's half, with a copy of the PSK.
+    /// Returns the sender's half, with a copy of the PSK.
     pub fn public(&self) -> SlotPublic {
         SlotPublic {
             psk: Secret32::new(*self.psk.expose()),
@@ -41,7 +41,7 @@ impl SlotSecret {
     }
 }
 
-/// The public key of a seed.
+/// Returns the public key of a seed.
 pub fn public_of(seed: &Secret32) -> Box<SlotKey> {
     let mut public = Box::new([0; SLOT_PUBLIC_BYTES]);
     XWing::sk_to_pk(&decapsulation_key(seed)).write_exact(&mut *public);

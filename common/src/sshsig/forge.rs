@@ -28,7 +28,7 @@ pub(crate) struct Forge {
 }
 
 impl Forge {
-    /// A key that `seed` determines: a token that was touched, or a software key.
+    /// Creates a key that `seed` determines: a token that was touched, or a software key.
     pub(crate) fn new(kind: KeyKind, seed: u8) -> Self {
         Self {
             secret: SigningKey::from_bytes(&[seed; 32]),
@@ -47,7 +47,7 @@ impl Forge {
         }
     }
 
-    /// The public key in binary form.
+    /// Returns the public key in binary form.
     pub(crate) fn key_blob(&self) -> Vec<u8> {
         let point = self
             .point
@@ -62,12 +62,12 @@ impl Forge {
         blob
     }
 
-    /// The public key, if it is an acceptable one.
+    /// Returns the public key, if it is an acceptable one.
     pub(crate) fn public_key(&self) -> PublicKey {
         PublicKey::from_blob(&self.key_blob()).unwrap()
     }
 
-    /// The signature in binary form.
+    /// Returns the signature in binary form.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let hashed = match self.hash {
             "sha256" => Sha256::digest(message).to_vec(),
@@ -107,7 +107,7 @@ impl Forge {
         raw
     }
 
-    /// The signature, decoded; it must be acceptable in form.
+    /// Returns the signature, decoded; it must be acceptable in form.
     pub(crate) fn signature(&self, message: &[u8]) -> Signature {
         Signature::decode(&self.sign(message)).unwrap()
     }

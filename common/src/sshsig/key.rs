@@ -26,7 +26,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// The name of the key type on the wire and in `.pub` files.
+    /// Returns the name of the key type on the wire and in `.pub` files.
     pub const fn as_str(self) -> &'static str {
         match self {
             KeyKind::Ed25519 => "ssh-ed25519",
@@ -112,30 +112,30 @@ impl PublicKey {
         self.kind
     }
 
-    /// The binary form.
+    /// Returns the binary form.
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }
 
-    /// The one line of a `.pub` file, without a comment.
+    /// Returns the one line of a `.pub` file, without a comment.
     pub fn to_openssh(&self) -> String {
         let text = STANDARD.encode(&self.blob);
         format!("{} {text}", self.kind.as_str())
     }
 
-    /// The fingerprint as `ssh-keygen -l` prints it.
+    /// Returns the fingerprint as `ssh-keygen -l` prints it.
     pub fn fingerprint(&self) -> String {
         let text = STANDARD_NO_PAD.encode(Sha256::digest(&self.blob));
         format!("SHA256:{text}")
     }
 
-    /// Whether both keys have the same private half, even if one of them calls it a security key or
+    /// Returns whether both keys have the same private half, even if one of them calls it a security key or
     /// names another application.
     pub fn same_secret(&self, other: &PublicKey) -> bool {
         self.point == other.point
     }
 
-    /// The Ed25519 point, 32 bytes: what [`PublicKey::same_secret`] compares.
+    /// Returns the Ed25519 point, 32 bytes: what [`PublicKey::same_secret`] compares.
     pub fn point_bytes(&self) -> &[u8; 32] {
         self.point.as_bytes()
     }

@@ -33,7 +33,7 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// The namespace as `ssh-keygen -n` takes it.
+    /// Returns the namespace as `ssh-keygen -n` takes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Namespace::CableApproval => "cable-approval@valise",

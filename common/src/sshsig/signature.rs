@@ -82,17 +82,17 @@ impl Signature {
         Self::decode(&armor::decode(armor)?)
     }
 
-    /// The text form; `ssh-keygen -Y verify` accepts it.
+    /// Returns the text form; `ssh-keygen -Y verify` accepts it.
     pub fn to_armor(&self) -> String {
         armor::encode(&self.raw)
     }
 
-    /// The binary form.
+    /// Returns the binary form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.raw
     }
 
-    /// The key that the signature claims to be of. Whose it is, only a trust list says.
+    /// Returns the key that the signature claims to be of. Whose it is, only a trust list says.
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
     }

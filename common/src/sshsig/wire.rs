@@ -90,7 +90,7 @@ impl<'a> Sshsig<'a> {
     }
 }
 
-/// The bytes that an SSHSIG's key signs for a message with this SHA-512.
+/// Returns the bytes that an SSHSIG's key signs for a message with this SHA-512.
 pub(super) fn signed_data(namespace: &str, message_sha512: &[u8]) -> Vec<u8> {
     let mut data = MAGIC.to_vec();
     for field in [namespace.as_bytes(), b"", b"sha512", message_sha512] {

@@ -86,7 +86,7 @@ impl ListEntry {
     }
 }
 
-/// The text of a list, if it can be one.
+/// Returns the text of a list, if it can be one.
 pub(super) fn text_of(bytes: &[u8]) -> Result<&str, TrustError> {
     if bytes.len() > limits::TRUST_LIST_BYTES_MAX {
         return Err(TrustError::TooLarge { bytes: bytes.len() });
@@ -94,7 +94,7 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, TrustError> {
     std::str::from_utf8(bytes).map_err(|_| TrustError::NotUtf8)
 }
 
-/// The line, from 1, on which the byte at `offset` stands.
+/// Returns the line, from 1, on which the byte at `offset` stands.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     before.filter(|byte| **byte == b'\n').count() + 1

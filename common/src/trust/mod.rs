@@ -119,17 +119,17 @@ pub struct Mailbox {
 }
 
 impl Person {
-    /// Whether the person has this role.
+    /// Returns whether the person has this role.
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 
-    /// Whether `time` lies in the person's validity. Says nothing of revocation.
+    /// Returns whether `time` lies in the person's validity. Says nothing of revocation.
     pub fn is_valid_at(&self, time: UtcTime) -> bool {
         self.valid_from <= time && time < self.valid_until
     }
 
-    /// Whether the person counts for nothing at `now`, whatever the date of what was signed.
+    /// Returns whether the person counts for nothing at `now`, whatever the date of what was signed.
     pub fn is_revoked(&self, now: UtcTime) -> bool {
         self.revoked.is_some_and(|revoked| revoked <= now)
     }
@@ -141,12 +141,12 @@ impl TrustList {
         self.version
     }
 
-    /// The channel that the list is for.
+    /// Returns the channel that the list is for.
     pub fn channel(&self) -> ChannelId {
         self.channel
     }
 
-    /// When it was issued: "now" is never earlier.
+    /// Returns when it was issued: "now" is never earlier.
     pub fn issued(&self) -> UtcTime {
         self.issued
     }
@@ -163,42 +163,42 @@ impl TrustList {
         Ok(())
     }
 
-    /// Whether `ssh-ed25519` keys may approve: for exercises only.
+    /// Returns whether `ssh-ed25519` keys may approve: for exercises only.
     pub fn allow_software_keys(&self) -> bool {
         self.allow_software_keys
     }
 
-    /// All persons, in the order of the file.
+    /// Returns all persons, in the order of the file.
     pub fn persons(&self) -> &[Person] {
         &self.persons
     }
 
-    /// All classifications, ascending.
+    /// Returns all classifications, ascending.
     pub fn classifications(&self) -> &[Classification] {
         &self.classifications
     }
 
-    /// All categories, in the order of the file.
+    /// Returns all categories, in the order of the file.
     pub fn categories(&self) -> &[CategoryId] {
         &self.categories
     }
 
-    /// All mailboxes, in the order of the file.
+    /// Returns all mailboxes, in the order of the file.
     pub fn mailboxes(&self) -> &[Mailbox] {
         &self.mailboxes
     }
 
-    /// The person of this id.
+    /// Returns the person of this id.
     pub fn person(&self, id: &PersonId) -> Option<&Person> {
         self.persons.iter().find(|person| person.id == *id)
     }
 
-    /// The person that this key signs for. Keys are compared byte for byte.
+    /// Returns the person that this key signs for. Keys are compared byte for byte.
     pub fn person_of_key(&self, key: &PublicKey) -> Option<&Person> {
         self.by_key.get(key).and_then(|id| self.person(id))
     }
 
-    /// The classification of this id, and its rank: 0 is the lowest.
+    /// Returns the classification of this id, and its rank: 0 is the lowest.
     pub fn classification(&self, id: &ClassificationId) -> Option<(usize, &Classification)> {
         self.classifications
             .iter()
@@ -206,12 +206,12 @@ impl TrustList {
             .find(|(_, classification)| classification.id == *id)
     }
 
-    /// Whether labels may name this category.
+    /// Returns whether labels may name this category.
     pub fn knows_category(&self, id: &CategoryId) -> bool {
         self.categories.contains(id)
     }
 
-    /// The mailbox of this id.
+    /// Returns the mailbox of this id.
     pub fn mailbox(&self, id: &MailboxId) -> Option<&Mailbox> {
         self.mailboxes.iter().find(|mailbox| mailbox.id == *id)
     }

@@ -14,14 +14,14 @@ pub(crate) const E: u8 = 5;
 /// A second key of `b.officer`.
 pub(crate) const B_SECOND: u8 = 12;
 
-/// The line of a security key.
+/// Returns the line of a security key.
 pub(crate) fn token(seed: u8) -> String {
     Forge::new(KeyKind::SkEd25519, seed)
         .public_key()
         .to_openssh()
 }
 
-/// The line of a software key.
+/// Returns the line of a software key.
 pub(crate) fn software(seed: u8) -> String {
     Forge::new(KeyKind::Ed25519, seed).public_key().to_openssh()
 }
@@ -44,7 +44,7 @@ fn classification(id: &str, officers: u8, user_verification: &str) -> String {
     )
 }
 
-/// The text of the list.
+/// Returns the text of the list.
 pub(crate) fn text() -> String {
     let mut text = "version = 7\n\
          channel = \"0123456789abcdef0123456789abcdef\"\n\
@@ -69,17 +69,17 @@ pub(crate) fn text() -> String {
     text
 }
 
-/// The list.
+/// Returns the list.
 pub(crate) fn list() -> TrustList {
     TrustList::parse(text().as_bytes()).unwrap()
 }
 
-/// The list with one change, which must be sound.
+/// Returns the list with one change, which must be sound.
 pub(crate) fn list_with(from: &str, to: &str) -> TrustList {
     TrustList::parse(changed(from, to).as_bytes()).unwrap()
 }
 
-/// The text with one change.
+/// Returns the text with one change.
 pub(crate) fn changed(from: &str, to: &str) -> String {
     let text = text();
     assert!(text.contains(from), "{from}");

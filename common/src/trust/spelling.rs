@@ -143,7 +143,7 @@ fn forbidden(before: &str, c: char) -> SpellingError {
     }
 }
 
-/// Tells whether a key, a number, a truth value or a date may hold the character. The dot is apart.
+/// Returns whether a key, a number, a truth value or a date may hold the character. The dot is apart.
 fn is_bare(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | ':')
 }

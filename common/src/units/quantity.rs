@@ -207,12 +207,12 @@ const SPAN_UNITS: &[(&str, u128)] = &[
 ];
 
 impl Span {
-    /// The span in microseconds.
+    /// Returns the span in microseconds.
     pub fn as_us(self) -> u64 {
         u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The span in whole seconds.
+    /// Returns the span in whole seconds.
     pub fn as_s(self) -> u64 {
         self.0.as_secs()
     }
@@ -252,7 +252,7 @@ impl Percent {
         self.ppm
     }
 
-    /// The share of a number, rounded up.
+    /// Returns the share of a number, rounded up.
     pub const fn of_ceil(self, number: u64) -> u64 {
         // Widening u64 to u128 loses nothing; `From` is not const.
         #[allow(clippy::as_conversions)]

@@ -46,7 +46,7 @@ impl UtcTime {
         self.0
     }
 
-    /// The time so many seconds later, at most [`UtcTime::LAST`].
+    /// Returns the time so many seconds later, at most [`UtcTime::LAST`].
     pub const fn plus_s(self, seconds: u64) -> Self {
         Self::from_s(self.0.saturating_add(seconds))
     }
@@ -134,7 +134,7 @@ impl Mono {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The reading so many microseconds later.
+    /// Returns the reading so many microseconds later.
     pub const fn plus_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
     }

@@ -100,7 +100,7 @@ impl BeaconEntry {
 }
 
 impl Beacon {
-    /// How many entries a payload of S bytes holds, 32 at most.
+    /// Returns how many entries a payload of S bytes holds, 32 at most.
     pub fn entries_max(symbol_bytes: u16) -> usize {
         let room = usize::from(symbol_bytes).saturating_sub(HEAD_BYTES);
         (room / ENTRY_BYTES).min(limits::BEACON_ENTRIES_MAX)
@@ -160,7 +160,7 @@ impl Beacon {
         }
     }
 
-    /// Whether this beacon may take the place of the one held: it is not older by (highest, settled, time), compared in this
+    /// Returns whether this beacon may take the place of the one held: it is not older by (highest, settled, time), compared in this
     /// order. A sender whose clock was set back still counts on: a higher serial decides before the time does.
     pub fn supersedes(&self, held: &Beacon) -> bool {
         let age = |beacon: &Beacon| (beacon.highest, beacon.settled, beacon.sender_time_us);

@@ -38,12 +38,12 @@ impl DatagramBytes {
         }
     }
 
-    /// The size.
+    /// Returns the size.
     pub const fn get(self) -> u16 {
         self.0
     }
 
-    /// The size, for buffers.
+    /// Returns the size, for buffers.
     pub fn to_usize(self) -> usize {
         usize::from(self.0)
     }
@@ -80,7 +80,7 @@ impl Epoch {
     /// The epoch in which a session begins.
     pub const FIRST: Self = Self(0);
 
-    /// The epoch of a counter, which is below 2^48.
+    /// Creates the epoch of a counter, which is below 2^48.
     pub fn of(counter: u64) -> Self {
         Self(u32::try_from(counter >> EPOCH_BITS).unwrap_or(u32::MAX))
     }
@@ -112,19 +112,19 @@ impl EpochKey {
         }
     }
 
-    /// The session that this key is for.
+    /// Returns the session that this key is for.
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Tells whether this key seals the datagram with this header, as far as session and counter tell.
+    /// Returns whether this key seals the datagram with this header, as far as session and counter tell.
     pub fn is_for(&self, clear: &ClearHeader) -> bool {
         self.session == clear.session && self.epoch == clear.epoch()
     }
 }
 
 impl ClearHeader {
-    /// The epoch of the counter.
+    /// Returns the epoch of the counter.
     pub fn epoch(&self) -> Epoch {
         Epoch::of(self.counter)
     }

@@ -17,7 +17,7 @@ macro_rules! drop_reasons {
             /// Every reason, in the order of the checks.
             pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
 
-            /// The reason as one word, for views and status.
+            /// Returns the reason as one word, for views and status.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(DropReason::$variant => $name,)*
@@ -124,7 +124,7 @@ impl Counters {
         self.0[reason.index()]
     }
 
-    /// All of them together.
+    /// Returns all of them together.
     pub fn total(&self) -> u64 {
         self.0
             .iter()
@@ -138,7 +138,7 @@ impl Counters {
         }
     }
 
-    /// The reasons that occurred.
+    /// Returns the reasons that occurred.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
         DropReason::ALL
             .iter()

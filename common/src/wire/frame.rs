@@ -9,7 +9,7 @@ use super::{DatagramBytes, DropReason};
 
 const CRC_BYTES: usize = 4;
 
-/// The longest frame of a datagram of this size, both delimiters included.
+/// Returns the longest frame of a datagram of this size, both delimiters included.
 pub fn frame_bytes_max(datagram: DatagramBytes) -> usize {
     cobs::max_encoding_length(datagram.to_usize() + CRC_BYTES) + 2
 }
@@ -87,7 +87,7 @@ impl Meter {
 }
 
 impl FrameDecoder {
-    /// A decoder for a link with datagrams of this size.
+    /// Creates a decoder for a link with datagrams of this size.
     pub fn new(datagram: DatagramBytes) -> Self {
         let buffer = vec![0; datagram.to_usize() + CRC_BYTES].into_boxed_slice();
         Self {
@@ -141,7 +141,7 @@ impl FrameDecoder {
     }
 }
 
-/// The datagram of a frame that has come to its end.
+/// Returns the datagram of a frame that has come to its end.
 fn datagram_of(frame: &mut [u8], decoded_bytes: usize) -> Result<&mut [u8], DropReason> {
     if decoded_bytes != frame.len() {
         return Err(DropReason::FrameLength);

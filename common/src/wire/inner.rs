@@ -110,7 +110,7 @@ pub(super) fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     field
 }
 
-/// The low 48 bits of a number, big-endian. What is written is checked where it is made.
+/// Returns the low 48 bits of a number, big-endian. What is written is checked where it is made.
 pub(super) fn u48(number: u64) -> [u8; 6] {
     assert!(number < 1 << 48, "{number} has more than 48 bits");
     field(&number.to_be_bytes(), 2)
@@ -142,7 +142,7 @@ impl SymbolHeader {
         })
     }
 
-    /// The header of a symbol that is sent.
+    /// Creates the header of a symbol that is sent.
     pub fn new(set: &SetId, pass: u8, block: &BlockShape, index: u16) -> Self {
         let geometry = &set.geometry;
         Self {
@@ -158,7 +158,7 @@ impl SymbolHeader {
         }
     }
 
-    /// The geometry that the header claims, on a link with symbols of this size.
+    /// Returns the geometry that the header claims, on a link with symbols of this size.
     ///
     /// # Errors
     /// [`DropReason::ContainerLength`] or [`DropReason::Geometry`].
@@ -176,7 +176,7 @@ impl SymbolHeader {
         })
     }
 
-    /// Every check of the format: the set that the symbol belongs to, and its block. After this the index is below k + m.
+    /// Makes every check of the format: the set that the symbol belongs to, and its block. After this the index is below k + m.
     ///
     /// # Errors
     /// As [`SymbolHeader::geometry`], and [`DropReason::BlockNumber`], [`DropReason::SymbolIndex`].

@@ -30,17 +30,17 @@ impl Attributed {
         self.by.retain(|_, set| !set.is_empty());
     }
 
-    /// Every member.
+    /// Returns every member.
     pub fn all(&self) -> &SerialSet {
         &self.all
     }
 
-    /// The members that the key of `bundle` reported.
+    /// Returns the members that the key of `bundle` reported.
     pub fn reported_by(&self, bundle: BundleId) -> SerialSet {
         self.by.get(&bundle).cloned().unwrap_or_default()
     }
 
-    /// The members that only keys reported for which `wanted` holds.
+    /// Returns the members that only keys reported for which `wanted` holds.
     pub fn reported_only_by(&self, wanted: impl Fn(BundleId) -> bool) -> SerialSet {
         let others = self.by.iter().filter(|(bundle, _)| !wanted(**bundle));
         others.fold(self.all.clone(), |rest, (_, set)| rest.without(set))

@@ -21,7 +21,7 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// The word of the claim.
+    /// Returns the word of the claim.
     pub fn as_str(self) -> &'static str {
         match self {
             Claim::Publishing => "publishing",
@@ -87,7 +87,7 @@ pub struct BundleRow {
 }
 
 impl BundleRow {
-    /// Whether the bundle holds the slot of `serial`.
+    /// Returns whether the bundle holds the slot of `serial`.
     pub fn holds(&self, serial: Serial) -> bool {
         self.first <= serial && serial <= self.last
     }

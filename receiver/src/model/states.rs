@@ -54,7 +54,7 @@ impl State {
         State::Void,
     ];
 
-    /// The bare word.
+    /// Returns the bare word.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             State::Announced => "announced",
@@ -165,7 +165,7 @@ pub(crate) struct ChannelState {
 }
 
 impl ChannelState {
-    /// The highest serial that anything tells of.
+    /// Returns the highest serial that anything tells of.
     pub(crate) fn highest(&self) -> Option<Serial> {
         let sets = [
             &self.claimed,
@@ -177,7 +177,7 @@ impl ChannelState {
         here.max(Serial::new(self.announced.highest))
     }
 
-    /// The serials that are missing: not complete, and every pass was sent.
+    /// Returns the serials that are missing: not complete, and every pass was sent.
     pub(crate) fn missing(&self) -> SerialSet {
         let mut missing = self.gaps.without(&self.announced.under_way);
         // A gap behind the highest serial is one that a beacon told of which is not believed any more.
@@ -210,7 +210,7 @@ impl ChannelState {
         given_up
     }
 
-    /// The state of a serial that no container has claimed.
+    /// Returns the state of a serial that no container has claimed.
     fn unclaimed(&self, serial: Serial, missing: &SerialSet, given_up: &SerialSet) -> State {
         if self.opened.contains(serial) {
             State::Opened
@@ -229,7 +229,7 @@ impl ChannelState {
         }
     }
 
-    /// Every serial from the channel's first to the highest announced, with what the register holds of it. `cables`
+    /// Returns every serial from the channel's first to the highest announced, with what the register holds of it. `cables`
     /// are the register's, in the order of their serials.
     pub(crate) fn rows<'a>(
         &'a self,
@@ -279,7 +279,7 @@ pub(crate) struct StateRow<'a> {
     pub cable: Option<&'a CableRow>,
 }
 
-/// The unused serials of void bundles.
+/// Returns the unused serials of void bundles.
 pub(crate) fn void_serials(bundles: &[BundleRow], claimed: &SerialSet) -> SerialSet {
     let mut void = SerialSet::new();
     for bundle in bundles

@@ -35,7 +35,7 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// An assembler with a bound of memory for its blocks.
+    /// Creates an assembler with a bound of memory for its blocks.
     pub(crate) fn new(memory_bytes: usize) -> Self {
         Self {
             collector: Collector::new(memory_bytes),
@@ -216,12 +216,12 @@ impl Assembler {
         self.collector.offer(buffer);
     }
 
-    /// The sets that are being collected, and how sets ended.
+    /// Returns the sets that are being collected, and how sets ended.
     pub(crate) fn collection(&self) -> &Collection {
         &self.collection
     }
 
-    /// The sets that are being collected, for `status`, by serial.
+    /// Returns the sets that are being collected, for `status`, by serial.
     pub(crate) fn assembling(&self) -> impl Iterator<Item = Assembling> {
         self.collection.assembling(&self.collector)
     }

@@ -128,13 +128,13 @@ impl Beacons {
         self.pending.take().map(|(writing, _)| writing)
     }
 
-    /// When the next writing is due.
+    /// Returns when the next writing is due.
     pub(super) fn next_wakeup(&self) -> Option<Mono> {
         self.pending.as_ref().map(|(_, due)| *due)
     }
 }
 
-/// Tells whether anything but the sender's time differs.
+/// Returns whether anything but the sender's time differs.
 fn says_more(beacon: &Beacon, written: &Beacon) -> bool {
     let timeless = Beacon {
         sender_time_us: written.sender_time_us,

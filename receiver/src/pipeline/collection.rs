@@ -38,22 +38,22 @@ impl Collection {
         }
     }
 
-    /// The sets, to read them.
+    /// Returns the sets, to read them.
     pub(crate) fn sets(&self) -> &Sets {
         &self.sets
     }
 
-    /// The sets, to note what becomes of their blocks.
+    /// Returns the sets, to note what becomes of their blocks.
     pub(crate) fn sets_mut(&mut self) -> &mut Sets {
         &mut self.sets
     }
 
-    /// The containers that are complete.
+    /// Returns the containers that are complete.
     pub(crate) fn completed(&self) -> &Completed {
         &self.completed
     }
 
-    /// The containers that are complete, to add and remove some.
+    /// Returns the containers that are complete, to add and remove some.
     pub(crate) fn completed_mut(&mut self) -> &mut Completed {
         &mut self.completed
     }

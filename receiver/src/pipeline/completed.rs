@@ -18,7 +18,7 @@ pub(crate) struct Completed {
 }
 
 impl Completed {
-    /// Tells whether a container has been completed.
+    /// Returns whether a container has been completed.
     pub(crate) fn contains(&self, serial: Serial, container: &ContainerId) -> bool {
         let (start, end) = self.range(serial);
         let prefix = prefix(container);

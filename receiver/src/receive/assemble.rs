@@ -156,7 +156,7 @@ impl Driver {
         Ok(has_input)
     }
 
-    /// Puts everything on disk. The threads behind end when they have nothing more to do, and with them their ends of `input`.
+    /// Puts everything on disk. The threads after it end when they have nothing more to do, and with them their ends of `input`.
     ///
     /// # Errors
     /// As [`Driver::run`].

@@ -1,5 +1,5 @@
 //! Thread 3: hashes larger containers while they grow and pushes them to the disk, so that little is left to do when the
-//! last block has come, and no small container waits behind a large one's pages.
+//! last block has come, and no small container waits for a large one's pages.
 //!
 //! A block that comes in its turn is hashed from the memory in which it was rebuilt; the others are read back.
 
@@ -221,7 +221,7 @@ impl Digest {
         }
         match verdict {
             Verdict::Intact(hash) => {
-                // The file is read by the process behind the inbox, whose user is another one in production.
+                // The file is read by release, whose user is another one in production.
                 hashing
                     .file
                     .set_permissions(Permissions::from_mode(0o640))?;

@@ -118,7 +118,7 @@ impl LinkKeys {
         Ok(in_force)
     }
 
-    /// Whether a bundle's key never verified a datagram before.
+    /// Returns whether a bundle's key never verified a datagram before.
     pub(super) fn is_new(&self, bundle: BundleId) -> bool {
         !self.verified.contains_key(&bundle)
     }

@@ -27,7 +27,7 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// A link that has not been looked at.
+    /// Creates a link that has not been looked at.
     pub(super) fn new(listen: Option<SocketAddr>, tables: NetTables, now: Mono) -> Self {
         Self {
             listen,

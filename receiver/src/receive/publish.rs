@@ -281,7 +281,7 @@ enum Staged {
     Judged(Verdict),
 }
 
-/// The name of a container in `inbox/`, and in `tmp/` before.
+/// Returns the name of a container in `inbox/`, and in `tmp/` before.
 pub(super) fn file_name(name: &InboxName) -> OsString {
     format!("{name}.container").into()
 }

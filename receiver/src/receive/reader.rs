@@ -1,6 +1,6 @@
 //! Thread 1: takes datagrams off the link, opens them where they are, and hands them on. It touches no file.
 //!
-//! When the threads behind it do not keep up, it lets the kernel's buffer take what comes, to about half; then it reads on,
+//! When the threads after it do not keep up, it lets the kernel's buffer take what comes, to about half; then it reads on,
 //! and drops and counts what it cannot hand over.
 
 use std::io;

@@ -17,7 +17,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The state folder, and the bytes that its inbox and its incomplete containers may have.
+    /// Takes the state folder, and the bytes that its inbox and its incomplete containers may have.
     pub(super) fn new(state: ReceiverState, spool_bytes_max: ByteSize) -> Self {
         Self {
             state,

@@ -65,7 +65,7 @@ pub(super) struct Shared {
     events: SyncSender<Event>,
 }
 
-/// A thread that panicked ends the process anyway; what it left under a lock is a view, and never half-written.
+/// Returns a thread that panicked ends the process anyway; what it left under a lock is a view, and never half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -91,7 +91,7 @@ impl Shared {
         self.keys_changed.store(true, Ordering::Release);
     }
 
-    /// The keys that the reader has not taken yet.
+    /// Returns the keys that the reader has not taken yet.
     pub(super) fn lock_keys(&self) -> MutexGuard<'_, Option<(Vec<HeldKey>, u64)>> {
         lock(&self.keys)
     }
@@ -101,7 +101,7 @@ impl Shared {
         let _ = self.events.try_send(event);
     }
 
-    /// The sets with forged symbols that the log has not heard of.
+    /// Returns the sets with forged symbols that the log has not heard of.
     pub(super) fn forged(&self) -> MutexGuard<'_, Forged> {
         lock(&self.forged)
     }

@@ -45,7 +45,7 @@ pub(super) enum Arrived<'s> {
 }
 
 impl Slab {
-    /// An empty slab.
+    /// Creates an empty slab.
     pub(super) fn new() -> Self {
         Self {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -74,12 +74,12 @@ impl Slab {
         self.entries.push(Entry { datagram, content });
     }
 
-    /// Tells whether there is nothing in it.
+    /// Returns whether there is nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many symbols and beacons are in it.
+    /// Returns how many symbols and beacons are in it.
     pub(super) fn count(&self) -> usize {
         self.entries.len()
     }

@@ -67,13 +67,13 @@ struct OpenSet {
     used: u64,
 }
 
-/// The path of a set's data file.
+/// Returns the path of a set's data file.
 pub(crate) fn data_path(root: &Path, set: &SetId) -> PathBuf {
     root.join(folder_name(set)).join("data")
 }
 
 impl AssemblyStore {
-    /// The store in `root`; what it writes is staged in `tmp`, on the same file system.
+    /// Creates the store in `root`; what it writes is staged in `tmp`, on the same file system.
     pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
         Self {
             root,

@@ -18,7 +18,7 @@ const MAGIC: &[u8; 8] = b"VALBCN\x00\x02";
 
 const HASH_BYTES: usize = 32;
 
-/// The file's bytes.
+/// Returns the file's bytes.
 pub(crate) fn encode(beacon: &SignedBeacon) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&beacon.bundle.0.to_be_bytes());

@@ -180,7 +180,7 @@ fn write_file(
     file.finish().map(drop)
 }
 
-/// A name that no reader of the folder takes for a bundle's.
+/// Returns a name that no reader of the folder takes for a bundle's.
 fn new_path(folder: &Path, bundle: BundleId) -> PathBuf {
     folder.join(format!(".{bundle}.new"))
 }

@@ -189,7 +189,7 @@ fn open_file(
     })
 }
 
-/// The whole hash of a container that is not opened again.
+/// Returns the whole hash of a container that is not opened again.
 ///
 /// # Errors
 /// The system's.

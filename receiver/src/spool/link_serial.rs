@@ -35,7 +35,7 @@ impl SerialLink {
         }
     }
 
-    /// The line, for its state and its alarm.
+    /// Returns the line, for its state and its alarm.
     pub(crate) fn line(&self) -> &Line {
         &self.line
     }

@@ -33,7 +33,7 @@ pub(crate) struct Count {
     pub packets: u64,
 }
 
-/// Whether this process's unit keeps it off the network.
+/// Returns whether this process's unit keeps it off the network.
 pub(crate) fn is_mounted() -> bool {
     Path::new(MOUNTED).join("dev").exists()
 }

@@ -126,7 +126,7 @@ impl Register {
         })
     }
 
-    /// The cable that claimed `serial`.
+    /// Returns the cable that claimed `serial`.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -134,7 +134,7 @@ impl Register {
         self.0.get(&number_key(serial.get()))
     }
 
-    /// Every cable that claimed its serial, or those that stand at `claim`, in the order of their serials.
+    /// Returns every cable that claimed its serial, or those that stand at `claim`, in the order of their serials.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -147,7 +147,7 @@ impl Register {
         Ok(rows)
     }
 
-    /// Every serial that a cable has claimed.
+    /// Returns every serial that a cable has claimed.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -159,7 +159,7 @@ impl Register {
         Ok(claimed)
     }
 
-    /// The serial under which a message-id was published.
+    /// Returns the serial under which a message-id was published.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -168,7 +168,7 @@ impl Register {
         Ok(published.map(|cable| cable.serial))
     }
 
-    /// Every bundle that this host made, the oldest first.
+    /// Returns every bundle that this host made, the oldest first.
     ///
     /// # Errors
     /// [`IndexError`].

@@ -29,7 +29,7 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     }
 }
 
-/// Whether an error comes of what stands at a path, which whoever may write there can bring about. A disk that fails is
+/// Returns whether an error comes of what stands at a path, which whoever may write there can bring about. A disk that fails is
 /// another matter: nobody knows then what it holds, and the process ends.
 pub(crate) fn is_in_the_way(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);

@@ -204,7 +204,7 @@ impl ReleasedCable {
         }
     }
 
-    /// The manifest that the officers signed.
+    /// Returns the manifest that the officers signed.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -214,12 +214,12 @@ impl ReleasedCable {
         &self.record
     }
 
-    /// The trust list that released the cable.
+    /// Returns the trust list that released the cable.
     pub fn list(&self) -> &TrustList {
         &self.list
     }
 
-    /// The list's bytes with the administrators' signatures.
+    /// Returns the list's bytes with the administrators' signatures.
     pub fn signed(&self) -> &SignedList {
         &self.signed
     }

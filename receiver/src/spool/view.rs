@@ -22,7 +22,7 @@ pub(crate) use receive::{AssemblingView, LineView, ReceiveView};
 /// Serials as ranges of first and last.
 pub(crate) type Ranges = Vec<(Serial, Serial)>;
 
-/// A set as ranges.
+/// Returns a set as ranges.
 pub(crate) fn ranges_of(set: &SerialSet) -> Ranges {
     set.ranges().collect()
 }

@@ -76,7 +76,7 @@ const SLOT_BYTES: usize = 8;
 const BLOCK_OVERHEAD_BYTES: usize = 512;
 
 impl Collector {
-    /// A collector with a bound of memory.
+    /// Creates a collector with a bound of memory.
     pub(crate) fn new(budget_bytes: usize) -> Self {
         Self {
             budget_bytes,
@@ -88,12 +88,12 @@ impl Collector {
         }
     }
 
-    /// Tells whether symbols of this block are in memory.
+    /// Returns whether symbols of this block are in memory.
     pub(crate) fn holds(&self, key: BlockKey) -> bool {
         self.blocks.contains_key(&key)
     }
 
-    /// How many symbols of a set's blocks are in memory.
+    /// Returns how many symbols of a set's blocks are in memory.
     pub(crate) fn symbol_count(&self, set: SetNumber) -> u64 {
         let blocks = self.blocks.range((set, 0)..=(set, u32::MAX));
         blocks
@@ -247,7 +247,7 @@ impl Collector {
         buffer
     }
 
-    /// An empty buffer: a spare one, or a new one within the budget.
+    /// Returns an empty buffer: a spare one, or a new one within the budget.
     fn buffer(
         &mut self,
         geometry: &Geometry,

@@ -68,7 +68,7 @@ struct KeyState {
 }
 
 impl Deframer {
-    /// A deframer of a link with datagrams of one size. It accepts nothing until it has keys.
+    /// Creates a deframer of a link with datagrams of one size. It accepts nothing until it has keys.
     pub fn new(size: DatagramBytes) -> Self {
         Self {
             size,
@@ -142,7 +142,7 @@ impl Deframer {
         }
     }
 
-    /// A bundle whose link key verified a datagram for the first time since it came into force; to be asked until `None`.
+    /// Returns a bundle whose link key verified a datagram for the first time since it came into force; to be asked until `None`.
     pub fn poll_newly_verified(&mut self) -> Option<BundleId> {
         self.newly_verified.pop()
     }
@@ -209,7 +209,7 @@ impl KeyState {
     }
 }
 
-/// The payload of an opened datagram.
+/// Returns the payload of an opened datagram.
 pub fn payload(datagram: &[u8]) -> &[u8] {
     let end = datagram
         .len()

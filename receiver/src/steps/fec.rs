@@ -13,7 +13,7 @@ pub(crate) struct SourceBlock {
 }
 
 impl SourceBlock {
-    /// The container's bytes in this block, without the padding of the last symbol.
+    /// Returns the container's bytes in this block, without the padding of the last symbol.
     pub(crate) fn bytes(&self) -> &[u8] {
         // There is a source for as long as this value exists: only `rebuild` makes one, and nothing changes the buffer.
         self.buffer
@@ -32,7 +32,7 @@ impl SourceBlock {
         self.buffer.allocated_bytes()
     }
 
-    /// The memory, for the next block.
+    /// Returns the memory, for the next block.
     pub(crate) fn into_buffer(self) -> BlockBuffer {
         self.buffer
     }

@@ -40,17 +40,17 @@ pub struct Preamble {
 }
 
 impl Preamble {
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The bytes that officers signed.
+    /// Returns the bytes that officers signed.
     pub fn manifest_bytes(&self) -> &[u8] {
         &self.manifest_bytes
     }
 
-    /// The approvals as they came: raw SSHSIG blobs that nobody has looked at.
+    /// Returns the approvals as they came: raw SSHSIG blobs that nobody has looked at.
     pub fn approvals(&self) -> &[Vec<u8>] {
         &self.approvals
     }
@@ -66,12 +66,12 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The serial that it claims.
+    /// Returns the serial that it claims.
     pub fn serial(&self) -> Serial {
         self.serial
     }
 
-    /// The whole hash of the container.
+    /// Returns the whole hash of the container.
     pub fn container(&self) -> ContainerHash {
         self.container
     }

@@ -54,7 +54,7 @@ impl std::fmt::Display for StageName {
     }
 }
 
-/// The file names of a cable's parts: numbered, with the extension of the media type. What the drafter called a file
+/// Returns the file names of a cable's parts: numbered, with the extension of the media type. What the drafter called a file
 /// never becomes a name here.
 pub(crate) fn part_files(manifest: &Manifest) -> Vec<String> {
     let names = manifest.parts.iter().zip(1..);

@@ -41,7 +41,7 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// The set.
+    /// Returns the set.
     pub(crate) fn id(&self) -> SetId {
         self.id
     }
@@ -56,18 +56,18 @@ impl Assembly {
         self.phase
     }
 
-    /// Tells whether a block is rebuilt.
+    /// Returns whether a block is rebuilt.
     pub(crate) fn is_done(&self, block: u32) -> bool {
         let (word, bit) = place(block);
         self.done.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Tells whether every block is rebuilt.
+    /// Returns whether every block is rebuilt.
     pub(crate) fn is_whole(&self) -> bool {
         self.done_count == self.id.geometry.block_count()
     }
 
-    /// Tells whether symbols of an incomplete block are on disk.
+    /// Returns whether symbols of an incomplete block are on disk.
     pub(crate) fn is_spilled(&self, block: u32) -> bool {
         self.spilled.contains_key(&block)
     }
@@ -141,7 +141,7 @@ impl Sets {
             .find(|set| set.id == *id)
     }
 
-    /// The sets of one container that are being collected, whatever their geometry: at most four.
+    /// Returns the sets of one container that are being collected, whatever their geometry: at most four.
     pub(crate) fn collecting_of(&self, serial: Serial, container: &ContainerId) -> Vec<SetId> {
         let of_serial = self.by_serial.get(&serial).into_iter().flatten();
         of_serial
@@ -162,7 +162,7 @@ impl Sets {
             .find(|set| set.id == *id)
     }
 
-    /// How many sets there are.
+    /// Returns how many sets there are.
     pub(crate) fn count(&self) -> usize {
         self.ids.len()
     }
@@ -172,7 +172,7 @@ impl Sets {
         self.disk_bytes
     }
 
-    /// Every set, by serial.
+    /// Returns every set, by serial.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Assembly> {
         self.by_serial.values().flatten()
     }
@@ -202,7 +202,7 @@ impl Sets {
         self.quietest(None).map(Some).ok_or(NoRoom)
     }
 
-    /// The set that progressed least recently, apart from one; sets that are being finished don't count.
+    /// Returns the set that progressed least recently, apart from one; sets that are being finished don't count.
     pub(crate) fn quietest(&self, besides: Option<SetNumber>) -> Option<SetId> {
         let mut sets = self
             .recency

@@ -120,7 +120,7 @@ impl Verified {
         self.serial
     }
 
-    /// The whole hash of its container.
+    /// Returns the whole hash of its container.
     pub fn container(&self) -> ContainerHash {
         self.container
     }
@@ -130,7 +130,7 @@ impl Verified {
         self.preamble.manifest()
     }
 
-    /// The bytes that officers signed.
+    /// Returns the bytes that officers signed.
     pub fn manifest_bytes(&self) -> &[u8] {
         self.preamble.manifest_bytes()
     }
@@ -140,12 +140,12 @@ impl Verified {
         &self.approvals
     }
 
-    /// The version of the trust list that decided.
+    /// Returns the version of the trust list that decided.
     pub fn trust_version(&self) -> u32 {
         self.trust_version
     }
 
-    /// When it was decided.
+    /// Returns when it was decided.
     pub fn verified_at(&self) -> UtcTime {
         self.now
     }

@@ -62,7 +62,7 @@ pub(super) fn check_config(path: &Path, options: &Shown) -> Result<(), CliError>
     Ok(())
 }
 
-/// Tells whether a name of `[persons]` is a user of this system. A number needs no account.
+/// Returns whether a name of `[persons]` is a user of this system. A number needs no account.
 fn is_known(user: &str) -> bool {
     user.parse::<u32>().is_ok() || nix::unistd::User::from_name(user).ok().flatten().is_some()
 }

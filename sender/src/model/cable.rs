@@ -138,7 +138,7 @@ impl Cable {
         })
     }
 
-    /// The serial, once issued.
+    /// Returns the serial, once issued.
     pub fn serial(&self) -> Option<Serial> {
         self.issued.as_ref().map(|issued| issued.serial)
     }

@@ -192,12 +192,12 @@ impl Ledger {
         lowest.map_or(self.issued + 1, |(serial, _)| serial.get())
     }
 
-    /// The cable of a serial.
+    /// Returns the cable of a serial.
     pub fn by_serial(&self, serial: Serial) -> Option<&Cable> {
         self.cables.get(self.serials.get(&serial)?)
     }
 
-    /// The next serial to issue and its bundle, if a slot is left.
+    /// Returns the next serial to issue and its bundle, if a slot is left.
     pub fn next_serial(&self) -> Option<(Serial, BundleId)> {
         self.bundles
             .iter()

@@ -83,7 +83,7 @@ impl Announcer {
         self.time = Some((time_us, now));
     }
 
-    /// The time in the last beacon, µs since 1970; 0 before the first.
+    /// Returns the time in the last beacon, µs since 1970; 0 before the first.
     pub(super) fn time_us(&self) -> u64 {
         self.time.map_or(0, |(time_us, _)| time_us)
     }
@@ -142,7 +142,7 @@ impl Announcer {
         self.sent_since = self.sent_since.saturating_add(u64::from(count));
     }
 
-    /// Whether a beacon leaves next.
+    /// Returns whether a beacon leaves next.
     pub(super) fn is_due(&self, now: Mono, patience: Patience) -> bool {
         let flagged = self.pass_flag == Flag::Raised
             && (patience == Patience::Last || self.sent_since >= PASS_DATAGRAMS);
@@ -154,7 +154,7 @@ impl Announcer {
         self.due_at
     }
 
-    /// The beacon that leaves now.
+    /// Returns the beacon that leaves now.
     pub(super) fn compose(&mut self, now: Mono, utc_us: u64) -> Beacon {
         self.pass_flag = Flag::Clear;
         self.sent_since = 0;
@@ -219,7 +219,7 @@ impl Announcer {
         entries
     }
 
-    /// All entries below a serial, or all there are, from the newest on.
+    /// Returns all entries below a serial, or all there are, from the newest on.
     fn newest_first(&self, below: Option<Serial>) -> impl Iterator<Item = BeaconEntry> {
         let range = (
             Bound::Unbounded,

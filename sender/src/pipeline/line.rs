@@ -10,7 +10,7 @@ enum State {
     Leading(u32),
     /// Warm.
     Busy,
-    /// So much cover has yet to leave behind the last symbol.
+    /// So much cover has yet to leave after the last symbol.
     Trailing(u32),
 }
 
@@ -42,10 +42,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A silent link.
+    /// Creates a silent link.
     ///
     /// # Shape
-    /// `lead_count`: datagrams of cover before the first symbol and behind the last.
+    /// `lead_count`: datagrams of cover before the first symbol and after the last.
     pub(super) fn new(lead_count: u32) -> Self {
         Self {
             state: State::Idle,
@@ -58,7 +58,7 @@ impl Line {
         self.state = State::Idle;
     }
 
-    /// Whether a batch must leave although there may be nothing to send.
+    /// Returns whether a batch must leave although there may be nothing to send.
     pub(super) fn is_running_down(&self) -> bool {
         !matches!(self.state, State::Idle)
     }

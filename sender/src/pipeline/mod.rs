@@ -51,7 +51,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// A silent link and no container.
+    /// Creates a silent link and no container.
     pub(crate) fn new(settings: Settings, now: Now) -> Self {
         let Settings {
             datagram,
@@ -90,7 +90,7 @@ impl Pipeline {
         self.announcer.restore_time(now.mono, time_us);
     }
 
-    /// The time in the last beacon, µs since 1970; 0 before the first.
+    /// Returns the time in the last beacon, µs since 1970; 0 before the first.
     pub(crate) fn beacon_time_us(&self) -> u64 {
         self.announcer.time_us()
     }
@@ -227,17 +227,17 @@ impl Pipeline {
         ready_at.max(next_at.map_or(due_at, |time| time.min(due_at)))
     }
 
-    /// The blocks on the link, most urgent first: their repair symbols will be needed.
+    /// Returns the blocks on the link, most urgent first: their repair symbols will be needed.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.passes.lanes()
     }
 
-    /// A container that is known.
+    /// Returns a container that is known.
     pub(crate) fn sealed(&self, serial: Serial) -> Option<&Sealed> {
         self.passes.find(serial).map(|known| &known.sealed)
     }
 
-    /// All containers that are known.
+    /// Returns all containers that are known.
     pub(crate) fn serials(&self) -> impl Iterator<Item = Serial> {
         self.passes.iter().map(|(serial, _)| serial)
     }

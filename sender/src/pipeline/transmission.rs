@@ -51,7 +51,7 @@ pub(super) struct Transmission {
 }
 
 impl Transmission {
-    /// A container that gate has put into the outbox, now or before a restart.
+    /// Creates a container that gate has put into the outbox, now or before a restart.
     pub(super) fn new(
         sealed: Sealed,
         progress: Option<Progress>,
@@ -149,7 +149,7 @@ impl Transmission {
         }
     }
 
-    /// Whether the last symbol of the pass has left.
+    /// Returns whether the last symbol of the pass has left.
     pub(super) fn is_pass_over(&self) -> bool {
         let block_count = self.sealed.geometry.block_count();
         matches!(&self.phase, Phase::OnLink(pass) if pass.open.is_empty() && pass.next_block == block_count)

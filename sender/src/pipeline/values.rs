@@ -132,7 +132,7 @@ pub struct Progress {
     pub position: u64,
     /// Blocks below this one have been sent in that pass.
     pub block: u32,
-    /// Symbols sent of that block and of those behind it, in order; blocks behind these have not begun.
+    /// Symbols sent of that block and of those after it, in order; blocks after these have not begun.
     #[serde(default)]
     pub lanes: Vec<u32>,
 }
@@ -146,7 +146,7 @@ pub(crate) struct PassEnded {
     pub outlook: Outlook,
 }
 
-/// What comes behind a pass.
+/// What comes after a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outlook {
     /// Another pass.

@@ -263,7 +263,7 @@ impl RouteWatch {
         route.is_ok_and(|route| route.header.get(7) == Some(&ROUTE_LOCAL))
     }
 
-    /// The kernel's own answer, so that every table and rule counts.
+    /// Returns the kernel's own answer, so that every table and rule counts.
     fn route(&mut self) -> Result<Answer, Errno> {
         let to = octets(self.to.ip());
         let from = self.bind.map(|bind| octets(bind.ip()));
@@ -319,7 +319,7 @@ fn judge(state: u16) -> Option<Entry> {
     }
 }
 
-/// The gateway of a route, which may be of the other family (RTA_VIA: family u16, address).
+/// Returns the gateway of a route, which may be of the other family (RTA_VIA: family u16, address).
 fn gateway(route: &Answer) -> Option<IpAddr> {
     let via = route.attribute(ROUTE_VIA).and_then(|via| via.get(2..));
     let address = route.attribute(ROUTE_GATEWAY).or(via)?;

@@ -85,7 +85,7 @@ impl SerialLink {
         Some(self.line.port().ok()?.as_fd())
     }
 
-    /// The line, for its state and its alarm.
+    /// Returns the line, for its state and its alarm.
     pub(crate) fn line(&self) -> &Line {
         &self.line
     }

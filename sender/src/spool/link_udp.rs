@@ -130,7 +130,7 @@ impl UdpLink {
         Ok(())
     }
 
-    /// The socket, to wait until it is writable; none while the link is down.
+    /// Returns the socket, to wait until it is writable; none while the link is down.
     pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
         self.is_connected.then(|| self.socket.as_fd())
     }

@@ -96,12 +96,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The outbox of a sender's state.
+    /// Creates the outbox of a sender's state.
     pub(crate) fn new(state: SenderState) -> Self {
         Self { state }
     }
 
-    /// All containers that are there.
+    /// Returns all containers that are there.
     ///
     /// # Errors
     /// If the folder cannot be read.

@@ -18,7 +18,7 @@ use valise_common::os::durable::{
 use super::outbox::{FecFile, SpoolBeacon, parse};
 use crate::model::ledger::Cable;
 
-/// The name of a cable's files in the outbox, once it has a serial.
+/// Returns the name of a cable's files in the outbox, once it has a serial.
 pub(crate) fn name_of(cable: &Cable) -> Option<OutboxName> {
     let serial = cable.serial()?;
     Some(OutboxName {
@@ -28,7 +28,7 @@ pub(crate) fn name_of(cable: &Cable) -> Option<OutboxName> {
     })
 }
 
-/// The name under `tmp/` by which start-up finds a finished container again.
+/// Returns the name under `tmp/` by which start-up finds a finished container again.
 pub(crate) fn staged_name(serial: Serial) -> String {
     format!("sealed-{serial}.container")
 }
@@ -46,7 +46,7 @@ pub struct OutboxWriter {
 }
 
 impl OutboxWriter {
-    /// The outbox of a host.
+    /// Creates the outbox of a host.
     pub fn new(state: &SenderState) -> Self {
         Self {
             state: state.clone(),
@@ -120,7 +120,7 @@ impl OutboxWriter {
         )
     }
 
-    /// Every container that is in the outbox, and everything else there that gate did not put there.
+    /// Returns every container that is in the outbox, and everything else there that gate did not put there.
     ///
     /// # Errors
     /// Any error of the system.

@@ -77,7 +77,7 @@ pub struct StagedSubmission {
 }
 
 impl Pending {
-    /// The waiting cables of a host.
+    /// Creates the waiting cables of a host.
     pub fn new(state: &SenderState) -> Self {
         Self {
             state: state.clone(),
@@ -157,7 +157,7 @@ impl Pending {
         staged.finish_in(batch)
     }
 
-    /// The names under `tmp/` that a waiting cable and its approvals have before they are given theirs.
+    /// Returns the names under `tmp/` that a waiting cable and its approvals have before they are given theirs.
     pub fn staged_names<'i>(
         id: &'i MessageId,
         approvals: &'i [PersonId],
@@ -202,7 +202,7 @@ impl Pending {
             .join(approval_file(officer))
     }
 
-    /// The exact bytes that officers sign.
+    /// Returns the exact bytes that officers sign.
     ///
     /// # Errors
     /// Any error of the system, and [`PendingError::Damaged`] if they are not those that were submitted.
@@ -238,7 +238,7 @@ impl Pending {
             .try_for_each(|officer| self.approval(id, officer).map(drop))
     }
 
-    /// An officer's stored approval.
+    /// Returns an officer's stored approval.
     ///
     /// # Errors
     /// Any error of the system, and a file that holds no signature.
@@ -255,7 +255,7 @@ impl Pending {
             })
     }
 
-    /// The parts' files, one after another, as the sealing reads them.
+    /// Returns the parts' files, one after another, as the sealing reads them.
     pub fn parts(&self, id: &MessageId, count: usize) -> PartFiles {
         PartFiles {
             folder: self.state.pending_of(id),
@@ -264,7 +264,7 @@ impl Pending {
         }
     }
 
-    /// The ids of the folders that are there; names that are no id are returned apart.
+    /// Returns the ids of the folders that are there; names that are no id are returned apart.
     ///
     /// # Errors
     /// Any error of the system.
@@ -315,7 +315,7 @@ impl Pending {
         put_away(&self.state.pending_of(id), &self.state.tmp(Role::Gate)).map(drop)
     }
 
-    /// Tells whether the folder is there.
+    /// Returns whether the folder is there.
     pub fn exists(&self, id: &MessageId) -> bool {
         self.state.pending_of(id).is_dir()
     }

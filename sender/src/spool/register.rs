@@ -127,7 +127,7 @@ impl Register {
         self.0.get(&id.to_string())
     }
 
-    /// The cable that a request submitted.
+    /// Returns the cable that a request submitted.
     ///
     /// # Errors
     /// [`IndexError`].

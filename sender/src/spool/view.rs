@@ -123,7 +123,7 @@ pub(crate) struct View {
     pub cables: Vec<CableView>,
 }
 
-/// The state of a cable, in the words of the architecture.
+/// Returns the state of a cable, in the words of the architecture.
 pub(crate) fn state_word(cable: &Cable, progress: Option<&Progress>, now: UtcTime) -> &'static str {
     match cable.phase {
         Phase::Open if cable.approvals.is_empty() => "submitted",

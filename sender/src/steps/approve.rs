@@ -43,7 +43,7 @@ pub struct Approved {
 }
 
 impl Approved {
-    /// The manifest that was signed.
+    /// Returns the manifest that was signed.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -53,7 +53,7 @@ impl Approved {
         &self.bytes
     }
 
-    /// The approvals, in the order of their arrival.
+    /// Returns the approvals, in the order of their arrival.
     pub fn approvals(&self) -> &[Signature] {
         &self.approvals
     }

@@ -57,7 +57,7 @@ impl Default for SourceBlocks {
 }
 
 impl SourceBlocks {
-    /// The k symbols of a block, if it is in memory.
+    /// Returns the k symbols of a block, if it is in memory.
     pub(crate) fn symbols(&self, key: BlockKey) -> Option<&[u8]> {
         self.kept.find(&key)
     }

@@ -55,7 +55,7 @@ impl Repairs {
         self.kept.keep(key, repair);
     }
 
-    /// The repair symbols of a block, in the order in which the pass sends them.
+    /// Returns the repair symbols of a block, in the order in which the pass sends them.
     pub(crate) fn symbols(&self, key: &RepairKey) -> Option<&[u8]> {
         self.kept.find(key)
     }
@@ -70,7 +70,7 @@ impl Repairs {
         self.kept.forget(|kept| kept.serial == serial);
     }
 
-    /// Whether another block may be encoded ahead of its turn without pushing one out.
+    /// Returns whether another block may be encoded ahead of its turn without pushing one out.
     pub(crate) fn has_room(&self) -> bool {
         self.kept.bytes() < limits::REPAIR_BYTES_MAX / 2
     }

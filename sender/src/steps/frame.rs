@@ -40,17 +40,17 @@ impl Framer {
         self.counter = 0;
     }
 
-    /// The session, as observers see it.
+    /// Returns the session, as observers see it.
     pub(crate) fn session(&self) -> SessionId {
         self.key.session()
     }
 
-    /// The link key in use.
+    /// Returns the link key in use.
     pub(crate) fn key_id(&self) -> LinkKeyId {
         self.key_id
     }
 
-    /// Whether so many more datagrams fit the session. If not, a new one must begin: a repeated counter would be a repeated
+    /// Returns whether so many more datagrams fit the session. If not, a new one must begin: a repeated counter would be a repeated
     /// nonce.
     pub(crate) fn has_room(&self, count: u32) -> bool {
         self.counter + u64::from(count) <= limits::COUNTER_MAX

@@ -57,7 +57,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Whether nothing of the lane is left behind this run.
+    /// Returns whether nothing of the lane is left behind this run.
     pub(crate) fn ends_lane(&self) -> bool {
         self.lane.sent + self.count == self.lane.count()
     }
@@ -90,7 +90,7 @@ impl Interleaver {
         }
     }
 
-    /// Whether one more block should be opened before the next symbol leaves.
+    /// Returns whether one more block should be opened before the next symbol leaves.
     pub(crate) fn wants_lane(&self) -> bool {
         self.lanes.is_empty()
             || (self.tolerance < self.burst_count
@@ -106,12 +106,12 @@ impl Interleaver {
         self.lanes.push_back(lane);
     }
 
-    /// Whether nothing is left to send.
+    /// Returns whether nothing is left to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    /// The blocks in work.
+    /// Returns the blocks in work.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
     }

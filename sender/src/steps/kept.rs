@@ -31,7 +31,7 @@ impl<K: Copy + PartialEq> Kept<K> {
         }
     }
 
-    /// A buffer, if it is still here.
+    /// Returns a buffer, if it is still here.
     pub(super) fn find(&self, key: &K) -> Option<&[u8]> {
         // Some dozen are here at a time, and the one asked for is usually among the newest.
         let mut newest_first = self.kept.iter().rev();

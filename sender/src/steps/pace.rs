@@ -44,7 +44,7 @@ struct Buckets {
 }
 
 impl Pace {
-    /// A pace of full buckets.
+    /// Creates a pace of full buckets.
     ///
     /// # Shape
     /// `wire_bytes`: an IP packet with its headers. `batch_count_max`: datagrams that the link takes in one call.
@@ -91,7 +91,7 @@ impl Pace {
         self.since = Since::Idle;
     }
 
-    /// How many datagrams may leave now: a whole batch, or none yet.
+    /// Returns how many datagrams may leave now: a whole batch, or none yet.
     pub(crate) fn allowance(&mut self, now: Mono) -> u32 {
         let cost = self.cost(self.batch_count);
         let Some(buckets) = &mut self.buckets else {
@@ -119,7 +119,7 @@ impl Pace {
         }
     }
 
-    /// When a whole batch may leave; in the past if it may already.
+    /// Returns when a whole batch may leave; in the past if it may already.
     pub(crate) fn ready_at(&self) -> Option<Mono> {
         let cost = self.cost(self.batch_count);
         let buckets = self.buckets.as_ref()?;
@@ -142,7 +142,7 @@ impl Pace {
     }
 }
 
-/// How many datagrams a span of time on the link holds, rounded up.
+/// Returns how many datagrams a span of time on the link holds, rounded up.
 pub(crate) fn datagrams_in(rate_bits: u64, wire_bytes: u32, span_us: u64) -> u64 {
     let bits = u128::from(rate_bits) * u128::from(span_us);
     let each = u128::from(wire_bytes) * 8 * TOKENS_PER_BIT;

@@ -50,7 +50,7 @@ impl Queue {
         Some(first.1)
     }
 
-    /// When the next pass of any class may begin; in the past if it may already.
+    /// Returns when the next pass of any class may begin; in the past if it may already.
     pub(crate) fn next_time(&self) -> Option<Mono> {
         self.classes
             .iter()

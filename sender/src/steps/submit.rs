@@ -300,12 +300,12 @@ impl Submission {
         })
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The exact bytes that officers sign.
+    /// Returns the exact bytes that officers sign.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

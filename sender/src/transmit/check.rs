@@ -147,7 +147,7 @@ impl Drop for Checker {
     }
 }
 
-/// A thread that panicked while it held the lock left plain data behind, whole.
+/// Returns a thread that panicked while it held the lock left plain data behind, whole.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -47,7 +47,7 @@ pub(super) struct Unreadable {
 }
 
 impl Loader {
-    /// A loader with nothing open.
+    /// Creates a loader with nothing open.
     pub(super) fn new(outbox: Outbox, datagram: DatagramBytes, repair: Percent) -> Self {
         Self {
             outbox,
@@ -59,7 +59,7 @@ impl Loader {
         }
     }
 
-    /// Makes the datagrams of a batch, one behind the other in `buffer`, which is exactly as long. Returns the containers
+    /// Makes the datagrams of a batch, one after the other in `buffer`, which is exactly as long. Returns the containers
     /// that could not be read.
     pub(super) fn fill(
         &mut self,

@@ -141,7 +141,7 @@ impl Medium {
         }
     }
 
-    /// The rate that datagrams are composed at: that of the configuration, or what the line carries.
+    /// Returns the rate that datagrams are composed at: that of the configuration, or what the line carries.
     pub(super) fn rate(&self, configured: Rate) -> Rate {
         match self {
             Medium::Udp(_) => configured,

@@ -27,7 +27,7 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    /// The link without a session: nothing can leave.
+    /// Creates the link without a session: nothing can leave.
     pub(super) fn new(link: Link, kind: LinkKind) -> Self {
         Self {
             link,
@@ -85,12 +85,12 @@ impl Outlet {
         Ok(())
     }
 
-    /// The link, to read its state.
+    /// Returns the link, to read its state.
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The link, to look at it and to send.
+    /// Returns the link, to look at it and to send.
     pub(super) fn link_mut(&mut self) -> &mut Link {
         &mut self.link
     }

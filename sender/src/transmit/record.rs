@@ -234,7 +234,7 @@ impl Shared {
     }
 }
 
-/// A thread that panicked while it held the lock left plain data behind, whole.
+/// Returns a thread that panicked while it held the lock left plain data behind, whole.
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -248,7 +248,7 @@ impl Waiting {
             && !self.stop
     }
 
-    /// Whether somebody waits for it.
+    /// Returns whether somebody waits for it.
     fn is_awaited(&self) -> bool {
         self.stop || self.events.iter().any(|event| event.durable.is_some())
     }

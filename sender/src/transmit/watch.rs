@@ -92,7 +92,7 @@ impl SpoolChanges {
     }
 }
 
-/// The name of a container's files in the outbox.
+/// Returns the name of a container's files in the outbox.
 pub(super) fn name_of(sealed: &Sealed) -> OutboxName {
     let Sealed {
         precedence,
@@ -226,7 +226,7 @@ impl StateWatch {
     }
 }
 
-/// Whether an error is about one file: its rights, its type, or the sectors that it is on.
+/// Returns whether an error is about one file: its rights, its type, or the sectors that it is on.
 fn is_of_a_file(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(

@@ -37,7 +37,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The way in which a block with so many missing symbols is rebuilt faster than by the decoder, if there is one.
+    /// Creates the way in which a block with so many missing symbols is rebuilt faster than by the decoder, if there is one.
     pub(super) fn choose(
         k: usize,
         m: usize,

@@ -113,13 +113,13 @@ impl Brought {
     }
 }
 
-/// The words of what `init` printed, as text or as JSON.
+/// Returns the words of what `init` printed, as text or as JSON.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || matches!(c, '"' | ',' | ':' | '{' | '}' | '[' | ']'))
         .filter(|word| !word.is_empty())
 }
 
-/// The public keys in a file.
+/// Returns the public keys in a file.
 pub(super) fn read_verifiers(path: &Path) -> Result<Vec<CheckpointVerifier>, CheckError> {
     let text = read_text(path, limits::REQUEST_TEXT_BYTES_MAX)?;
     let found: Vec<_> = words(&text)
@@ -134,7 +134,7 @@ pub(super) fn read_verifiers(path: &Path) -> Result<Vec<CheckpointVerifier>, Che
     Ok(found)
 }
 
-/// The checkpoints in a file, and whether it ends as the daemon leaves it: of one that it is writing, the last is cut short.
+/// Returns the checkpoints in a file, and whether it ends as the daemon leaves it: of one that it is writing, the last is cut short.
 pub(super) fn read_notes(path: &Path) -> Result<(Vec<HeldNote>, bool), CheckError> {
     let text = read_text(path, limits::CHECKPOINT_FILE_BYTES_MAX)?;
     let held = notes(&text).enumerate().map(|(index, text)| HeldNote {

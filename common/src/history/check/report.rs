@@ -190,7 +190,7 @@ impl Report {
         }
     }
 
-    /// The report as text, lines for a terminal.
+    /// Returns the report as text, lines for a terminal.
     pub fn text(&self) -> String {
         let name = self.role.as_deref().unwrap_or("log");
         let mut text = String::new();
@@ -217,7 +217,7 @@ impl Report {
         text
     }
 
-    /// The fault in one line, with what to do; `None` for a log that is intact.
+    /// Returns the fault in one line, with what to do; `None` for a log that is intact.
     pub fn refusal(&self) -> Option<String> {
         let fault = self.fault.as_ref()?;
         Some(format!(

@@ -46,7 +46,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    /// Whether the file is at fault, so that it is built again from the log, and not the disk or the rights.
+    /// Returns whether the file is at fault, so that it is built again from the log, and not the disk or the rights.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
@@ -78,7 +78,7 @@ impl IndexError {
         )
     }
 
-    /// Whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
+    /// Returns whether the disk is full: SQLite found no room in its file, or none for the memory that its readers share.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Sqlite {
@@ -102,7 +102,7 @@ fn advice(role: Role, error: &rusqlite::Error) -> String {
     }
 }
 
-/// The text of the alarm that a register was built again.
+/// Returns the text of the alarm that a register was built again.
 pub fn rebuilt_text(path: &Path) -> String {
     let path = path.display();
     format!(

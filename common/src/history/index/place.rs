@@ -42,7 +42,7 @@ impl Place<'_> {
         PathBuf::from(name)
     }
 
-    /// The same file below its folder's real path. SQLite refuses a link anywhere in a path, where only a link in the state
+    /// Returns the same file below its folder's real path. SQLite refuses a link anywhere in a path, where only a link in the state
     /// folder itself would be a danger.
     pub(super) fn resolved(&self) -> io::Result<PathBuf> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "its path has no folder");

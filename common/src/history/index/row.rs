@@ -8,7 +8,7 @@ pub trait Row: Serialize + DeserializeOwned {
     /// The name of its kind.
     const KIND: &'static str;
 
-    /// The key; a second row of the kind under it replaces the first.
+    /// Returns the key; a second row of the kind under it replaces the first.
     fn key(&self) -> String;
 
     /// Another name under which it is found.
@@ -16,18 +16,18 @@ pub trait Row: Serialize + DeserializeOwned {
         None
     }
 
-    /// The state of which all rows are found together.
+    /// Returns the state of which all rows are found together.
     fn state(&self) -> Option<&'static str> {
         None
     }
 
-    /// The place among the rows of its state.
+    /// Returns the place among the rows of its state.
     fn place(&self) -> u64 {
         0
     }
 }
 
-/// The key of a number: keys are in the order of their text.
+/// Returns the key of a number: keys are in the order of their text.
 pub fn number_key(number: u64) -> String {
     format!("{number:020}")
 }

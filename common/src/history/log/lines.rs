@@ -50,7 +50,7 @@ impl Lines {
         })
     }
 
-    /// The next line's record, skipping those before the number that was asked for.
+    /// Returns the next line's record, skipping those before the number that was asked for.
     fn read(&mut self) -> Result<Option<AuditRecord>, AuditLogError> {
         loop {
             self.line.clear();
@@ -91,7 +91,7 @@ impl Iterator for Lines {
     }
 }
 
-/// The start of some line not far before number `seq`: bisection, for a log may have millions of lines.
+/// Returns the start of some line not far before number `seq`: bisection, for a log may have millions of lines.
 fn find(file: &File, log_bytes: u64, seq: u64) -> io::Result<u64> {
     // The line at `low` is not behind the one sought.
     let (mut low, mut high) = (0, log_bytes);
@@ -106,7 +106,7 @@ fn find(file: &File, log_bytes: u64, seq: u64) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The first line that begins behind `offset` and before `end`, with its number.
+/// Returns the first line that begins behind `offset` and before `end`, with its number.
 fn line_behind(
     file: &File,
     offset: u64,
@@ -131,14 +131,14 @@ fn line_behind(
     Ok(None)
 }
 
-/// The last line of a whole file, without its LF; `None` if it does not end in one.
+/// Returns the last line of a whole file, without its LF; `None` if it does not end in one.
 pub(super) fn last_line_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = File::open(path)?;
     let file_bytes = file.metadata()?.len();
     last_line(&file, file_bytes)
 }
 
-/// The last line of the first `log_bytes` bytes, without its LF; `None` if they do not end in one.
+/// Returns the last line of the first `log_bytes` bytes, without its LF; `None` if they do not end in one.
 pub(super) fn last_line(file: &File, log_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut length = 1_024_u64;

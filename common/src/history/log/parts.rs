@@ -57,7 +57,7 @@ pub fn parts(log: &Path) -> io::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The folder of the files after the first.
+/// Returns the folder of the files after the first.
 fn folder(log: &Path) -> PathBuf {
     log.with_extension("")
 }

@@ -84,7 +84,7 @@ impl AlarmRunner {
     }
 }
 
-/// The alarm as the pipe takes it: a line end in it would begin another alarm.
+/// Returns the alarm as the pipe takes it: a line end in it would begin another alarm.
 fn one_line(alarm: &str) -> String {
     let cut = alarm.floor_char_boundary(limits::ALARM_LINE_BYTES_MAX - 1);
     let mut line = alarm[..cut].replace(char::is_control, " ");

@@ -64,7 +64,7 @@ impl Form {
     }
 }
 
-/// The logs of both roles of a host.
+/// Returns the logs of both roles of a host.
 fn places_of_host<L: Layout>(state: &State<L>) -> Result<Vec<Place>, CliError> {
     if !state.host().exists() {
         return Err(CliError::Usage(format!(

@@ -32,7 +32,7 @@ pub fn print_done_json(value: &impl Serialize) -> Result<(), CliError> {
     write_done(&printable_json(&document))
 }
 
-/// Whether what is printed on standard output is lost, although writing it fails nowhere.
+/// Returns whether what is printed on standard output is lost, although writing it fails nowhere.
 ///
 /// Rust opens `/dev/null` for reading and writing in place of a standard output that is closed (`>&-`), before any code of
 /// this program runs. A shell opens it for writing alone (`>/dev/null`), and then nobody wants the output. A program that

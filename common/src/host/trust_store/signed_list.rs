@@ -91,7 +91,7 @@ impl TrustStoreError {
         }
     }
 
-    /// Tells whether the system failed, so that nothing is wrong with the list.
+    /// Returns whether the system failed, so that nothing is wrong with the list.
     pub fn is_failure(&self) -> bool {
         self.code() == "system"
     }
@@ -124,7 +124,7 @@ pub struct VerifiedList {
 }
 
 impl VerifiedList {
-    /// The list's bytes and its signatures.
+    /// Returns the list's bytes and its signatures.
     pub fn signed(&self) -> &SignedList {
         &self.signed
     }
@@ -165,7 +165,7 @@ impl SignedList {
         sha256_of(&self.bytes)
     }
 
-    /// Tells whether anybody signed it.
+    /// Returns whether anybody signed it.
     pub(crate) fn is_signed(&self) -> bool {
         !self.signatures.is_empty()
     }

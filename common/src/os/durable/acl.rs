@@ -97,7 +97,7 @@ pub(super) fn set_owner_and_reader(file: &File, reader_uid: u32) -> io::Result<(
     Ok(fsetxattr(file, ATTRIBUTE, &list, XattrFlags::empty())?)
 }
 
-/// The version, u32, and for each entry its kind, u16, its rights, u16, and its id, u32; little-endian.
+/// Returns the version, u32, and for each entry its kind, u16, its rights, u16, and its id, u32; little-endian.
 fn attribute(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = VERSION.to_le_bytes().to_vec();
     for (kind, rights, id) in entries {

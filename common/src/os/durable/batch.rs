@@ -97,7 +97,7 @@ impl SyncBatch {
         Ok(())
     }
 
-    /// Tells whether there is nothing to sync.
+    /// Returns whether there is nothing to sync.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.directories.is_empty() && self.failed.is_none()
     }

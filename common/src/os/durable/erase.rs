@@ -49,7 +49,7 @@ const AT_ONCE_MAX: usize = 1_000;
 /// Things that cannot be deleted and are logged one by one.
 const STAYING_LOGGED_MAX: usize = 10;
 
-/// Tells whether this is the name of something that is being erased.
+/// Returns whether this is the name of something that is being erased.
 pub fn is_erasing(name: &OsStr) -> bool {
     name.as_bytes().starts_with(ERASING_PREFIX.as_bytes())
 }

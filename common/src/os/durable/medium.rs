@@ -23,7 +23,7 @@ pub fn copies_on_write(path: &Path) -> io::Result<Option<&'static str>> {
     Ok(u64::try_from(number).ok().and_then(name_of))
 }
 
-/// The text of the alarm `copies-on-write`.
+/// Returns the text of the alarm `copies-on-write`.
 pub fn copies_on_write_text(path: &Path, name: &str) -> String {
     format!("{} is on {name}, which copies on write", path.display())
 }

@@ -44,7 +44,7 @@ pub fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     }
 }
 
-/// Tells whether a file system or a kernel does not know the flag. A rename into itself has the same answer, and fails again.
+/// Returns whether a file system or a kernel does not know the flag. A rename into itself has the same answer, and fails again.
 fn is_unknown(errno: Errno) -> bool {
     matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP)
 }

@@ -40,7 +40,7 @@ struct Reserve {
     bytes: u64,
 }
 
-/// Whether an error says that the disk, or this user's share of it, is full.
+/// Returns whether an error says that the disk, or this user's share of it, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -101,7 +101,7 @@ fn give_slice() -> bool {
     held().as_mut().is_some_and(Reserve::shrink)
 }
 
-/// A thread that panicked while it held the reserve left it as it was.
+/// Returns a thread that panicked while it held the reserve left it as it was.
 fn held() -> MutexGuard<'static, Option<Reserve>> {
     RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -68,7 +68,7 @@ impl StagedFile {
         })
     }
 
-    /// How many bytes have been written.
+    /// Returns how many bytes have been written.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
@@ -78,7 +78,7 @@ impl StagedFile {
         &self.path
     }
 
-    /// The open file, for what [`Write`] does not offer (reading back, access rights).
+    /// Returns the open file, for what [`Write`] does not offer (reading back, access rights).
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -23,7 +23,7 @@ impl Stamp {
         })
     }
 
-    /// The length.
+    /// Returns the length.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -40,7 +40,7 @@ impl Stamp {
     }
 }
 
-/// The error of a file that changed while it was read: neither its reader's mistake nor the system's.
+/// Returns the error of a file that changed while it was read: neither its reader's mistake nor the system's.
 pub(crate) fn changed_error() -> io::Error {
     let text = "the file changed while it was read; try again when nothing writes to it";
     io::Error::new(io::ErrorKind::ResourceBusy, text)

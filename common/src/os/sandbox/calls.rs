@@ -321,7 +321,7 @@ fn is_null(argument: u8) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
 }
 
-/// A number that the kernel's headers or this process's own tables have: never negative.
+/// Returns a number that the kernel's headers or this process's own tables have: never negative.
 fn number_of(number: impl TryInto<u64>) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
 }

@@ -43,7 +43,7 @@ pub struct RefusedFence {
 }
 
 impl RefusedFence {
-    /// A fence that the system refused with an error.
+    /// Creates a fence that the system refused with an error.
     pub(super) fn new(fence: Fence, error: &io::Error) -> Self {
         Self {
             fence,
@@ -52,7 +52,7 @@ impl RefusedFence {
         }
     }
 
-    /// A fence that was refused for a reason other than an error of the system.
+    /// Creates a fence that was refused for a reason other than an error of the system.
     pub(super) fn because(fence: Fence, cause: impl fmt::Display) -> Self {
         Self {
             fence,

@@ -67,7 +67,7 @@ fn build(ruleset: Ruleset, profile: &Profile) -> Result<RulesetStatus, RulesetEr
     Ok(status.ruleset)
 }
 
-/// The system's error below an error of Landlock's crate.
+/// Returns the system's error below an error of Landlock's crate.
 fn cause(error: &RulesetError) -> Option<&io::Error> {
     let mut below: Option<&dyn Error> = Some(error);
     while let Some(error) = below {

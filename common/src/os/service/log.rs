@@ -218,7 +218,7 @@ impl Visit for Text {
     }
 }
 
-/// Tells whether standard error is the socket that the service manager made for the journal.
+/// Returns whether standard error is the socket that the service manager made for the journal.
 ///
 /// # Source
 /// systemd.exec(5), `JOURNAL_STREAM`: device and inode of the socket.
@@ -232,7 +232,7 @@ fn stderr_is_journal() -> bool {
     told == format!("{}:{}", status.st_dev, status.st_ino)
 }
 
-/// An entry of the journal. The text has no line end.
+/// Returns an entry of the journal. The text has no line end.
 fn entry(level: Level, role: &str, text: &str, fields: &[(&str, String)]) -> String {
     let priority = match level {
         Level::ERROR => 3,

@@ -32,7 +32,7 @@ pub enum LineUse {
     Read,
 }
 
-/// The unit of a UDP socket that systemd makes and binds, so that the role needs no network and no capability.
+/// Returns the unit of a UDP socket that systemd makes and binds, so that the role needs no network and no capability.
 ///
 /// It lives and ends with the role: a datagram never starts a role that somebody stopped. Its name is not one of `valise-*`:
 /// systemd refuses to restart a socket in front of a service that runs, and operators restart `valise-*`.
@@ -46,12 +46,12 @@ pub fn udp_socket(config: &Path, service: &str, listen: SocketAddr, buffer: Byte
     )
 }
 
-/// The part of a role's unit that lets it reach one host and no other.
+/// Returns the part of a role's unit that lets it reach one host and no other.
 pub fn only_peer(peer: IpAddr) -> String {
     format!("[Service]\nIPAddressAllow={peer}\n")
 }
 
-/// The part of a role's unit that opens the ports of the serial line's class to it, one way, and no network.
+/// Returns the part of a role's unit that opens the ports of the serial line's class to it, one way, and no network.
 ///
 /// The device's own name is of no use to `DeviceAllow=`: systemd looks for it once, when the role starts, and ignores a name
 /// that is not there. A USB adapter that is plugged in later, or again, would stay closed. A class of devices is there as soon as its

@@ -147,7 +147,7 @@ fn show(compared: &Compared, options: &Reconcile) -> Result<(), CliError> {
     ))
 }
 
-/// A row as an element of an array that is printed as every other document.
+/// Returns a row as an element of an array that is printed as every other document.
 fn indented(row: &Value) -> String {
     format!("  {}", format!("{row:#}").replace('\n', "\n  "))
 }

@@ -203,7 +203,7 @@ impl Row {
         is_contradicted.then_some(Problem::ToldNotSent)
     }
 
-    /// The cable, as the receiver or else the sender names it.
+    /// Returns the cable, as the receiver or else the sender names it.
     pub(super) fn message_id(&self) -> Option<MessageId> {
         let received = self.received.as_ref().and_then(|one| one.message_id);
         received.or(self.sent.as_ref().and_then(|one| one.id))

@@ -60,12 +60,12 @@ impl Groups {
         Ok(Groups(groups))
     }
 
-    /// Every group that may fetch anything.
+    /// Returns every group that may fetch anything.
     pub fn gids(&self) -> Vec<u32> {
         self.0.values().map(|gid| gid.as_raw()).collect()
     }
 
-    /// The group of a mailbox.
+    /// Returns the group of a mailbox.
     pub(super) fn gid(&self, mailbox: &MailboxId) -> Option<u32> {
         self.0.get(mailbox).map(|gid| gid.as_raw())
     }

@@ -138,7 +138,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// A line as an alarm: `word: text`, without control characters.
+/// Returns a line as an alarm: `word: text`, without control characters.
 ///
 /// Whoever takes over a daemon can write what he likes into the pipe. It becomes an argument of a command that is not
 /// fenced in, so it must at least be none that a program takes for an option.
