@@ -21,16 +21,16 @@ use crate::limits;
 use crate::units::Percent;
 
 /// Source symbols of the largest block that the sender makes.
-pub(crate) const K_MAX: u16 = 768;
+pub const K_MAX: u16 = 768;
 
 /// Source bytes above which the sender makes no larger block.
-pub(crate) const BLOCK_BYTES: u32 = 3_500_000;
+pub const BLOCK_BYTES: u32 = 3_500_000;
 
 /// Source symbols up to which GF(2^8) is the faster code.
-pub(crate) const RS8_K_MAX: u16 = 40;
+pub const RS8_K_MAX: u16 = 40;
 
 /// Repair symbols of a block that a pass sends at least, unless it sends none.
-pub(crate) const REPAIR_MIN: u16 = 4;
+pub const REPAIR_MIN: u16 = 4;
 
 /// Chooses how a container is cut.
 ///

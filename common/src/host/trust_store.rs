@@ -89,7 +89,7 @@ impl TrustStore {
         durable::finish_erasing(&self.root).map(drop)
     }
 
-    /// As [`TrustStore::discard_staged`], at a start: what cannot be deleted is not in force, and keeps no role from working.
+    /// As `discard_staged`, at a start: what cannot be deleted is not in force, and keeps no role from working.
     pub fn discard_what_can_be(&self) {
         if let Err(error) = self.discard_staged() {
             tracing::warn!(%error, "a trust list that is not in force could not be deleted");

@@ -7,7 +7,7 @@ pub mod submit;
 pub(crate) mod approve;
 
 /// Approved → Sealed
-pub(crate) mod seal;
+pub mod seal;
 
 /// Sealed → the order in which containers' passes leave.
 pub(crate) mod queue;
