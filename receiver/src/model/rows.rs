@@ -153,3 +153,85 @@ impl RangeRow {
         })
     }
 }
+
+impl CableRow {
+    /// Returns the row of a cable that is being published; `None` for another event.
+    pub(crate) fn publishing(event: &Event, claimed_at: UtcTime, time: UtcTime) -> Option<Self> {
+        let Event::Publishing {
+            serial,
+            container,
+            message_id,
+            to,
+            act_by,
+            ..
+        } = event
+        else {
+            return None;
+        };
+        let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
+        Some(Self {
+            serial: *serial,
+            claim: Claim::Publishing,
+            container: *container,
+            message_id: Some(*message_id),
+            code: None,
+            reason: None,
+            mailboxes: Some(to.join(" ")),
+            act_by: *act_by,
+            claimed_at,
+            updated_at: time,
+        })
+    }
+
+    /// Returns the row of a cable that is held back; `None` for another event.
+    pub(crate) fn quarantined(event: &Event, time: UtcTime) -> Option<Self> {
+        let Event::Quarantined {
+            serial,
+            container,
+            message_id,
+            code,
+            reason,
+        } = event
+        else {
+            return None;
+        };
+        Some(Self {
+            serial: *serial,
+            claim: Claim::Quarantined,
+            container: *container,
+            message_id: *message_id,
+            code: Some(code.clone()),
+            reason: Some(reason.clone()),
+            mailboxes: None,
+            act_by: None,
+            claimed_at: time,
+            updated_at: time,
+        })
+    }
+}
+
+impl BundleRow {
+    /// Returns the row of a new bundle; `None` for another event.
+    pub(crate) fn created(event: &Event) -> Option<Self> {
+        let Event::BundleCreated {
+            bundle,
+            first,
+            count,
+            link_key,
+            ..
+        } = event
+        else {
+            return None;
+        };
+        let last = first.plus(u64::from(count.saturating_sub(1)));
+        Some(Self {
+            bundle: *bundle,
+            first: *first,
+            last: last.unwrap_or(*first),
+            count: *count,
+            link_key: *link_key,
+            state: BundleState::Live,
+            retired: false,
+        })
+    }
+}

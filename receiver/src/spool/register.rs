@@ -232,51 +232,18 @@ fn put(rows: &Rows<'_>, line: &Recorded<Event>) -> Result<(), IndexError> {
         rows.put(&row)?;
     }
     match event {
-        Event::Publishing {
-            serial,
-            container,
-            message_id,
-            to,
-            act_by,
-            ..
-        } => {
+        Event::Publishing { serial, .. } => {
             let held: Option<CableRow> = rows.get(&number_key(serial.get()))?;
-            let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
-            rows.put(&CableRow {
-                serial: *serial,
-                claim: Claim::Publishing,
-                container: *container,
-                message_id: Some(*message_id),
-                code: None,
-                reason: None,
-                mailboxes: Some(to.join(" ")),
-                act_by: *act_by,
-                claimed_at: held.map_or(time, |held| held.claimed_at),
-                updated_at: time,
-            })
+            let claimed_at = held.map_or(time, |held| held.claimed_at);
+            put_some(rows, CableRow::publishing(event, claimed_at, time))
         }
         Event::Released { serial, .. } => change(serial, &|row| row.claim = Claim::Released),
-        Event::Quarantined {
-            serial,
-            container,
-            message_id,
-            code,
-            reason,
-        } => match rows.get::<CableRow>(&number_key(serial.get()))? {
-            Some(_) => Ok(()),
-            None => rows.put(&CableRow {
-                serial: *serial,
-                claim: Claim::Quarantined,
-                container: *container,
-                message_id: *message_id,
-                code: Some(code.clone()),
-                reason: Some(reason.clone()),
-                mailboxes: None,
-                act_by: None,
-                claimed_at: time,
-                updated_at: time,
-            }),
-        },
+        Event::Quarantined { serial, .. } => {
+            match rows.get::<CableRow>(&number_key(serial.get()))? {
+                Some(_) => Ok(()),
+                None => put_some(rows, CableRow::quarantined(event, time)),
+            }
+        }
         Event::Rechecked {
             serial,
             code,
@@ -293,27 +260,11 @@ fn put(rows: &Rows<'_>, line: &Recorded<Event>) -> Result<(), IndexError> {
                 row.reason = Some(reason.clone());
             }
         }),
-        Event::BundleCreated {
-            bundle,
-            first,
-            count,
-            link_key,
-            replaces,
-            ..
-        } => {
+        Event::BundleCreated { replaces, .. } => {
             if let Some(old) = replaces {
                 change_bundle(old, &|row| row.state = BundleState::Void)?;
             }
-            let last = first.plus(u64::from(count.saturating_sub(1)));
-            rows.put(&BundleRow {
-                bundle: *bundle,
-                first: *first,
-                last: last.unwrap_or(*first),
-                count: *count,
-                link_key: *link_key,
-                state: BundleState::Live,
-                retired: false,
-            })
+            put_some(rows, BundleRow::created(event))
         }
         // A bundle that was lost on its way takes its link key with it; one that was replaced does not.
         Event::BundleVoided { bundle, .. } => change_bundle(bundle, &|row| {
@@ -326,6 +277,10 @@ fn put(rows: &Rows<'_>, line: &Recorded<Event>) -> Result<(), IndexError> {
         } => rows.put(&TrustRow(*version, sha256.clone())),
         _ => Ok(()),
     }
+}
+
+fn put_some<R: Row>(rows: &Rows<'_>, row: Option<R>) -> Result<(), IndexError> {
+    row.map_or(Ok(()), |row| rows.put(&row))
 }
 
 #[cfg(test)]
