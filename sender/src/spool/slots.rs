@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use valise_common::bundle::{Bundle, SlotPublic};
+use valise_common::bundle::{Bundle, SLOT_RECORD_BYTES, SlotPublic};
 use valise_common::host::folders::SenderState;
 use valise_common::host::slots::{SlotTable, SlotsError, SlotsHeader};
 use valise_common::ids::{BundleId, Serial};
@@ -14,8 +14,8 @@ use valise_common::os::durable::{StagedFile, erase};
 use valise_common::secret::Secret32;
 use zeroize::Zeroize as _;
 
+/// Bytes of the PSK, with which a record begins.
 const PSK_BYTES: usize = 32;
-const RECORD_BYTES: usize = PSK_BYTES + limits::SLOT_PUBLIC_BYTES;
 
 /// Slots that are written at once.
 const AT_ONCE: usize = 64;
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64;
 pub(crate) fn stage(tmp: &Path, bundle: &Bundle) -> io::Result<StagedFile> {
     let mut staged = StagedFile::create(tmp)?;
     staged.write_all(&header_of(bundle).encode(None))?;
-    let mut buffer = Vec::with_capacity(RECORD_BYTES * AT_ONCE);
+    let mut buffer = Vec::with_capacity(SLOT_RECORD_BYTES * AT_ONCE);
     for slots in bundle.slots.chunks(AT_ONCE) {
         buffer.clear();
         for slot in slots {
@@ -55,7 +55,7 @@ pub(crate) fn header_of(bundle: &Bundle) -> SlotsHeader {
 pub struct SlotStore {
     state: SenderState,
     /// `None` if the file is damaged or absent. Not here if the bundle was destroyed.
-    tables: BTreeMap<BundleId, Option<SlotTable<RECORD_BYTES>>>,
+    tables: BTreeMap<BundleId, Option<SlotTable<SLOT_RECORD_BYTES>>>,
 }
 
 impl SlotStore {
@@ -90,7 +90,7 @@ impl SlotStore {
         matches!(self.tables.get(&bundle), Some(None))
     }
 
-    fn table(&self, bundle: BundleId) -> Option<&SlotTable<RECORD_BYTES>> {
+    fn table(&self, bundle: BundleId) -> Option<&SlotTable<SLOT_RECORD_BYTES>> {
         self.tables.get(&bundle)?.as_ref()
     }
 
