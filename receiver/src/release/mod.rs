@@ -1,4 +1,17 @@
 //! `release`: opens, verifies and publishes what `receive` left in the inbox. It has no network.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `daemon`, `host` | the loop; the parts of release, and what needs several of them |
+//! | `arrivals`, `inbox` | what `receive` left; containers that release has not done with |
+//! | `cables`, `worker` | each container opened, judged and staged, or left waiting; what takes long |
+//! | `commit`, `verdicts` | the steps of publishing; what they write into the log and answer |
+//! | `requests`, `request`, `acts`, `bundles` | what operators ask, and its effect |
+//! | `ledger` | log and register |
+//! | `slots` | the keys that open containers |
+//! | `link` | the newest beacon, and the gaps that it shows |
+//! | `observe`, `shown`, `foreign`, `view` | what is watched, and what persons and monitors see of it |
+//! | `startup` | what a killed process left |
 
 mod acts;
 mod arrivals;

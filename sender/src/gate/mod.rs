@@ -1,5 +1,17 @@
 //! The process that takes submissions, collects approvals, judges and seals. It has no network and no key that opens
 //! anything.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `daemon`, `host` | the loop; the parts of gate, and what needs several of them |
+//! | `intake`, `large`, `prepare`, `courier`, `request`, `intake_error` | a request folder, copied and read |
+//! | `judge`, `acts`, `commission`, `refusal` | its effect, and its answer |
+//! | `history`, `time` | log, ledger, register; the time of the next line, and doubt about it |
+//! | `authority` | administrators, trust list, the persons that local users are |
+//! | `waiting`, `blocked` | cables before their sealing, and what keeps them from it |
+//! | `outgoing`, `sealing`, `worker` | slots and outbox; the steps of sealing; what takes long |
+//! | `shown` | alarms, view, metrics |
+//! | `upkeep`, `recover`, `aside` | what time brings; what a killed process left; files of others |
 
 pub mod acts;
 mod aside;
