@@ -269,6 +269,30 @@ impl Run<'_> {
     }
 
     fn place_as_root(&mut self, host: Address, text: &str) -> Result<()> {
+        let placed = self.request_as_root(host, text, &[])?;
+        placed.map_err(wrong)
+    }
+
+    /// Places a request that a fault of the disk may prevent.
+    pub(super) fn act_as_root(
+        &mut self,
+        host: Address,
+        text: &str,
+        files: &[(String, Vec<u8>)],
+    ) -> Result<()> {
+        if let Err(error) = self.request_as_root(host, text, files)? {
+            let text = format!("the operator's request is not placed: {error}");
+            self.log.add(self.now_us, text);
+        }
+        Ok(())
+    }
+
+    fn request_as_root(
+        &mut self,
+        host: Address,
+        text: &str,
+        files: &[(String, Vec<u8>)],
+    ) -> Result<std::io::Result<()>> {
         self.requests += 1;
         let name = format!("r{:04}", self.requests);
         let requests = match host {
@@ -278,9 +302,11 @@ impl Run<'_> {
         let disk = self.disk(host)?;
         disk.reset();
         disk.set_actor(0, 0);
-        place_request(&requests, &name, text, &[]).map_err(wrong)?;
-        self.root_asks.push((requests, name));
-        Ok(())
+        let placed = place_request(&requests, &name, text, files);
+        if placed.is_ok() {
+            self.root_asks.push((requests, name));
+        }
+        Ok(placed)
     }
 
     fn take_answers_of_root(&mut self) -> Result<()> {

@@ -67,6 +67,8 @@ pub struct Arrivals {
     /// Symbols of each set that were sent, by pass and block.
     passes: BTreeMap<SetId, BTreeMap<(u8, u32), BTreeSet<u16>>>,
     arrived: BTreeMap<SetId, Arrived>,
+    /// Serials that were whole before receive or release was hindered.
+    whole_before: BTreeSet<u64>,
     newest: Option<Beacon>,
     /// Serials that the newest beacon calls sent, and since when it has.
     covered: BTreeMap<u64, u64>,
@@ -84,6 +86,7 @@ impl Arrivals {
             arrived_pieces: Pieces::default(),
             passes: BTreeMap::new(),
             arrived: BTreeMap::new(),
+            whole_before: BTreeSet::new(),
             newest: None,
             covered: BTreeMap::new(),
         }
@@ -234,12 +237,15 @@ impl Arrivals {
 
     /// Receive or release was killed, stopped, or could not do what it wanted: what arrived before may have to come again.
     pub fn forget_arrived(&mut self) {
+        let whole: Vec<u64> = self.whole().map(|(serial, _)| serial).collect();
+        self.whole_before.extend(whole);
         self.arrived.clear();
         self.covered.clear();
         self.arrived_pieces = Pieces::default();
     }
 
-    /// The serials of which enough has arrived, and since when.
+    /// The serials of which enough has arrived, and since when. Not those of which it had before a hindrance: release may have
+    /// the container, and wait for room or for a disk that reads.
     pub fn whole(&self) -> impl Iterator<Item = (u64, u64)> {
         let whole =
             |(set, arrived): (&SetId, &Arrived)| Some((set.serial.get(), arrived.whole_at_us?));

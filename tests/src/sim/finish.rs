@@ -40,7 +40,7 @@ impl Run<'_> {
         }
         for number in 0..self.cables.len() {
             let cable = &self.cables[number];
-            if !self.is_settled(cable) && !self.has_expired(cable)? && !self.is_reported()? {
+            if !self.is_settled(cable) && !self.has_ended(cable)? && !self.is_reported()? {
                 let at = self.now_us;
                 self.log.violation(
                     at,
@@ -65,18 +65,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns whether a clock that was ahead has ended a cable with a short time. Gate shows such a cable as expired or
-    /// retired.
-    fn has_expired(&self, cable: &Cable) -> Result<bool> {
+    /// Returns whether gate shows a cable as ended that nobody withdrew or rejected: a clock that was ahead has ended one with a
+    /// short time, or gate has given up one whose file has a flipped bit.
+    fn has_ended(&self, cable: &Cable) -> Result<bool> {
         let may_expire = cable.plan.valid_s.is_some() && self.clock_was_wrong;
-        let Some(id) = cable.id.filter(|_| may_expire) else {
+        let may_end = may_expire || self.rotten.contains(&Rot::Pending);
+        let Some(id) = cable.id.filter(|_| may_end) else {
             return Ok(false);
         };
         let view = fs::read(self.site.sender_state().view_of(Role::Gate)).map_err(wrong)?;
         let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
         let cables = view["cables"].as_array().cloned().unwrap_or_default();
         let mut shown = cables.iter().filter(|shown| shown["id"] == id.to_string());
-        Ok(shown.any(|shown| shown["state"] == "expired" || shown["state"] == "retired"))
+        Ok(shown.any(|shown| {
+            let is_told = may_expire || shown["reason"].is_string();
+            is_told && (shown["state"] == "expired" || shown["state"] == "retired")
+        }))
     }
 
     /// Returns whether an alarm reports a flipped bit, or a clock that was wrong when a cable was made. Nothing else may stop

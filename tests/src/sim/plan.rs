@@ -23,7 +23,11 @@ pub const ASSEMBLY_BYTES: u64 = 32 << 20;
 /// Parts of at least this size are large. Three of them go beyond gate's and release's threshold, to their workers.
 pub const LARGE_BODY_BYTES: u64 = 1_300_000;
 
-/// The draws of a seed that were added later have a sequence of their own, so that a seed keeps the faults that it had.
+/// What was added later, serial lines and operators' acts, is drawn for two seeds of seven, from a sequence of its own. The
+/// others keep the runs that they had: none of the seeds that once showed a fault is of these two kinds.
+const LATER_SEEDS: [u64; 2] = [3, 6];
+
+/// Begins that sequence.
 const LATER: u64 = 0x5e71_a11e;
 
 /// The link between the hosts.
@@ -131,6 +135,12 @@ pub enum Fault {
     Foreign(u64),
     /// Somebody places what is not a request.
     Hostile(Address, u64),
+    /// An operator asks for these serials again, whatever was issued.
+    Resend(u64, u64),
+    /// An operator accepts the clock.
+    AcceptClock(Address),
+    /// An operator brings the next trust list.
+    TrustList(Address),
 }
 
 /// The files in which a bit may flip at rest.
@@ -203,11 +213,14 @@ impl Plan {
 
     /// Draws what was added later.
     fn draw_later(&mut self, seed: u64) {
+        if !LATER_SEEDS.contains(&(seed % 7)) {
+            return;
+        }
         let mut prng = Prng::new(seed ^ LATER);
-        if seed % 7 == 3 || seed % 7 == 6 {
+        if prng.below(4) > 0 {
             let baud = [115_200, 921_600, 4_000_000][place(&mut prng, 3)];
             self.link = Link::Serial { baud };
-            self.line = draw_serial_line(&mut prng);
+            self.line = draw_serial_line(&mut prng, baud);
             // What all parts of a run together take is seconds on each line.
             let most = u64::from(baud) / 16;
             let parts = self.cables.iter_mut().flat_map(|cable| &mut cable.parts);
@@ -216,6 +229,10 @@ impl Plan {
                 let stuck = Fault::Stuck(200_000 + prng.below(8_000_000));
                 self.faults.push((prng.below(CHAOS_US), stuck));
             }
+        }
+        for _ in 0..prng.below(4) {
+            let act = draw_act(&mut prng);
+            self.faults.push((prng.below(CHAOS_US), act));
         }
     }
 }
@@ -300,6 +317,18 @@ fn draw_fault(prng: &mut Prng) -> Fault {
     }
 }
 
+fn draw_act(prng: &mut Prng) -> Fault {
+    let host = [Address::Sender, Address::Receiver][place(prng, 2)];
+    match prng.below(5) {
+        0 => Fault::AcceptClock(host),
+        1..3 => Fault::TrustList(host),
+        _ => {
+            let first = 1 + prng.below(3);
+            Fault::Resend(first, first + prng.below(4))
+        }
+    }
+}
+
 fn draw_line(prng: &mut Prng) -> LineConditions {
     let ppm = |prng: &mut Prng, most: u64| {
         let drawn = prng.below(most);
@@ -318,8 +347,9 @@ fn draw_line(prng: &mut Prng) -> LineConditions {
     }
 }
 
-/// A serial line loses, repeats and changes bytes: one of them costs a frame of 590.
-fn draw_serial_line(prng: &mut Prng) -> LineConditions {
+/// A serial line loses, repeats and changes bytes: one of them costs a frame of 590. Each happens after 5,000 bytes or more on
+/// average, or a resend would have no better chance than the passes.
+fn draw_serial_line(prng: &mut Prng, baud: u32) -> LineConditions {
     let ppm = |prng: &mut Prng, most: u64| {
         let drawn = prng.below(most);
         Percent::from_ppm(u32::try_from(drawn).unwrap_or(0))
@@ -327,12 +357,11 @@ fn draw_serial_line(prng: &mut Prng) -> LineConditions {
     if prng.below(3) == 0 {
         return LineConditions::CLEAN;
     }
+    let burst_us = prng.below(30_000);
+    let burst_bytes = (burst_us * u64::from(baud) / 10_000_000).max(1);
     LineConditions {
-        loss: match prng.below(2) {
-            0 => ppm(prng, 200),
-            _ => ppm(prng, 60_000),
-        },
-        burst: Duration::from_micros(prng.below(30_000)),
+        loss: ppm(prng, (200 * burst_bytes).min(60_000)),
+        burst: Duration::from_micros(burst_us),
         duplicate: ppm(prng, 200),
         corrupt: ppm(prng, 200),
         ..LineConditions::CLEAN

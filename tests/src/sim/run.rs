@@ -88,6 +88,8 @@ pub struct Run<'s> {
     pub(super) requests: u64,
     /// Requests of root that wait for their answers.
     pub(super) root_asks: Vec<(PathBuf, String)>,
+    /// The trust list that was brought last to each host.
+    trust_versions: BTreeMap<Address, u32>,
     pub(super) healed_at_us: u64,
     /// The operator looks at what is missing.
     pub(super) resend_at_us: u64,
@@ -150,6 +152,7 @@ impl<'s> Run<'s> {
             clock_was_wrong: false,
             requests: 0,
             root_asks: Vec::new(),
+            trust_versions: BTreeMap::new(),
             healed_at_us: 0,
             resend_at_us: CHAOS_US + 15_000_000,
             log: Log::default(),
@@ -286,6 +289,22 @@ impl<'s> Run<'s> {
                 }
             }
             Fault::Hostile(host, chance) => self.place_hostile(host, chance)?,
+            Fault::Resend(first, last) => {
+                for cable in &mut self.cables {
+                    cable.resends += 1;
+                }
+                let text = format!("request = \"resend\"\nserials = \"{first}-{last}\"\n");
+                self.act_as_root(Address::Sender, &text, &[])?;
+            }
+            Fault::AcceptClock(host) => {
+                self.act_as_root(host, "request = \"clock-accept\"\n", &[])?;
+            }
+            Fault::TrustList(host) => {
+                let version = self.trust_versions.entry(host).or_insert(1);
+                *version += 1;
+                let files = self.site.trust_list(*version).map_err(wrong)?;
+                self.act_as_root(host, "request = \"trust-import\"\n", &files)?;
+            }
         }
         Ok(())
     }

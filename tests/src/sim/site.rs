@@ -32,6 +32,9 @@ use crate::attack::Token;
 /// Slots of the bundle: more than any run submits cables.
 const SLOTS: u32 = 48;
 
+/// Trust lists that are signed: more than any run imports.
+const TRUST_VERSIONS: u32 = 5;
+
 /// The courier's folder beside the receiver's state.
 const COURIER: &str = "courier-stick";
 
@@ -113,6 +116,17 @@ impl Site {
         let mut keys = self.first_keys.iter();
         let (_, key) = keys.find(|(other, _)| *other == role)?;
         Some(Secret32::new(*key.expose()))
+    }
+
+    /// Returns the trust list of a version with its signatures, as a courier brings it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn trust_list(&self, version: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        let folder = self.folder.path().join(format!("trust-{version}"));
+        let names = ["trust.toml", "trust.toml.1.sig", "trust.toml.2.sig"];
+        let read = |name: &str| Ok((name.to_owned(), fs::read(folder.join(name))?));
+        names.into_iter().map(read).collect()
     }
 
     /// Returns the link key of the bundle that both hosts have.
@@ -202,10 +216,17 @@ impl Site {
         let list = self.folder.path().join("trust.toml");
         sign(
             &list,
-            trust_list(channel).as_bytes(),
+            trust_list(channel, 1).as_bytes(),
             "trust-list@valise",
             administrators,
         )?;
+        for version in 2..=TRUST_VERSIONS {
+            let folder = self.folder.path().join(format!("trust-{version}"));
+            fs::create_dir(&folder).map_err(wrong)?;
+            let text = trust_list(channel, version);
+            let list = folder.join("trust.toml");
+            sign(&list, text.as_bytes(), "trust-list@valise", administrators)?;
+        }
         let verdict = here
             .import_trust(SignedList::read(&list), Asker::user(0))
             .map_err(wrong)?;
@@ -284,7 +305,7 @@ fn sign(path: &Path, bytes: &[u8], namespace: &str, administrators: &[Token]) ->
     Ok(())
 }
 
-fn trust_list(channel: ChannelId) -> String {
+fn trust_list(channel: ChannelId, version: u32) -> String {
     let person = |id: &str, role: &str, keys: String| {
         format!(
             "[[person]]\nid = \"{id}\"\nroles = [\"{role}\"]\nkeys = [{keys}]\n\
@@ -292,7 +313,7 @@ fn trust_list(channel: ChannelId) -> String {
         )
     };
     let mut text = format!(
-        "version = 1\nchannel = \"{channel}\"\nissued = \"2024-01-01T00:00:00Z\"\nallow-software-keys = false\n\n"
+        "version = {version}\nchannel = \"{channel}\"\nissued = \"2024-01-01T00:00:00Z\"\nallow-software-keys = false\n\n"
     );
     text += &person("a.drafter", "drafter", String::new());
     for officer in Officer::ALL {
