@@ -243,12 +243,13 @@ pub fn publish(
 ) -> io::Result<Published> {
     let from = state.stage().join(name.to_string());
     let to = state.released_cable(&name.mailbox, name.serial, &name.message_id);
+    // Also if it was renamed before: a process that was killed then did not sync it.
+    batch.add_dir(state.stage());
+    batch.add_dir(state.mailbox(&name.mailbox));
     match fs::symlink_metadata(&from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Published::Before),
         other => other.map(drop)?,
     }
-    batch.add_dir(state.stage());
-    batch.add_dir(state.mailbox(&name.mailbox));
     let mut published = Published::Now;
     for _ in 0..TRIES_MAX {
         match durable::rename_new(&from, &to) {

@@ -215,6 +215,9 @@ impl Gate {
                 unclean.push(cable);
             }
         }
+        // A process that was killed after its renames did not sync them; without their slots they must last.
+        self.sync.add_dir(self.state.outbox());
+        self.sync.commit()?;
         let mut slots = self.left_of_ended()?;
         slots.extend(
             unclean

@@ -6,6 +6,7 @@
 use valise_common::alarm::Alarm;
 use valise_common::fec::Geometry;
 use valise_common::fec::plan::choose;
+use valise_common::host::folders::Role;
 use valise_common::ids::{BundleId, MessageId, Serial};
 use valise_common::limits;
 use valise_common::os::durable::{FinishedFile, remove_any};
@@ -218,6 +219,8 @@ impl Gate {
             let fec = self.outgoing.outbox.stage_geometry(&fec, &mut self.sync)?;
             publishing.push((one, fec));
         }
+        // A container has its name in `tmp/` before its line: a power cut after the rename below may leave either name.
+        self.sync.add_dir(self.state.tmp(Role::Gate));
         self.sync.commit()?;
         for (one, _) in &publishing {
             let Some(serial) = self
