@@ -1875,6 +1875,7 @@ fn a_request_whose_answer_cannot_be_written_is_done_once_and_answered_later() {
     release
         .keep_up_requests(release.mono().plus_us(60_000_000))
         .unwrap();
+    settle(&mut release);
     assert_eq!(answer(&world, "ask").0, "accepted");
     assert_eq!(answer(&world, "nonsense").0, "refused");
     assert!(!world.state.requests().join("ask").exists());
