@@ -62,6 +62,13 @@ pub(super) fn new_options() -> OpenOptions {
     options
 }
 
+/// For bytes in their places, which a file that is open for appending does not take.
+pub(super) fn overwrite_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
+
 pub(super) fn log_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options

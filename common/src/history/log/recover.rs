@@ -1,9 +1,9 @@
 //! What stands beyond the key file when a log is opened: whole lines are followed, a torn tail goes aside.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
-use super::files::new_options;
+use super::files::{new_options, overwrite_options};
 use super::{AuditLog, AuditLogError};
 use crate::audit::AuditRecord;
 use crate::os::durable::{is_full, sync_dir, with_reserve};
@@ -21,6 +21,15 @@ pub struct Recovered {
 impl AuditLog {
     /// Follows the chain through what stands beyond the key file. Behind the last line that verifies all goes aside.
     pub(super) fn roll_forward(&mut self, file_bytes: u64) -> Result<Recovered, AuditLogError> {
+        // A process that ended for a failed sync has left lines in memory that the kernel takes for written. They reach the disk
+        // only if they are written again.
+        let again = match self.parts.last() {
+            Some(newest) if file_bytes > self.log_bytes => {
+                let file = overwrite_options().open(&newest.path);
+                Some(file.map_err(AuditLogError::io("open"))?)
+            }
+            _ => None,
+        };
         let mut tail = self.log.try_clone().map_err(AuditLogError::io("read"))?;
         tail.seek(SeekFrom::Start(self.log_bytes))
             .map_err(AuditLogError::io("read"))?;
@@ -39,6 +48,10 @@ impl AuditLog {
                 break;
             }
             self.last_time = AuditRecord::parse(whole).map(|record| record.time);
+            if let Some(again) = &again {
+                with_reserve(is_full, || again.write_all_at(&line, self.log_bytes))
+                    .map_err(AuditLogError::io("write"))?;
+            }
             self.log_bytes += u64::try_from(line.len()).unwrap_or(u64::MAX);
             lines_forward += 1;
             line.clear();

@@ -127,6 +127,31 @@ fn committed_lines_outlive_every_power_cut() {
 }
 
 #[test]
+fn a_line_whose_sync_failed_is_durable_once_the_log_is_opened_again() {
+    if is_skipped() {
+        return;
+    }
+    let world = World::new();
+    let (mut log, lines) = log(world.folder.path(), 3).unwrap();
+    world.disk.reset();
+    world
+        .disk
+        .fail_at(Failing::Only(Operation::Sync), 1, Failure::NoRoom);
+    log.append(TIME, "sealed", &[]);
+    assert!(log.commit().is_err());
+    drop(log);
+    let (mut log, recovered) = AuditLog::open(world.folder.path(), "gate").unwrap();
+    assert_eq!((recovered.lines_forward, log.next_seq()), (1, lines + 1));
+    log.append(TIME, "released", &[]);
+    log.commit().unwrap();
+    for seed in 0..100 {
+        let world = World::of(&world.disk.power_cut(&mut Prng::new(seed)));
+        let (log, _) = AuditLog::open(world.folder.path(), "gate").unwrap();
+        assert_eq!(log.next_seq(), lines + 2, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_log_is_cut_at_every_operation() {
     if is_skipped() {
         return;
