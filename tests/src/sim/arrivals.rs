@@ -30,11 +30,34 @@ enum Content {
     Beacon(Box<Beacon>),
 }
 
-/// A set, as far as it arrived since receive was last disturbed.
+/// Symbols of a set that have arrived.
+#[derive(Debug, Default)]
+struct Symbols {
+    of_blocks: BTreeMap<u32, BTreeSet<u16>>,
+    whole_blocks: BTreeSet<u32>,
+}
+
+impl Symbols {
+    fn insert(&mut self, block: u32, k: u16, index: u16) {
+        let symbols = self.of_blocks.entry(block).or_default();
+        symbols.insert(index);
+        if symbols.len() >= usize::from(k) {
+            self.whole_blocks.insert(block);
+        }
+    }
+
+    fn is_whole(&self, set: &SetId) -> bool {
+        u64::try_from(self.whole_blocks.len()) == Ok(set.geometry.block_count())
+    }
+}
+
+/// A set, as far as it arrived.
 #[derive(Debug, Default)]
 struct Arrived {
-    symbols: BTreeMap<u32, BTreeSet<u16>>,
-    whole_blocks: BTreeSet<u32>,
+    /// Ever.
+    ever: Symbols,
+    /// Since receive or release was last hindered.
+    lately: Symbols,
     whole_at_us: Option<u64>,
 }
 
@@ -197,13 +220,9 @@ impl Arrivals {
                 ..
             }) => {
                 let arrived = self.arrived.entry(*set).or_default();
-                let symbols = arrived.symbols.entry(*block).or_default();
-                symbols.insert(*index);
-                if symbols.len() >= usize::from(*k) {
-                    arrived.whole_blocks.insert(*block);
-                }
-                let whole = u64::try_from(arrived.whole_blocks.len()).unwrap_or(0);
-                if whole == set.geometry.block_count() {
+                arrived.ever.insert(*block, *k, *index);
+                arrived.lately.insert(*block, *k, *index);
+                if arrived.lately.is_whole(set) {
                     arrived.whole_at_us.get_or_insert(now_us);
                 }
             }
@@ -237,9 +256,13 @@ impl Arrivals {
 
     /// Receive or release was killed, stopped, or could not do what it wanted: what arrived before may have to come again.
     pub fn forget_arrived(&mut self) {
-        let whole: Vec<u64> = self.whole().map(|(serial, _)| serial).collect();
-        self.whole_before.extend(whole);
-        self.arrived.clear();
+        for (set, arrived) in &mut self.arrived {
+            if arrived.ever.is_whole(set) {
+                self.whole_before.insert(set.serial.get());
+            }
+            arrived.lately = Symbols::default();
+            arrived.whole_at_us = None;
+        }
         self.covered.clear();
         self.arrived_pieces = Pieces::default();
     }

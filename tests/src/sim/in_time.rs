@@ -11,6 +11,7 @@
 
 use std::fs;
 
+use serde_json::Value;
 use valise_common::host::folders::Role;
 use valise_receiver::spool::view::{ReleaseView, set_of};
 
@@ -25,6 +26,9 @@ const SENDING_US: u64 = 2_000_000;
 
 /// A disk takes no time here, and nothing between receive and a mailbox waits: a turn of each role, or one second more.
 const RELEASING_US: u64 = 1_500_000;
+
+/// Release tries again so long after its disk had no room.
+const ROOM_RETRY_US: u64 = 30_000_000;
 
 /// Release looks once a second, and reports what stays missing for five seconds. Serials that come into doubt wait until the
 /// five seconds of those before them are over.
@@ -58,7 +62,7 @@ impl Run<'_> {
         {
             self.note_serials()?;
         }
-        self.check_sent();
+        self.check_sent()?;
         self.check_released();
         self.check_reported()
     }
@@ -72,9 +76,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn check_sent(&mut self) {
+    fn check_sent(&mut self) -> Result<()> {
         if !self.rotten.is_empty() || self.clock_was_wrong {
-            return;
+            return Ok(());
         }
         let datagrams = self.cables.iter().map(|cable| self.datagrams(cable)).sum();
         // One datagram of sixteen may be a beacon.
@@ -92,12 +96,24 @@ impl Run<'_> {
                 .is_some_and(|serial| arrivals.is_sent(serial, PASSES))
             {
                 self.cables[number].was_sent = true;
-            } else if self.now_us > since_us + span_us {
+            } else if self.now_us > since_us + span_us && !self.is_container_reported()? {
                 let text = format!("cable {number} has not been sent after {span_us} us");
                 self.log.violation(self.now_us, text);
-                return;
+                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// Returns whether transmit reports a container that it could not read. It waits for an operator then.
+    fn is_container_reported(&self) -> Result<bool> {
+        if self.lacked_room_at_us.is_none() {
+            return Ok(false);
+        }
+        let view = fs::read(self.site.sender_state().view_of(Role::Transmit)).map_err(wrong)?;
+        let view: Value = serde_json::from_slice(&view).map_err(wrong)?;
+        let mut alarms = view["alarms"].as_array().into_iter().flatten();
+        Ok(alarms.any(|alarm| alarm["alarm"] == "container"))
     }
 
     /// Datagrams that a cable may need in all its passes.
@@ -113,7 +129,11 @@ impl Run<'_> {
     }
 
     fn check_released(&mut self) {
-        if !self.rotten.is_empty() || self.clock_was_wrong {
+        let retry_us = self
+            .lacked_room_at_us
+            .map_or(0, |at_us| at_us + ROOM_RETRY_US);
+        if self.now_us < retry_us + RELEASING_US || !self.rotten.is_empty() || self.clock_was_wrong
+        {
             return;
         }
         let late: Vec<u64> = self

@@ -77,6 +77,8 @@ pub struct Run<'s> {
     wake_us: u64,
     /// Since when nothing hinders a host.
     pub(super) unhindered_at_us: BTreeMap<Address, u64>,
+    /// When a disk last had no room, or failed.
+    pub(super) lacked_room_at_us: Option<u64>,
     /// When it is checked again what must have happened.
     pub(super) in_time_at_us: u64,
     full_until_us: BTreeMap<Address, u64>,
@@ -145,6 +147,7 @@ impl<'s> Run<'s> {
             line,
             wake_us: u64::MAX,
             unhindered_at_us: BTreeMap::new(),
+            lacked_room_at_us: None,
             in_time_at_us: 0,
             full_until_us: BTreeMap::new(),
             rotten: Vec::new(),
@@ -227,6 +230,7 @@ impl<'s> Run<'s> {
             .collect();
         for host in ended {
             self.full_until_us.remove(&host);
+            self.lacked_room_at_us = Some(self.now_us);
             self.disk(host)?.set_free(None);
             self.log
                 .add(self.now_us, format!("{host:?} has room again"));
@@ -333,6 +337,7 @@ impl<'s> Run<'s> {
         }
         if let Some((failing, number, failure)) = fails {
             disk.fail_at(failing, number, failure);
+            self.lacked_room_at_us = Some(now_us);
             self.slot(role).may_end_until_us = now_us + RESTART_US;
         }
         let (line, time) = (&mut self.line, self.time);
@@ -368,7 +373,8 @@ impl<'s> Run<'s> {
             self.hinder(host);
         }
         if is_dead {
-            // A dead process changes nothing any more, whatever is dropped here.
+            // A dead process changes nothing any more, whatever is dropped here. What it did before is there.
+            self.must_look |= role == Role::Release;
             drop(running);
             self.disk(host)?.reset();
             let last = done.last();
