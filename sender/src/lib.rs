@@ -10,7 +10,7 @@
 //! | [`transmit`] | the loop that sends, and what it tells of the link |
 //! | [`cli`] | commands: submit, list, show, read, approve, resend, bundle, status, check-config |
 
-mod model;
+pub mod model;
 
 pub mod steps;
 

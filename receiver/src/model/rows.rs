@@ -156,7 +156,7 @@ impl RangeRow {
 
 impl CableRow {
     /// Returns the row of a cable that is being published; `None` for another event.
-    pub(crate) fn publishing(event: &Event, claimed_at: UtcTime, time: UtcTime) -> Option<Self> {
+    pub fn publishing(event: &Event, claimed_at: UtcTime, time: UtcTime) -> Option<Self> {
         let Event::Publishing {
             serial,
             container,
@@ -184,7 +184,7 @@ impl CableRow {
     }
 
     /// Returns the row of a cable that is held back; `None` for another event.
-    pub(crate) fn quarantined(event: &Event, time: UtcTime) -> Option<Self> {
+    pub fn quarantined(event: &Event, time: UtcTime) -> Option<Self> {
         let Event::Quarantined {
             serial,
             container,
@@ -212,7 +212,7 @@ impl CableRow {
 
 impl BundleRow {
     /// Returns the row of a new bundle; `None` for another event.
-    pub(crate) fn created(event: &Event) -> Option<Self> {
+    pub fn created(event: &Event) -> Option<Self> {
         let Event::BundleCreated {
             bundle,
             first,

@@ -13,7 +13,7 @@ use valise_common::serial_set::SerialSet;
 
 /// Where a serial stands, in the words of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
+pub enum State {
     /// A beacon named it; nothing of it is here.
     Announced,
     /// Some of its symbols are here.
@@ -40,7 +40,7 @@ pub(crate) enum State {
 
 impl State {
     /// Every state, in the order of a cable's way.
-    pub(crate) const ALL: [State; 11] = [
+    pub const ALL: [State; 11] = [
         State::Announced,
         State::Assembling,
         State::Complete,
@@ -55,7 +55,7 @@ impl State {
     ];
 
     /// Returns the bare word.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             State::Announced => "announced",
             State::Assembling => "assembling",
@@ -83,7 +83,7 @@ impl fmt::Display for State {
 #[error(
     "a state is one of announced, assembling, complete, opened, verified, released, quarantined, missing, discarded, not-sent and void"
 )]
-pub(crate) struct StateError;
+pub struct StateError;
 
 impl FromStr for State {
     type Err = StateError;
@@ -109,7 +109,7 @@ impl From<Claim> for State {
 
 /// What a beacon says, as far as the states need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Announced {
+pub struct Announced {
     /// The highest serial issued; 0 before the first.
     pub highest: u64,
     /// Every serial up to it has had its passes or was given up.
@@ -143,7 +143,7 @@ impl From<&Beacon> for Announced {
 
 /// State of the channel: the sets from which the state of each serial follows.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ChannelState {
+pub struct ChannelState {
     /// The channel's first serial, once there is a bundle.
     pub first: Option<Serial>,
     /// Serials that a container has claimed.
@@ -166,7 +166,7 @@ pub(crate) struct ChannelState {
 
 impl ChannelState {
     /// Returns the highest serial that anything tells of.
-    pub(crate) fn highest(&self) -> Option<Serial> {
+    pub fn highest(&self) -> Option<Serial> {
         let sets = [
             &self.claimed,
             &self.complete,
@@ -178,7 +178,7 @@ impl ChannelState {
     }
 
     /// Returns the serials that are missing: not complete, and every pass was sent.
-    pub(crate) fn missing(&self) -> SerialSet {
+    pub fn missing(&self) -> SerialSet {
         let mut missing = self.gaps.without(&self.announced.under_way);
         // A gap behind the highest serial is one that a beacon told of which is not believed any more.
         let beyond = self.highest().map_or(Some(Serial::FIRST), Serial::next);
@@ -231,10 +231,7 @@ impl ChannelState {
 
     /// Returns every serial from the channel's first to the highest announced, with what the register holds of it. `cables`
     /// are the register's, in the order of their serials.
-    pub(crate) fn rows<'a>(
-        &'a self,
-        cables: &'a [CableRow],
-    ) -> impl Iterator<Item = StateRow<'a>> + 'a {
+    pub fn rows<'a>(&'a self, cables: &'a [CableRow]) -> impl Iterator<Item = StateRow<'a>> + 'a {
         let (missing, given_up) = (self.missing(), self.given_up());
         let range = match (self.first, self.highest()) {
             (Some(first), Some(last)) => first.get()..=last.get(),
@@ -270,7 +267,7 @@ impl RangeEmpty {
 
 /// One serial and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StateRow<'a> {
+pub struct StateRow<'a> {
     /// The serial.
     pub serial: Serial,
     /// Where it stands.
@@ -280,7 +277,7 @@ pub(crate) struct StateRow<'a> {
 }
 
 /// Returns the unused serials of void bundles.
-pub(crate) fn void_serials(bundles: &[BundleRow], claimed: &SerialSet) -> SerialSet {
+pub fn void_serials(bundles: &[BundleRow], claimed: &SerialSet) -> SerialSet {
     let mut void = SerialSet::new();
     for bundle in bundles
         .iter()

@@ -15,4 +15,4 @@ pub(crate) mod regular;
 pub mod released;
 pub(crate) mod slots;
 pub(crate) mod slots_key;
-pub(crate) mod view;
+pub mod view;

@@ -20,15 +20,15 @@ mod receive;
 pub(crate) use receive::{AssemblingView, LineView, ReceiveView};
 
 /// Serials as ranges of first and last.
-pub(crate) type Ranges = Vec<(Serial, Serial)>;
+pub type Ranges = Vec<(Serial, Serial)>;
 
 /// Returns a set as ranges.
-pub(crate) fn ranges_of(set: &SerialSet) -> Ranges {
+pub fn ranges_of(set: &SerialSet) -> Ranges {
     set.ranges().collect()
 }
 
 /// Ranges as a set.
-pub(crate) fn set_of(ranges: &Ranges) -> SerialSet {
+pub fn set_of(ranges: &Ranges) -> SerialSet {
     let mut set = SerialSet::new();
     ranges
         .iter()
@@ -38,7 +38,7 @@ pub(crate) fn set_of(ranges: &Ranges) -> SerialSet {
 
 /// What `release` shows. Of claimed serials the register tells, of the others this does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ReleaseView {
+pub struct ReleaseView {
     /// When it was written.
     pub time: UtcTime,
     /// The same on a clock that nobody sets.
@@ -74,7 +74,7 @@ pub(crate) struct ReleaseView {
 
 /// The newest beacon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BeaconView {
+pub struct BeaconView {
     /// The bundle whose link key verified it.
     pub bundle: BundleId,
     /// The highest serial issued.
@@ -110,7 +110,7 @@ impl BeaconView {
 
 /// How many serials are in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// The highest serial that anything tells of.
     pub highest: u64,
     /// Claimed by a container: released, quarantined or discarded.
@@ -125,7 +125,7 @@ pub(crate) struct Counts {
 
 /// A bundle and its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BundleView {
+pub struct BundleView {
     /// Its number.
     pub bundle: BundleId,
     /// Its first serial.
@@ -142,7 +142,7 @@ pub(crate) struct BundleView {
 
 /// What went wrong since the start, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Cables released.
     pub released: u64,
     /// Cables put into quarantine.
@@ -155,7 +155,7 @@ pub(crate) struct Counters {
 
 impl ReleaseView {
     /// Cables by state, as far as they are counted.
-    pub(crate) fn cables(&self) -> [(&'static str, u64); 4] {
+    pub fn cables(&self) -> [(&'static str, u64); 4] {
         let counts = &self.counts;
         [
             ("complete", counts.complete),
@@ -166,14 +166,14 @@ impl ReleaseView {
     }
 
     /// Slots that are left, and those of the bundles that have some left.
-    pub(crate) fn slots(&self) -> (u64, u64) {
+    pub fn slots(&self) -> (u64, u64) {
         let live = self.bundles.iter().filter(|bundle| bundle.left > 0);
         let left = live.clone().map(|bundle| bundle.left).sum();
         (left, live.map(|bundle| u64::from(bundle.count)).sum())
     }
 
     /// Writes what a monitor reads.
-    pub(crate) fn write_metrics(&self, metrics: &mut Metrics) {
+    pub fn write_metrics(&self, metrics: &mut Metrics) {
         let label = |name: &'static str, value: &str| vec![(name, value.to_owned())];
         metrics.write(&self.alarms, |sheet| {
             sheet.gauges(
@@ -213,7 +213,7 @@ impl ReleaseView {
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
+    pub fn write(&self, tmp: &Path, path: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
         durable::replace(tmp, path, &text, Access::Everyone, Sync::No)
     }

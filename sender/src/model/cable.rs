@@ -101,7 +101,7 @@ pub struct Cable {
 
 impl Cable {
     /// Returns the cable of a submission; `None` for another event.
-    pub(crate) fn submitted(time: UtcTime, event: &Event) -> Option<Self> {
+    pub fn submitted(time: UtcTime, event: &Event) -> Option<Self> {
         let Event::Submitted {
             id,
             request,
@@ -159,7 +159,7 @@ pub struct HeldBundle {
 
 impl HeldBundle {
     /// A bundle whose slots are all unused.
-    pub(crate) fn new(first: Serial, count: u32, sha256: ContainerHash) -> Self {
+    pub fn new(first: Serial, count: u32, sha256: ContainerHash) -> Self {
         Self {
             first,
             count,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use valise_common::ids::{BundleId, ChannelId, ContainerHash, MessageId, Serial};
 use valise_common::units::UtcTime;
 
-pub(crate) use super::cable::{Cable, HeldBundle, Issued, Phase};
+pub use super::cable::{Cable, HeldBundle, Issued, Phase};
 use super::event::Event;
 
 /// Everything that the log adds up to. Ended cables may be dropped from it; the register keeps them.

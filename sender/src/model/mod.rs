@@ -1,5 +1,5 @@
 //! The state of cables and bundles: a pure fold over the events of gate's audit log.
 
 mod cable;
-pub(crate) mod event;
-pub(crate) mod ledger;
+pub mod event;
+pub mod ledger;

@@ -13,7 +13,7 @@ use valise_common::units::UtcTime;
 
 /// Why there is no approval.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum ApproveError {
+pub enum ApproveError {
     /// The stored manifest is not one.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -24,7 +24,7 @@ pub(crate) enum ApproveError {
 
 impl ApproveError {
     /// One word for the audit log.
-    pub(crate) fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             ApproveError::Manifest(_) => "manifest",
             ApproveError::Refused(refusal) => refusal.code(),
@@ -63,7 +63,7 @@ impl Approved {
 ///
 /// # Errors
 /// [`ApproveError`] with the reason; the approval is not stored then.
-pub(crate) fn judge(
+pub fn judge(
     manifest_bytes: &[u8],
     signature: &Signature,
     collected: &[PersonId],
@@ -83,7 +83,7 @@ pub(crate) fn judge(
 ///
 /// # Errors
 /// [`ApproveError`] with the first reason against it.
-pub(crate) fn approve(
+pub fn approve(
     manifest_bytes: Vec<u8>,
     approvals: Vec<Signature>,
     list: &TrustList,

@@ -4,7 +4,7 @@
 pub mod submit;
 
 /// Submission → Approved
-pub(crate) mod approve;
+pub mod approve;
 
 /// Approved → Sealed
 pub mod seal;
@@ -13,7 +13,7 @@ pub mod seal;
 pub(crate) mod queue;
 
 /// Serials of a request → those that are sent again.
-pub(crate) mod resend;
+pub mod resend;
 
 /// Container → source blocks.
 pub(crate) mod chunk;

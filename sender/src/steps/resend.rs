@@ -20,7 +20,7 @@ const AND_MORE: &str = " and more";
 
 /// A container that is retained.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Retained {
+pub struct Retained {
     /// Its serial.
     pub serial: Serial,
     /// Passes wanted in all.
@@ -33,7 +33,7 @@ pub(crate) struct Retained {
 
 /// Outcome for the serials of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Resending {
+pub struct Resending {
     /// The passes wanted in all from now on, of serials that need more than before.
     pub raised: BTreeMap<Serial, u8>,
     /// Serials that are sent again, whether or not they need more passes for it.
@@ -46,7 +46,7 @@ pub(crate) struct Resending {
 
 impl Resending {
     /// Decides what is sent again. `retained` are the containers, `more` are the passes of one resend.
-    pub(crate) fn of(wanted: &SerialSet, retained: &[Retained], more: u8) -> Self {
+    pub fn of(wanted: &SerialSet, retained: &[Retained], more: u8) -> Self {
         let (mut resending, mut found) = (Self::default(), SerialSet::new());
         for one in retained.iter().filter(|one| wanted.contains(one.serial)) {
             found.insert(one.serial);
@@ -72,7 +72,7 @@ impl Resending {
     }
 
     /// Reads an answer. Lists that were cut are returned as far as they go; `raised` is not in an answer.
-    pub(crate) fn parse(answer: &str) -> Self {
+    pub fn parse(answer: &str) -> Self {
         let list = |start: &str| {
             let mut parts = answer.trim_end().split("; ");
             let list = parts.find_map(|part| part.strip_prefix(start));

@@ -36,7 +36,7 @@ pub enum SealingError {
 /// A part that has not the length or the hash that its manifest line says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("part {number} is not what was signed: its stored copy has changed")]
-pub(crate) struct PartChanged {
+pub struct PartChanged {
     /// The part, from 1.
     pub number: usize,
 }
@@ -52,7 +52,7 @@ pub struct Sealed {
 
 /// Where a container goes: its serial and the slot that closes it.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// The serial.
     pub serial: Serial,
     /// The bundle of the slot.
@@ -68,7 +68,7 @@ pub(crate) struct Place<'a> {
 ///
 /// # Bounds
 /// Memory for one segment, whatever the length of the body.
-pub(crate) fn seal<R: Read>(
+pub fn seal<R: Read>(
     approved: Approved,
     place: Place<'_>,
     randomness: SealRandomness,
