@@ -33,6 +33,9 @@ const STEP_US: [u64; 2] = [4_000, 200_000];
 /// A supervisor starts a role again after so long.
 const RESTART_US: u64 = 2_000_000;
 
+/// A role looks at the room on its disk so often, at the least.
+const ROOM_LOOK_US: u64 = 1_500_000;
+
 /// Every approved cable must have arrived by now.
 const END_US: u64 = CHAOS_US + 240_000_000;
 
@@ -79,6 +82,8 @@ pub struct Run<'s> {
     pub(super) unhindered_at_us: BTreeMap<Address, u64>,
     /// When a disk last had no room, or failed.
     pub(super) lacked_room_at_us: Option<u64>,
+    /// Hosts whose roles may not have seen yet that there is room again.
+    hindered_until_us: BTreeMap<Address, u64>,
     /// When it is checked again what must have happened.
     pub(super) in_time_at_us: u64,
     full_until_us: BTreeMap<Address, u64>,
@@ -148,6 +153,7 @@ impl<'s> Run<'s> {
             wake_us: u64::MAX,
             unhindered_at_us: BTreeMap::new(),
             lacked_room_at_us: None,
+            hindered_until_us: BTreeMap::new(),
             in_time_at_us: 0,
             full_until_us: BTreeMap::new(),
             rotten: Vec::new(),
@@ -231,6 +237,9 @@ impl<'s> Run<'s> {
         for host in ended {
             self.full_until_us.remove(&host);
             self.lacked_room_at_us = Some(self.now_us);
+            // Receive looks once a second how much room there is, and drops symbols until then.
+            let until_us = self.now_us + ROOM_LOOK_US;
+            self.hindered_until_us.insert(host, until_us);
             self.disk(host)?.set_free(None);
             self.log
                 .add(self.now_us, format!("{host:?} has room again"));
@@ -369,7 +378,12 @@ impl<'s> Run<'s> {
         );
         let disk = self.disk(host)?;
         let (done, is_dead) = (disk.operations(), disk.is_killed());
-        if is_dead || is_start || fails.is_some() || self.full_until_us.contains_key(&host) {
+        let lacks_room = self.full_until_us.contains_key(&host)
+            || self
+                .hindered_until_us
+                .get(&host)
+                .is_some_and(|until_us| *until_us > now_us);
+        if is_dead || is_start || fails.is_some() || lacks_room {
             self.hinder(host);
         }
         if is_dead {
