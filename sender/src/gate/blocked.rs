@@ -38,7 +38,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Blocked`] with the cause, and whether it may end by itself.
-    pub fn proof(&self, cable: &Cable) -> Result<Approved, Blocked> {
+    pub(super) fn proof(&self, cable: &Cable) -> Result<Approved, Blocked> {
         let not_now = |error: PendingError| match error {
             PendingError::Io { .. } => Blocked::NotNow(error.to_string()),
             PendingError::Damaged { .. } => Blocked::Damaged(error.to_string()),
