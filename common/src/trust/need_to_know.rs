@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_has_the_name_of_what_it_limits() {
+        use LimitKind::{Categories, Classification, Mailboxes};
+        let names = [Classification, Categories, Mailboxes].map(|kind| kind.to_string());
+        assert_eq!(names, ["classification", "categories", "mailboxes"]);
+    }
+
+    #[test]
     fn an_empty_limit_is_not_an_absent_one() {
         let limits = "categories = []\n";
         assert_eq!(check(limits, "SECRET", &["registry"]), Ok(()));
