@@ -6,6 +6,8 @@
 
 mod brought;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};

@@ -117,3 +117,27 @@ pub(super) fn sqlite(role: Role) -> impl Fn(rusqlite::Error) -> IndexError + Cop
 pub(super) fn io(role: Role) -> impl Fn(io::Error) -> IndexError + Copy {
     move |source| IndexError::Io { role, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_however_it_shows() {
+        let is_full = |code| {
+            let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            sqlite(Role::Gate)(failure).is_full()
+        };
+        assert!(is_full(ffi::SQLITE_FULL) && is_full(ffi::SQLITE_IOERR_SHMSIZE));
+        assert!(!is_full(ffi::SQLITE_IOERR) && !is_full(ffi::SQLITE_CORRUPT));
+        let of_file = |kind: io::ErrorKind| io(Role::Gate)(kind.into()).is_full();
+        assert!(of_file(io::ErrorKind::StorageFull));
+        assert!(!of_file(io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn the_alarm_of_a_rebuilt_register_has_its_file() {
+        let text = rebuilt_text(Path::new("/state/register.db"));
+        assert!(text.starts_with("/state/register.db was damaged"));
+    }
+}

@@ -156,6 +156,8 @@ fn a_row_can_be_changed_and_what_is_not_committed_is_not_there() {
     index.store(3, change).unwrap();
     assert!(index.by_alias::<Name>("name 1!").unwrap().is_some());
     assert_eq!(index.known().unwrap(), 3);
+    let keys = index.keys::<Name>().unwrap();
+    assert_eq!(keys, [number_key(0), number_key(1)]);
 }
 
 #[test]

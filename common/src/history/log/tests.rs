@@ -133,6 +133,23 @@ fn a_second_log_is_not_begun_over_the_first() {
 }
 
 #[test]
+fn a_log_is_unused_up_to_the_line_of_an_init() {
+    let mut world = World::new();
+    let check = |world: &World| AuditLog::check_unused(world.folder.path(), "gate");
+    assert!(check(&world).is_ok());
+    world.log().append(TIME, "init", &[]);
+    world.log().commit().unwrap();
+    assert!(check(&world).is_ok());
+    world.commit(1);
+    let kind = |checked: io::Result<()>| checked.unwrap_err().kind();
+    assert_eq!(kind(check(&world)), io::ErrorKind::AlreadyExists);
+    world.commit(100);
+    assert_eq!(kind(check(&world)), io::ErrorKind::AlreadyExists);
+    fs::remove_file(world.path("log")).unwrap();
+    assert!(check(&world).is_ok());
+}
+
+#[test]
 fn a_creation_that_was_cut_short_is_done_again() {
     let world = World::new();
     fs::remove_file(world.path("log")).unwrap();
