@@ -64,6 +64,8 @@ struct Supervised {
     /// Where an end by a forbidden call is noted.
     breaches: PathBuf,
     child: Child,
+    /// The end of the child has been noted.
+    is_noted: bool,
 }
 
 /// Runs `program` once for each role, with the role's word and `arguments`, until a signal asks to stop or a role ends.
@@ -129,6 +131,7 @@ fn start(
             role: *role,
             breaches: breaches.clone(),
             child,
+            is_noted: false,
         });
     }
     service::ready();
@@ -139,9 +142,12 @@ fn await_end(signals: &Signals, children: &mut [Supervised]) -> Result<(), Super
     loop {
         // Looked at whether a signal reported it or not: one that comes while another child is started, with no signal blocked,
         // is lost.
-        for one in children.iter_mut() {
-            one.check()?;
+        let ended = check_all(children);
+        if ended.is_err() && is_asked_to_stop(signals) {
+            // Whoever stopped `run` stopped its children too.
+            return Ok(());
         }
+        ended?;
         if wait(signals, None).is_err() {
             return Ok(());
         }
@@ -155,6 +161,26 @@ fn await_end(signals: &Signals, children: &mut [Supervised]) -> Result<(), Super
     }
 }
 
+/// Checks that every child runs. A wrong configuration goes before other causes: starting again would not help.
+///
+/// # Errors
+/// How a child ended.
+fn check_all(children: &mut [Supervised]) -> Result<(), SuperviseError> {
+    let ends = children.iter_mut().map(Supervised::check);
+    let mut ends: Vec<SuperviseError> = ends.filter_map(Result::err).collect();
+    let wrong = |end: &SuperviseError| matches!(end, SuperviseError::Configuration { .. });
+    let first = ends.iter().position(wrong).unwrap_or(0);
+    match first < ends.len() {
+        true => Err(ends.swap_remove(first)),
+        false => Ok(()),
+    }
+}
+
+/// Returns whether a signal asks to stop.
+fn is_asked_to_stop(signals: &Signals) -> bool {
+    std::iter::from_fn(|| signals.take().ok().flatten()).any(|asked| asked == Asked::Stop)
+}
+
 impl Supervised {
     /// Checks that the child runs, and notes an end by a forbidden call.
     ///
@@ -165,6 +191,20 @@ impl Supervised {
             return Ok(());
         };
         let role = self.role;
+        self.note_end(status);
+        match status.code() {
+            Some(WRONG_CONFIGURATION) => Err(SuperviseError::Configuration { role }),
+            _ => Err(SuperviseError::Ended { role, status }),
+        }
+    }
+
+    /// Reports the end of the child, and notes one by a forbidden call.
+    fn note_end(&mut self, status: ExitStatus) {
+        if std::mem::replace(&mut self.is_noted, true) {
+            return;
+        }
+        let role = self.role;
+        tracing::info!("{role} ended ({status})");
         if status.signal() == Some(libc::SIGSYS)
             && let Err(error) = note_breach(&self.breaches)
         {
@@ -172,14 +212,18 @@ impl Supervised {
                 "{role} made a forbidden system call, which could not be noted: {error}"
             );
         }
-        match status.code() {
-            Some(WRONG_CONFIGURATION) => Err(SuperviseError::Configuration { role }),
-            _ => Err(SuperviseError::Ended { role, status }),
-        }
     }
 
+    /// Returns whether the child has ended, and notes how.
     fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+        match self.child.try_wait() {
+            Ok(Some(status)) => {
+                self.note_end(status);
+                true
+            }
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -240,6 +284,7 @@ mod tests {
             role: Role::Gate,
             breaches: breaches.to_owned(),
             child: child.unwrap(),
+            is_noted: false,
         };
         supervised.child.wait().unwrap();
         supervised.check().unwrap_err()
@@ -272,6 +317,36 @@ mod tests {
             let noted = std::fs::read_to_string(&breaches).unwrap_or_default();
             assert_eq!(noted.lines().count(), count, "{signal}");
         }
+    }
+
+    #[test]
+    fn a_wrong_configuration_goes_before_another_cause_and_each_end_is_noted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let breaches = folder.path().join("forbidden-call");
+        let child = |role, script: &str| {
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn();
+            let mut supervised = Supervised {
+                role,
+                breaches: breaches.clone(),
+                child: child.unwrap(),
+                is_noted: false,
+            };
+            supervised.child.wait().unwrap();
+            supervised
+        };
+        let mut children = [
+            child(Role::Gate, "kill -SYS $$"),
+            child(Role::Transmit, "exit 2"),
+        ];
+        assert!(matches!(
+            check_all(&mut children).unwrap_err(),
+            SuperviseError::Configuration {
+                role: Role::Transmit
+            }
+        ));
+        assert!(children.iter_mut().all(Supervised::has_ended));
+        let noted = std::fs::read_to_string(&breaches).unwrap();
+        assert_eq!(noted.lines().count(), 1);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The same where the system has no watch left.
 const LOOK_INTERVAL_UNWATCHED: Duration = Duration::from_millis(50);
 
-/// How long a daemon that was seen running may be away: its supervisor starts it again after a pause.
+/// How long a daemon that was seen running may be away: the service manager starts it again after a pause.
 const RESTART_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a command waits for an answer at least.
