@@ -127,6 +127,8 @@ fn recover(
     }
     found.published = publish_staged(folders, records, sync)?;
     list_inbox(folders, log, sync, assembler)?;
+    // A killed process may have renamed a container without a sync; what is left of it in assembly/ goes below.
+    sync.add_dir(&folders.inbox);
     sync.commit()?;
     clear_tmp(&folders.tmp, |_| false)?;
     finish_erasing(&folders.tmp)?;

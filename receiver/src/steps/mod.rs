@@ -19,4 +19,4 @@ pub mod open;
 pub mod verify;
 
 /// verified → released
-pub(crate) mod publish;
+pub mod publish;

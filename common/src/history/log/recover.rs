@@ -63,6 +63,10 @@ impl AuditLog {
             }
             // What was read back may have been in memory only: it becomes durable before anything is built on it.
             self.log.sync_all()?;
+            // The name of a file that a killed process began, too.
+            if let Some(folder) = self.parts.last().and_then(|newest| newest.path.parent()) {
+                sync_dir(folder)?;
+            }
             self.key_file.write(&self.chain, self.log_bytes)
         };
         settle().map_err(AuditLogError::io("recover"))?;

@@ -7,9 +7,13 @@ use rusqlite::Connection;
 use rustix::fs::{SeekFrom as Seek, XattrFlags, fgetxattr, fsetxattr};
 use serde_json::json;
 use valise_common::history::log::{AuditLog, AuditLogError};
-use valise_common::os::durable::{Readers, share_folder};
+use valise_common::host::folders::ReceiverState;
+use valise_common::ids::Serial;
+use valise_common::os::durable::{Readers, SyncBatch, share_folder, sync_dir};
 use valise_common::os::lock::HostLock;
 use valise_common::units::UtcTime;
+use valise_receiver::spool::publish::{Published, publish};
+use valise_receiver::steps::publish::StageName;
 
 use super::*;
 
@@ -149,6 +153,46 @@ fn a_line_whose_sync_failed_is_durable_once_the_log_is_opened_again() {
         let (log, _) = AuditLog::open(world.folder.path(), "gate").unwrap();
         assert_eq!(log.next_seq(), lines + 2, "seed {seed}");
     }
+}
+
+#[test]
+fn a_folder_that_a_killed_release_renamed_is_durable_before_it_counts_as_visible() {
+    if is_skipped() {
+        return;
+    }
+    let world = World::new();
+    let state = ReceiverState::new(world.folder.path());
+    state.create_all().unwrap();
+    let name = StageName {
+        serial: Serial::FIRST,
+        message_id: "00112233445566778899aabbccddeeff".parse().unwrap(),
+        mailbox: "paris-desk".parse().unwrap(),
+    };
+    fs::create_dir(state.stage().join(name.to_string())).unwrap();
+    fs::create_dir(state.mailbox(&name.mailbox)).unwrap();
+    for folder in [
+        state.stage(),
+        state.mailbox(&name.mailbox),
+        state.released(),
+        world.folder.path().to_owned(),
+    ] {
+        sync_dir(&folder).unwrap();
+    }
+    // The kill comes before the sync.
+    let mut unsynced = SyncBatch::new(world.folder.path()).unwrap();
+    let published = publish(&state, &name, &mut unsynced).unwrap();
+    assert_eq!(published, Published::Now);
+    drop(unsynced);
+    // The next start.
+    let mut batch = SyncBatch::new(world.folder.path()).unwrap();
+    let published = publish(&state, &name, &mut batch).unwrap();
+    assert_eq!(published, Published::Before);
+    batch.commit().unwrap();
+    let image = world.disk.power_cut_of(Cut::Nothing, &mut Prng::new(1));
+    let visible = state.released_cable(&name.mailbox, name.serial, &name.message_id);
+    let visible = visible.strip_prefix(world.folder.path()).unwrap();
+    assert!(image.exists(visible));
+    assert!(!image.exists(format!("released/.stage/{name}")));
 }
 
 #[test]
