@@ -140,13 +140,18 @@ fn a_cable_that_has_a_serial_and_cannot_be_sealed_expires_too() {
     let answer = host.approve(&id, "officer2");
     assert!(answer.contains("being sealed as serial 1"), "{answer}");
     await_alarm(&host, "sealing-waits", true);
+    // Without its slot it is not tried again, so that nothing else finds that its time is over.
+    host.stop_gate();
+    let slots = host.state("slots/1.slots");
+    fs::write(&slots, &fs::read(&slots).unwrap()[..10]).unwrap();
+    host.start_gate();
+    await_alarm(&host, "slots-damaged", true);
     host.set_clock_ahead(2 * 3_600);
     let patience = Patience::begin();
     while host.cable(&id)["state"] != "expired" {
         patience.wait();
     }
     await_alarm(&host, "sealing-waits", false);
-    assert_eq!(host.state_holds(host.secrets[0].psk.expose()).len(), 0);
     assert!(!host.state(&format!("pending/{id}")).exists());
     host.stop_gate();
 }

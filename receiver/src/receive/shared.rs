@@ -65,7 +65,7 @@ pub(super) struct Shared {
     events: SyncSender<Event>,
 }
 
-/// Returns a thread that panicked ends the process anyway; what it left under a lock is a view, and never half-written.
+/// Locks. A thread that panicked ends the process anyway; what it left under a lock is a view, and never half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -147,7 +147,7 @@ impl Drop for Checker {
     }
 }
 
-/// Returns a thread that panicked while it held the lock left plain data behind, whole.
+/// Locks. A thread that panicked while it held the lock left plain data behind, whole.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

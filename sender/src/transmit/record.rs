@@ -234,7 +234,7 @@ impl Shared {
     }
 }
 
-/// Returns a thread that panicked while it held the lock left plain data behind, whole.
+/// Locks. A thread that panicked while it held the lock left plain data behind, whole.
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

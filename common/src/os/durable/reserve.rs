@@ -101,7 +101,7 @@ fn give_slice() -> bool {
     held().as_mut().is_some_and(Reserve::shrink)
 }
 
-/// Returns a thread that panicked while it held the reserve left it as it was.
+/// Locks. A thread that panicked while it held the reserve left it as it was.
 fn held() -> MutexGuard<'static, Option<Reserve>> {
     RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
