@@ -193,7 +193,7 @@ impl Bundle {
     }
 }
 
-/// Returns the serial behind the last of `count`, if there are such serials.
+/// Returns the serial after `count` serials from `first`. Fails if `count` is out of range or the serials run out.
 fn end(first: u64, count: u32) -> Result<Serial, BundleError> {
     if !(1..=SLOTS_MAX).contains(&count) {
         return Err(BundleError::Count { count });

@@ -155,7 +155,7 @@ impl SerialSet {
         rest
     }
 
-    /// Returns how many serials the set holds.
+    /// Returns the number of serials.
     pub fn serial_count(&self) -> u64 {
         self.runs
             .iter()

@@ -123,7 +123,7 @@ pub enum Refusal {
         /// The person.
         id: PersonId,
     },
-    /// The drafter approves nothing of his own.
+    /// A drafter does not approve their own cable.
     #[error("{id} drafted the cable and cannot approve it")]
     OwnCable {
         /// The person.

@@ -111,7 +111,7 @@ impl Rs16 {
     }
 }
 
-/// Returns the source symbols that did not come, with the repair symbols that stand in their slots.
+/// Returns the missing source symbols, each with the repair symbol in its slot.
 fn losses(slots: &[Slot]) -> Vec<Loss> {
     let numbered = slots.iter().enumerate();
     let losses = numbered.filter_map(|(source, holds)| match holds {

@@ -63,7 +63,7 @@ impl Rs8 {
         of_counts(&mut self.kept, shape).rebuild(symbol_bytes, slots, bytes, &mut self.repair);
     }
 
-    /// Returns whether it has been called yet.
+    /// Returns whether it was called before.
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
         self.kept.is_empty()

@@ -197,7 +197,7 @@ impl Check {
         })
     }
 
-    /// Returns the next line that verifies, without its LF; `None` at the log's end, and behind the last line before a bad one.
+    /// Returns the next valid line without its LF, or `None` after the last valid line.
     pub fn next_line(&mut self) -> Option<&[u8]> {
         match self.verifier.next_line() {
             Ok(line) => line,
@@ -342,7 +342,7 @@ impl Basis {
     }
 }
 
-/// Returns the public key of a log's checkpoints, and whether the auditor brought it: else it is the one that lies beside the log.
+/// Returns the public key of a log's checkpoints, and whether the auditor brought it: otherwise it is the key beside the log.
 /// The role that an origin ends in.
 fn role_of(origin: &str) -> &str {
     origin.rsplit('/').next().unwrap_or(origin)

@@ -309,7 +309,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Returns the value behind a field's name; `prefix` is the name with its colon and space.
+    /// Returns the value after a field's name; `prefix` is the name with its colon and space.
     fn value(&mut self, prefix: &'static str) -> Result<&'a str, ManifestError> {
         self.next()
             .and_then(|line| line.strip_prefix(prefix))
@@ -346,7 +346,7 @@ impl<'a> Lines<'a> {
             .collect()
     }
 
-    /// Returns the parts, the last line, and nothing behind it.
+    /// Reads the parts and the last line, and checks that nothing follows.
     fn parts(&mut self) -> Result<Vec<Part>, ManifestError> {
         const PREFIX: &str = "part: ";
         let mut parts = Vec::new();

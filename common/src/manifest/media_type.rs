@@ -92,7 +92,7 @@ impl MediaType {
         Self(media_type.to_owned())
     }
 
-    /// Creates the media type of a file name: that of what stands behind its last dot.
+    /// Creates the media type of a file name: that of the extension after its last dot.
     pub fn for_file_name(name: &str) -> Self {
         Self::for_extension(name.rsplit_once('.').map_or("", |(_, extension)| extension))
     }

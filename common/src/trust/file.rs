@@ -94,7 +94,7 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, TrustError> {
     std::str::from_utf8(bytes).map_err(|_| TrustError::NotUtf8)
 }
 
-/// Returns the line, from 1, on which the byte at `offset` stands.
+/// Returns the line, from 1, that holds the byte at `offset`.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     before.filter(|byte| **byte == b'\n').count() + 1

@@ -124,7 +124,7 @@ impl Person {
         self.roles.contains(&role)
     }
 
-    /// Returns whether `time` lies in the person's validity. Says nothing of revocation.
+    /// Returns whether `time` is within the person's validity. Revocation is not checked.
     pub fn is_valid_at(&self, time: UtcTime) -> bool {
         self.valid_from <= time && time < self.valid_until
     }
@@ -146,7 +146,7 @@ impl TrustList {
         self.channel
     }
 
-    /// Returns when it was issued: "now" is never earlier.
+    /// Returns the time of issue: "now" is never earlier.
     pub fn issued(&self) -> UtcTime {
         self.issued
     }

@@ -32,7 +32,7 @@ pub struct BeaconEntry {
     pub container: ContainerId,
     /// The container's length.
     pub container_bytes: u64,
-    /// Where it stands.
+    /// Its place.
     pub state: EntryState,
 }
 

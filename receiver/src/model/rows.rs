@@ -37,7 +37,7 @@ impl Claim {
 pub struct CableRow {
     /// Its serial.
     pub serial: Serial,
-    /// Where it stands.
+    /// Its place.
     pub claim: Claim,
     /// The whole hash of its container.
     pub container: ContainerHash,

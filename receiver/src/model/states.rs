@@ -270,7 +270,7 @@ impl RangeEmpty {
 pub struct StateRow<'a> {
     /// The serial.
     pub serial: Serial,
-    /// Where it stands.
+    /// Its place.
     pub state: State,
     /// The register's row, when a container has claimed the serial.
     pub cable: Option<&'a CableRow>,

@@ -9,7 +9,7 @@ use valise_common::limits::SETS_PER_SERIAL_MAX;
 /// to be taken for completed must find a second preimage of 64 bits, and gains no more than silence on the link would.
 ///
 /// # Bounds
-/// Four records a serial, 16 bytes each: a thief of the link key can complete containers of his own, which `release` then
+/// Four records a serial, 16 bytes each: a thief of the link key can complete containers of their own, which `release` then
 /// deletes. The oldest record of a serial yields; at worst a replay is rebuilt once more.
 #[derive(Debug, Default)]
 pub(crate) struct Completed {

@@ -55,7 +55,7 @@ pub(crate) enum Effect {
         /// The container.
         block: SourceBlock,
     },
-    /// Delete whatever is on disk of a set.
+    /// Delete everything of a set from the disk.
     Forget {
         /// The set.
         set: SetId,

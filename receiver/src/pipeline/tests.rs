@@ -606,7 +606,7 @@ fn a_poisoned_set_is_discarded_whole_and_the_true_container_still_arrives() {
 #[test]
 fn a_thief_of_the_link_key_can_neither_burn_a_serial_nor_block_it() {
     let (mut world, cut) = (World::new(), large(1));
-    // He completes containers of his own under the serial, more than are remembered.
+    // The thief completes other containers under the serial, more than are remembered.
     for padded in 2_000..2_010 {
         let own = Cut::new(1, padded, Codec::Rs16, 20, 10);
         world.send_all(&own, &own.source());

@@ -25,7 +25,7 @@ pub(super) enum Looking {
     Again,
 }
 
-/// Takes back what stands in the folder, durably. Returns what may be collected again.
+/// Takes back the files in the folder, durably. Returns the containers that may be collected again.
 ///
 /// # Errors
 /// Those of the disk.

@@ -124,7 +124,7 @@ impl Listener {
         Some((link, *granted))
     }
 
-    /// Returns how many datagrams the kernel has dropped.
+    /// Returns the number of datagrams that the kernel dropped.
     pub(super) fn kernel_drops(&self) -> u64 {
         let link = self.link.as_ref();
         link.map_or(0, |(link, _)| link.kernel_drops())

@@ -89,7 +89,7 @@ struct Found {
     resumed: usize,
 }
 
-/// Brings the files into order and tells the assembler what there is.
+/// Repairs the files and hands them to the assembler.
 ///
 /// # Errors
 /// Those of the disk.
@@ -163,7 +163,7 @@ fn recover(
     Ok(found)
 }
 
-/// Completes the renames of containers that are listed as completed and still stand in `tmp/`.
+/// Renames containers that are listed as completed and are still in `tmp/`.
 fn publish_staged(
     folders: &Folders,
     records: &[Record],
@@ -241,7 +241,7 @@ fn hash_file(path: &Path) -> io::Result<Option<ContainerHash>> {
     )))
 }
 
-/// Lists what stands in `inbox/` and is not in the list: power was lost before the list was on the disk.
+/// Lists containers that are in `inbox/` and not in the list: power was lost before the list was on the disk.
 fn list_inbox(
     folders: &Folders,
     log: &mut CompletedLog,

@@ -79,7 +79,7 @@ impl Slab {
         self.entries.is_empty()
     }
 
-    /// Returns how many symbols and beacons are in it.
+    /// Returns the number of symbols and beacons in the slab.
     pub(super) fn count(&self) -> usize {
         self.entries.len()
     }

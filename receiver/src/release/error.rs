@@ -16,7 +16,7 @@ use crate::spool::slots_key::SlotsKeyError;
 /// Why `release` ends, or does not begin.
 #[derive(Debug, Error)]
 pub enum ReleaseError {
-    /// The system failed. After a failed sync what the disk holds is unknown, so that the process ends and starts anew.
+    /// The system failed. After a failed sync what the disk holds is unknown, so the process ends and starts again.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The audit log or the register.

@@ -57,7 +57,7 @@ pub struct Waiting {
     pub due: Due,
 }
 
-/// Where a container stands.
+/// The place of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// In the inbox.
@@ -80,7 +80,7 @@ pub struct Incoming {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
 }
 

@@ -99,7 +99,7 @@ fn beacon_view(VerifiedBeacon { bundle, beacon }: &VerifiedBeacon) -> BeaconView
     }
 }
 
-/// How many slots of `first..=last` are for serials behind the highest.
+/// Returns the number of slots of `first..=last` for serials after the highest.
 pub(super) fn left_of(first: Serial, last: Serial, highest: u64) -> u64 {
     last.get()
         .saturating_sub(highest.max(first.get().saturating_sub(1)))

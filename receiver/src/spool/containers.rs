@@ -21,7 +21,7 @@ use crate::steps::verify::{Judged, Policy, Refused, judge};
 
 /// A container to open, with all that this takes.
 pub(crate) struct OpenTask {
-    /// Where it stands.
+    /// Its place.
     pub path: PathBuf,
     /// What its name says.
     pub name: InboxName,

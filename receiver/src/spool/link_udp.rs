@@ -42,7 +42,7 @@ pub struct Granted {
 /// A train of datagrams in the buffer: `bytes`, cut into pieces of `datagram_bytes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Train {
-    /// Where it stands.
+    /// Its place.
     pub bytes: Range<usize>,
     /// The size of its datagrams; the last may be shorter.
     pub datagram_bytes: usize,

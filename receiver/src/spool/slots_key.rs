@@ -67,7 +67,7 @@ impl SlotsKey {
         Secret32::from_slice(bytes).map(|key| Self(Arc::new(key)))
     }
 
-    /// Returns the mark of this key for the header of a file. `bundle` is what stands before the mark. The mark does not reveal the key.
+    /// Returns the mark of this key for the header of a file. `bundle` is the field before the mark. The mark does not reveal the key.
     pub(super) fn mark(&self, bundle: &[u8]) -> [u8; MARK_BYTES] {
         let mut mark = [0; MARK_BYTES];
         self.stream("valise v1 slots mark", bundle, &[])

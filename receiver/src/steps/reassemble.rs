@@ -162,7 +162,7 @@ impl Sets {
             .find(|set| set.id == *id)
     }
 
-    /// Returns how many sets there are.
+    /// Returns the number of sets.
     pub(crate) fn count(&self) -> usize {
         self.ids.len()
     }

@@ -145,7 +145,7 @@ impl Verified {
         self.trust_version
     }
 
-    /// Returns when it was decided.
+    /// Returns the time of the decision.
     pub fn verified_at(&self) -> UtcTime {
         self.now
     }

@@ -34,7 +34,7 @@ impl From<Blocked> for String {
 }
 
 impl Gate {
-    /// Makes the proof of a cable from what stands in its folder.
+    /// Makes the proof of a cable from the files in its folder.
     ///
     /// # Errors
     /// [`Blocked`] with the cause, and whether it may end by itself.

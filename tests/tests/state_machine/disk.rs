@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-/// What stands on a disk.
+/// The files on a disk.
 pub trait Files: Clone + Eq + Hash {
     /// One write, rename or deletion.
     type Change: Copy + Eq + Hash;

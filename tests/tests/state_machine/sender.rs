@@ -1,5 +1,5 @@
 //! The sender: gate takes approvals and a withdrawal, seals in its six steps, is killed, loses power, starts again;
-//! transmit sends what stands in the outbox.
+//! transmit sends the containers in the outbox.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

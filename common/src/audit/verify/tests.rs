@@ -75,7 +75,7 @@ fn edit(line: &mut Vec<u8>) {
     *line = text.replace("sealed", "Sealed").into();
 }
 
-/// What a forger without any key does: every line anew from `from` on, with hashes that fit and MACs that do not.
+/// Forges lines without any key: writes every line again from `from` on, with valid hashes and invalid MACs.
 fn rewrite(lines: u64, from: u64) -> Vec<u8> {
     let mut chain = log_of(from).1;
     let mut log = log_of(from).0;

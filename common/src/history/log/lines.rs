@@ -106,7 +106,7 @@ fn find(file: &File, log_bytes: u64, seq: u64) -> io::Result<u64> {
     Ok(low)
 }
 
-/// Returns the first line that begins behind `offset` and before `end`, with its number.
+/// Returns the first line that begins after `offset` and before `end`, with its number.
 fn line_behind(
     file: &File,
     offset: u64,

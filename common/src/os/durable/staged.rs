@@ -68,7 +68,7 @@ impl StagedFile {
         })
     }
 
-    /// Returns how many bytes have been written.
+    /// Returns the bytes written so far.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes
     }

@@ -1,4 +1,4 @@
-//! What stands on the receiver's disk, and what changes it.
+//! The files on the receiver's disk, and the steps that change them.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ pub enum Place {
     Quarantine,
 }
 
-/// What stands on the receiver's disk. Slots are bits.
+/// The files on the receiver's disk. Slots are bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Received {
     pub log: Vec<Line>,
